@@ -1,0 +1,1 @@
+"""Read corpora row by row, whatever their format, and account for every row."""

@@ -1,0 +1,45 @@
+"""The errors a user can meet, each a single line that says what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EudsError(Exception):
+    """Bad input or an impossible request; the command line prints it as one line and exits with code 2."""
+
+
+class BackendUnavailable(EudsError, RuntimeError):
+    """A back end that was asked for by name cannot run here; the message says why."""
+
+
+class InvalidArgument(EudsError, ValueError):
+    """An argument has an impossible value."""
+
+
+class InputError(EudsError):
+    """A corpus, model, recipe or run directory is missing, unreadable or not what was expected."""
+
+
+class MissingExtra(EudsError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'euds[{extra}]'")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string."""
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is one of `known`.
+
+    Raises:
+        InvalidArgument: it is not; the message lists what is known and the nearest.
+    """
+    known = list(known)
+    if value not in known:
+        raise InvalidArgument(f"{name}: unknown value {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+    return value

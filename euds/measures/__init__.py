@@ -1,0 +1,1 @@
+"""Text or tokens in, scores out: information, generative and semantic entropy."""

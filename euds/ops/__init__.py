@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: check arguments, pick an implementation, reshape."""

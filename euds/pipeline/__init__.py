@@ -1,0 +1,1 @@
+"""Recipes: score, select, fine-tune and report in one go."""

@@ -1,0 +1,40 @@
+"""One progress bar for all long work, on standard error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+
+class Bar:
+    """A running bar; `advance` moves it, `note` changes the text behind it (a rate, a count)."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Move the bar by `steps` and, if given, show `note` behind it."""
+        if note is None:
+            self._progress.advance(self._task, steps)
+        else:
+            self._progress.update(self._task, advance=steps, note=note)
+
+
+@contextmanager
+def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
+    """Show a bar over `total` steps (None: unknown) with elapsed time and ETA; one line at the end if not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))

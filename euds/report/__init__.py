@@ -1,0 +1,1 @@
+"""Show what was scored, what was kept and what it bought, in one self-contained HTML file."""

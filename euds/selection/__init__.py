@@ -1,0 +1,1 @@
+"""Choose rows from a table of scores."""

@@ -1,0 +1,1 @@
+"""Fine-tune on a selection and on its baselines, and compare."""

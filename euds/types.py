@@ -1,0 +1,163 @@
+"""The results that public functions return, as frozen dataclasses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStats:
+    """Statistics of next-token distributions, one value per position; float32, natural logarithm.
+
+    Attributes:
+        entropy: -sum p ln p, nats, in 0..ln V.
+        varentropy: sum p (ln p + entropy)^2, nats^2, >= 0.
+        logsumexp: ln sum exp(logit / temperature), nats.
+        max_prob: largest probability, in 1/V..1.
+        target_logprob: ln p(target), nats, <= 0; None when no targets were given, NaN where the target is ignored.
+    """
+
+    entropy: "torch.Tensor"
+    varentropy: "torch.Tensor"
+    logsumexp: "torch.Tensor"
+    max_prob: "torch.Tensor"
+    target_logprob: "torch.Tensor | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """The samples that one rule kept on one axis.
+
+    Attributes:
+        rule: name of the rule.
+        low, high: smallest and largest score inside the found region, in the unit of the scores, both inclusive.
+        low_rank, high_rank: the same bounds as mid-rank percentiles of the finite scores, in 0..1.
+        n_scores: finite scores searched.
+        n_left_out: NaN or infinite scores, never kept.
+        n_in_region: scores inside the region before trimming, >= n_kept.
+        indices: positions of the kept scores, ascending, int64, exactly `n_kept` of them.
+    """
+
+    rule: str
+    low: float
+    high: float
+    low_rank: float
+    high_rank: float
+    n_scores: int
+    n_left_out: int
+    n_in_region: int
+    indices: Int64Array
+
+    @property
+    def n_kept(self) -> int:
+        """Number of samples kept."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """The samples inside the axis-aligned box that the search found, d = 1 to 3 axes.
+
+    Attributes:
+        low, high: bounds per axis in the unit of the scores, both inclusive.
+        low_rank, high_rank: the edges of the box per axis as fractions of the searched rows, in 0..1.
+        bins: equal-mass bins asked for per axis.
+        n_scores: rows with every axis finite.
+        n_left_out: rows with a NaN or infinite score on any axis, never kept.
+        n_in_region: rows inside the box before trimming, >= n_kept.
+        volume: rank volume, product over axes of the share of rows between the bounds, in 0..1.
+        lift: n_in_region / (n_scores * volume); above 1 the axes agree more than independence allows.
+        utility: sum of the utility inside the box, or None when none was given.
+        indices: positions of the kept rows, ascending, int64.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    low_rank: tuple[float, ...]
+    high_rank: tuple[float, ...]
+    bins: int
+    n_scores: int
+    n_left_out: int
+    n_in_region: int
+    volume: float
+    lift: float
+    utility: float | None
+    indices: Int64Array
+
+    @property
+    def n_kept(self) -> int:
+        """Number of rows kept."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What `euds.score` did; the scores themselves lie in `run_dir`/scores.
+
+    Attributes:
+        run_dir: the run directory.
+        n_rows: rows read, equal to n_scored + n_quarantined.
+        n_scored: rows with every measure present.
+        n_quarantined: rows listed in quarantine.jsonl, each once.
+        n_truncated: scored rows whose text was longer than the model reads.
+        n_tokens: tokens of the scored rows, padding not counted.
+        seconds: wall-clock seconds by stage; a resumed run adds to them.
+        tokens_per_second: n_tokens over all seconds; 0.0 if no token was counted.
+    """
+
+    run_dir: Path
+    n_rows: int
+    n_scored: int
+    n_quarantined: int
+    n_truncated: int
+    n_tokens: int
+    seconds: Mapping[str, float]
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class AxisBounds:
+    """The region of a selection on one axis, in the axis' unit and in mid-rank percentiles (0..1), both inclusive."""
+
+    axis: str
+    low: float
+    high: float
+    low_rank: float
+    high_rank: float
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What `euds.select` kept and why; `record` is exactly what selection.json holds.
+
+    Attributes:
+        row_ids: ids of the kept rows, ascending, int64.
+        rule: the rule by name.
+        axes: the score columns that the rule looked at.
+        n_rows: rows that could be chosen from (every needed score present).
+        bounds: the region, one entry an axis; empty for rules without one, per group under `record["groups"]`.
+        record: the whole selection record, made of plain JSON types.
+    """
+
+    row_ids: Int64Array
+    rule: str
+    axes: tuple[str, ...]
+    n_rows: int
+    bounds: tuple[AxisBounds, ...]
+    record: Mapping[str, object]
+
+    @property
+    def n_kept(self) -> int:
+        """Number of rows kept."""
+        return len(self.row_ids)
