@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 console = Console(stderr=True, highlight=False)
 
@@ -26,7 +34,7 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
-    """Show a bar over `total` steps (None: unknown) with elapsed time and ETA; one line at the end if not a terminal."""
+    """Show a bar over `total` steps (None: unknown) with elapsed time and ETA."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

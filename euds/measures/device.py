@@ -1,0 +1,56 @@
+"""Where and in which precision models run."""
+
+from dataclasses import dataclass
+
+import torch
+
+from euds.errors import InvalidArgument, one_of
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A device and a floating-point format by name, as the manifest records them."""
+
+    device: str
+    dtype: str
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device for torch."""
+        return torch.device(self.device)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype for torch."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+
+def precision(device: str = "auto", dtype: str = "auto") -> Precision:
+    """Settle "auto": a CUDA device if there is one, bfloat16 there and float32 on the CPU.
+
+    Raises:
+        InvalidArgument: the device or dtype is unknown, or the device is not there.
+    """
+    one_of("dtype", dtype, DTYPES)
+    cuda = torch.cuda.is_available()
+    if device == "auto":
+        device = "cuda" if cuda else "cpu"
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise InvalidArgument(f"device: unknown value {device!r}; known: auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and not cuda:
+        raise InvalidArgument(f"device: {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
+    if dtype == "auto":
+        dtype = "bfloat16" if kind == "cuda" else "float32"
+    return Precision(device, dtype)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an allocation that failed, on any device, from every other error."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

@@ -1,0 +1,138 @@
+"""Generative entropy: how uncertain a causal language model is while it reads a text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from euds.errors import InputError
+from euds.measures.device import Precision
+from euds.measures.models import load_model
+from euds.ops.token_stats import linear_token_stats
+from euds.types import Float32Array, Int64Array
+
+PROBE_LENGTH = 8
+"""Tokens of the check that hidden states times output projection really are the model's logits."""
+
+
+@dataclass(frozen=True, eq=False)
+class GenerativeScores:
+    """Per-sample means over the scored positions, float32 (n,), NaN where the logits were not finite.
+
+    Attributes:
+        entropy: mean entropy of the next-token distribution, nats.
+        entropy_max: largest of those entropies, nats.
+        nll: mean surprisal of the text's own tokens, nats.
+        varentropy: mean variance of the surprisal under the model, nats^2.
+        n_positions: scored positions, int64 (n,).
+    """
+
+    entropy: Float32Array
+    entropy_max: Float32Array
+    nll: Float32Array
+    varentropy: Float32Array
+    n_positions: Int64Array
+
+
+class GenerativeScorer:
+    """A causal language model that is run without its output projection; the logits of a batch never exist.
+
+    Args:
+        folder: model folder with safetensors weights.
+        bos_id: token to put before every text, or None; without it the first token of a text is not scored.
+        precision: device and dtype.
+
+    Raises:
+        InputError: the folder holds no causal LM, or its logits are not a plain projection of the hidden states.
+    """
+
+    def __init__(self, folder: Path, bos_id: int | None, precision: Precision) -> None:
+        self.bos_id = bos_id
+        self.device = precision.torch_device
+        self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
+        self.softcap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
+        _check_projection(self, folder)
+
+    def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states (n, length, H) of right-padded ids; causality keeps padding out of them."""
+        output = self.model.base_model(input_ids=input_ids, use_cache=False)
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden
+
+    @property
+    def n_context(self) -> int:
+        """Tokens that a text may add to what is conditioned on: 1 if a BOS token is put before it."""
+        return 0 if self.bos_id is None else 1
+
+    @torch.inference_mode()
+    def score(self, samples: Sequence[Sequence[int]]) -> GenerativeScores:
+        """Score token sequences in one forward pass.
+
+        Args:
+            samples: token ids without special tokens, each with at least one position to score: two ids without a BOS
+                token, one with it.
+
+        Returns:
+            Scores in the order of `samples`.
+        """
+        prefix = [] if self.bos_id is None else [self.bos_id]
+        rows = [torch.tensor([*prefix, *ids]) for ids in samples]
+        lengths = torch.tensor([len(row) for row in rows])
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
+        # Position t predicts token t + 1, so the last position of a row and its padding predict nothing.
+        predicts = torch.arange(input_ids.shape[1])[None, :] < (lengths - 1)[:, None]
+        hidden = self.hidden_states(input_ids)[predicts.to(self.device)]
+        targets = torch.cat([row[1:] for row in rows]).to(self.device)
+        projection = self.model.get_output_embeddings()
+        stats = linear_token_stats(
+            hidden, projection.weight, targets, bias=getattr(projection, "bias", None), softcap=self.softcap
+        )
+        assert stats.target_logprob is not None
+        n_positions = (lengths - 1).numpy()
+        return GenerativeScores(
+            entropy=_mean(stats.entropy, n_positions),
+            entropy_max=np.maximum.reduceat(_numpy(stats.entropy), _starts(n_positions)),
+            nll=-_mean(stats.target_logprob, n_positions),
+            varentropy=_mean(stats.varentropy, n_positions),
+            n_positions=n_positions,
+        )
+
+
+@torch.inference_mode()
+def _check_projection(scorer: GenerativeScorer, folder: Path) -> None:
+    """Refuse a model whose logits are anything but softcap(hidden @ weight.T + bias)."""
+    model = scorer.model
+    projection = model.get_output_embeddings()
+    if projection is None or model.base_model is model:
+        raise InputError(f"{folder}: {type(model).__name__} has no output projection apart from its backbone")
+    ids = torch.arange(1, PROBE_LENGTH + 1, device=scorer.device)[None, :] % projection.weight.shape[0]
+    expected = model(input_ids=ids, use_cache=False).logits.float()
+    found = torch.nn.functional.linear(scorer.hidden_states(ids), projection.weight, getattr(projection, "bias", None))
+    found = found.float()
+    if scorer.softcap is not None:
+        found = scorer.softcap * torch.tanh(found / scorer.softcap)
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    same = expected.shape == found.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
+    # A model whose weights give NaN is caught row by row, where the reason can be told.
+    if not same and bool(torch.isfinite(expected).all()):
+        raise InputError(f"{folder}: {type(model).__name__} does more to its logits than project and soft-cap them")
+
+
+def _numpy(values: torch.Tensor) -> Float32Array:
+    array: Float32Array = values.cpu().numpy()
+    return array
+
+
+def _starts(counts: Int64Array) -> Int64Array:
+    starts: Int64Array = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    return starts
+
+
+def _mean(values: torch.Tensor, counts: Int64Array) -> Float32Array:
+    """Mean over consecutive runs of `counts` values; sums in float64, so that long texts lose nothing."""
+    sums = np.add.reduceat(_numpy(values).astype(np.float64), _starts(counts))
+    means: Float32Array = (sums / counts).astype(np.float32)
+    return means

@@ -1,0 +1,65 @@
+"""Sentence embeddings for semantic entropy: mean pooling over the tokens, unit norm."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModel
+
+from euds.measures.device import Precision
+from euds.measures.models import load_model
+from euds.measures.tokens import load_tokenizer, special_frame
+from euds.types import Float32Array
+
+
+class Embedder:
+    """A sentence encoder.
+
+    Args:
+        folder: model folder with safetensors weights.
+        precision: device and dtype.
+
+    Raises:
+        InputError: the folder holds no encoder that can be loaded.
+    """
+
+    def __init__(self, folder: Path, precision: Precision) -> None:
+        self.device = precision.torch_device
+        self.model = load_model(AutoModel, folder, precision, "encoder")
+        self._before, self._after = special_frame(load_tokenizer(folder))
+
+    @torch.inference_mode()
+    def embed(self, samples: Sequence[Sequence[int]]) -> Float32Array:
+        """Embed token sequences in one forward pass.
+
+        Args:
+            samples: token ids without special tokens; the model's own are put around them.
+
+        Returns:
+            Unit-norm embeddings (n, H) float32, in the order of `samples`; a row is NaN if the model's output is.
+        """
+        rows = [torch.tensor([*self._before, *ids, *self._after]) for ids in samples]
+        lengths = torch.tensor([len(row) for row in rows])
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]
+        mask = mask.to(self.device)
+        hidden = self.model(input_ids=input_ids.to(self.device), attention_mask=mask.long()).last_hidden_state
+        pooled = (hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        unit: Float32Array = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+        return unit
+
+
+def embedder_limit(folder: Path) -> int:
+    """Return how many tokens of a text the encoder reads, its special tokens not counted.
+
+    Sentence encoders state a limit of their own in `sentence_bert_config.json`; the tokenizer's limit and the size of
+    the position table hold as well.
+    """
+    tokenizer = load_tokenizer(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    limits = [tokenizer.model_max_length, config.get("max_position_embeddings", 512)]
+    sentence_config = folder / "sentence_bert_config.json"
+    if sentence_config.exists():
+        limits.append(json.loads(sentence_config.read_text(encoding="utf-8")).get("max_seq_length") or limits[0])
+    return int(min(limits)) - tokenizer.num_special_tokens_to_add()

@@ -1,0 +1,106 @@
+"""Text to token ids: a model's tokenizer, or lower-cased words where no model is named."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from euds.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHARS_PER_TOKEN_CAP = 64
+"""Characters tokenised per token kept: no tokenizer in use averages nearly so many, so a longer text is cut anyway."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one text without special tokens, and whether tokens had to be cut off to respect the limit."""
+
+    ids: list[int]
+    truncated: bool
+
+
+class TextEncoder(Protocol):
+    """Anything that turns texts into token ids that mean the same in every call."""
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts, in order."""
+        ...
+
+
+class ModelTokenizer:
+    """The tokenizer of a model folder, cut at `max_tokens` ids (None: no limit)."""
+
+    def __init__(self, folder: Path, max_tokens: int | None) -> None:
+        self.tokenizer = load_tokenizer(folder)
+        self.max_tokens = max_tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids that the tokenizer can produce."""
+        return len(self.tokenizer)
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that the tokenizer itself puts before a text, or None if it puts none."""
+        bos = self.tokenizer.bos_token_id
+        before, _ = special_frame(self.tokenizer)
+        return int(bos) if bos is not None and before == [bos] else None
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts without special tokens, in order."""
+        limit = self.max_tokens
+        cut = [text if limit is None else text[: limit * CHARS_PER_TOKEN_CAP] for text in texts]
+        batch = self.tokenizer(cut, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        return [
+            Encoded(ids[:limit], len(ids[:limit]) < len(ids) or len(short) < len(text))
+            for ids, short, text in zip(batch, cut, texts, strict=True)
+        ]
+
+
+class WordTokenizer:
+    """Lower-cased runs of word characters; ids are given in order of first appearance and kept in `words`."""
+
+    _WORD = re.compile(r"\w+")
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    @property
+    def words(self) -> list[str]:
+        """The word of every id given so far."""
+        return list(self._ids)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts, in order; a text without a word gives no ids."""
+        ids = self._ids
+        return [
+            Encoded([ids.setdefault(word, len(ids)) for word in self._WORD.findall(text.lower())], truncated=False)
+            for text in texts
+        ]
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load a model folder's tokenizer; code in the folder is never run.
+
+    Raises:
+        InputError: the folder holds no tokenizer that transformers can load.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{folder}: no tokenizer could be loaded: {reason}") from error
+
+
+def special_frame(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
+    """Return the special ids that the tokenizer puts before and after a single text."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    framed = tokenizer("a")["input_ids"]
+    at = next(at for at in range(len(framed)) if framed[at : at + len(plain)] == plain)
+    return framed[:at], framed[at + len(plain) :]
