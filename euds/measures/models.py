@@ -1,15 +1,56 @@
-"""Load a transformers model from a folder, ready to be read: safetensors weights only, no code from the folder."""
+"""Find a model's folder and load it, ready to be read: safetensors weights only, no code from the folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from euds.assets import resolve_model
 from euds.errors import InputError
-from euds.measures.device import Precision
+from euds.files import read_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from euds.measures.device import Precision
+
+HUB_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+"""What is taken from a hub repository: weights in safe formats, configuration and tokenizer files; never pickles."""
 
 
-def load_model(auto_class: Any, folder: Path, precision: Precision, kind: str) -> Any:
+def model_folder(name: str) -> Path:
+    """Return the local folder of a model named as an asset, a path, a package folder or a hub repository.
+
+    Raises:
+        InputError: it is none of them, or the hub cannot be reached.
+    """
+    resolved = resolve_model(name)
+    if isinstance(resolved, Path):
+        return resolved
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(resolved, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model {name!r} is neither an asset nor a folder, and the hub does not give it: {reason}"
+        ) from error
+
+
+def context_length(folder: Path) -> int:
+    """Return how many tokens a model's position table or rotary range covers, as its config.json states.
+
+    Raises:
+        InputError: the configuration does not say.
+    """
+    config = read_json(folder / "config.json")
+    for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    raise InputError(f"{folder}/config.json: states no context length; give --max-tokens")
+
+
+def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str) -> Any:
     """Load `folder` with one of transformers' Auto classes, on its device and in evaluation mode.
 
     Args:

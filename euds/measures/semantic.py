@@ -29,6 +29,11 @@ class Embedder:
         self.model = load_model(AutoModel, folder, precision, "encoder")
         self._before, self._after = special_frame(load_tokenizer(folder))
 
+    @property
+    def width(self) -> int:
+        """Length H of an embedding."""
+        return int(self.model.config.hidden_size)
+
     @torch.inference_mode()
     def embed(self, samples: Sequence[Sequence[int]]) -> Float32Array:
         """Embed token sequences in one forward pass.

@@ -62,11 +62,15 @@ class ModelTokenizer:
 
 
 class WordTokenizer:
-    """Lower-cased runs of word characters; ids are given in order of first appearance and kept in `words`."""
+    """Lower-cased runs of word characters, cut at `max_tokens` words (None: no limit).
+
+    Ids are given in order of first appearance and kept in `words`.
+    """
 
     _WORD = re.compile(r"\w+")
 
-    def __init__(self) -> None:
+    def __init__(self, max_tokens: int | None = None) -> None:
+        self.max_tokens = max_tokens
         self._ids: dict[str, int] = {}
 
     @property
@@ -77,10 +81,12 @@ class WordTokenizer:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, in order; a text without a word gives no ids."""
         ids = self._ids
-        return [
-            Encoded([ids.setdefault(word, len(ids)) for word in self._WORD.findall(text.lower())], truncated=False)
-            for text in texts
-        ]
+        encoded = []
+        for text in texts:
+            words = self._WORD.findall(text.lower())
+            kept = words[: self.max_tokens]
+            encoded.append(Encoded([ids.setdefault(word, len(ids)) for word in kept], len(kept) < len(words)))
+        return encoded
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -1,0 +1,120 @@
+"""What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from euds.errors import InputError, InvalidArgument, one_of
+
+MEASURES = ("information", "generative", "semantic")
+DEFAULT_MAX_TOKENS = 1024
+"""Tokens of a text that a model reads unless told otherwise; the LM's context length if that is shorter."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """The settings of a scoring run; two runs with equal settings and equal inputs give equal scores.
+
+    Attributes:
+        inputs: files, globs or asset files, as given.
+        text_fields: one field, or two that are joined with a newline.
+        label_field: field carried along as `label`, or None.
+        source_field: field carried along as `source` (original, synthetic, ...), or None.
+        measures: some of "information", "generative", "semantic".
+        lm: causal language model for generative entropy: asset, folder or hub name.
+        embedder: sentence encoder for semantic entropy: asset, folder or hub name.
+        tokenizer: model whose tokens information entropy counts; None: the LM's, and words without an LM.
+        max_tokens: tokens read of each text; None: no limit for words, 1024 or the LM's context for models.
+        token_budget: tokens of one batch, padding included; None: by device.
+        shard_rows: rows per part file.
+        n_clusters: centroids of the semantic clusters; None: by the number of rows.
+        n_neighbors: nearest centroids that the entropy runs over.
+        similarity_temperature: divisor of the cosine similarities.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        seed: of the clustering.
+    """
+
+    inputs: tuple[str, ...]
+    text_fields: tuple[str, ...]
+    label_field: str | None
+    source_field: str | None
+    measures: tuple[str, ...]
+    lm: str | None
+    embedder: str | None
+    tokenizer: str | None
+    max_tokens: int | None
+    token_budget: int | None
+    shard_rows: int
+    n_clusters: int | None
+    n_neighbors: int
+    similarity_temperature: float
+    device: str
+    dtype: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings before any file or model is opened."""
+        for measure in self.measures:
+            one_of("measures", measure, MEASURES)
+        if not self.measures:
+            raise InvalidArgument(f"measures: name at least one of {', '.join(MEASURES)}")
+        if not 1 <= len(self.text_fields) <= 2:
+            raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
+        if "generative" in self.measures and self.lm is None:
+            raise InvalidArgument("lm: generative entropy needs a causal language model, such as --lm smollm2-135m")
+        if "semantic" in self.measures and self.embedder is None:
+            raise InvalidArgument("embedder: semantic entropy needs an encoder, such as --embedder all-minilm-l6-v2")
+        if "generative" in self.measures and self.tokenizer not in (None, self.lm):
+            raise InvalidArgument(
+                "tokenizer: with generative entropy the texts are tokenised once, by the LM's tokenizer"
+            )
+        for name in ("max_tokens", "token_budget", "shard_rows", "n_clusters", "n_neighbors"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidArgument(f"{name}: must be at least 1, got {value}")
+        if self.max_tokens == 1 and "generative" in self.measures:
+            raise InvalidArgument("max_tokens: generative entropy needs at least 2 tokens of a text, got 1")
+        if not self.similarity_temperature > 0:
+            raise InvalidArgument(f"similarity_temperature: must be above 0, got {self.similarity_temperature}")
+
+    @property
+    def token_model(self) -> str | None:
+        """The model whose tokens information and generative entropy read; None means words."""
+        if "generative" in self.measures:
+            return self.lm
+        return self.tokenizer or self.lm
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to continue a run directory that holds scores of another configuration.
+
+    Raises:
+        InputError: they differ; the message lists every difference as `key: before -> now`.
+    """
+    old, new = dict(_flat(before)), dict(_flat(now))
+    changes = [
+        f"  {key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "(absent)") != new.get(key, "(absent)")
+    ]
+    if changes:
+        raise InputError(
+            f"{run_dir} holds a run with another configuration; choose another --out, or undo the change:\n"
+            + "\n".join(changes)
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list | tuple):
+        for at, inner in enumerate(value):
+            yield from _flat(inner, f"{prefix}[{at}]")
+    else:
+        yield prefix, value

@@ -1,0 +1,115 @@
+"""Stage 2: run the models over a shard's tokens, batch by batch."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from euds.engine.batches import TokenBudget, run_batches
+from euds.engine.read import ragged, usable
+from euds.measures.device import is_out_of_memory
+from euds.measures.generative import GenerativeScorer, GenerativeScores
+from euds.measures.semantic import Embedder
+from euds.types import Float32Array
+
+OUT_OF_MEMORY = "out of memory on this row alone"
+TOO_SHORT = "one token and no BOS: nothing to predict"
+LOGITS_NOT_FINITE = "the model's logits are NaN or infinite"
+EMBEDDING_NOT_FINITE = "the embedding is NaN or zero"
+
+Advance = Callable[[int, int, int], None]
+"""Told after each batch: rows done, non-padding tokens in them, rows given up."""
+
+
+def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBudget, advance: Advance) -> pa.Table:
+    """Score one shard.
+
+    Returns:
+        One line a row: the four generative columns, null where there is no score, `n_scored_tokens`, and `reason` for
+        a usable row that got none.
+    """
+    n = tokens.num_rows
+    ids, offsets = ragged(tokens, "tokens")
+    able = usable(tokens)
+    long_enough = [at for at in able if offsets[at + 1] - offsets[at] + scorer.n_context >= 2]
+    reasons: list[str | None] = [None] * n
+    for at in set(able) - set(long_enough):
+        reasons[at] = TOO_SHORT
+    columns = {name: np.full(n, np.nan, np.float32) for name in ("entropy", "entropy_max", "nll", "varentropy")}
+    positions = np.zeros(n, np.int32)
+    lengths = [int(offsets[at + 1] - offsets[at]) for at in long_enough]
+
+    def step(batch: list[int]) -> GenerativeScores:
+        rows = [long_enough[at] for at in batch]
+        return scorer.score([ids[offsets[at] : offsets[at + 1]].tolist() for at in rows])
+
+    advance(n - len(long_enough), 0, len(able) - len(long_enough))
+    for batch, scores in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+        rows = [long_enough[at] for at in batch]
+        if scores is None:
+            reasons[rows[0]] = OUT_OF_MEMORY
+        else:
+            for name, column in columns.items():
+                column[rows] = getattr(scores, name)
+            positions[rows] = scores.n_positions
+            for at in rows:
+                if not all(np.isfinite(column[at]) for column in columns.values()):
+                    reasons[at] = LOGITS_NOT_FINITE
+        failed = sum(reasons[at] is not None for at in rows)
+        advance(len(rows), sum(lengths[at] for at in batch), failed)
+    scored = (positions > 0) & np.array([reason is None for reason in reasons])
+    return pa.table(
+        {
+            "generative_entropy_nats": nullable(columns["entropy"], scored),
+            "generative_entropy_max_nats": nullable(columns["entropy_max"], scored),
+            "nll_nats": nullable(columns["nll"], scored),
+            "varentropy_nats2": nullable(columns["varentropy"], scored),
+            "n_scored_tokens": pa.array(positions, mask=~scored),
+            "reason": pa.array(reasons, pa.string()),
+        }
+    )
+
+
+def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, advance: Advance) -> pa.Table:
+    """Embed one shard.
+
+    Returns:
+        One line a row: `embedding`, a fixed-size float32 list that is NaN where there is none, and `reason` for a
+        usable row that got none.
+    """
+    n = tokens.num_rows
+    ids, offsets = ragged(tokens, "embedder_tokens")
+    able = usable(tokens)
+    reasons: list[str | None] = [None] * n
+    embeddings = np.full((n, embedder.width), np.nan, np.float32)
+    lengths = [int(offsets[at + 1] - offsets[at]) for at in able]
+
+    def step(batch: list[int]) -> Float32Array:
+        return embedder.embed([ids[offsets[able[at]] : offsets[able[at] + 1]].tolist() for at in batch])
+
+    advance(n - len(able), 0, 0)
+    for batch, vectors in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+        rows = [able[at] for at in batch]
+        if vectors is None:
+            reasons[rows[0]] = OUT_OF_MEMORY
+        else:
+            embeddings[rows] = vectors
+            for at, vector in zip(rows, vectors, strict=True):
+                if not (np.isfinite(vector).all() and vector.any()):
+                    reasons[at] = EMBEDDING_NOT_FINITE
+        failed = sum(reasons[at] is not None for at in rows)
+        advance(len(rows), sum(lengths[at] for at in batch), failed)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embedder.width)
+    return pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
+
+
+def embeddings_of(table: pa.Table) -> Float32Array:
+    """Return the embeddings of a shard, (n, H) float32."""
+    column = table.column("embedding").combine_chunks()
+    flat: Float32Array = np.asarray(column.values)
+    return flat.reshape(-1, column.type.list_size)
+
+
+def nullable(values: np.ndarray, present: np.ndarray) -> pa.Array:
+    """A float32 column that is null where `present` is false or the value is not finite."""
+    return pa.array(values.astype(np.float32), mask=~(present & np.isfinite(values)))

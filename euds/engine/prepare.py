@@ -1,0 +1,149 @@
+"""Settle everything about a scoring run before any model is loaded: files, rows, models, what is done already."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from euds.assets import content_sha256, tokenizer_sha256
+from euds.corpus import check_fields, check_inputs, count_rows, field_names, list_inputs
+from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
+from euds.errors import InputError
+from euds.files import file_sha256, read_json
+from euds.measures.device import precision
+from euds.measures.models import context_length, model_folder
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scoring run with every name resolved.
+
+    Attributes:
+        run_dir: where it writes.
+        config: its settings, with automatic field names settled.
+        files: input files in reading order.
+        n_rows: rows in all files, bad ones included.
+        folders: model folder by role: "lm", "embedder", "tokenizer".
+        fingerprint: all that the scores depend on, as JSON types; two runs with equal ones may share a directory.
+    """
+
+    run_dir: Path
+    config: ScoreConfig
+    files: tuple[Path, ...]
+    n_rows: int
+    folders: dict[str, Path]
+    fingerprint: dict[str, Any]
+
+    @property
+    def n_shards(self) -> int:
+        """Number of part files."""
+        return -(-self.n_rows // self.config.shard_rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The corpus fields that scoring reads."""
+        config = self.config
+        return (*config.text_fields, *(name for name in (config.label_field, config.source_field) if name))
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether information or generative entropy is measured, so that `n_tokens` counts their tokens."""
+        return bool({"information", "generative"} & set(self.config.measures))
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that a model's tokenizer gives: the setting, or 1,024, or the LM's context if shorter."""
+        wanted = self.config.max_tokens or DEFAULT_MAX_TOKENS
+        return min(wanted, context_length(self.folders["lm"])) if "lm" in self.folders else wanted
+
+    @property
+    def manifest_path(self) -> Path:
+        """The run's manifest."""
+        return self.run_dir / "manifest.json"
+
+    def part_path(self, shard: int) -> Path:
+        """The scores of a shard."""
+        return self.run_dir / "scores" / f"part-{shard:05d}.parquet"
+
+    def describe(self) -> str:
+        """Return what the run would do, for people."""
+        parts_done = sum(self.part_path(shard).exists() for shard in range(self.n_shards))
+        models = [f"  {role}: {folder}" for role, folder in self.folders.items()]
+        return "\n".join(
+            [
+                f"{self.n_rows:,} rows in {len(self.files)} file(s), {self.n_shards} part(s)",
+                f"measures: {', '.join(self.config.measures)}",
+                *models,
+                f"into {self.run_dir}: {parts_done} of {self.n_shards} part(s) are there",
+            ]
+        )
+
+
+def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
+    """Resolve and check a scoring run.
+
+    Raises:
+        InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run.
+    """
+    folders = {role: model_folder(name) for role, name in _models(config).items()}
+    files = tuple(file.resolve() for file in list_inputs(config.inputs))
+    check_inputs(files)
+    config = _settle_fields(config, files)
+    rows = [count_rows([file]) for file in files]
+    inputs = [
+        {"path": str(file), "bytes": file.stat().st_size, "sha256": file_sha256(file), "rows": n}
+        for file, n in zip(files, rows, strict=True)
+    ]
+    if sum(rows) == 0:
+        raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
+    models = {
+        role: {
+            "name": _models(config)[role],
+            "sha256": content_sha256(folder),
+            "tokenizer_sha256": tokenizer_sha256(folder),
+        }
+        for role, folder in folders.items()
+    }
+    fingerprint = {
+        "format": FORMAT,
+        "config": config.to_json(),
+        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() & {"lm", "embedder"} else None,
+        "models": models,
+        "inputs": inputs,
+    }
+    plan = Plan(run_dir, config, files, sum(rows), folders, fingerprint)
+    _refuse_other_run(plan)
+    return plan
+
+
+def _models(config: ScoreConfig) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    if "generative" in config.measures and config.lm is not None:
+        roles["lm"] = config.lm
+    elif "information" in config.measures and config.token_model is not None:
+        roles["tokenizer"] = config.token_model
+    if "semantic" in config.measures and config.embedder is not None:
+        roles["embedder"] = config.embedder
+    return roles
+
+
+def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
+    """Check the named fields, and carry `label` and `source` along where they exist and nothing else was named."""
+    named = [*config.text_fields, *(name for name in (config.label_field, config.source_field) if name)]
+    check_fields(files, named)
+    known = field_names(files)
+    return replace(
+        config,
+        label_field=config.label_field or ("label" if "label" in known else None),
+        source_field=config.source_field or ("source" if "source" in known else None),
+    )
+
+
+def _refuse_other_run(plan: Plan) -> None:
+    if plan.manifest_path.exists():
+        before = read_json(plan.manifest_path).get("fingerprint", {})
+        refuse_change(plan.run_dir, before, plan.fingerprint)
+    elif plan.run_dir.exists() and not plan.run_dir.is_dir():
+        raise InputError(f"{plan.run_dir}: is a file; --out names the run directory")

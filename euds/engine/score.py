@@ -1,0 +1,117 @@
+"""`euds.score`: score a corpus into a run directory; the same call again resumes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from euds.engine.config import MEASURES, ScoreConfig
+from euds.engine.manifest import result_of, write_finished, write_started
+from euds.engine.prepare import Plan, prepare
+from euds.engine.work import Work
+from euds.files import read_json
+from euds.progress import console
+from euds.types import ScoreResult
+
+
+def score(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    text_field: str | Sequence[str] = "text",
+    label_field: str | None = None,
+    source_field: str | None = None,
+    measures: Sequence[str] = MEASURES,
+    lm: str | Path | None = None,
+    embedder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    max_tokens: int | None = None,
+    token_budget: int | None = None,
+    shard_rows: int = 1024,
+    n_clusters: int | None = None,
+    n_neighbors: int = 16,
+    similarity_temperature: float = 0.05,
+    device: str = "auto",
+    dtype: str = "auto",
+    seed: int = 0,
+    dry_run: bool = False,
+) -> ScoreResult:
+    """Give every sample of a corpus its entropies, in a table beside the corpus.
+
+    Labels are carried along, never read by a measure. A row that cannot be scored is listed in quarantine.jsonl with
+    its reason and has null scores. Calling again with the same arguments resumes an interrupted run, or returns at
+    once what a finished one has found.
+
+    Args:
+        inputs: JSONL, JSONL.gz, Parquet, CSV or Arrow files, globs, or files of fetched data sets.
+        out: run directory.
+        text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
+        label_field: field carried along as `label`; "label" by itself if there is one.
+        source_field: field carried along as `source`; "source" by itself if there is one.
+        measures: any of "information", "generative", "semantic".
+        lm: causal language model for generative entropy: asset name, folder or hub name.
+        embedder: sentence encoder for semantic entropy: asset name, folder or hub name.
+        tokenizer: model whose tokens information entropy counts; the LM's if None, and lower-cased words without one.
+        max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
+        token_budget: tokens of a batch, padding included; None: by device.
+        shard_rows: rows of a part file; batches never cross parts, so it is part of the configuration.
+        n_clusters: centroids of the semantic clusters; None: by the number of rows.
+        n_neighbors: nearest centroids that semantic entropy runs over.
+        similarity_temperature: divisor of the cosine similarities, > 0.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto" (float32 on the CPU, bfloat16 on CUDA), "float32", "bfloat16" or "float16".
+        seed: of the clustering.
+        dry_run: check everything, say what would be done on standard error, and do nothing.
+
+    Returns:
+        Counts, tokens and seconds; the scores are in `out`/scores/part-*.parquet. A dry run counts rows only.
+
+    Raises:
+        InvalidArgument: an argument is impossible; nothing was read.
+        InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` holds a run with
+            another configuration (the message lists the differences), or another process is scoring into it.
+    """
+    many = [inputs] if isinstance(inputs, str | Path) else inputs
+    config = ScoreConfig(
+        inputs=tuple(map(str, many)),
+        text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+        label_field=label_field,
+        source_field=source_field,
+        measures=tuple(dict.fromkeys(measures)),
+        lm=_name(lm),
+        embedder=_name(embedder),
+        tokenizer=_name(tokenizer),
+        max_tokens=max_tokens,
+        token_budget=token_budget,
+        shard_rows=shard_rows,
+        n_clusters=n_clusters,
+        n_neighbors=n_neighbors,
+        similarity_temperature=similarity_temperature,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+    )
+    plan = prepare(config, Path(out))
+    if dry_run:
+        console.print(plan.describe())
+        return ScoreResult(plan.run_dir, plan.n_rows, 0, 0, 0, 0, {}, 0.0)
+    return execute(plan)
+
+
+def execute(plan: Plan) -> ScoreResult:
+    """Run what is left of a plan."""
+    if plan.manifest_path.exists():
+        manifest = read_json(plan.manifest_path)
+        if manifest.get("finished"):
+            return result_of(plan.run_dir, manifest)
+    work = Work(plan.run_dir)
+    with work.locked():
+        write_started(plan)
+        # The stages load torch and the models; a finished run never gets here.
+        from euds.engine.stages import run_stages
+
+        manifest = write_finished(plan, work, run_stages(plan, work))
+    work.remove()
+    return result_of(plan.run_dir, manifest)
+
+
+def _name(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)
