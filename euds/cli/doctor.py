@@ -1,0 +1,52 @@
+"""`euds doctor` and `euds bench`: what this machine can run, and how fast."""
+
+import importlib.util
+import runpy
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from euds.errors import InputError, nearest
+
+PACKAGES = ("numpy", "numba", "faiss-cpu", "pyarrow", "torch", "transformers", "accelerate", "triton", "ray")
+
+
+def doctor() -> None:
+    """Say what is installed, which device will be used and which assets are fetched."""
+    typer.echo(f"euds {_version('euds')}, Python {sys.version.split()[0]}")
+    for package in PACKAGES:
+        typer.echo(f"  {package}: {_version(package)}")
+    extension = "there" if importlib.util.find_spec("euds._core") else "missing; run: pip install -e ."
+    typer.echo(f"C++ extension: {extension}")
+    if importlib.util.find_spec("torch"):
+        from euds.measures.device import precision
+
+        settled = precision()
+        typer.echo(f"device: {settled.device}, models in {settled.dtype}")
+    from euds.assets import ASSETS, cache_folder, is_fetched
+
+    fetched = [name for name in ASSETS if is_fetched(name)]
+    typer.echo(f"cache: {cache_folder()}, fetched: {', '.join(fetched) or 'nothing yet; run: euds fetch'}")
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="Benchmark to run, such as scoring.")] = "scoring",
+) -> None:
+    """Run a benchmark of the source tree and write its rows under benchmarks/results."""
+    folder = Path(__file__).parents[2] / "benchmarks"
+    known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
+    if not known:
+        raise InputError("the benchmarks are part of the source tree; run this from an editable install of a clone")
+    if name not in known:
+        raise InputError(f"no benchmark {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    runpy.run_path(str(folder / f"bench_{name}.py"), run_name="__main__")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

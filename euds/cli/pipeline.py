@@ -1,0 +1,36 @@
+"""`euds run`, `euds report` and `euds demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as examples/sentiment.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as select.keep=0.3.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+) -> None:
+    """Score, select, fine-tune against baselines and report; the same command again resumes."""
+    from euds.pipeline.run import run as run_recipe
+
+    run_recipe(recipe, overrides or [], dry_run=dry_run)
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
+    examples: Annotated[int, typer.Option(help="Kept and dropped texts to show.")] = 8,
+) -> None:
+    """Write RUN_DIR/report.html anew, one file that needs no network."""
+    from euds.report import write_report
+
+    typer.echo(write_report(run_dir, examples=examples))
+
+
+def demo(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as out=elsewhere.")] = None,
+) -> None:
+    """Fetch two small models and a labelled data set, then run the sentiment recipe; minutes on a laptop."""
+    from euds.pipeline.demo import demo as run_demo
+
+    run_demo(overrides or [])

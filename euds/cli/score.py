@@ -1,0 +1,61 @@
+"""`euds score`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_MEASURES = "information,generative,semantic"
+
+
+def score(
+    inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Field carried along as label.")] = None,
+    source_field: Annotated[str | None, typer.Option(help="Field carried along as source.")] = None,
+    measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
+    lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
+    shard_rows: Annotated[int, typer.Option(help="Rows of a part file.")] = 1024,
+    n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default from the rows.")] = None,
+    n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = 16,
+    similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = 0.05,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+) -> None:
+    """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""
+    from euds.engine.score import score as score_corpus
+
+    result = score_corpus(
+        inputs,
+        out=out,
+        text_field=text_field or ["text"],
+        label_field=label_field,
+        source_field=source_field,
+        measures=[name.strip() for name in measures.split(",") if name.strip()],
+        lm=lm,
+        embedder=embedder,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        token_budget=token_budget,
+        shard_rows=shard_rows,
+        n_clusters=n_clusters,
+        n_neighbors=n_neighbors,
+        similarity_temperature=similarity_temperature,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        dry_run=dry_run,
+    )
+    if not dry_run:
+        typer.echo(
+            f"{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
+            f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "
+            f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
+        )

@@ -1,0 +1,37 @@
+"""`euds select`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def select(
+    run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
+    keep: Annotated[str, typer.Option(help="Fraction such as 0.16, or a count such as 500.")],
+    rule: Annotated[str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse.")] = "igse",
+    axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
+    adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
+    bins: Annotated[int, typer.Option(help="Equal-mass bins an axis for the box search.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all.")] = None,
+) -> None:
+    """Choose rows from the scores; seconds, and nothing is scored again."""
+    from euds.selection.select import select as select_rows
+    from euds.selection.summary import summary
+
+    selection = select_rows(
+        run_dir,
+        keep=keep,
+        rule=rule,
+        axes=axis,
+        group_by=group_by,
+        adjust=adjust,
+        bins=bins,
+        seed=seed,
+        out=out,
+        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+    )
+    typer.echo(summary(selection))

@@ -1,0 +1,132 @@
+"""`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from euds.corpus import list_inputs, read_rows, read_scores
+from euds.engine.score import score
+from euds.errors import InputError
+from euds.files import read_json
+from euds.pipeline.data import RunData, take_data
+from euds.pipeline.methods import method_rows
+from euds.pipeline.recipe import Recipe, load_recipe, method_list
+from euds.progress import console
+from euds.selection.select import select
+from euds.study.compare import compare
+from euds.study.types import StudyTable, Task, TrainConfig
+from euds.types import ScoreResult, Selection
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a recipe brought about.
+
+    Attributes:
+        run_dir: everything it wrote.
+        scored: counts and seconds of scoring.
+        selection: the selection that selected.parquet and the report show, or None if the recipe has no such method.
+        table: the comparison of the methods.
+        report: the report's path, or None if the recipe wants none.
+    """
+
+    run_dir: Path
+    scored: ScoreResult
+    selection: Selection | None
+    table: StudyTable
+    report: Path | None
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, dry_run: bool = False
+) -> RunResult | None:
+    """Do what a recipe says; the same call again resumes, and repeats nothing that is done.
+
+    Args:
+        recipe: path of a YAML file, or its content as a mapping.
+        overrides: settings as "key=value", dotted for inner ones: "select.keep=0.3".
+        dry_run: check everything that can be known, say what would be done, and do nothing more.
+
+    Returns:
+        The results, or None for a dry run.
+
+    Raises:
+        InvalidArgument, InputError: the recipe or something it names is wrong; the message says where.
+    """
+    settings = load_recipe(recipe, overrides)
+    data = take_data(settings)
+    scored = _score(settings, data, dry_run=dry_run)
+    if dry_run:
+        names = ", ".join(method.name for method in method_list(settings))
+        console.print(f"then compare {names} over seeds {', '.join(map(str, settings.seed_list))}")
+        return None
+    run_dir = Path(settings.out)
+    selection = _select(settings, run_dir)
+    table = _compare(settings, data, run_dir)
+    report = None
+    if settings.report:
+        from euds.report import write_report
+
+        report = write_report(run_dir)
+    return RunResult(run_dir, scored, selection, table, report)
+
+
+def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
+    settings = recipe.score
+    return score(
+        data.pool,
+        out=recipe.out,
+        text_field=recipe.text_fields,
+        label_field=recipe.data.label_field if recipe.task == "classification" else None,
+        source_field=recipe.data.source_field,
+        measures=settings.measures,
+        lm=settings.lm,
+        embedder=settings.embedder,
+        max_tokens=settings.max_tokens,
+        token_budget=settings.token_budget,
+        shard_rows=settings.shard_rows,
+        dry_run=dry_run,
+    )
+
+
+def _select(recipe: Recipe, run_dir: Path) -> Selection | None:
+    """Make the recipe's last rule with a region (IGSE by default) the run's selection."""
+    chosen = [method for method in method_list(recipe) if method.axes or method.rule in ("igse", "box")]
+    if not chosen:
+        return None
+    method = chosen[-1]
+    return select(
+        run_dir,
+        keep=recipe.select.keep,
+        rule=method.rule,
+        axes=method.axes,
+        group_by=method.group_by,
+        adjust=method.adjust,
+    )
+
+
+def _compare(recipe: Recipe, data: RunData, run_dir: Path) -> StudyTable:
+    manifest = read_json(run_dir / "manifest.json")
+    pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
+    test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
+    methods = method_rows(recipe, read_scores(run_dir), manifest["seconds"])
+    if not methods:
+        raise InputError("select.methods: name at least one method to compare")
+    train = recipe.train
+    return compare(
+        pool,
+        test,
+        methods,
+        task=Task(recipe.task, recipe.text_fields, recipe.data.label_field),
+        config=TrainConfig(
+            model=train.model,
+            epochs=None if train.steps is not None else train.epochs,
+            steps=train.steps,
+            batch_size=train.batch_size,
+            learning_rate=train.learning_rate,
+            max_tokens=train.max_tokens,
+        ),
+        seeds=recipe.seed_list,
+        folder=run_dir / "study",
+    )
