@@ -1,0 +1,176 @@
+"""Bad rows are quarantined with a reason and a null score; bad requests end before a model loads."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import euds
+from euds.corpus import read_scores
+
+WriteJsonl = Callable[..., Path]
+
+SCORES = (
+    "information_entropy_nats",
+    "surprisal_nats",
+    "generative_entropy_nats",
+    "nll_nats",
+    "varentropy_nats2",
+    "semantic_entropy_nats",
+)
+
+
+def quarantine(run_dir: Path) -> dict[int, str]:
+    lines = (run_dir / "quarantine.jsonl").read_text().splitlines()
+    return {entry["row_id"]: entry["reason"] for entry in map(json.loads, lines)}
+
+
+def test_every_kind_of_bad_row_is_quarantined_and_the_rest_is_scored(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path
+) -> None:
+    lines = [
+        b'{"text": "the film was very sad"}',
+        b'{"text": "the film',
+        b'{"text": "the \xff film"}',
+        b'{"other": "the film was sad"}',
+        b'{"text": null}',
+        b'{"text": 7}',
+        b'{"text": "  "}',
+        b'{"text": "the\\u0000film"}',
+        b'["the film"]',
+        json.dumps({"text": "the film was sad " * 60_000}).encode(),
+        b'{"text": "a wonderful script"}',
+    ]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_bytes(b"\n".join(lines))
+    result = euds.score(corpus, out=tmp_path / "run", lm=tiny_lm, embedder=tiny_encoder, n_clusters=2)
+    table = read_scores(tmp_path / "run").to_pylist()
+    reasons = quarantine(tmp_path / "run")
+    assert [row["row_id"] for row in table] == list(range(len(lines)))
+    assert set(reasons) == set(range(1, 9))
+    assert result.n_rows == len(lines) == result.n_scored + result.n_quarantined
+    assert result.n_truncated == 1
+    assert table[9]["truncated"] is True
+    assert table[9]["n_bytes"] == len("the film was sad " * 60_000)
+    for row in table:
+        for column in SCORES:
+            assert (row[column] is None) == (row["row_id"] in reasons)
+    assert "null" in reasons[4]
+    assert "missing" in reasons[3]
+
+
+def test_one_token_without_bos_keeps_its_other_scores(tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "a"}, {"text": "the film was sad"}])
+    result = euds.score(corpus, out=tmp_path / "run", measures=["information", "generative"], lm=tiny_lm)
+    first = read_scores(tmp_path / "run").to_pylist()[0]
+    assert first["generative_entropy_nats"] is None
+    assert first["n_scored_tokens"] is None
+    assert first["surprisal_nats"] is not None
+    assert quarantine(tmp_path / "run") == {0: "one token and no BOS: nothing to predict"}
+    assert (result.n_scored, result.n_quarantined) == (1, 1)
+
+
+def test_rows_whose_logits_are_nan_are_quarantined_alone(
+    tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl
+) -> None:
+    broken = Path(copytree(tiny_lm, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    token = token_id(broken, " terrible")
+    name = "model.embed_tokens.weight"
+    weights[name][token] = torch.nan
+    weights["lm_head.weight"] = load_file(tiny_lm / "model.safetensors")["lm_head.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    corpus = write_jsonl([{"text": "the film was terrible indeed"}, {"text": "the film was sad"}])
+    euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=broken)
+    good = read_scores(tmp_path / "run").to_pylist()
+    assert list(quarantine(tmp_path / "run").items()) == [(0, "the model's logits are NaN or infinite")]
+    assert good[0]["generative_entropy_nats"] is None
+    assert good[1]["generative_entropy_nats"] > 0
+
+
+def token_id(folder: Path, text: str) -> int:
+    from transformers import AutoTokenizer
+
+    ids: list[int] = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) == 1
+    return ids[0]
+
+
+def test_a_corpus_of_bad_rows_only_ends_with_everything_quarantined(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl
+) -> None:
+    corpus = write_jsonl([{"text": ""}, {"text": "the film"}, {"text": "  "}][0:1] * 3)
+    result = euds.score(corpus, out=tmp_path / "run", lm=tiny_lm, embedder=tiny_encoder)
+    assert (result.n_scored, result.n_quarantined, result.n_tokens) == (0, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"measures": ["generativ"]}, r"did you mean 'generative'"),
+        ({"measures": []}, "name at least one"),
+        ({"text_field": ["a", "b", "c"]}, "one field, or two"),
+        ({"text_field": "txt"}, "did you mean 'text'"),
+        ({"label_field": "lable"}, "did you mean 'label'"),
+        ({"measures": ["generative"], "lm": None}, "needs a causal language model"),
+        ({"measures": ["semantic"], "embedder": None}, "needs an encoder"),
+        ({"shard_rows": 0}, "shard_rows: must be at least 1"),
+        ({"similarity_temperature": 0.0}, "similarity_temperature"),
+        ({"lm": "./nowhere"}, "nowhere"),
+        ({"inputs": "missing.jsonl"}, "missing.jsonl"),
+    ],
+)
+def test_a_bad_request_is_one_clear_error(
+    tmp_path: Path,
+    tiny_lm: Path,
+    tiny_encoder: Path,
+    write_jsonl: WriteJsonl,
+    arguments: dict[str, object],
+    message: str,
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad", "label": 1}])
+    settings = {"inputs": corpus, "lm": tiny_lm, "embedder": tiny_encoder, **arguments}
+    with pytest.raises(euds.EudsError, match=message):
+        euds.score(out=tmp_path / "run", **settings)  # type: ignore[arg-type]  # The cases are wrong on purpose.
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_changed_configuration_or_input_is_refused_with_a_diff(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}])
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, measures=["information"])
+    with pytest.raises(euds.EudsError, match=r"config\.max_tokens: None -> 2"):
+        euds.score(corpus, out=run_dir, measures=["information"], max_tokens=2)
+    write_jsonl([{"text": "the film was sad"}, {"text": "more"}])
+    with pytest.raises(euds.EudsError, match=r"inputs\[0\]\.rows: 1 -> 2"):
+        euds.score(corpus, out=run_dir, measures=["information"])
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, write_jsonl: WriteJsonl, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}])
+    result = euds.score(corpus, out=tmp_path / "run", measures=["information"], dry_run=True)
+    assert result.n_rows == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_runs_out_halves_the_batches_and_gives_up_a_row_that_never_fits(
+    tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.measures.generative import GenerativeScorer
+
+    real = GenerativeScorer.hidden_states
+
+    def small_memory(self: GenerativeScorer, input_ids: torch.Tensor) -> torch.Tensor:
+        if input_ids.numel() > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, input_ids)
+
+    monkeypatch.setattr(GenerativeScorer, "hidden_states", small_memory)
+    corpus = write_jsonl([{"text": "the film was sad"}] * 20 + [{"text": "the film was sad " * 20}])
+    result = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
+    assert quarantine(tmp_path / "run") == {20: "out of memory on this row alone"}
+    assert result.n_scored == 20
