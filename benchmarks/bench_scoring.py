@@ -1,0 +1,189 @@
+"""End-to-end generative scoring on this machine: euds against the loops people write by hand.
+
+Every contender scores the same rows with the same model in a process of its own: read, tokenise, score. Loading the model
+is not counted. Contenders are interleaved over several rounds; the table gives medians, and peak resident memory.
+
+    python benchmarks/bench_scoring.py            # writes benchmarks/results/scoring-DEVICE.json and the README table
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from table import write_tables
+
+RESULTS = Path(__file__).parent / "results"
+MODEL = "smollm2-135m"
+TOLERANCE_NATS = 1e-4
+MAX_TOKENS = 256
+BATCH_ROWS = 16
+CORPORA = {"movie-snippets": 400, "newsgroups-20": 60}
+"""Rows taken from the head of each training file: short sentences, and posts of some hundred tokens."""
+
+
+def main() -> None:
+    """Time every contender on every corpus, check that they agree, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", nargs=2, metavar=("CONTENDER", "CORPUS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(*arguments.worker)))
+        return
+    rows = [row for corpus in CORPORA for row in measure(corpus, arguments.rounds)]
+    path = RESULTS / "scoring-cpu.json"
+    path.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=2) + "\n")
+    write_tables()
+    print(f"wrote {path}")
+
+
+def measure(corpus: str, rounds: int) -> list[dict[str, Any]]:
+    """Run the contenders in turn, several rounds, and summarise."""
+    outcomes: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+    for _ in range(rounds):
+        for name in CONTENDERS:
+            command = [sys.executable, __file__, "--worker", name, corpus]
+            finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            outcome = json.loads(finished.stdout.splitlines()[-1])
+            outcomes[name].append(outcome)
+            print(f"{corpus} {name}: {outcome['tokens'] / outcome['seconds']:.0f} tokens/s", file=sys.stderr)
+    reference = outcomes["batch of 1"][0]["entropies"]
+    rows = []
+    for name, found in outcomes.items():
+        error = max(abs(a - b) for outcome in found for a, b in zip(outcome["entropies"], reference, strict=True))
+        if error > TOLERANCE_NATS:
+            raise SystemExit(f"{name} is off by {error:.2g} nats on {corpus}: nothing is timed that is not right")
+        rates = sorted(outcome["tokens"] / outcome["seconds"] for outcome in found)
+        rows.append(
+            {
+                "op": "score generative",
+                "corpus": corpus,
+                "contender": name,
+                "rows": len(reference),
+                "tokens": found[0]["tokens"],
+                "unit": "tokens/s",
+                "median": round(statistics.median(rates), 1),
+                "low": round(rates[0], 1),
+                "high": round(rates[-1], 1),
+                "peak_memory_mib": round(statistics.median(outcome["peak_memory_mib"] for outcome in found)),
+                "largest_error_nats": float(f"{error:.2g}"),
+            }
+        )
+    for row in rows:
+        row["ratio_to_euds"] = round(row["median"] / rows[-1]["median"], 3)
+    return rows
+
+
+def work(contender: str, corpus: str) -> dict[str, Any]:
+    """Score one corpus with one contender in this process."""
+    seconds, tokens, entropies = CONTENDERS[contender](texts_of(corpus))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "tokens": tokens, "entropies": entropies, "peak_memory_mib": peak}
+
+
+def texts_of(corpus: str) -> list[str]:
+    """Return the first texts of an asset's training file that have at least two tokens' worth of words."""
+    from euds.corpus import list_inputs, read_rows
+
+    texts = (str((row.fields or {})["text"]) for row in read_rows(list_inputs([f"{corpus}/train.jsonl"])))
+    long_enough = (text for text in texts if len(text.split()) > 1)
+    return [text for text, _ in zip(long_enough, range(CORPORA[corpus]), strict=False)]
+
+
+def by_euds(texts: Sequence[str]) -> tuple[float, int, list[float]]:
+    """`euds.score` with its defaults, files and all."""
+    import euds
+    from euds.corpus import read_scores
+
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus.jsonl"
+        corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        start = time.perf_counter()
+        result = euds.score(
+            corpus, out=Path(folder) / "run", measures=["generative"], lm=MODEL, max_tokens=MAX_TOKENS
+        )
+        seconds = time.perf_counter() - start - result.seconds["loading"]
+        entropies = read_scores(Path(folder) / "run").column("generative_entropy_nats").to_pylist()
+    return seconds, result.n_tokens, entropies
+
+
+def by_loop(batch_rows: int, *, by_length: bool) -> Callable[[Sequence[str]], tuple[float, int, list[float]]]:
+    """A plain transformers loop: pad, run the model with its full logits, log-softmax, mean."""
+
+    def run(texts: Sequence[str]) -> tuple[float, int, list[float]]:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from euds.measures.models import model_folder
+
+        folder = model_folder(MODEL)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.padding_side = "right"
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        start = time.perf_counter()
+        entropies = [0.0] * len(texts)
+        tokens = 0
+        for batch in batches(texts, batch_rows, by_length=by_length):
+            encoded = tokenizer(
+                [texts[at] for at in batch], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                logp = torch.log_softmax(model(**encoded).logits.float(), -1)
+                entropy = -(logp.exp() * logp).sum(-1)[:, :-1]
+            scored = encoded["attention_mask"][:, 1:]
+            means = (entropy * scored).sum(1) / scored.sum(1)
+            tokens += int(encoded["attention_mask"].sum())
+            for at, mean in zip(batch, means.tolist(), strict=True):
+                entropies[at] = mean
+        return time.perf_counter() - start, tokens, entropies
+
+    return run
+
+
+def batches(texts: Sequence[str], size: int, *, by_length: bool) -> Iterator[list[int]]:
+    """Yield positions in file order, or sorted by number of characters."""
+    order = sorted(range(len(texts)), key=lambda at: -len(texts[at])) if by_length else list(range(len(texts)))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+CONTENDERS = {
+    "batch of 1": by_loop(1, by_length=False),
+    f"batches of {BATCH_ROWS}, full logits": by_loop(BATCH_ROWS, by_length=False),
+    f"batches of {BATCH_ROWS}, full logits, sorted by length": by_loop(BATCH_ROWS, by_length=True),
+    "euds": by_euds,
+}
+
+
+def environment() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    import platform
+
+    import psutil
+    import torch
+    import transformers
+
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if "model name" in line), "unknown")
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": cpu,
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "model": f"{MODEL}, float32, at most {MAX_TOKENS} tokens a text",
+    }
+
+
+if __name__ == "__main__":
+    main()
