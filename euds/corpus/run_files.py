@@ -1,0 +1,61 @@
+"""Read what a scored run directory holds."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from euds.errors import InputError
+from euds.files import file_sha256, read_json
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a finished run.
+
+    Raises:
+        InputError: `run_dir` is no run directory, or its scoring has not finished.
+    """
+    if not (run_dir / "manifest.json").exists():
+        raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
+    manifest: dict[str, Any] = read_json(run_dir / "manifest.json")
+    if not manifest.get("finished"):
+        raise InputError(f"{run_dir}: scoring has not finished; run the same euds score command again")
+    return manifest
+
+
+def read_scores(run_dir: Path) -> pa.Table:
+    """Return the scores of a finished run, in row order.
+
+    Raises:
+        InputError: the run has not finished, or a part is missing or unreadable.
+    """
+    manifest = read_manifest(run_dir)
+    parts = sorted((run_dir / "scores").glob("part-*.parquet"))
+    try:
+        table = pa.concat_tables([pq.read_table(part) for part in parts])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{run_dir}/scores: unreadable: {str(error).splitlines()[0]}") from error
+    if table.num_rows != manifest["counts"]["rows"]:
+        raise InputError(
+            f"{run_dir}/scores: {table.num_rows} rows, but the manifest counts {manifest['counts']['rows']}; "
+            "a part is missing: score into a new directory"
+        )
+    return table
+
+
+def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
+    """Return the files that a run has scored, after checking that they are still the same.
+
+    Raises:
+        InputError: one is gone or has changed since.
+    """
+    files = []
+    for entry in manifest["inputs"]:
+        file = Path(entry["path"])
+        if not file.exists():
+            raise InputError(f"{file}: the scored corpus is no longer there")
+        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
+            raise InputError(f"{file}: has changed since it was scored; score it again into a new directory")
+        files.append(file)
+    return tuple(files)
