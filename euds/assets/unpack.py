@@ -43,7 +43,7 @@ def tar_member(file: Path | IO[bytes], ending: str) -> bytes:
     source = {"name": file} if isinstance(file, Path) else {"fileobj": file}
     with tarfile.open(mode="r:gz", **source) as archive:  # type: ignore[call-overload]  # One of name, fileobj.
         for member in archive:
-            if member.name.endswith(ending) and member.isfile():
-                content: bytes = archive.extractfile(member).read()
-                return content
+            content = archive.extractfile(member) if member.name.endswith(ending) else None
+            if content is not None:
+                return bytes(content.read())
     raise InputError(f"{getattr(file, 'name', file)}: has no member ending in {ending}")

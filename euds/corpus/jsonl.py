@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from euds.corpus.raw import RawRow
 from euds.errors import InputError
@@ -74,11 +74,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _skip_line(handle: IO[bytes], line: bytes) -> None:
+def _skip_line(handle: BinaryIO | gzip.GzipFile, line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = handle.readline(MAX_LINE_BYTES)
 

@@ -1,1 +1,1 @@
-"""One file per op and technique; a kernel trusts its caller and knows no names, devices or errors of the user."""
+"""One file an op and technique; kernels trust their caller and know nothing of names, devices or user errors."""

@@ -52,6 +52,8 @@ class ModelTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts without special tokens, in order."""
+        if not texts:
+            return []
         limit = self.max_tokens
         cut = [text if limit is None else text[: limit * CHARS_PER_TOKEN_CAP] for text in texts]
         batch = self.tokenizer(cut, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]

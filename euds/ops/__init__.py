@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: check arguments, pick an implementation, reshape."""
+"""Arrays in, numbers out: every op checks its arguments, picks an implementation, and reshapes."""

@@ -1,1 +1,1 @@
-"""Every definition in float64, short and slow: the oracle of the tests, never a fallback."""
+"""The definitions in float64, short and slow: the oracle of every test, and no fallback."""

@@ -1,0 +1,60 @@
+"""Statistics of next-token distributions in torch: one-pass sums about the maximum, in float32, block by block.
+
+With m = max z, S = sum e^(z-m), A = sum (z-m) e^(z-m), Q = sum (z-m)^2 e^(z-m): entropy = ln S - A/S and varentropy =
+Q/S - (A/S)^2. Both terms of the entropy are >= 0, so nothing cancels.
+"""
+
+import torch
+
+BLOCK_ELEMENTS = 1 << 20
+"""Logits worked on at a time: 4 MiB of float32, so that a block and its exponentials stay near the cache."""
+
+Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+"""Maximum m and sums S, A, Q about it; each (rows,) float32."""
+
+
+def token_stats(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, ...]:
+    """Return entropy, varentropy, logsumexp and max_prob, each (N,) float32, of logits (N, V)."""
+    n_rows, vocabulary = logits.shape
+    results = torch.full((4, n_rows), float("nan"), device=logits.device)
+    rows = max(1, BLOCK_ELEMENTS // vocabulary)
+    for start in range(0, n_rows, rows):
+        block = logits[start : start + rows].float()
+        results[:, start : start + rows] = finish(block_sums(block * (1 / temperature) if temperature != 1 else block))
+    return tuple(results)
+
+
+def block_sums(z: torch.Tensor) -> Sums:
+    """Return the sums of one block of scaled logits (rows, columns) float32, which is left as it is."""
+    m = z.amax(1)
+    # A row of -inf has no finite logit to measure from; any finite reference gives sums of zero.
+    reference = torch.where(m == -torch.inf, 0.0, m)
+    d = z - reference[:, None]
+    e = d.exp()
+    # e is 0 where d is -inf, and 0 * -inf must count as 0; a NaN stays one.
+    d.clamp_(min=-200.0)
+    first = e * d
+    return m, e.sum(1), first.sum(1), first.mul_(d).sum(1)
+
+
+def merge(a: Sums, b: Sums) -> Sums:
+    """Merge the sums of two parts of the same rows."""
+    m = torch.maximum(a[0], b[0])
+    reference = torch.where(m == -torch.inf, 0.0, m)
+    total_s, total_a, total_q = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(m)
+    for part_m, s, first, second in (a, b):
+        d = (part_m - reference).clamp(min=-200.0)
+        e = torch.where(part_m == -torch.inf, 0.0, d.exp())
+        total_s = total_s + s * e
+        total_a = total_a + (first + d * s) * e
+        total_q = total_q + (second + 2 * d * first + d * d * s) * e
+    return m, total_s, total_a, total_q
+
+
+def finish(sums: Sums) -> torch.Tensor:
+    """Return entropy, varentropy, logsumexp and max_prob (4, rows) float32; NaN where the row is no distribution."""
+    m, s, first, second = sums
+    mean = first / s
+    log_s = s.log()
+    results = torch.stack([log_s - mean, (second / s - mean * mean).clamp(min=0.0), m + log_s, 1 / s])
+    return torch.where(torch.isfinite(m) & torch.isfinite(log_s), results, torch.nan)

@@ -1,0 +1,69 @@
+"""Information entropy: how varied the tokens of a sample are, and how rare in the pool."""
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument, one_of
+from euds.ops.ragged import check_ids, check_offsets
+from euds.types import Float64Array
+
+ESTIMATORS = ("plugin", "miller_madow", "chao_shen")
+
+
+def information_entropy(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, *, estimator: str = "plugin") -> Float64Array:
+    """Return the entropy of each sample's token counts.
+
+    The plug-in entropy grows with the length of a short text; method.md, "Information entropy", names that trap.
+
+    Args:
+        token_ids: (total,) integers, the samples one after another.
+        offsets: (n + 1,) integers rising from 0 to total; sample i is token_ids[offsets[i]:offsets[i+1]].
+        estimator: "plugin" (0..ln L), "miller_madow" (adds (K - 1) / 2L for K types) or "chao_shen" (Chao and Shen
+            2003; weighs by the coverage that the singletons suggest).
+
+    Returns:
+        (n,) float64, nats, >= 0; 0 for a sample of no or one token.
+
+    Raises:
+        InvalidArgument: an array is not flat and of integers, offsets do not rise from 0 to total, or the estimator is
+            unknown.
+    """
+    from euds.kernels.information_numba import CHAO_SHEN, MILLER_MADOW, PLUGIN, ragged_count_entropy
+
+    one_of("estimator", estimator, ESTIMATORS)
+    ids = check_ids("token_ids", token_ids)
+    starts = check_offsets(offsets, len(ids))
+    code = {"plugin": PLUGIN, "miller_madow": MILLER_MADOW, "chao_shen": CHAO_SHEN}[estimator]
+    result: Float64Array = ragged_count_entropy(ids, starts, code)
+    return result
+
+
+def unigram_surprisal(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: npt.ArrayLike) -> Float64Array:
+    """Return each sample's mean surprisal under the add-one-smoothed unigram of its pool.
+
+    q(w) = (count(w) + 1) / (sum of counts + number of types that occur in the pool).
+
+    Args:
+        token_ids: (total,) integers in 0..V-1.
+        offsets: (n + 1,) integers rising from 0 to total.
+        counts: (V,) occurrences of each id in the pool, >= 0.
+
+    Returns:
+        (n,) float64, nats; 0 for an empty sample.
+
+    Raises:
+        InvalidArgument: an array is not flat and of integers, an id lies outside 0..V-1, or a count is negative.
+    """
+    from euds.kernels.information_numba import ragged_mean
+
+    ids = check_ids("token_ids", token_ids)
+    starts = check_offsets(offsets, len(ids))
+    occurrences = check_ids("counts", counts)
+    if (occurrences < 0).any():
+        raise InvalidArgument("counts: must not be negative")
+    if len(ids) and (ids.min() < 0 or ids.max() >= len(occurrences)):
+        raise InvalidArgument(f"token_ids: must lie in 0..{len(occurrences) - 1}, the range of counts")
+    total = int(occurrences.sum()) + int(np.count_nonzero(occurrences))
+    surprisal = -np.log((occurrences + 1) / max(total, 1))
+    result: Float64Array = ragged_mean(surprisal, ids, starts)
+    return result

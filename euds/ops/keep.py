@@ -1,0 +1,80 @@
+"""How many samples to keep, of which group, and which of equals."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.types import Int64Array
+
+Keep = float | int | str
+"""A fraction in (0, 1] as a float, a count as an int, or either written as text."""
+
+UInt64Array = npt.NDArray[np.uint64]
+
+
+def parse_keep(keep: Keep, n: int) -> int:
+    """Return how many of n samples to keep: ceil(keep * n) for a fraction, the number itself for a count.
+
+    A float is a fraction and an int a count, so 1.0 keeps everything and 1 keeps one sample; text is read likewise.
+
+    Raises:
+        InvalidArgument: neither a fraction in (0, 1] nor a count in 1..n.
+    """
+    wish = f"keep: give a fraction in (0, 1] or a count in 1..{n}, got {keep!r}"
+    if isinstance(keep, str):
+        try:
+            keep = int(keep) if keep.strip().lstrip("+").isdecimal() else float(keep)
+        except ValueError:
+            raise InvalidArgument(wish) from None
+    if isinstance(keep, bool) or not isinstance(keep, int | float | np.integer | np.floating):
+        raise InvalidArgument(wish)
+    if isinstance(keep, int | np.integer):
+        if not 1 <= keep <= n:
+            raise InvalidArgument(wish)
+        return int(keep)
+    if not 0 < keep <= 1 or n == 0:
+        raise InvalidArgument(wish)
+    # 0.07 * 100 is 7.000000000000001, and 7 rows are meant.
+    return max(1, math.ceil(round(float(keep) * n, 6)))
+
+
+def check_keep(keep: Keep) -> None:
+    """Refuse what no pool could satisfy, before the size of the pool is known.
+
+    Raises:
+        InvalidArgument: neither a fraction in (0, 1] nor a positive count.
+    """
+    try:
+        parse_keep(keep, 1 << 62)
+    except InvalidArgument:
+        raise InvalidArgument(f"keep: give a fraction in (0, 1] or a count of rows from 1, got {keep!r}") from None
+
+
+def split_budget(budget: int, sizes: Sequence[int]) -> list[int]:
+    """Split a budget over groups in proportion to their sizes, by largest remainder; earlier groups win ties.
+
+    The shares sum to `budget` and none exceeds its group, given budget <= sum of sizes.
+    """
+    total = sum(sizes)
+    shares = [budget * size // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda at: (-(budget * sizes[at] % total), at))
+    for at in by_remainder[: budget - sum(shares)]:
+        shares[at] += 1
+    return shares
+
+
+def tie_hash(ids: Int64Array, seed: int) -> UInt64Array:
+    """Return a seeded 64-bit hash of each id, the order in which equals are kept; SplitMix64 (Steele et al. 2014)."""
+    return _splitmix64(ids.astype(np.uint64) ^ _splitmix64(np.array([seed], np.int64).astype(np.uint64)))
+
+
+def _splitmix64(x: UInt64Array) -> UInt64Array:
+    # Unsigned overflow is meant.
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: UInt64Array = x ^ (x >> np.uint64(31))
+    return mixed

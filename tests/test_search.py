@@ -1,0 +1,221 @@
+"""Interval and box searches against brute force on thousands of small cases full of ties."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import euds
+from euds.errors import InvalidArgument
+from euds.ops.keep import parse_keep, split_budget, tie_hash
+from euds.ops.ranks import equal_mass_bins, mid_ranks
+from euds.reference import search as reference
+
+
+def small_scores(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
+    """Scores with few different values, so that most cases have ties."""
+    return np.divide(rng.integers(0, rng.integers(1, 9), size=(n, d)), rng.choice([1.0, 4.0]))
+
+
+def test_densest_interval_equals_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        scores = small_scores(rng, int(rng.integers(1, 13)), 1)[:, 0]
+        keep = int(rng.integers(1, len(scores) + 1))
+        found = euds.find_interval(scores, keep=keep)
+        assert (found.low, found.high) == reference.densest_interval(scores.tolist(), keep)
+        assert found.n_kept == keep
+        assert found.n_in_region == ((scores >= found.low) & (scores <= found.high)).sum()
+        assert ((scores[found.indices] >= found.low) & (scores[found.indices] <= found.high)).all()
+
+
+@pytest.mark.parametrize("rule", ["low", "middle", "high"])
+def test_rank_intervals_equal_brute_force(rule: str) -> None:
+    rng = np.random.default_rng(1)
+    for seed in range(1000):
+        scores = small_scores(rng, int(rng.integers(1, 13)), 1)[:, 0]
+        keep = int(rng.integers(1, len(scores) + 1))
+        found = euds.find_interval(scores, keep=keep, rule=rule, seed=seed)
+        ranks = [float(reference.mid_rank(scores.tolist(), score)) for score in scores]
+        key = {"low": ranks, "middle": [abs(rank - 0.5) for rank in ranks], "high": [1 - rank for rank in ranks]}[rule]
+        hashes = tie_hash(np.arange(len(scores)), seed)
+        expected = sorted(sorted(range(len(scores)), key=lambda at: (key[at], hashes[at]))[:keep])
+        assert found.indices.tolist() == expected
+        assert found.low_rank == min(rank for rank, k in zip(ranks, key, strict=True) if k <= sorted(key)[keep - 1])
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("variant", ["plain", "groups", "utility", "max_keep"])
+def test_box_equals_brute_force(d: int, variant: str) -> None:
+    rng = np.random.default_rng([d, len(variant)])
+    for _ in range(400 if d < 3 else 120):
+        n = int(rng.integers(2, 11))
+        scores = small_scores(rng, n, d)
+        bins = int(rng.integers(1, 5))
+        keep = int(rng.integers(1, n + 1))
+        groups = rng.integers(0, 2, n) if variant == "groups" else np.zeros(n, int)
+        utility = rng.integers(-3, 4, n).astype(float) if variant == "utility" else None
+        max_keep = int(rng.integers(keep, n + 1)) if variant == "max_keep" else None
+        codes = np.column_stack([reference.equal_mass_bins(scores[:, axis].tolist(), bins) for axis in range(d)])
+        names, sizes = np.unique(groups, return_counts=True)
+        needs = dict(zip(names.tolist(), split_budget(keep, sizes.tolist()), strict=True))
+        expected = reference.find_box(
+            codes, needs, groups.tolist(), max_keep or n, None if utility is None else utility.tolist()
+        )
+        given = groups if variant == "groups" else None
+        if expected is None:
+            with pytest.raises(InvalidArgument, match="no box of the grid"):
+                euds.find_box(scores, keep=keep, bins=bins, max_keep=max_keep, utility=utility, groups=given)
+            continue
+        found = euds.find_box(scores, keep=keep, bins=bins, max_keep=max_keep, utility=utility, groups=given)
+        low, high, count = expected
+        inside = np.all((codes >= low) & (codes <= high), axis=1)
+        assert found.n_in_region == count == inside.sum()
+        assert found.low == tuple(scores[inside].min(0))
+        assert found.high == tuple(scores[inside].max(0))
+        assert inside[found.indices].all()
+        assert found.n_kept == (count if max_keep else keep)
+        if variant == "groups":
+            assert [int((groups[found.indices] == name).sum()) for name in names] == list(needs.values())
+        assert found.lift == pytest.approx(count / (n * found.volume))
+
+
+def test_trimming_drops_the_rows_farthest_from_the_centre() -> None:
+    scores = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    found = euds.find_box(scores, keep=2, bins=1)
+    assert found.n_in_region == 6
+    assert found.indices.tolist() == [2, 3]
+
+
+def test_equal_rows_are_kept_by_a_seeded_hash_of_their_id() -> None:
+    scores = np.zeros(1000)
+    ids = np.arange(1000) * 7
+    first = euds.find_interval(scores, keep=100, ids=ids, seed=1)
+    again = euds.find_interval(scores, keep=100, ids=ids, seed=1)
+    other = euds.find_interval(scores, keep=100, ids=ids, seed=2)
+    assert first.indices.tolist() == again.indices.tolist()
+    overlap = len(set(first.indices.tolist()) & set(other.indices.tolist()))
+    assert overlap < 30
+    # The same ids in another order keep the same ids.
+    order = np.random.default_rng(0).permutation(1000)
+    shuffled = euds.find_interval(scores, keep=100, ids=ids[order], seed=1)
+    assert sorted(ids[order][shuffled.indices]) == ids[first.indices].tolist()
+
+
+def test_agreeing_axes_have_a_lift_and_independent_ones_have_none() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(20_000, 2))
+    agreeing = np.column_stack([noise[:, 0], noise[:, 0] + 0.1 * noise[:, 1]])
+    assert euds.find_box(agreeing, keep=0.16).lift > 4
+    assert euds.find_box(noise, keep=0.16).lift < 1.2
+
+
+def test_rows_without_finite_scores_are_never_kept() -> None:
+    scores = np.array([0.0, np.nan, 1.0, np.inf, 2.0, -np.inf])
+    found = euds.find_interval(scores, keep=1.0)
+    assert found.indices.tolist() == [0, 2, 4]
+    assert (found.n_scores, found.n_left_out) == (3, 3)
+    box = euds.find_box(np.column_stack([scores, np.arange(6.0)]), keep=1.0)
+    assert box.indices.tolist() == [0, 2, 4]
+    with pytest.raises(InvalidArgument, match="no row has finite scores"):
+        euds.find_interval([np.nan, np.inf], keep=1)
+
+
+@given(
+    st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40),
+    st.integers(1, 70),
+)
+@settings(max_examples=300, deadline=None)
+def test_bins_keep_order_and_never_part_equals(values: list[float], bins: int) -> None:
+    scores = np.array(values)
+    codes, used = equal_mass_bins(scores, bins)
+    assert sorted(set(codes.tolist())) == list(range(used))
+    assert used <= bins
+    order = np.argsort(scores, kind="stable")
+    assert (np.diff(codes[order]) >= 0).all()
+    ranks = mid_ranks(scores)
+    for a, b in pairwise(order):
+        assert (scores[a] == scores[b]) == (ranks[a] == ranks[b])
+
+
+def test_a_full_grid_on_many_rows_matches_its_own_bounds() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(50_000, 3))
+    found = euds.find_box(scores, keep=0.16)
+    inside = ((scores >= found.low) & (scores <= found.high)).all(1)
+    assert inside.sum() == found.n_in_region >= found.n_kept == 8000
+
+
+@pytest.mark.parametrize(
+    ("keep", "n", "expected"),
+    [
+        (0.16, 100, 16),
+        (0.07, 100, 7),
+        (0.161, 100, 17),
+        (1.0, 9, 9),
+        (1, 9, 1),
+        ("0.5", 9, 5),
+        ("3", 9, 3),
+        (1e-9, 9, 1),
+    ],
+)
+def test_keep_is_a_fraction_or_a_count(keep: float | str, n: int, expected: int) -> None:
+    assert parse_keep(keep, n) == expected
+
+
+@pytest.mark.parametrize("keep", [0, -1, 0.0, 1.5, 10, "many", "", float("nan"), True, None, "1.01", [3]])
+def test_an_impossible_keep_is_refused(keep: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"keep: give a fraction in \(0, 1\] or a count in 1\.\.9"):
+        parse_keep(keep, 9)  # type: ignore[arg-type]  # What users type is of any type.
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
+@settings(max_examples=200, deadline=None)
+def test_budgets_split_in_proportion(sizes: list[int], data: st.DataObject) -> None:
+    budget = data.draw(st.integers(1, sum(sizes)))
+    shares = split_budget(budget, sizes)
+    assert sum(shares) == budget
+    assert all(abs(share - budget * size / sum(sizes)) < 1 for share, size in zip(shares, sizes, strict=True))
+    assert all(share <= size for share, size in zip(shares, sizes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": np.zeros((3, 4)), "keep": 1}, "must have shape"),
+        ({"scores": np.zeros(3), "keep": 1}, "must have shape"),
+        ({"scores": np.zeros((3, 1)), "keep": 1, "bins": 0}, "bins: must be at least 1"),
+        ({"scores": np.zeros((3, 3)), "keep": 1, "bins": 2000}, "too large"),
+        ({"scores": np.zeros((3, 1)), "keep": 2, "max_keep": 1}, "fewer than"),
+        ({"scores": np.zeros((3, 1)), "keep": 1, "utility": [1.0, np.nan, 0.0]}, "utility: must be 3 finite"),
+        ({"scores": np.zeros((3, 1)), "keep": 1, "groups": [1]}, "groups: must have shape"),
+        ({"scores": np.zeros((3, 1)), "keep": 1, "ids": [1, 2]}, "ids: must be 3 integers"),
+        ({"scores": np.array([["a"]]), "keep": 1}, "must be real numbers"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        euds.find_box(**arguments)  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+def test_an_unknown_rule_suggests_the_nearest() -> None:
+    with pytest.raises(InvalidArgument, match="did you mean 'densest'"):
+        euds.find_interval([1.0], keep=1, rule="dense")
+
+
+def test_the_extension_checks_what_memory_safety_needs() -> None:
+    from euds import _core
+
+    codes = np.zeros((2, 3), np.int32)
+    groups = np.zeros(2, np.int32)
+    needs = np.ones(1, np.int64)
+    with pytest.raises(ValueError, match="codes: must be in"):
+        _core.find_box(codes + 5, [1, 1, 1], groups, needs, 2, None)
+    with pytest.raises(ValueError, match="groups: must be in"):
+        _core.find_box(codes, [1, 1, 1], groups - 1, needs, 2, None)
+    with pytest.raises(ValueError, match="values: must be sorted"):
+        _core.densest_interval(np.array([2.0, 1.0]), 1)
+    with pytest.raises(TypeError):
+        _core.nearest(np.zeros(3, np.float32), np.zeros(3, np.uint64), 1)  # type: ignore[arg-type]  # On purpose.
