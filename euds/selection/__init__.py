@@ -1,1 +1,1 @@
-"""Choose rows from a table of scores."""
+"""Choose rows from a scores table, and say what was chosen and why."""

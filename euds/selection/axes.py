@@ -1,0 +1,63 @@
+"""The axes that rules look at: short names, columns, and taking the length out of one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from euds.errors import InputError, InvalidArgument, nearest
+from euds.types import Float64Array
+
+AXES = {
+    "information": "information_entropy_nats",
+    "surprisal": "surprisal_nats",
+    "generative": "generative_entropy_nats",
+    "generative_max": "generative_entropy_max_nats",
+    "nll": "nll_nats",
+    "varentropy": "varentropy_nats2",
+    "semantic": "semantic_entropy_nats",
+}
+"""Score columns by short name."""
+
+ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")
+"""The three axes of IGSE."""
+
+
+def axis_columns(axes: Sequence[str], scores: pa.Table) -> tuple[str, ...]:
+    """Return the score columns that short or full names mean.
+
+    Raises:
+        InvalidArgument: a name is unknown or stands twice.
+        InputError: the run has not scored that axis.
+    """
+    columns = tuple(AXES.get(axis, axis) for axis in axes)
+    for axis, column in zip(axes, columns, strict=True):
+        if column not in AXES.values():
+            raise InvalidArgument(f"axis: unknown score {axis!r}{nearest(axis, AXES)}; known: {', '.join(AXES)}")
+        if column not in scores.column_names:
+            raise InputError(f"axis: the run has no {column}; score it with that measure, or choose another axis")
+    if len(set(columns)) < len(columns):
+        raise InvalidArgument(f"axis: a score is named twice in {', '.join(axes)}")
+    return columns
+
+
+def score_columns(scores: pa.Table) -> tuple[str, ...]:
+    """Return the score columns that a table has."""
+    return tuple(column for column in AXES.values() if column in scores.column_names)
+
+
+def values_of(scores: pa.Table, column: str) -> Float64Array:
+    """Return a numeric column as float64, null as NaN."""
+    values: Float64Array = scores.column(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def without_length(values: Float64Array, n_tokens: Float64Array) -> Float64Array:
+    """Return the residual of a least-squares line of the finite values on ln(n_tokens)."""
+    log_length = np.log(np.maximum(n_tokens, 1.0))
+    known = np.isfinite(values) & np.isfinite(log_length)
+    if known.sum() < 2 or np.ptp(log_length[known]) == 0:
+        return values
+    slope, intercept = np.polyfit(log_length[known], values[known], 1)
+    residual: Float64Array = values - (slope * log_length + intercept)
+    return residual

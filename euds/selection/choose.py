@@ -1,0 +1,153 @@
+"""Choose rows of a scores table by a rule, whole or group by group."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from euds.errors import InputError, one_of
+from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
+from euds.selection.axes import axis_columns, score_columns, values_of, without_length
+from euds.selection.describe import group_names, keep_rates, length_correlation, quantiles, source_shift
+from euds.selection.rules import BOX_RULES, RULES, Pool, Region, apply_rule, axes_for
+from euds.types import Int64Array, Selection
+
+GROUPS = ("label", "source")
+ADJUSTMENTS = ("log_length",)
+SEARCHES = {
+    **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
+    "densest": "shortest interval of values (C++, exact)",
+    "random": "seeded hash of the row id",
+}
+
+
+def check_choice(
+    *, keep: Keep, rule: str, axes: Sequence[str] | None, group_by: str | None, adjust: str | None
+) -> tuple[str, ...]:
+    """Refuse an impossible choice before any score is read, and return the axes that the rule looks at.
+
+    Raises:
+        InvalidArgument: a name is unknown, or keep or the axes do not suit the rule.
+    """
+    one_of("rule", rule, RULES)
+    check_keep(keep)
+    if group_by is not None:
+        one_of("group_by", group_by, GROUPS)
+    if adjust is not None:
+        one_of("adjust", adjust, ADJUSTMENTS)
+    return axes_for(rule, axes)
+
+
+def choose(
+    scores: pa.Table,
+    *,
+    keep: Keep,
+    rule: str = "igse",
+    axes: Sequence[str] | None = None,
+    seed: int = 0,
+    group_by: str | None = None,
+    adjust: str | None = None,
+    bins: int = 64,
+) -> Selection:
+    """Choose rows of a scores table; see `euds.select` for the rules.
+
+    Args:
+        scores: as `read_scores` gives it; rows that lack a score the rule needs are left out.
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores.
+        rule: one of `RULES`.
+        axes: scores to look at, by short or column name; only for rules that leave the choice.
+        seed: of ties, trimming and `random`.
+        group_by: "label" or "source": the same rule inside each group, budgets in proportion.
+        adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
+        bins: equal-mass bins per axis of the box search.
+
+    Returns:
+        Exactly b rows and the record of how they were found.
+
+    Raises:
+        InvalidArgument: an argument is impossible.
+        InputError: the table lacks a score or a group that is asked for, or no row has the scores.
+    """
+    start = time.perf_counter()
+    columns = axis_columns(check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust), scores)
+    places = _usable(scores, columns)
+    usable = scores.take(places)
+    pool = _pool(usable, columns, adjust)
+    budget = parse_keep(keep, len(places))
+    groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
+    shares = split_budget(budget, [len(rows) for _, rows in groups])
+    found = [
+        (name, rows, apply_rule(rule, _part(pool, rows), share, seed=seed, bins=bins))
+        for (name, rows), share in zip(groups, shares, strict=True)
+        if share
+    ]
+    kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
+    whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
+    record = {
+        "rule": rule,
+        "search": SEARCHES.get(rule, "ranks"),
+        "axes": list(columns),
+        "keep": keep,
+        "seed": seed,
+        "bins": bins if rule in BOX_RULES else None,
+        "adjust": adjust,
+        "group_by": group_by,
+        "n_rows": len(places),
+        "n_left_out": scores.num_rows - len(places),
+        "n_in_region": whole.n_in_region,
+        "n_kept": len(kept),
+        **_region_record(whole),
+        "groups": None if group_by is None else {name: _group_record(rows, region) for name, rows, region in found},
+        "quantiles": quantiles(usable, columns),
+        "length_correlation": length_correlation(usable),
+        "keep_rate_by_label": keep_rates(usable, "label", kept),
+        "keep_rate_by_source": keep_rates(usable, "source", kept),
+        "source_shift": source_shift(usable),
+        "seconds": round(time.perf_counter() - start, 4),
+    }
+    return Selection(pool.row_ids[kept], rule, columns, len(places), whole.bounds, record)
+
+
+def _usable(scores: pa.Table, columns: Sequence[str]) -> Int64Array:
+    """Positions of the rows with every score that the rule needs; without axes, with every score there is."""
+    needed = columns or score_columns(scores)
+    finite = [np.isfinite(values_of(scores, column)) for column in (*needed, "n_tokens")]
+    places = np.flatnonzero(np.all(finite, axis=0))
+    if not len(places):
+        raise InputError(f"no row has {', '.join(needed)}; see quarantine.jsonl for the reasons")
+    return places
+
+
+def _pool(usable: pa.Table, columns: tuple[str, ...], adjust: str | None) -> Pool:
+    n_tokens = values_of(usable, "n_tokens")
+    values = [values_of(usable, column) for column in columns]
+    if adjust == "log_length":
+        values = [without_length(axis, n_tokens) for axis in values]
+    matrix = np.column_stack(values) if values else np.empty((usable.num_rows, 0))
+    return Pool(columns, matrix, n_tokens, usable.column("row_id").to_numpy())
+
+
+def _part(pool: Pool, rows: Int64Array) -> Pool:
+    return Pool(pool.axes, pool.values[rows], pool.n_tokens[rows], pool.row_ids[rows])
+
+
+def _groups(usable: pa.Table, group_by: str) -> list[tuple[str, Int64Array]]:
+    if usable.column(group_by).null_count == usable.num_rows:
+        raise InputError(f"group_by: the scores have no {group_by}; score with --{group_by}-field")
+    names = np.array(group_names(usable, group_by))
+    return [(name, np.flatnonzero(names == name)) for name in sorted(set(names.tolist()))]
+
+
+def _region_record(region: Region) -> dict[str, Any]:
+    return {
+        "bounds": [asdict(bounds) for bounds in region.bounds],
+        "volume": region.volume,
+        "lift": region.lift,
+    }
+
+
+def _group_record(rows: Int64Array, region: Region) -> Mapping[str, Any]:
+    return {"n_rows": len(rows), "n_kept": len(region.kept), **_region_record(region)}

@@ -1,0 +1,95 @@
+"""What a selection did to the pool: correlation with length, keep rates, shift between sources."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from euds.ops.ranks import mid_ranks
+from euds.selection.axes import score_columns, values_of
+from euds.types import Float64Array, Int64Array
+
+NO_GROUP = "(none)"
+"""Name of the rows whose label or source is null."""
+
+
+def group_names(scores: pa.Table, column: str) -> list[str]:
+    """Return each row's label or source as text."""
+    return [NO_GROUP if name is None else str(name) for name in scores.column(column).to_pylist()]
+
+
+def length_correlation(scores: pa.Table) -> dict[str, float | None]:
+    """Return Spearman's rank correlation of every score with n_tokens; None where one of them is constant."""
+    lengths = values_of(scores, "n_tokens")
+    return {column: _spearman(values_of(scores, column), lengths) for column in score_columns(scores)}
+
+
+def keep_rates(scores: pa.Table, column: str, kept: Int64Array) -> dict[str, dict[str, float]] | None:
+    """Return rows, kept rows and their ratio per label or source; None if the column is empty.
+
+    Args:
+        scores: the pool.
+        column: "label" or "source".
+        kept: positions of the kept rows.
+    """
+    if scores.column(column).null_count == scores.num_rows:
+        return None
+    names = np.array(group_names(scores, column))
+    is_kept = np.zeros(len(names), bool)
+    is_kept[kept] = True
+    rates = {}
+    for name in sorted(set(names.tolist())):
+        own = names == name
+        rows, chosen = int(own.sum()), int((own & is_kept).sum())
+        rates[name] = {"rows": rows, "kept": chosen, "rate": round(chosen / rows, 4)}
+    return rates
+
+
+def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] | None:
+    """Return, per score and source, the median and the mean rank in the pool; None with fewer than two sources.
+
+    A mean rank of 0.5 is where the pool itself lies.
+    """
+    names = np.array(group_names(scores, "source"))
+    sources = sorted(set(names.tolist()))
+    if len(sources) < 2:
+        return None
+    shift: dict[str, dict[str, Mapping[str, float]]] = {}
+    for column in score_columns(scores):
+        values = values_of(scores, column)
+        known = np.isfinite(values)
+        ranks = np.full(len(values), np.nan)
+        ranks[known] = mid_ranks(values[known])
+        shift[column] = {
+            source: _place(values[known & (names == source)], ranks[known & (names == source)])
+            for source in sources
+            if (known & (names == source)).any()
+        }
+    return shift
+
+
+def quantiles(scores: pa.Table, columns: Sequence[str]) -> dict[str, Any]:
+    """Return minimum, quartiles and maximum of the given scores."""
+    found = {}
+    for column in columns:
+        values = values_of(scores, column)
+        values = values[np.isfinite(values)]
+        found[column] = [round(float(value), 6) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
+    return found
+
+
+def _place(values: Float64Array, ranks: Float64Array) -> dict[str, float]:
+    return {
+        "rows": len(values),
+        "median": round(float(np.median(values)), 4),
+        "mean_rank": round(float(ranks.mean()), 4),
+    }
+
+
+def _spearman(a: Float64Array, b: Float64Array) -> float | None:
+    known = np.isfinite(a) & np.isfinite(b)
+    first, second = mid_ranks(a[known]), mid_ranks(b[known])
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return round(float(np.corrcoef(first, second)[0, 1]), 4)

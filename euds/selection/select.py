@@ -1,0 +1,109 @@
+"""`euds.select`: choose rows of a scored run, write them and the record of the choice."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
+from euds.errors import InputError
+from euds.files import atomic_path, write_json
+from euds.ops.keep import Keep
+from euds.selection.choose import check_choice, choose
+from euds.types import Selection
+
+CARRIED = ("label", "source")
+"""Columns of the scores that only repeat a field of the corpus."""
+
+
+def select(
+    run_dir: str | Path,
+    *,
+    keep: Keep,
+    rule: str = "igse",
+    axes: Sequence[str] | None = None,
+    seed: int = 0,
+    group_by: str | None = None,
+    adjust: str | None = None,
+    bins: int = 64,
+    out: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+) -> Selection:
+    """Choose rows of a scored run; nothing is scored again. Source of the rules: method.md, "Intervals".
+
+    Rules on one axis: "low", "middle", "high" (ranks), "densest" (shortest interval of values). On several: "igse" (the
+    smallest box over information, generative and semantic entropy), "box" (over one to three axes of choice),
+    "intersection" (the same central quantile on every axis), "typical" (smallest |nll - generative entropy|). Without:
+    "random", "longest", "shortest" (tokens).
+
+    Args:
+        run_dir: finished run directory of `euds.score`.
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
+        rule: see above.
+        axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic", or columns.
+        seed: of ties, trimming and `random`; the same seed keeps the same rows.
+        group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
+        adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
+        bins: equal-mass bins per axis of the box search.
+        out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
+        columns: fields of the corpus to copy; None: all.
+
+    Returns:
+        The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
+        corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_".
+
+    Raises:
+        InvalidArgument: an argument is impossible.
+        InputError: the run is missing or unfinished, its corpus has changed, or a score, group or field is not there.
+    """
+    check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
+    folder = Path(run_dir)
+    manifest = read_manifest(folder)
+    files = corpus_files(manifest)
+    if columns is not None:
+        check_fields(files, columns)
+    scores = read_scores(folder)
+    selection = choose(scores, keep=keep, rule=rule, axes=axes, seed=seed, group_by=group_by, adjust=adjust, bins=bins)
+    path = folder / "selected.parquet" if out is None else Path(out)
+    kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
+    rows = take_rows(files, selection.row_ids.tolist())
+    _write_parquet(path, _with_scores(_corpus_columns(rows, columns), kept))
+    record = {**selection.record, "config_sha256": manifest["config_sha256"], "selected_file": str(path)}
+    write_json(folder / "selection.json", record)
+    return replace(selection, record=record)
+
+
+def _corpus_columns(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None) -> dict[str, pa.Array]:
+    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
+    return {name: _column([row.get(name) for row in rows]) for name in names}
+
+
+def _column(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
+        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+
+
+def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:
+    joined: dict[str, Any] = dict(columns)
+    for name in kept.column_names:
+        if name not in columns:
+            joined[name] = kept.column(name)
+        elif name not in CARRIED:
+            joined[f"euds_{name}"] = kept.column(name)
+    return pa.table(joined)
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    try:
+        with atomic_path(path) as partial:
+            pq.write_table(table, partial, compression="zstd")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

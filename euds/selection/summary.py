@@ -1,0 +1,27 @@
+"""A selection in a few lines of text."""
+
+from euds.types import Selection
+
+
+def summary(selection: Selection) -> str:
+    """Return what was kept, between which bounds, and what to watch: keep rates and the correlation with length."""
+    record = selection.record
+    lines = [f"kept {selection.n_kept:,} of {selection.n_rows:,} rows by {selection.rule}"]
+    lines += [
+        f"  {side.axis}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
+        for side in selection.bounds
+    ]
+    if record.get("lift") is not None:
+        lines.append(f"  volume {record['volume']:.4f}, lift {record['lift']:.2f} over independent axes")
+    for kind in ("label", "source"):
+        rates = record.get(f"keep_rate_by_{kind}")
+        if isinstance(rates, dict):
+            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in rates.items())
+            lines.append(f"  keep rate by {kind}: {parts}")
+    correlation = record.get("length_correlation")
+    if isinstance(correlation, dict):
+        parts = ", ".join(f"{axis} {value:+.2f}" for axis, value in correlation.items() if value is not None)
+        lines.append(f"  rank correlation with length: {parts}")
+    if record.get("selected_file"):
+        lines.append(f"  rows in {record['selected_file']}")
+    return "\n".join(lines)

@@ -1,0 +1,229 @@
+"""Selection: exact budgets, every rule against its definition, groups, records, and the files it writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import euds
+from euds.errors import EudsError, InputError, InvalidArgument
+from euds.selection.choose import choose
+from euds.selection.rules import RULES
+from euds.selection.summary import summary
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")
+AXES = {
+    **{rule: ["generative"] for rule in ("low", "middle", "high", "densest")},
+    **{rule: ["information", "semantic"] for rule in ("box", "intersection")},
+}
+
+
+def scores_table(n: int = 200, seed: int = 0) -> pa.Table:
+    """Scores with ties, a label, two sources, and some rows without one score."""
+    rng = np.random.default_rng(seed)
+    n_tokens = rng.integers(2, 60, n)
+    entropy = np.round(rng.gamma(4, 1, n), 1)
+    missing = rng.random(n) < 0.05
+    return pa.table(
+        {
+            "row_id": np.arange(n) * 3,
+            "label": [f"class {at % 3}" for at in range(n)],
+            "source": ["synthetic" if at % 4 == 0 else "original" for at in range(n)],
+            "n_tokens": pa.array(n_tokens, pa.int32()),
+            "information_entropy_nats": pa.array(np.log(n_tokens), pa.float32()),
+            "generative_entropy_nats": pa.array(entropy, pa.float32(), mask=missing),
+            "nll_nats": pa.array(entropy + rng.normal(0, 0.5, n), pa.float32(), mask=missing),
+            "semantic_entropy_nats": pa.array(np.round(rng.random(n), 2), pa.float32()),
+        }
+    )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("group_by", [None, "label"])
+@pytest.mark.parametrize("keep", [0.16, 1, 17, 1.0])
+def test_every_rule_keeps_exactly_the_budget_and_the_same_rows_again(
+    rule: str, group_by: str | None, keep: float
+) -> None:
+    table = scores_table()
+    first = choose(table, keep=keep, rule=rule, axes=AXES.get(rule), group_by=group_by, seed=5)
+    again = choose(table, keep=keep, rule=rule, axes=AXES.get(rule), group_by=group_by, seed=5)
+    expected = int(np.ceil(round(keep * first.n_rows, 6))) if isinstance(keep, float) else keep
+    assert first.n_kept == expected == len(set(first.row_ids.tolist()))
+    assert first.row_ids.tolist() == again.row_ids.tolist() == sorted(first.row_ids.tolist())
+    region = first.record["n_in_region"]
+    assert isinstance(region, int)
+    assert region >= first.n_kept
+    json.dumps(first.record, allow_nan=False)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_order_of_the_rows_does_not_matter(rule: str) -> None:
+    table = scores_table()
+    shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
+    first = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule))
+    other = choose(shuffled, keep=0.2, rule=rule, axes=AXES.get(rule))
+    assert sorted(other.row_ids.tolist()) == first.row_ids.tolist()
+
+
+def values(table: pa.Table, selection: euds.Selection, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column's values of kept rows and of the others that could have been kept."""
+    array = table.column(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    kept = np.isin(table.column("row_id").to_numpy(), selection.row_ids)
+    return array[kept], array[~kept & np.isfinite(array)]
+
+
+def test_low_high_longest_and_shortest_are_extremes() -> None:
+    table = scores_table()
+    for rule, axes, column, sign in (
+        ("low", ["nll"], "nll_nats", 1),
+        ("high", ["nll"], "nll_nats", -1),
+        ("shortest", None, "n_tokens", 1),
+        ("longest", None, "n_tokens", -1),
+    ):
+        kept, others = values(
+            table.filter(table.column("nll_nats").is_valid()), choose(table, keep=0.3, rule=rule, axes=axes), column
+        )
+        assert (sign * kept).max() <= (sign * others).min()
+
+
+def test_typical_keeps_the_smallest_gap_between_nll_and_entropy() -> None:
+    table = scores_table()
+    selection = choose(table, keep=0.3, rule="typical")
+    nll, other_nll = values(table, selection, "nll_nats")
+    entropy, other_entropy = values(table, selection, "generative_entropy_nats")
+    assert np.abs(nll - entropy).max() <= np.abs(other_nll - other_entropy).min()
+
+
+def test_intersection_is_one_central_quantile_on_every_axis() -> None:
+    selection = choose(scores_table(), keep=0.2, rule="intersection", axes=["information", "semantic"])
+    for side in selection.bounds:
+        assert abs(side.low_rank + side.high_rank - 1) < 0.2
+        assert side.low_rank < 0.5 < side.high_rank
+
+
+def test_igse_is_the_box_over_the_three_entropies() -> None:
+    table = scores_table()
+    igse = choose(table, keep=0.16)
+    box = choose(table, keep=0.16, rule="box", axes=["information", "generative", "semantic"])
+    assert igse.row_ids.tolist() == box.row_ids.tolist()
+    assert igse.axes == ENTROPIES
+    for side in igse.bounds:
+        kept, _ = values(table, igse, side.axis)
+        assert side.low <= kept.min()
+        assert kept.max() <= side.high
+    assert igse.record["n_left_out"] == table.num_rows - igse.n_rows > 0
+
+
+def test_random_depends_on_the_seed_alone() -> None:
+    table = scores_table(3000)
+    one, other = (set(choose(table, keep=0.1, rule="random", seed=seed).row_ids.tolist()) for seed in (1, 2))
+    assert len(one & other) / len(one) < 0.25
+
+
+def test_groups_share_the_budget_in_proportion() -> None:
+    selection = choose(scores_table(), keep=0.2, rule="middle", axes=["semantic"], group_by="source")
+    rates = selection.record["keep_rate_by_source"]
+    assert isinstance(rates, dict)
+    assert rates["original"]["kept"] == pytest.approx(0.2 * rates["original"]["rows"], abs=1)
+    assert selection.bounds == ()
+    groups = selection.record["groups"]
+    assert isinstance(groups, dict)
+    assert set(groups) == {"original", "synthetic"}
+    assert len(groups["original"]["bounds"]) == 1
+
+
+def test_taking_the_length_out_removes_its_correlation() -> None:
+    table = scores_table()
+    plain = choose(table, keep=0.2, rule="high", axes=["information"])
+    adjusted = choose(table, keep=0.2, rule="high", axes=["information"], adjust="log_length")
+    correlation = plain.record["length_correlation"]
+    assert isinstance(correlation, dict)
+    assert correlation["information_entropy_nats"] == pytest.approx(1.0)
+    lengths, _ = values(table, plain, "n_tokens")
+    adjusted_lengths, _ = values(table, adjusted, "n_tokens")
+    assert adjusted_lengths.mean() < lengths.mean() - 5
+
+
+def test_sources_are_set_against_each_other() -> None:
+    shift = choose(scores_table(), keep=0.2).record["source_shift"]
+    assert isinstance(shift, dict)
+    assert set(shift["semantic_entropy_nats"]) == {"original", "synthetic"}
+    weighted = sum(place["rows"] * place["mean_rank"] for place in shift["semantic_entropy_nats"].values())
+    assert weighted / sum(place["rows"] for place in shift["semantic_entropy_nats"].values()) == pytest.approx(
+        0.5, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "densest"}, "looks at one score; name it"),
+        ({"rule": "igse", "axes": ["nll"]}, "always looks at"),
+        ({"rule": "random", "axes": ["nll"]}, "always looks at no score"),
+        ({"rule": "box"}, "one to three scores"),
+        ({"rule": "intersection"}, "at least one score"),
+        ({"rule": "midle", "axes": ["nll"]}, "did you mean 'middle'"),
+        ({"rule": "low", "axes": ["nlll"]}, "did you mean 'nll'"),
+        ({"rule": "low", "axes": ["varentropy"]}, "the run has no varentropy_nats2"),
+        ({"rule": "box", "axes": ["nll", "nll_nats"]}, "named twice"),
+        ({"group_by": "labels"}, "did you mean 'label'"),
+        ({"adjust": "length"}, "known: log_length"),
+        ({"keep": 10_000}, "count in 1"),
+        ({"keep": 0}, "keep: give a fraction"),
+    ],
+)
+def test_impossible_choices_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(EudsError, match=message):
+        choose(scores_table(), **{"keep": 0.2, **arguments})  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+def test_select_writes_rows_that_fine_tuning_can_read(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": text, "label": at % 2, "n_tokens": "mine", "mixed": at if at % 2 else "word"}
+        for at, text in enumerate(make_texts(40, 3))
+    ]
+    rows.insert(7, {"text": None, "label": 0})
+    run_dir = tmp_path / "run"
+    corpus = write_jsonl(rows)
+    euds.score(corpus, out=run_dir, measures=["information"])
+    selection = euds.select(run_dir, keep=10, rule="middle", axes=["surprisal"])
+    table = pq.read_table(run_dir / "selected.parquet")
+    assert table.column("row_id").to_pylist() == selection.row_ids.tolist()
+    assert 7 not in selection.row_ids
+    for line in table.to_pylist():
+        assert line["text"] == rows[line["row_id"]]["text"]
+        assert line["label"] == rows[line["row_id"]]["label"]
+        assert line["n_tokens"] == "mine"
+        assert line["euds_n_tokens"] == len(line["text"].split())
+    record = json.loads((run_dir / "selection.json").read_text())
+    assert record == json.loads(json.dumps(selection.record))
+    assert record["n_rows"] == 40
+    assert "kept 10 of 40 rows by middle" in summary(selection)
+    other = tmp_path / "other.parquet"
+    euds.select(run_dir, keep=5, rule="random", out=other, columns=["text"])
+    assert "mixed" not in pq.read_table(other).column_names
+
+
+def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        euds.select(tmp_path, keep=0.5, rule="random")
+    corpus = write_jsonl([{"text": "the film was sad"}, {"text": "not so"}])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    with pytest.raises(InputError, match=r"unknown field 'txt'.*did you mean 'text'"):
+        euds.select(tmp_path / "run", keep=1, rule="random", columns=["txt"])
+    with pytest.raises(InputError, match="the scores have no label"):
+        euds.select(tmp_path / "run", keep=1, rule="random", group_by="label")
+    with pytest.raises(InvalidArgument, match="keep"):
+        euds.select(tmp_path / "run", keep=3, rule="random")
+    corpus.write_text('{"text": "another"}\n')
+    with pytest.raises(InputError, match="has changed since it was scored"):
+        euds.select(tmp_path / "run", keep=1, rule="random")
