@@ -1,7 +1,6 @@
 """Make the tables of benchmarks/README.md from the rows under benchmarks/results, between their markers."""
 
 import json
-import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -13,9 +12,9 @@ def write_tables() -> None:
     text = readme.read_text(encoding="utf-8")
     for path in sorted((FOLDER / "results").glob("*.json")):
         name = path.stem
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        table = scoring_table(path)
-        text = pattern.sub(lambda match, table=table: match[1] + table + match[2], text)
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, _, after = rest.partition(f"<!-- end {name} -->")
+        text = f"{before}<!-- {name} -->\n{scoring_table(path)}<!-- end {name} -->{after}"
     readme.write_text(text, encoding="utf-8")
 
 

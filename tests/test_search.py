@@ -16,7 +16,8 @@ from euds.reference import search as reference
 
 def small_scores(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     """Scores with few different values, so that most cases have ties."""
-    return np.divide(rng.integers(0, rng.integers(1, 9), size=(n, d)), rng.choice([1.0, 4.0]))
+    scores: np.ndarray = rng.integers(0, rng.integers(1, 9), size=(n, d)) / rng.choice([1.0, 4.0])
+    return scores
 
 
 def test_densest_interval_equals_brute_force() -> None:
@@ -218,4 +219,4 @@ def test_the_extension_checks_what_memory_safety_needs() -> None:
     with pytest.raises(ValueError, match="values: must be sorted"):
         _core.densest_interval(np.array([2.0, 1.0]), 1)
     with pytest.raises(TypeError):
-        _core.nearest(np.zeros(3, np.float32), np.zeros(3, np.uint64), 1)  # type: ignore[arg-type]  # On purpose.
+        _core.nearest(np.zeros(3, np.float32), np.zeros(3, np.uint64), 1)

@@ -41,7 +41,7 @@ def tar_member(file: Path | IO[bytes], ending: str) -> bytes:
         InputError: there is none.
     """
     source = {"name": file} if isinstance(file, Path) else {"fileobj": file}
-    with tarfile.open(mode="r:gz", **source) as archive:  # type: ignore[call-overload]  # One of name, fileobj.
+    with tarfile.open(mode="r:gz", **source) as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name.endswith(ending) else None
             if content is not None:

@@ -1,9 +1,12 @@
 """`euds run`, `euds report` and `euds demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from euds.pipeline.run import RunResult
 
 
 def run(
@@ -16,7 +19,7 @@ def run(
     """Score, select, fine-tune against baselines and report; the same command again resumes."""
     from euds.pipeline.run import run as run_recipe
 
-    run_recipe(recipe, overrides or [], dry_run=dry_run)
+    show(run_recipe(recipe, overrides or [], dry_run=dry_run))
 
 
 def report(
@@ -35,4 +38,19 @@ def demo(
     """Fetch two small models and a labelled data set, then run the sentiment recipe; minutes on a laptop."""
     from euds.pipeline.demo import demo as run_demo
 
-    run_demo(overrides or [])
+    show(run_demo(overrides or []))
+
+
+def show(result: "RunResult | None") -> None:
+    """Print the table of a run and where its report lies."""
+    if result is None:
+        return
+    from rich.console import Console
+
+    from euds.study.table import render
+
+    Console().print(render(result.table))
+    scored = result.scored
+    typer.echo(f"{scored.n_scored:,} rows scored, {scored.n_quarantined:,} quarantined; run directory {result.run_dir}")
+    if result.report is not None:
+        typer.echo(f"report: {result.report}")

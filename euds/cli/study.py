@@ -23,25 +23,30 @@ def finetune(
     save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
 ) -> None:
     """Fine-tune a small model on selected rows and measure it on the test rows."""
-    from euds.study.command import finetune_seeds
-    from euds.study.types import Task, TrainConfig
+    from euds.files import write_json
+    from euds.study.finetune import finetune as finetune_rows
+    from euds.study.types import spread
 
-    qa = task == "question_answering"
-    fields = text_field or (["question", "context"] if qa else ["text"])
-    results = finetune_seeds(
+    seeds = seed or [0]
+    results = finetune_rows(
         train,
         test,
-        task=Task(task, tuple(fields), label_field or ("answers" if qa else "label")),
-        config=TrainConfig(
-            model=model,
-            epochs=None if steps is not None else epochs,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            max_tokens=max_tokens,
-        ),
-        seeds=seed or [0],
-        out=out,
+        model=model,
+        task=task,
+        text_field=text_field,
+        label_field=label_field,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        seeds=seeds,
         save_model=save_model,
     )
-    typer.echo(results)
+    if out is not None:
+        write_json(out, [result.to_json() for result in results])
+    for name in results[0].metrics:
+        over = spread([result.metrics[name] for result in results])
+        spread_text = "" if over.sd is None else f" ± {over.sd:.4f}"
+        typer.echo(f"{name}: {over.mean:.4f}{spread_text} over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
+    typer.echo(f"training: {sum(result.train_seconds for result in results):.0f} s on {results[0].n_train:,} rows")

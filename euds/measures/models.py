@@ -1,5 +1,7 @@
 """Find a model's folder and load it, ready to be read: safetensors weights only, no code from the folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +52,23 @@ def context_length(folder: Path) -> int:
     raise InputError(f"{folder}/config.json: states no context length; give --max-tokens")
 
 
-def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str) -> Any:
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and notes from the terminal; errors still show."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:
     """Load `folder` with one of transformers' Auto classes, on its device and in evaluation mode.
 
     Args:
@@ -58,14 +76,16 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str)
         folder: model folder.
         precision: device and dtype.
         kind: what the model should be, for the message.
+        **arguments: further ones of `from_pretrained`, such as the number of labels.
 
     Raises:
         InputError: transformers cannot load it; the message names the folder and the reason.
     """
     try:
-        model: nn.Module = auto_class.from_pretrained(
-            folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True
-        )
+        with quiet():
+            model: nn.Module = auto_class.from_pretrained(
+                folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True, **arguments
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: no {kind} could be loaded: {reason}") from error

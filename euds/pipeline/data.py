@@ -32,7 +32,7 @@ def take_data(recipe: Recipe) -> RunData:
     """
     data = recipe.data
     folder = Path(recipe.out) / "data"
-    fields = [*recipe.text_fields, *(name for name in (data.label_field, data.source_field) if name)]
+    fields = [*recipe.text_fields, recipe.label_field, *([data.source_field] if data.source_field else [])]
     pool = _lines(data.train, fields, data.limit, data.seed, keep_bad=True)
     test = _lines(data.test, fields, data.test_limit, data.seed, keep_bad=False)
     return RunData(_write(folder / "pool.jsonl", pool), _write(folder / "test.jsonl", test))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.pipeline.recipe import Method, Recipe, method_list
+from euds.pipeline.recipe import Method, Recipe, measure_of, method_list
+from euds.selection.axes import score_columns
 from euds.selection.choose import choose
 from euds.study.types import MethodRows
 from euds.types import Int64Array
@@ -16,16 +17,6 @@ STAGES = {
     "semantic": ("loading", "read", "embedding", "clustering", "finish"),
 }
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
-
-MEASURE_OF = {
-    "information_entropy_nats": "information",
-    "surprisal_nats": "information",
-    "generative_entropy_nats": "generative",
-    "generative_entropy_max_nats": "generative",
-    "nll_nats": "generative",
-    "varentropy_nats2": "generative",
-    "semantic_entropy_nats": "semantic",
-}
 
 
 def method_rows(recipe: Recipe, scores: pa.Table, seconds: Mapping[str, float]) -> list[MethodRows]:
@@ -38,9 +29,8 @@ def method_rows(recipe: Recipe, scores: pa.Table, seconds: Mapping[str, float]) 
 
 
 def _scored(scores: pa.Table) -> pa.Table:
-    for name in MEASURE_OF:
-        if name in scores.column_names:
-            scores = scores.filter(pc.is_valid(scores.column(name)))
+    for name in score_columns(scores):
+        scores = scores.filter(pc.is_valid(scores.column(name)))
     return scores
 
 
@@ -62,6 +52,7 @@ def _rows(method: Method, recipe: Recipe, scores: pa.Table, seconds: Mapping[str
         )
         drawn[seed] = selection.row_ids
         axes = selection.axes
-    stages = {stage for axis in axes if axis in MEASURE_OF for stage in STAGES[MEASURE_OF[axis]]}
+    measures = {measure_of(axis) for axis in axes}
+    stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
     cost = sum(seconds.get(stage, 0.0) for stage in stages)
     return MethodRows(method.name, method.rule, tuple(axes), drawn if len(drawn) > 1 else drawn[min(drawn)], cost)

@@ -7,15 +7,15 @@ from typing import Any
 
 from euds.corpus import list_inputs, read_rows, read_scores
 from euds.engine.score import score
-from euds.errors import InputError
 from euds.files import read_json
+from euds.measures.models import model_folder
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import method_rows
 from euds.pipeline.recipe import Recipe, load_recipe, method_list
 from euds.progress import console
 from euds.selection.select import select
 from euds.study.compare import compare
-from euds.study.types import StudyTable, Task, TrainConfig
+from euds.study.types import CLASSIFICATION, StudyTable, Task, TrainConfig
 from euds.types import ScoreResult, Selection
 
 
@@ -55,6 +55,10 @@ def run(
         InvalidArgument, InputError: the recipe or something it names is wrong; the message says where.
     """
     settings = load_recipe(recipe, overrides)
+    model_folder(settings.train.model)
+    if settings.report:
+        # A missing extra is told now, not after an hour.
+        from euds.report import write_report
     data = take_data(settings)
     scored = _score(settings, data, dry_run=dry_run)
     if dry_run:
@@ -64,12 +68,7 @@ def run(
     run_dir = Path(settings.out)
     selection = _select(settings, run_dir)
     table = _compare(settings, data, run_dir)
-    report = None
-    if settings.report:
-        from euds.report import write_report
-
-        report = write_report(run_dir)
-    return RunResult(run_dir, scored, selection, table, report)
+    return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
 def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
@@ -78,7 +77,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
         data.pool,
         out=recipe.out,
         text_field=recipe.text_fields,
-        label_field=recipe.data.label_field if recipe.task == "classification" else None,
+        label_field=recipe.label_field if recipe.task == CLASSIFICATION else None,
         source_field=recipe.data.source_field,
         measures=settings.measures,
         lm=settings.lm,
@@ -91,11 +90,10 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
 
 
 def _select(recipe: Recipe, run_dir: Path) -> Selection | None:
-    """Make the recipe's last rule with a region (IGSE by default) the run's selection."""
-    chosen = [method for method in method_list(recipe) if method.axes or method.rule in ("igse", "box")]
-    if not chosen:
+    """Make the recipe's last method with a region, IGSE by default, the run's selection."""
+    method = next((method for method in reversed(method_list(recipe)) if method.axes), None)
+    if method is None or method.rule is None:
         return None
-    method = chosen[-1]
     return select(
         run_dir,
         keep=recipe.select.keep,
@@ -111,14 +109,12 @@ def _compare(recipe: Recipe, data: RunData, run_dir: Path) -> StudyTable:
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
     methods = method_rows(recipe, read_scores(run_dir), manifest["seconds"])
-    if not methods:
-        raise InputError("select.methods: name at least one method to compare")
     train = recipe.train
     return compare(
         pool,
         test,
         methods,
-        task=Task(recipe.task, recipe.text_fields, recipe.data.label_field),
+        task=Task(recipe.task, recipe.text_fields, recipe.label_field),
         config=TrainConfig(
             model=train.model,
             epochs=None if train.steps is not None else train.epochs,

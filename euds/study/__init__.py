@@ -1,1 +1,1 @@
-"""Fine-tune on a selection and on its baselines, and compare."""
+"""Fine-tune small models on selections and compare them with baselines."""

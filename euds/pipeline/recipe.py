@@ -1,0 +1,252 @@
+"""Recipes: one YAML file that says what to score, select, fine-tune and report; checked before any work starts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from euds.engine.config import MEASURES
+from euds.errors import InputError, InvalidArgument, nearest, one_of
+from euds.ops.search import INTERVAL_RULES
+from euds.selection.axes import AXES
+from euds.selection.choose import check_choice
+from euds.selection.rules import FIXED_AXES
+from euds.study.types import QUESTION_ANSWERING
+
+UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "MethodSection")
+"""What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
+
+DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSection(_Section):
+    """Where pool and test rows come from; a limit takes a seeded sample."""
+
+    train: str
+    test: str
+    text_field: str | list[str] | None = None
+    label_field: str | None = None
+    source_field: str | None = None
+    limit: PositiveInt | None = None
+    test_limit: PositiveInt | None = None
+    seed: int = 0
+
+
+class ScoreSection(_Section):
+    """Settings of `euds.score`."""
+
+    lm: str | None = None
+    embedder: str | None = None
+    measures: list[str] = Field(default_factory=lambda: list(MEASURES))
+    max_tokens: PositiveInt | None = None
+    token_budget: PositiveInt | None = None
+    shard_rows: PositiveInt = 256
+
+
+class MethodSection(_Section):
+    """A method that has no short name."""
+
+    name: str
+    rule: str
+    axes: list[str] | None = None
+    group_by: str | None = None
+    adjust: str | None = None
+
+
+class SelectSection(_Section):
+    """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score."""
+
+    keep: float | int
+    methods: tuple[str | MethodSection, ...] = Field(DEFAULT_METHODS, strict=False)
+    interval: str = "middle"
+
+
+class TrainSection(_Section):
+    """Settings of the fine-tuning."""
+
+    model: str
+    epochs: PositiveFloat = 3.0
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat | None = None
+    max_tokens: PositiveInt | None = None
+
+
+class Recipe(_Section):
+    """A whole recipe."""
+
+    task: Literal["classification", "question_answering"] = "classification"
+    out: str
+    seeds: PositiveInt | list[int] = 2
+    data: DataSection
+    score: ScoreSection
+    select: SelectSection
+    train: TrainSection
+    report: bool = True
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The field or two fields of the text."""
+        given = self.data.text_field
+        if given is None:
+            return ("question", "context") if self.task == QUESTION_ANSWERING else ("text",)
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    @property
+    def label_field(self) -> str:
+        """The field of the label or the answers."""
+        return self.data.label_field or ("answers" if self.task == QUESTION_ANSWERING else "label")
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The training seeds."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(self.seeds)
+
+
+class Method(BaseModel):
+    """A method to compare; without a rule it is the full data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rule: str | None
+    axes: tuple[str, ...] = ()
+    group_by: str | None = None
+    adjust: str | None = None
+
+
+def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply "key=value" overrides, and check everything that can be known without reading data.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        InvalidArgument: a key is unknown (the message suggests the nearest), missing, or has an impossible value.
+    """
+    where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
+    content = dict(recipe) if isinstance(recipe, Mapping) else _read_yaml(Path(recipe))
+    for override in overrides:
+        content = _override(content, override)
+    try:
+        settings = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidArgument(f"{where}: {_explain(error)}") from None
+    try:
+        for method in method_list(settings):
+            _check_method(method, settings)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: select.{error}") from None
+    if not settings.seed_list or len(set(settings.seed_list)) < len(settings.seed_list):
+        raise InvalidArgument(f"{where}: seeds: give a number of seeds, or a list without repetition")
+    return settings
+
+
+def method_list(recipe: Recipe) -> list[Method]:
+    """Return the methods of a recipe in order.
+
+    Raises:
+        InvalidArgument: a name is unknown or stands twice, or there is none.
+    """
+    methods = [_method(entry, recipe.select.interval) for entry in recipe.select.methods]
+    names = [method.name for method in methods]
+    if not names or len(set(names)) < len(names):
+        raise InvalidArgument("methods: name at least one method, and none twice")
+    return methods
+
+
+def _method(entry: str | MethodSection, interval: str) -> Method:
+    if isinstance(entry, MethodSection):
+        given = entry.model_dump()
+        return Method(**{**given, "axes": tuple(entry.axes or ())})
+    if entry == "full":
+        return Method(name=entry, rule=None)
+    if entry in FIXED_AXES:
+        return Method(name=entry, rule=entry, axes=FIXED_AXES[entry])
+    one_of("methods", entry, ["full", *FIXED_AXES, *AXES])
+    return Method(name=entry, rule=interval, axes=(entry,))
+
+
+def _check_method(method: Method, recipe: Recipe) -> None:
+    one_of("interval", recipe.select.interval, INTERVAL_RULES)
+    rule = method.rule or "random"
+    axes = check_choice(
+        keep=recipe.select.keep, rule=rule, axes=method.axes, group_by=method.group_by, adjust=method.adjust
+    )
+    for axis in axes:
+        measure = measure_of(axis)
+        if measure is None:
+            raise InvalidArgument(f"methods: {method.name}: unknown score {axis!r}{nearest(axis, AXES)}")
+        if measure not in recipe.score.measures:
+            raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.measures lacks {measure}")
+
+
+def measure_of(axis: str) -> str | None:
+    """Return the measure that yields an axis, or None if there is no such axis."""
+    column = AXES.get(axis, axis)
+    if column in ("information_entropy_nats", "surprisal_nats"):
+        return "information"
+    if column == "semantic_entropy_nats":
+        return "semantic"
+    return "generative" if column in AXES.values() else None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a recipe: the file must hold keys and values")
+    return content
+
+
+def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise InvalidArgument(f"override {override!r}: write key=value, such as select.keep=0.3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InvalidArgument(f"override {override!r}: the value is not YAML") from None
+    *outer, last = key.split(".")
+    changed: dict[str, Any] = dict(content)
+    inner = changed
+    for part in outer:
+        below = inner.get(part, {})
+        if not isinstance(below, Mapping):
+            raise InvalidArgument(f"override {override!r}: {part} has no keys below it")
+        inner[part] = dict(below)
+        inner = inner[part]
+    inner[last] = value
+    return changed
+
+
+def _explain(error: ValidationError) -> str:
+    """One line about the first mistake, an unknown key before all others, as it is often the cause of them."""
+    mistakes = error.errors(include_url=False)
+    mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), mistakes[0])
+    path = ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
+    if mistake["type"] == "extra_forbidden":
+        known = _keys_at(mistake["loc"][:-1])
+        return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
+    if mistake["type"] == "missing":
+        return f"key {path!r} is missing"
+    return f"{path}: {mistake['msg'][:1].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+
+
+def _keys_at(location: Sequence[int | str]) -> list[str]:
+    section: Any = Recipe
+    for part in location:
+        if part == "methods":
+            return list(MethodSection.model_fields)
+        if part in section.model_fields:
+            section = section.model_fields[part].annotation
+    return list(section.model_fields)

@@ -1,0 +1,142 @@
+"""The figures of a report, as SVG text that stands in the page."""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from euds.report.content import Content, title_of, unit_of
+from euds.study.table import TITLES as METRIC_TITLES
+from euds.types import Float64Array
+
+POOL, KEPT, REGION, BOX, INK = "#b9c2cc", "#0b6fb8", "#f2b705", "#c2410c", "#27313b"
+LABEL_CHARS = 24
+BINS = 48
+SHOWN_QUANTILES = (0.005, 0.995)
+"""A handful of extreme rows would squeeze all others into a few bars; those beyond are counted in the end bars."""
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    # Labels come from data; a dollar sign is no mathematics.
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def histogram(content: Content, column: str) -> str:
+    """The pool's and the kept rows' distribution on one axis, the interval shaded."""
+    values = content.values(column)
+    finite = values[np.isfinite(values)]
+    edges = _edges(finite)
+    kept = values[content.kept]
+    kept = kept[np.isfinite(kept)]
+
+    def draw(axes: Axes) -> None:
+        bars = edges.tolist()
+        axes.hist(np.clip(finite, *edges[[0, -1]]), bars, color=POOL, label=f"pool, {len(finite):,} rows")
+        if len(kept):
+            axes.hist(np.clip(kept, *edges[[0, -1]]), bars, color=KEPT, label=f"kept, {len(kept):,} rows")
+        if column in content.bounds:
+            left, right = np.clip(content.bounds[column], *edges[[0, -1]]).tolist()
+            axes.axvspan(left, right, color=REGION, alpha=0.28, lw=0, zorder=0, label="interval")
+            for side in (left, right):
+                axes.axvline(side, color=REGION, lw=1.5)
+        axes.set_xlabel(f"{title_of(column)} ({unit_of(column)})")
+        axes.set_ylabel("rows")
+        # Above the bars, where it can hide none.
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1)
+
+    return _svg(f"histogram-{column}", 4.6, 2.7, draw)
+
+
+def joint(content: Content, first: str, second: str) -> str:
+    """Where the rows lie on two axes, the box drawn."""
+    x, y = content.values(first), content.values(second)
+    known = np.isfinite(x) & np.isfinite(y)
+    x_edges, y_edges = _edges(x[known]), _edges(y[known])
+    counts, _, _ = np.histogram2d(x[known], y[known], (x_edges, y_edges))
+    bounds = content.bounds
+
+    def draw(axes: Axes) -> None:
+        mesh = axes.pcolormesh(x_edges, y_edges, np.ma.masked_equal(counts.T, 0), cmap="Blues", vmin=0, rasterized=True)
+        axes.figure.colorbar(mesh, ax=axes, label="rows", shrink=0.85)
+        if first in bounds and second in bounds:
+            left, right = np.clip(bounds[first], *x_edges[[0, -1]]).tolist()
+            bottom, top = np.clip(bounds[second], *y_edges[[0, -1]]).tolist()
+            axes.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom], color=BOX, lw=2)
+        axes.set_xlabel(f"{title_of(first)} ({unit_of(first)})")
+        axes.set_ylabel(f"{title_of(second)} ({unit_of(second)})")
+
+    return _svg(f"joint-{first}-{second}", 4.6, 3.6, draw)
+
+
+def study(table: Mapping[str, Any]) -> str:
+    """Every method's main metric: mean over seeds with its standard deviation, single seeds as dots."""
+    metric = table["metrics"][0]
+    methods = table["methods"][::-1]
+    random = next((method for method in methods if method["rule"] == "random"), None)
+
+    def draw(axes: Axes) -> None:
+        for at, method in enumerate(methods):
+            found = method["metrics"][metric]
+            color = INK if method["rule"] is None else KEPT
+            values = [100 * value for value in found["values"]]
+            width = 100 * (found["sd"] or 0)
+            axes.errorbar(100 * found["mean"], at, xerr=width, fmt="D", color=color, capsize=4, ms=6)
+            axes.plot(values, [at] * len(values), "o", color=color, alpha=0.45, ms=4)
+        if random is not None:
+            axes.axvline(100 * random["metrics"][metric]["mean"], color=POOL, lw=1.2, ls="--", zorder=0)
+        axes.set_yticks(range(len(methods)), [f"{_short(method['name'])} ({method['rows']:,})" for method in methods])
+        axes.set_ylim(-0.6, len(methods) - 0.4)
+        axes.set_xlabel(f"{METRIC_TITLES[metric]} (%)")
+        axes.grid(axis="x", color="#e5e9ee")
+        axes.set_axisbelow(True)
+
+    return _svg("study", 7.6, 0.9 + 0.42 * len(methods), draw)
+
+
+def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float) -> str:
+    """Keep rate per label or source, against the rate of the whole pool."""
+    names = list(by_group)[::-1]
+
+    def draw(axes: Axes) -> None:
+        places = range(len(names))
+        axes.barh(places, [100 * by_group[name]["rate"] for name in names], color=KEPT)
+        axes.set_yticks(places, [_short(name) for name in names])
+        axes.axvline(100 * overall, color=INK, lw=1.2, ls="--")
+        axes.set_xlabel("kept (%), dashed: whole pool")
+
+    return _svg(f"rates-{kind}", 4.6, 0.9 + 0.32 * len(names), draw)
+
+
+def _svg(name: str, width: float, height: float, draw: Callable[[Axes], None]) -> str:
+    # The salt makes the ids inside one figure differ from those of every other figure of the page.
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure((width, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=110)
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _edges(values: Float64Array) -> Float64Array:
+    low, high = np.quantile(values, SHOWN_QUANTILES)
+    edges: Float64Array = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return edges
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LABEL_CHARS else name[: LABEL_CHARS - 1] + "…"

@@ -1,0 +1,97 @@
+"""Write report.html."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow.parquet as pq
+
+from euds.errors import InputError
+from euds.files import read_json, write_atomic
+from euds.report import figures
+from euds.report.content import Content, gather, title_of, unit_of
+from euds.study.table import TITLES
+from euds.types import Int64Array
+
+STAGES = {
+    "loading": "load models",
+    "read": "read and tokenise",
+    "information": "count tokens",
+    "generative": "generative entropy",
+    "embedding": "sentence embeddings",
+    "clustering": "cluster",
+    "finish": "write scores",
+}
+
+
+def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
+    """Write `run_dir`/report.html, one file that needs no network, and return its path.
+
+    It shows as much as the run has: scores always, the selection and the study where they are done.
+
+    Args:
+        run_dir: finished run directory.
+        examples: texts to show of kept and of dropped rows each, >= 0.
+
+    Raises:
+        InputError: the run is not finished, or its corpus has changed since.
+    """
+    folder = Path(run_dir)
+    content = gather(folder, _kept_ids(folder), max(examples, 0))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("euds.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(**_view(content))
+    path = folder / "report.html"
+    write_atomic(path, lambda handle: handle.write(page.encode("utf-8", "replace")))
+    return path
+
+
+def _kept_ids(folder: Path) -> Int64Array | None:
+    record = folder / "selection.json"
+    if not record.exists():
+        return None
+    file = Path(read_json(record)["selected_file"])
+    if not file.exists():
+        raise InputError(f"{file}: the selected rows are no longer there; run euds select again")
+    names = pq.read_schema(file).names
+    column = "euds_row_id" if "euds_row_id" in names else "row_id"
+    ids: Int64Array = pq.read_table(file, columns=[column]).column(0).to_numpy()
+    return ids
+
+
+def _view(content: Content) -> dict[str, Any]:
+    manifest = content.manifest
+    seconds = {STAGES.get(stage, stage): value for stage, value in manifest["seconds"].items() if stage != "total"}
+    selection = content.selection
+    overall = selection["n_kept"] / selection["n_rows"] if selection else 0.0
+    columns = [column for column in content.columns if np.isfinite(content.values(column)).any()]
+    pairs = [pair for pair in combinations(content.joint_axes, 2) if set(pair) <= set(columns)]
+    return {
+        "name": content.run_dir.resolve().name,
+        "manifest": manifest,
+        "manifest_json": json.dumps(manifest, indent=2, ensure_ascii=False),
+        "counts": manifest["counts"],
+        "seconds": seconds,
+        "total_seconds": manifest["seconds"]["total"],
+        "selection": selection,
+        "overall": overall,
+        "study": content.study,
+        "study_figure": figures.study(content.study) if content.study else "",
+        "metric_titles": TITLES,
+        "histograms": [figures.histogram(content, column) for column in columns],
+        "joints": [figures.joint(content, *pair) for pair in pairs],
+        "rates": [(kind, found, figures.rates(kind, found, overall)) for kind, found in content.rates.items()],
+        "correlation": [(title_of(column), value) for column, value in content.length_correlation.items()],
+        "shift": content.shift,
+        "samples": [("Kept", content.samples_kept), ("Dropped", content.samples_dropped)],
+        "title_of": title_of,
+        "unit_of": unit_of,
+    }

@@ -1,0 +1,95 @@
+"""Compare methods of selection: the same model, test rows and seeds for each, every cell trained once."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from euds.assets import content_sha256
+from euds.files import json_sha256, read_json, write_json
+from euds.measures.models import model_folder
+from euds.progress import console
+from euds.study.types import METRICS, CellResult, MethodRows, StudyRow, StudyTable, Task, TrainConfig, spread
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def compare(
+    pool: Rows,
+    test: Rows,
+    methods: Sequence[MethodRows],
+    *,
+    task: Task,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    folder: Path,
+) -> StudyTable:
+    """Fine-tune on every method's rows with every seed, and set the results side by side.
+
+    A cell is kept in `folder`/cells under a hash of everything that decides it (rows, model, settings, seed, versions),
+    so an interrupted study goes on where it was and a finished one is only read. Methods take turns within each seed,
+    so that a machine growing slower meets all of them.
+
+    Args:
+        pool: rows by row id.
+        test: test rows; read only to measure.
+        methods: row ids into `pool`.
+        task: what is learned.
+        config: how.
+        seeds: training seeds.
+        folder: where cells and table.json are kept.
+    """
+    shared = {
+        "task": [task.kind, *task.text_fields, task.label_field],
+        "config": config.to_json(),
+        "model": content_sha256(model_folder(config.model)),
+        "test": json_sha256(test),
+        "versions": {package: version(package) for package in ("torch", "transformers")},
+    }
+    results: dict[str, list[CellResult]] = {method.name: [] for method in methods}
+    total = len(seeds) * len(methods)
+    for n_seed, seed in enumerate(seeds):
+        for n_method, method in enumerate(methods):
+            rows = [pool[int(row_id)] for row_id in method.rows_for(seed)]
+            path = folder / "cells" / f"{json_sha256({**shared, 'train': rows, 'seed': seed})[:24]}.json"
+            title = f"[{n_seed * len(methods) + n_method + 1}/{total}] {method.name}, seed {seed}, {len(rows):,} rows"
+            results[method.name].append(_cell(path, rows, test, task=task, config=config, seed=seed, title=title))
+    full_rows = max(len(method.rows_for(seeds[0])) for method in methods)
+    table = StudyTable(
+        task=task.kind,
+        metrics=METRICS[task.kind],
+        seeds=tuple(seeds),
+        config=config.to_json(),
+        full_rows=full_rows,
+        n_test=len(test),
+        methods=tuple(_summary(method, results[method.name], full_rows) for method in methods),
+    )
+    write_json(folder / "table.json", table.to_json())
+    return table
+
+
+def _cell(path: Path, train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str) -> CellResult:
+    if path.exists():
+        return CellResult(**read_json(path))
+    # Loads torch and transformers; a study that is only read never gets here.
+    from euds.study.cell import train_and_test
+
+    result = train_and_test(train, test, task=task, config=config, seed=seed, title=title)
+    write_json(path, result.to_json())
+    metrics = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
+    console.print(f"{title}: {metrics} in {result.train_seconds:.0f} s", markup=False, soft_wrap=True)
+    return result
+
+
+def _summary(method: MethodRows, cells: Sequence[CellResult], full_rows: int) -> StudyRow:
+    names = cells[0].metrics
+    return StudyRow(
+        name=method.name,
+        rule=method.rule,
+        axes=method.axes,
+        rows=cells[0].n_train,
+        keep=round(cells[0].n_train / full_rows, 4),
+        metrics={name: spread([cell.metrics[name] for cell in cells]) for name in names},
+        train_seconds=spread([cell.train_seconds for cell in cells]),
+        scoring_seconds=round(method.scoring_seconds, 2),
+    )

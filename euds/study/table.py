@@ -1,0 +1,59 @@
+"""A study as a table, for a terminal and for Markdown."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from euds.study.types import Spread, StudyTable
+
+TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "f1": "F1", "exact_match": "exact match"}
+
+
+def header(table: StudyTable) -> list[str]:
+    """Return the titles of the columns."""
+    return ["method", "rows", "kept", *(TITLES[name] for name in table.metrics), "training s", "scoring s"]
+
+
+def lines(table: StudyTable) -> Iterator[list[str]]:
+    """Yield the cells of each method's line; metrics in percent, mean and standard deviation over seeds."""
+    for method in table.methods:
+        yield [
+            method.name,
+            f"{method.rows:,}",
+            f"{method.keep:.0%}",
+            *(_percent(method.metrics[name]) for name in table.metrics),
+            f"{method.train_seconds.mean:.0f}",
+            f"{method.scoring_seconds:.0f}",
+        ]
+
+
+def caption(table: StudyTable) -> str:
+    """Return what the numbers mean."""
+    seeds = f"{len(table.seeds)} training seed{'s' if len(table.seeds) > 1 else ''}"
+    steps = table.config.get("steps")
+    length = f"{steps} steps" if steps else f"{table.config['epochs']:g} epochs"
+    spread = "percent, mean ± standard deviation" if len(table.seeds) > 1 else "percent"
+    return f"{spread} over {seeds}, {table.n_test:,} test rows, {length}"
+
+
+def render(table: StudyTable) -> Table:
+    """Return the table for a terminal."""
+    shown = Table(caption=caption(table))
+    for at, title in enumerate(header(table)):
+        shown.add_column(title, justify="right" if at else "left", no_wrap=True)
+    for line in lines(table):
+        shown.add_row(*line)
+    return shown
+
+
+def markdown(table: StudyTable) -> str:
+    """Return the table in Markdown."""
+    titles = header(table)
+    rule = ["---", *["---:"] * (len(titles) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *lines(table)))
+
+
+def _percent(value: Spread) -> str:
+    if value.sd is None:
+        return f"{100 * value.mean:.1f}"
+    return f"{100 * value.mean:.1f} ± {100 * value.sd:.1f}"

@@ -1,0 +1,192 @@
+"""What a study is made of: a task, training settings, methods to compare, and results."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from euds.errors import InvalidArgument, one_of
+from euds.types import Int64Array
+
+CLASSIFICATION, QUESTION_ANSWERING = "classification", "question_answering"
+METRICS = {CLASSIFICATION: ("accuracy", "macro_f1"), QUESTION_ANSWERING: ("f1", "exact_match")}
+"""Metrics by task, the main one first; each in 0..1."""
+
+LEARNING_RATE = {CLASSIFICATION: 1e-4, QUESTION_ANSWERING: 2e-4}
+MAX_TOKENS = {CLASSIFICATION: 256, QUESTION_ANSWERING: 384}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model learns.
+
+    Attributes:
+        kind: "classification" or "question_answering" (extractive).
+        text_fields: one field, or two for pairs; for questions the question and the passage.
+        label_field: field of the label; for questions of the answers, {"text": [...], "answer_start": [...]}, as SQuAD.
+    """
+
+    kind: str
+    text_fields: tuple[str, ...]
+    label_field: str
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible task."""
+        one_of("task", self.kind, METRICS)
+        if self.kind == QUESTION_ANSWERING and len(self.text_fields) != 2:
+            raise InvalidArgument("text_field: question answering reads two fields, the question and the passage")
+        if not 1 <= len(self.text_fields) <= 2:
+            raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is fine-tuned; AdamW, linear warm-up and decay.
+
+    Attributes:
+        model: asset, folder or hub name of a BERT-like model.
+        epochs: passes over the training rows; None with `steps`.
+        steps: optimizer steps, so that every method sees the same number of examples; None with `epochs`.
+        batch_size: rows of a training batch.
+        learning_rate: peak; None: 1e-4, for questions 2e-4.
+        max_tokens: tokens read of each text; None: 256, for questions windows of 384.
+        warmup: share of the steps over which the learning rate rises.
+        weight_decay: of AdamW.
+    """
+
+    model: str
+    epochs: float | None = 3.0
+    steps: int | None = None
+    batch_size: int = 16
+    learning_rate: float | None = None
+    max_tokens: int | None = None
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings before a model is loaded."""
+        if (self.epochs is None) == (self.steps is None):
+            raise InvalidArgument("epochs, steps: give one of them")
+        for name in ("epochs", "steps", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InvalidArgument(f"{name}: must be above 0, got {value}")
+        if self.max_tokens is not None and self.max_tokens < 8:
+            raise InvalidArgument(f"max_tokens: must be at least 8, got {self.max_tokens}")
+
+    def n_steps(self, n_rows: int) -> int:
+        """Return the optimizer steps for a training set of n_rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, math.ceil(math.ceil(n_rows / self.batch_size) * self.epochs))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One fine-tuned model on the test rows.
+
+    Attributes:
+        metrics: by name, each in 0..1: accuracy and macro_f1, or f1 and exact_match.
+        train_seconds: training alone, without loading and testing.
+        n_train, n_test: rows.
+        steps: optimizer steps taken.
+        seed: of the new head, the order of the rows and dropout.
+    """
+
+    metrics: Mapping[str, float]
+    train_seconds: float
+    n_train: int
+    n_test: int
+    steps: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON types."""
+        return {**asdict(self), "metrics": dict(self.metrics)}
+
+
+@dataclass(frozen=True, eq=False)
+class MethodRows:
+    """The training rows that one method chose.
+
+    Attributes:
+        name: as the table shows it.
+        rule: selection rule, or None for the full data.
+        axes: scores that the rule looked at.
+        row_ids: the rows, or rows by seed where the method draws anew for each.
+        scoring_seconds: cost of the scores that the rule needs.
+    """
+
+    name: str
+    rule: str | None
+    axes: tuple[str, ...]
+    row_ids: Int64Array | Mapping[int, Int64Array]
+    scoring_seconds: float
+
+    def rows_for(self, seed: int) -> Int64Array:
+        """Return the rows for a training seed."""
+        return self.row_ids[seed] if isinstance(self.row_ids, Mapping) else self.row_ids
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A value over seeds: mean, sample standard deviation (None for one seed), and the values in order of the seeds."""
+
+    mean: float
+    sd: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One method of a study; `keep` is its share of the pool's scored rows."""
+
+    name: str
+    rule: str | None
+    axes: tuple[str, ...]
+    rows: int
+    keep: float
+    metrics: Mapping[str, Spread]
+    train_seconds: Spread
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """The comparison of several methods on one task.
+
+    Attributes:
+        task: kind of task.
+        metrics: names, the main one first.
+        seeds: training seeds, the same for every method.
+        config: training settings.
+        full_rows: scored rows of the pool, what every method chose from.
+        n_test: test rows.
+        methods: one row a method, in the order asked for.
+    """
+
+    task: str
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...]
+    config: Mapping[str, Any]
+    full_rows: int
+    n_test: int
+    methods: tuple[StudyRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as plain JSON types."""
+        return asdict(self)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Summarise values over seeds."""
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Spread(mean, None, tuple(values))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Spread(mean, math.sqrt(variance), tuple(values))
