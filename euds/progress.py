@@ -10,7 +10,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -34,12 +33,12 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
-    """Show a bar over `total` steps (None: unknown) with elapsed time and ETA."""
+    """Show a bar over `total` steps (None: unknown) with the ETA."""
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        # Narrow, so that title, rate and counts fit into 80 characters.
+        BarColumn(bar_width=8),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),

@@ -75,7 +75,7 @@ def _read_all(plan: Plan, work: Work, encoders: Encoders) -> None:
     first = next((shard for shard in range(plan.n_shards) if not work.done("tokens", shard)), plan.n_shards)
     size = plan.config.shard_rows
     rows = iter(read_rows(plan.files, columns=plan.columns, start=first * size))
-    with bar("read and tokenise", plan.n_rows, done=min(first * size, plan.n_rows)) as progress:
+    with bar("tokenise", plan.n_rows, done=min(first * size, plan.n_rows)) as progress:
         for shard in range(first, plan.n_shards):
             start = time.perf_counter()
             table = read_shard(plan, list(islice(rows, size)), encoders)
@@ -91,7 +91,7 @@ def _generative(plan: Plan, work: Work, seconds: Seconds, settled: Precision, en
         work,
         seconds,
         stage="generative",
-        title="generative entropy",
+        title="generative",
         budget=_budget(plan, settled),
         load=lambda: GenerativeScorer(plan.folders["lm"], bos_id, settled),
         compute=generative_shard,
@@ -104,7 +104,7 @@ def _embeddings(plan: Plan, work: Work, seconds: Seconds, settled: Precision) ->
         work,
         seconds,
         stage="embeddings",
-        title="sentence embeddings",
+        title="embeddings",
         budget=_budget(plan, settled),
         load=lambda: Embedder(plan.folders["embedder"], settled),
         compute=embedding_shard,

@@ -1,7 +1,9 @@
-"""The figures of a report, as SVG text that stands in the page."""
+"""The figures of a report, as SVG pictures that stand in the page itself."""
 
+import base64
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +21,15 @@ BINS = 48
 SHOWN_QUANTILES = (0.005, 0.995)
 """A handful of extreme rows would squeeze all others into a few bars; those beyond are counted in the end bars."""
 
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a data URI, and its description for those who cannot see it."""
+
+    uri: str
+    alt: str
+
+
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -35,7 +46,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def histogram(content: Content, column: str) -> str:
+def histogram(content: Content, column: str) -> Picture:
     """The pool's and the kept rows' distribution on one axis, the interval shaded."""
     values = content.values(column)
     finite = values[np.isfinite(values)]
@@ -58,10 +69,10 @@ def histogram(content: Content, column: str) -> str:
         # Above the bars, where it can hide none.
         axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1)
 
-    return _svg(f"histogram-{column}", 4.6, 2.7, draw)
+    return _picture(f"Histogram of {title_of(column)}, pool and kept rows", 4.6, 2.7, draw)
 
 
-def joint(content: Content, first: str, second: str) -> str:
+def joint(content: Content, first: str, second: str) -> Picture:
     """Where the rows lie on two axes, the box drawn."""
     x, y = content.values(first), content.values(second)
     known = np.isfinite(x) & np.isfinite(y)
@@ -79,10 +90,10 @@ def joint(content: Content, first: str, second: str) -> str:
         axes.set_xlabel(f"{title_of(first)} ({unit_of(first)})")
         axes.set_ylabel(f"{title_of(second)} ({unit_of(second)})")
 
-    return _svg(f"joint-{first}-{second}", 4.6, 3.6, draw)
+    return _picture(f"Rows by {title_of(first)} and {title_of(second)}", 4.6, 3.6, draw)
 
 
-def study(table: Mapping[str, Any]) -> str:
+def study(table: Mapping[str, Any]) -> Picture:
     """Every method's main metric: mean over seeds with its standard deviation, single seeds as dots."""
     metric = table["metrics"][0]
     methods = table["methods"][::-1]
@@ -104,10 +115,10 @@ def study(table: Mapping[str, Any]) -> str:
         axes.grid(axis="x", color="#e5e9ee")
         axes.set_axisbelow(True)
 
-    return _svg("study", 7.6, 0.9 + 0.42 * len(methods), draw)
+    return _picture("Metric of every method with its spread over seeds", 7.6, 0.9 + 0.42 * len(methods), draw)
 
 
-def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float) -> str:
+def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float) -> Picture:
     """Keep rate per label or source, against the rate of the whole pool."""
     names = list(by_group)[::-1]
 
@@ -118,18 +129,17 @@ def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float
         axes.axvline(100 * overall, color=INK, lw=1.2, ls="--")
         axes.set_xlabel("kept (%), dashed: whole pool")
 
-    return _svg(f"rates-{kind}", 4.6, 0.9 + 0.32 * len(names), draw)
+    return _picture(f"Share of rows kept by {kind}", 4.6, 0.9 + 0.32 * len(names), draw)
 
 
-def _svg(name: str, width: float, height: float, draw: Callable[[Axes], None]) -> str:
-    # The salt makes the ids inside one figure differ from those of every other figure of the page.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+def _picture(alt: str, width: float, height: float, draw: Callable[[Axes], None]) -> Picture:
+    # The salt and the missing date make the same figure the same bytes in every report.
+    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}):
         figure = Figure((width, height), layout="constrained")
         draw(figure.add_subplot())
-        buffer = io.StringIO()
+        buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=110)
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
+    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}", alt)
 
 
 def _edges(values: Float64Array) -> Float64Array:

@@ -84,7 +84,7 @@ def _view(content: Content) -> dict[str, Any]:
         "selection": selection,
         "overall": overall,
         "study": content.study,
-        "study_figure": figures.study(content.study) if content.study else "",
+        "study_figure": figures.study(content.study) if content.study else None,
         "metric_titles": TITLES,
         "histograms": [figures.histogram(content, column) for column in columns],
         "joints": [figures.joint(content, *pair) for pair in pairs],

@@ -1,0 +1,213 @@
+"""Readers: every format, every kind of bad row, and files damaged at any byte."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from euds.corpus import (
+    Row,
+    check_fields,
+    check_inputs,
+    count_rows,
+    extract_text,
+    field_names,
+    list_inputs,
+    read_rows,
+    take_rows,
+)
+from euds.errors import InputError
+
+ROWS = [{"text": f'line {at}, with "quotes"\nand a second line — ü', "label": str(at % 2)} for at in range(2500)]
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.suffix == ".jsonl":
+        path.write_text(lines)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
+    else:
+        table = pa.Table.from_pylist(rows)
+        opener = pa.ipc.new_file if path.suffix == ".arrow" else pa.ipc.new_stream
+        with opener(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=700)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "a.arrow", "stream.feather"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    files = list_inputs([write(tmp_path / name, ROWS)])
+    check_inputs(files)
+    assert [dict(row.fields or {}) for row in read_rows(files)] == ROWS
+    assert [row.row_id for row in read_rows(files, start=1020, stop=1030)] == list(range(1020, 1030))
+    assert next(read_rows(files, start=2499)).fields == ROWS[2499]
+    assert count_rows(files) == len(ROWS)
+    assert field_names(files) == ("text", "label")
+    assert take_rows(files, [7, 2400, 3]) == [ROWS[7], ROWS[2400], ROWS[3]]
+
+
+def test_many_files_are_one_corpus_with_running_ids(tmp_path: Path) -> None:
+    write(tmp_path / "b.parquet", ROWS[:10])
+    write(tmp_path / "a.jsonl", ROWS[10:15])
+    write(tmp_path / "c.csv", ROWS[15:20])
+    files = list_inputs([f"{tmp_path}/*"])
+    assert [file.name for file in files] == ["a.jsonl", "b.parquet", "c.csv"]
+    rows = list(read_rows(files))
+    assert [row.row_id for row in rows] == list(range(20))
+    assert [dict(row.fields or {}) for row in rows] == [*ROWS[10:15], *ROWS[:10], *ROWS[15:20]]
+    assert [row.row_id for row in read_rows(files, start=14, stop=17)] == [14, 15, 16]
+    assert [row.position for row in read_rows(files, start=14, stop=17)] == [10, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "no end', "not JSON"),
+        (b'"just text"', "not a JSON object but str"),
+        (b"[1]", "not a JSON object but list"),
+        (b'{"text": "\xff\xfe"}', "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "not JSON that can be read"),
+        (b"{}", "field 'text' is missing"),
+        (b'{"text": null}', "field 'text' is null"),
+        (b'{"text": 5}', "field 'text' is int, not text"),
+        (b'{"text": ["a"]}', "field 'text' is list, not text"),
+        (b'{"text": " \\t\\n "}', "field 'text' is empty"),
+        (b'{"text": "a\\u0000b"}', "field 'text' holds NUL bytes"),
+        (b'{"text": "\\ud800"}', "field 'text' holds lone surrogates"),
+    ],
+)
+def test_a_bad_line_has_its_reason_and_spoils_no_other(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "first"}\n\n' + line + b'\n{"text": "last"}')
+    texts = [extract_text(row, ["text"]) for row in read_rows([path])]
+    assert [text for text, _ in texts] == ["first", None, "last"]
+    assert reason in str(texts[1][1])
+    assert [row.position for row in read_rows([path])] == [1, 3, 4]
+
+
+def test_pairs_are_joined_and_need_both_fields(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"q": "why", "c": "because"}\n{"q": "why"}\n')
+    found = [extract_text(row, ["q", "c"]) for row in read_rows([path])]
+    assert found == [("why\nbecause", None), (None, "field 'c' is missing")]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    for name, content in (("a.jsonl", '{"text": "x"}\n'), ("a.csv", "text\nx\n")):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+        assert [row.fields for row in read_rows([tmp_path / name])] == [{"text": "x"}]
+
+
+def test_csv_rows_of_another_width_or_encoding_are_bad(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'text,label\ngood,1\nshort\n"a\xffb",2\n"long ' + b"x" * 200_000 + b'",3\n')
+    rows = list(read_rows([path]))
+    assert [row.error for row in rows] == [None, "1 values, but the header has 2", "not UTF-8", None]
+
+
+def test_a_parquet_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
+    raw = pa.array([b"good", b"\xff\xfe", None], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    found = [extract_text(row, ["text"]) for row in read_rows([tmp_path / "a.parquet"])]
+    assert [text for text, _ in found] == ["good", None, None]
+    assert "not UTF-8" in str(found[1][1])
+
+
+def test_what_is_no_input_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", ROWS[:3])
+    (tmp_path / "a.txt").write_text("x")
+    for inputs, message in (
+        ([tmp_path / "b.jsonl"], "no such file"),
+        ([f"{tmp_path}/*.csv"], "matches no file"),
+        ([tmp_path], "is a folder"),
+        ([tmp_path / "a.txt"], "unknown format; known suffixes: .jsonl"),
+        ([path, path], "named twice"),
+        ([], "no input"),
+    ):
+        with pytest.raises(InputError, match=message):
+            list_inputs(inputs)
+    with pytest.raises(InputError, match=r"unknown field 'txt' \(did you mean 'text'\?\); fields: text, label"):
+        check_fields([path], ["txt"])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
+    with pytest.raises(InputError, match=name):
+        check_inputs(list_inputs([tmp_path / name]))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet", "a.arrow"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, name: str, share: float) -> None:
+    path = write(tmp_path / name, ROWS)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=name):
+        list(read_rows([path]))
+
+
+def outcome(path: Path) -> list[Row] | str:
+    """Return a file's rows, or the one error that reading it may raise."""
+    try:
+        return list(read_rows([path]))
+    except InputError as error:
+        return str(error)
+
+
+@given(content=st.binary(max_size=300))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.arrow", "a.jsonl.gz"])
+def test_any_bytes_give_rows_or_one_clear_error(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    found = outcome(path)
+    if isinstance(found, str):
+        assert name in found
+        return
+    assert len(found) == count_rows([path])
+    for row in found:
+        text, reason = extract_text(row, ["text"])
+        assert (text is None) != (reason is None)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl.gz"])
+def test_flipped_bytes_give_rows_or_one_clear_error(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    path = write(tmp_path / name, ROWS[:40])
+    content = bytearray(path.read_bytes())
+    for _ in range(3):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(bytes(content))
+    found = outcome(path)
+    if isinstance(found, str):
+        assert name in found
+    else:
+        for row in found:
+            text, reason = extract_text(row, ["text"])
+            assert (text is None) != (reason is None)
+
+
+def test_rows_that_are_gone_are_named(write_jsonl: Callable[..., Path]) -> None:
+    path = write_jsonl([{"text": "a"}])
+    with pytest.raises(InputError, match="row 5 is not in"):
+        take_rows([path], [0, 5])

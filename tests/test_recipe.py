@@ -1,0 +1,100 @@
+"""Recipes: the shipped ones load, mistakes are named before any work, overrides reach every key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from euds.errors import EudsError, InputError
+from euds.pipeline.demo import SENTIMENT
+from euds.pipeline.recipe import load_recipe, method_list
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MINIMAL: dict[str, Any] = {
+    "out": "run",
+    "data": {"train": "a.jsonl", "test": "b.jsonl"},
+    "score": {"lm": "lm", "embedder": "encoder"},
+    "select": {"keep": 0.16},
+    "train": {"model": "encoder"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_loads_with_all_baselines(path: Path) -> None:
+    recipe = load_recipe(path)
+    names = [method.name for method in method_list(recipe)]
+    assert names[:6] == ["full", "random", "information", "generative", "semantic", "igse"]
+
+
+def test_the_demo_is_the_sentiment_example() -> None:
+    assert yaml.safe_load((EXAMPLES / "sentiment.yaml").read_text()) == SENTIMENT
+
+
+def test_defaults_depend_on_the_task() -> None:
+    recipe = load_recipe({**MINIMAL, "task": "question_answering"})
+    assert recipe.text_fields == ("question", "context")
+    assert recipe.label_field == "answers"
+    assert load_recipe(MINIMAL).text_fields == ("text",)
+    assert load_recipe(MINIMAL).seed_list == (0, 1)
+
+
+def test_overrides_reach_inner_keys_and_are_typed() -> None:
+    recipe = load_recipe(
+        MINIMAL, ["select.keep=500", "seeds=[3, 5]", "data.limit=20", "select.methods=[full, nll]", "train.steps=7"]
+    )
+    assert recipe.select.keep == 500
+    assert isinstance(recipe.select.keep, int)
+    assert recipe.seed_list == (3, 5)
+    assert [(method.name, method.rule, method.axes) for method in method_list(recipe)] == [
+        ("full", None, ()),
+        ("nll", "middle", ("nll",)),
+    ]
+    assert "limit" not in MINIMAL["data"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("score.lmm=x", r"unknown key 'score.lmm' \(did you mean 'lm'\?\)"),
+        ("selct={}", r"unknown key 'selct' \(did you mean 'select'\?\)"),
+        ("train.epoch=1", r"did you mean 'epochs'"),
+        ("select.methods=[{name: a, rule: low, axs: [nll]}]", r"unknown key 'select.methods.0.axs' .*'axes'"),
+        ("select.keep=1.5", r"select.keep: give a fraction in \(0, 1\] or a count"),
+        ("select.keep=0", r"select.keep: give a fraction"),
+        ("select.keep=some", r"select.keep: input should be a valid number"),
+        ("select.methods=[igs]", r"select.methods: unknown value 'igs' \(did you mean 'igse'\?\)"),
+        ("select.methods=[]", r"select.methods: name at least one"),
+        ("select.methods=[full, full]", r"none twice"),
+        ("select.methods=[{name: a, rule: box}]", r"rule 'box' looks at one to three"),
+        ("select.methods=[{name: a, rule: low, axes: [nl]}]", r"unknown score 'nl' \(did you mean 'nll'\?\)"),
+        ("select.interval=centre", r"interval: unknown value 'centre'"),
+        ("score.measures=[information]", r"score.measures lacks generative"),
+        ("seeds=0", r"seeds: input should be greater than 0"),
+        ("seeds=[1, 1]", r"seeds: give a number of seeds"),
+        ("task=regression", r"task: input should be 'classification' or 'question_answering'"),
+        ("train.epochs=-1", r"train.epochs: input should be greater than 0, got -1"),
+        ("data=5", r"data: input should be"),
+        ("nokey", r"write key=value"),
+        ("data.train.x=1", r"train has no keys below it"),
+        ("out=[", r"the value is not YAML"),
+    ],
+)
+def test_a_mistake_is_named_before_any_work(override: str, message: str) -> None:
+    with pytest.raises(EudsError, match=message):
+        load_recipe(MINIMAL, [override])
+
+
+def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EudsError, match="key 'train' is missing"):
+        load_recipe({key: value for key, value in MINIMAL.items() if key != "train"})
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    for content, message in (
+        ("a: [", "not YAML"),
+        ("- a", "must hold keys"),
+        ("a: !!python/object:x.y {}", "not YAML"),
+    ):
+        (tmp_path / "r.yaml").write_text(content)
+        with pytest.raises(InputError, match=message):
+            load_recipe(tmp_path / "r.yaml")

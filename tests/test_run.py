@@ -1,0 +1,226 @@
+"""A whole recipe with tiny models: score, select, fine-tune, report, once and again; hostile and synthetic text."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import euds
+from euds.pipeline.run import RunResult
+from euds.report import write_report
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+HOSTILE = "<script>alert(1)</script> & $x_1$ the film was sad"
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> dict[str, Any]:
+    rows: list[object] = [
+        {"text": text, "label": f"<b>{at % 2}</b>", "source": "synthetic" if at % 3 == 0 else "original"}
+        for at, text in enumerate(make_texts(90, 5))
+    ]
+    rows[4] = {"text": HOSTILE, "label": "<b>0</b>", "source": "original"}
+    rows[7] = {"text": None, "label": "<b>1</b>", "source": "original"}
+    pool = write_jsonl(rows, "pool-in.jsonl")
+    with pool.open("a") as handle:
+        handle.write("not json\n")
+    test = write_jsonl(rows[10:30], "test-in.jsonl")
+    return {
+        "out": str(tmp_path / "run"),
+        "seeds": 2,
+        "data": {"train": str(pool), "test": str(test), "source_field": "source"},
+        "score": {"lm": str(tiny_lm), "embedder": str(tiny_encoder), "shard_rows": 32},
+        "select": {"keep": 0.3},
+        "train": {"model": str(tiny_encoder), "steps": 2},
+    }
+
+
+def test_a_recipe_ends_with_table_and_report_and_repeats_nothing(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = euds.run(recipe)
+    assert isinstance(result, RunResult)
+    assert (result.scored.n_rows, result.scored.n_quarantined) == (91, 2)
+    assert [row.name for row in result.table.methods] == [
+        "full",
+        "random",
+        "information",
+        "generative",
+        "semantic",
+        "igse",
+    ]
+    assert [row.rows for row in result.table.methods] == [89, 27, 27, 27, 27, 27]
+    costs = {row.name: row.scoring_seconds for row in result.table.methods}
+    assert costs["full"] == costs["random"] == 0.0
+    assert costs["igse"] > costs["generative"] > 0
+    assert result.selection is not None
+    assert result.selection.rule == "igse"
+    assert result.report is not None
+    before = {path: path.read_bytes() for path in result.run_dir.rglob("*") if path.suffix in (".parquet", ".html")}
+
+    def never(*arguments: object, **named: object) -> None:
+        raise AssertionError("nothing is scored or trained twice")
+
+    monkeypatch.setattr("euds.engine.stages.run_stages", never)
+    monkeypatch.setattr("euds.study.cell.train_and_test", never)
+    again = euds.run(recipe)
+    assert isinstance(again, RunResult)
+    assert again.table == result.table
+    assert {path: path.read_bytes() for path in before} == before
+
+
+class Page(HTMLParser):
+    """Collects what a page would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:")):
+                self.loads.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+
+def test_the_report_is_one_file_that_runs_nothing(recipe: dict[str, Any]) -> None:
+    result = euds.run(recipe)
+    assert isinstance(result, RunResult)
+    assert result.report is not None
+    text = write_report(result.run_dir, examples=80).read_text()
+    page = Page(text)
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<b>0</b>" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert page.tags.count("img") == 1 + 7 + 3 + 2
+    assert "svg" not in page.tags
+    for heading in (
+        "What the selection bought",
+        "How the scores go together",
+        "Keep rate by label",
+        "Keep rate by source",
+        "Shift between sources",
+        "Is it only length?",
+        "Examples",
+        "Cost of scoring",
+        "Manifest",
+    ):
+        assert f">{heading}<" in text
+
+
+def test_a_report_of_scores_alone_says_what_is_missing(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    text = write_report(tmp_path / "run").read_text()
+    assert "Nothing is selected yet" in text
+    assert "Nothing has been fine-tuned" in text
+    euds.select(tmp_path / "run", keep=5, rule="middle", axes=["surprisal"], adjust="log_length")
+    assert "found on residuals" in write_report(tmp_path / "run").read_text()
+
+
+def test_scores_that_are_all_equal_still_make_a_report(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}] * 5)
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    euds.select(tmp_path / "run", keep=2, rule="densest", axes=["information"])
+    assert "constant" in write_report(tmp_path / "run").read_text()
+
+
+def test_sources_travel_to_selection_and_report(recipe: dict[str, Any]) -> None:
+    result = euds.run(recipe, ["select.methods=[full, igse]", "seeds=1"])
+    assert isinstance(result, RunResult)
+    record = json.loads((result.run_dir / "selection.json").read_text())
+    assert set(record["keep_rate_by_source"]) == {"original", "synthetic"}
+    assert set(record["source_shift"]["generative_entropy_nats"]) == {"original", "synthetic"}
+    rows = {name: sum(rate["rows"] for rate in record[f"keep_rate_by_{name}"].values()) for name in ("label", "source")}
+    assert rows == {"label": 89, "source": 89}
+
+
+def test_a_dry_run_only_says_what_would_be_done(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert euds.run(recipe, dry_run=True) is None
+    said = capsys.readouterr().err
+    assert "91 rows" in said
+    assert "igse" in said
+    assert not (Path(recipe["out"]) / "scores").exists()
+
+
+def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any]) -> None:
+    result = euds.run(recipe, ["select.methods=[random]", "report=false"])
+    assert isinstance(result, RunResult)
+    assert result.report is None
+    assert result.selection is None
+    cells = list((result.run_dir / "study" / "cells").iterdir())
+    assert len(cells) == 2
+    assert len(np.unique([json.loads(cell.read_text())["seed"] for cell in cells])) == 2
+
+
+def euds_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "euds", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "none.jsonl", "--out", "r", "--measures", "information"], "none.jsonl: no such file"),
+        (["score", "a.jsonl", "--out", "r", "--measures", "informatio"], "did you mean 'information'"),
+        (["score", "a.jsonl", "--out", "r", "--measures", "information", "--text-field", "txt"], "did you mean 'text'"),
+        (["score", "a.jsonl", "--out", "r", "--lm", "./none", "--embedder", "x/y"], "no such folder"),
+        (["score", "empty.jsonl", "--out", "r", "--measures", "information"], "the corpus is empty"),
+        (["score", "bad.parquet", "--out", "r", "--measures", "information"], "not a readable Parquet file"),
+        (["select", "none", "--keep", "0.5"], "not a run directory"),
+        (["select", "none", "--keep", "1.5"], "keep: give a fraction in (0, 1]"),
+        (["run", "r.yaml"], "unknown key 'scor' (did you mean 'score'?)"),
+        (["run", "r.yaml", "keep"], "write key=value"),
+        (["finetune", "--train", "a.jsonl", "--test", "a.jsonl", "--model", "./none"], "no such folder"),
+        (["fetch", "smollm2"], "did you mean 'smollm2-135m'"),
+        (["report", "none"], "not a run directory"),
+        (["bench", "scorin"], "did you mean 'scoring'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a b", "label": 1}\n')
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really PAR1")
+    (tmp_path / "r.yaml").write_text("scor: {}\n")
+    finished = euds_command(*arguments, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert finished.stderr.startswith("error: ")
+    assert finished.stderr.count("\n") == 1
+    assert finished.stdout == ""
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"the film {at} was sad"}) + "\n" for at in range(20))
+    )
+    scored = euds_command("score", "a.jsonl", "--out", "r", "--measures", "information", cwd=tmp_path)
+    assert (scored.returncode, scored.stdout[:40]) == (0, "20 rows = 20 scored + 0 quarantined, 0 t")
+    selected = euds_command("select", "r", "--keep", "5", "--rule", "high", "--axis", "surprisal", cwd=tmp_path)
+    assert selected.stdout.startswith("kept 5 of 20 rows by high\n")
+    reported = euds_command("report", "r", cwd=tmp_path)
+    assert reported.stdout == "r/report.html\n"
+    doctor = euds_command("doctor", cwd=tmp_path)
+    assert "C++ extension: there" in doctor.stdout
+    listed = euds_command("fetch", cwd=tmp_path)
+    assert "smollm2-135m" in listed.stdout

@@ -1,0 +1,217 @@
+"""Fine-tuning: tasks that can be learned are learned, metrics follow their definitions, cells are trained once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import euds
+from euds.errors import EudsError, InputError, InvalidArgument
+from euds.study.compare import compare
+from euds.study.examples import examples_of
+from euds.study.heads import AnswerHead
+from euds.study.metrics import answer_metrics, classification_metrics, normalise, token_f1
+from euds.study.table import caption, markdown
+from euds.study.types import MethodRows, Task, TrainConfig, spread
+
+WriteJsonl = Callable[..., Path]
+TASK = Task("classification", ("text",), "label")
+QA = Task("question_answering", ("question", "context"), "answers")
+
+
+def sentiment(n: int, seed: int) -> list[dict[str, object]]:
+    """Texts whose label one word decides."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    for _ in range(n):
+        good = bool(rng.integers(2))
+        word = "wonderful" if good else "terrible"
+        others = rng.choice(["the", "film", "plot", "was", "story", "it", "scene"], size=int(rng.integers(1, 6)))
+        rows.append({"text": " ".join([*others, word]), "label": int(good)})
+    return rows
+
+
+def question(context: str, answer: str) -> dict[str, object]:
+    return {
+        "question": "what was it",
+        "context": context,
+        "answers": {"text": [answer], "answer_start": [context.index(answer)]},
+    }
+
+
+def test_a_single_text_task_is_learned_and_seeded(tiny_encoder: Path) -> None:
+    arguments = {"model": tiny_encoder, "steps": 150, "learning_rate": 3e-3}
+    train, test = sentiment(120, 0), sentiment(60, 1)
+    first, second = euds.finetune(train, test, seeds=[0, 1], **arguments)  # type: ignore[arg-type]  # Mixed types.
+    again = euds.finetune(train, test, seeds=[0], **arguments)[0]  # type: ignore[arg-type]  # Mixed types.
+    assert first.metrics["accuracy"] > 0.9
+    assert first.metrics == again.metrics
+    assert (first.n_train, first.n_test, first.steps, first.seed, second.seed) == (120, 60, 60, 0, 1)
+
+
+def test_pairs_are_classified_by_both_texts(tiny_encoder: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = np.array(["wonderful", "terrible"])
+    rows = []
+    for _ in range(200):
+        text, aspect = rng.choice(words), "film"
+        rows.append({"a": str(aspect), "b": f"the film was {text}", "label": str(text)})
+    result = euds.finetune(
+        rows[:150], rows[150:], model=tiny_encoder, text_field=["a", "b"], steps=60, learning_rate=3e-3
+    )[0]
+    assert result.metrics["accuracy"] > 0.9
+
+
+def test_extractive_questions_are_learned(tiny_encoder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fillers = ["the", "a", "story", "scene", "is", "very", "long"]
+    rows = []
+    for _ in range(220):
+        before, after = (" ".join(rng.choice(fillers, size=int(rng.integers(1, 8)))) for _ in range(2))
+        rows.append(question(f"{before} wonderful {after}", "wonderful"))
+    result = euds.finetune(
+        rows[:180],
+        rows[180:],
+        model=tiny_encoder,
+        task="question_answering",
+        steps=120,
+        learning_rate=3e-3,
+        save_model=tmp_path / "model",
+    )[0]
+    assert result.metrics["exact_match"] > 0.8
+    assert result.metrics["f1"] >= result.metrics["exact_match"]
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_windows_cover_a_long_passage_and_spans_come_back_as_its_characters(tiny_encoder: Path) -> None:
+    context = "the film was long " * 30 + "but wonderful in the ending " + "and sad " * 30
+    example = examples_of([question(context, "wonderful in the ending")], QA, "training")
+    head = AnswerHead(AutoTokenizer.from_pretrained(tiny_encoder), 40)
+    training = head.training_features(example)
+    assert 1 <= len(training) <= 3
+    features = head.test_features(example)
+    assert len(features) > 3
+    found = []
+    for feature in features:
+        length = len(feature["input_ids"])
+        target = next((t for t in training if t["input_ids"] == feature["input_ids"]), None)
+        start, end = torch.zeros(length), torch.zeros(length)
+        if target is not None:
+            start[target["start_positions"]] = 9.0
+            end[target["end_positions"]] = 9.0
+        found.append({"start_logits": start, "end_logits": end})
+    assert head.metrics(example, found) == {"f1": 1.0, "exact_match": 1.0}
+
+
+def test_metrics_follow_their_definitions() -> None:
+    assert classification_metrics([0, 0, 1, 1], [0, 0, 0, 1]) == pytest.approx(
+        {"accuracy": 0.75, "macro_f1": (0.8 + 2 / 3) / 2}
+    )
+    # A class that the test rows lack does not count.
+    assert classification_metrics([2, 0], [0, 0])["macro_f1"] == pytest.approx(2 / 3)
+    assert normalise("The  Eiffel-Tower, a landmark!") == "eiffeltower landmark"
+    assert token_f1("the big dog", "a dog") == pytest.approx(2 / 3)
+    assert token_f1("", "") == 1.0
+    assert token_f1("cat", "dog") == 0.0
+    found = answer_metrics(["dog", "x"], [["the dog", "cat"], ["y z", "x z"]])
+    assert found == {"f1": pytest.approx((1 + 2 / 3) / 2), "exact_match": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "message"),
+    [
+        ({"text": "a"}, TASK, "training row 2: no field 'label'"),
+        ({"txt": "a", "label": 1}, TASK, r"no field 'text' \(did you mean 'txt'\?\)"),
+        ({"text": " ", "label": 1}, TASK, "'text' must be text that is not empty"),
+        ({"text": "a", "label": None}, TASK, "'label' must be text or an integer, got NoneType"),
+        ({"text": "a", "label": 0.5}, TASK, "got float"),
+        ({"question": "q", "context": "c", "answers": "c"}, QA, "'answers' must be"),
+        ({"question": "q", "context": "c", "answers": {"text": [], "answer_start": []}}, QA, "at least one answer"),
+        ({"question": "q", "context": "ab", "answers": {"text": ["b"], "answer_start": [0]}}, QA, "does not stand at"),
+    ],
+)
+def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task: Task, message: str) -> None:
+    good = {"text": "a", "label": 1, **question("b c", "c")}
+    with pytest.raises(InputError, match=message):
+        examples_of([good, row], task, "training")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "classify"}, "did you mean 'classification'"),
+        ({"epochs": 0.0}, "epochs: must be above 0"),
+        ({"batch_size": 0}, "batch_size: must be above 0"),
+        ({"max_tokens": 2}, "max_tokens: must be at least 8"),
+        ({"task": "question_answering", "text_field": "text"}, "reads two fields"),
+        ({"model": "no-such-model"}, "no such folder, and no asset"),
+        ({"train": "nothing.jsonl"}, "no such file"),
+        ({"train": []}, "there are no training rows"),
+    ],
+)
+def test_impossible_settings_are_named(change: dict[str, object], message: str, tiny_encoder: Path) -> None:
+    arguments = {"train": sentiment(4, 0), "test": sentiment(4, 1), "model": tiny_encoder, **change}
+    with pytest.raises(EudsError, match=message):
+        euds.finetune(**arguments)  # type: ignore[arg-type]  # Wrong on purpose.
+    with pytest.raises(InvalidArgument, match="give one of them"):
+        TrainConfig("m", epochs=1.0, steps=1)
+
+
+def test_epochs_and_steps() -> None:
+    assert TrainConfig("m").n_steps(240) == 45
+    assert TrainConfig("m", epochs=0.5).n_steps(17) == 1
+    assert TrainConfig("m", epochs=None, steps=7).n_steps(10**6) == 7
+
+
+def test_spread() -> None:
+    assert spread([1.0, 3.0]).sd == pytest.approx(2**0.5)
+    assert spread([2.0]).sd is None
+
+
+def test_a_comparison_trains_each_cell_once(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, test = sentiment(60, 0), sentiment(30, 1)
+    methods = [
+        MethodRows("full", None, (), np.arange(60), 0.0),
+        MethodRows("random", "random", (), {0: np.arange(10), 1: np.arange(10, 20)}, 0.0),
+        MethodRows("nll", "middle", ("nll_nats",), np.arange(10), 12.3),
+    ]
+    arguments = {
+        "task": TASK,
+        "config": TrainConfig(str(tiny_encoder), epochs=None, steps=5),
+        "seeds": [0, 1],
+        "folder": tmp_path,
+    }
+    table = compare(pool, test, methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
+    # Seed 0 of random and of nll train on the same rows: one cell.
+    assert len(list((tmp_path / "cells").iterdir())) == 5
+
+    def never(*positional: object, **named: object) -> None:
+        raise AssertionError("a finished cell must not be trained again")
+
+    monkeypatch.setattr("euds.study.cell.train_and_test", never)
+    again = compare(pool, test, methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
+    assert again == table
+    assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(table.to_json()))
+    assert [(row.name, row.rows, row.keep) for row in table.methods] == [
+        ("full", 60, 1.0),
+        ("random", 10, 0.1667),
+        ("nll", 10, 0.1667),
+    ]
+    assert len(table.methods[0].metrics["accuracy"].values) == 2
+    assert "| nll | 10 | 17% |" in markdown(table)
+    assert "2 training seeds, 30 test rows, 5 steps" in caption(table)
+    with pytest.raises(AssertionError, match="must not be trained again"):
+        compare(pool, test[:29], methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
+
+
+def test_a_starved_class_keeps_its_place(tiny_encoder: Path) -> None:
+    rows = sentiment(20, 0)
+    only = [row for row in rows if row["label"] == 1]
+    result = euds.finetune(only, rows, model=tiny_encoder, steps=2)[0]
+    assert 0 <= result.metrics["accuracy"] <= 1
