@@ -170,7 +170,7 @@ def test_questions_keep_passages_on_one_side_and_answers_in_place(tmp_path: Path
         {"input": f"who {at}?\ncontext: passage {at // 3} names Ada{at % 3} here", "target": f"Ada{at % 3}"}
         for at in range(90)
     ]
-    examples.append({"input": "who?\ncontext: Ada and Ada", "target": ["Ada"]})
+    examples.append({"input": "who?\ncontext: Ada and Ada", "target": "Ada"})
     package = tar(
         tmp_path / "p.tgz", {"b/benchmark_tasks/disfl_qa/task.json": json.dumps({"examples": examples}).encode()}
     )

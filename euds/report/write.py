@@ -69,7 +69,7 @@ def _kept_ids(folder: Path) -> Int64Array | None:
 
 def _view(content: Content) -> dict[str, Any]:
     manifest = content.manifest
-    seconds = {STAGES.get(stage, stage): value for stage, value in manifest["seconds"].items() if stage != "total"}
+    seconds = {title: manifest["seconds"][stage] for stage, title in STAGES.items() if stage in manifest["seconds"]}
     selection = content.selection
     overall = selection["n_kept"] / selection["n_rows"] if selection else 0.0
     columns = [column for column in content.columns if np.isfinite(content.values(column)).any()]

@@ -11,7 +11,7 @@ TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "f1": "F1", "exact_mat
 
 def header(table: StudyTable) -> list[str]:
     """Return the titles of the columns."""
-    return ["method", "rows", "kept", *(TITLES[name] for name in table.metrics), "training s", "scoring s"]
+    return ["method", "rows", "kept", *(TITLES[name] for name in table.metrics), "train s", "score s"]
 
 
 def lines(table: StudyTable) -> Iterator[list[str]]:
