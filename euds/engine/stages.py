@@ -26,7 +26,7 @@ from euds.progress import Bar, bar
 Model = TypeVar("Model")
 Seconds = dict[str, float]
 
-TOKEN_BUDGET = {"cpu": 1024, "cuda": 65536}
+TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
 
 
