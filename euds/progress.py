@@ -45,3 +45,19 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and notes from the terminal; errors still show."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

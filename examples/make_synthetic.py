@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from euds.corpus import list_inputs, read_rows
 from euds.files import write_atomic
-from euds.measures.models import model_folder, quiet
-from euds.progress import bar
+from euds.measures.models import model_folder
+from euds.progress import bar, quiet
 
 OUT = Path("runs/synthetic-pool.jsonl")
 ROWS = 300

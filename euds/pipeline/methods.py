@@ -19,16 +19,19 @@ STAGES = {
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
 
-def method_rows(recipe: Recipe, scores: pa.Table, seconds: Mapping[str, float]) -> list[MethodRows]:
+def method_rows(recipe: Recipe, scored: pa.Table, seconds: Mapping[str, float]) -> list[MethodRows]:
     """Choose the rows of every method at the recipe's budget.
 
-    Every method, the full data too, chooses among the rows that have all scores, so that they compare on equal terms.
+    Args:
+        recipe: the methods and how much to keep.
+        scored: rows that have all scores; every method chooses among the same, so that they compare on equal terms.
+        seconds: what each stage of scoring took.
     """
-    usable = _scored(scores)
-    return [_rows(method, recipe, usable, seconds) for method in method_list(recipe)]
+    return [_rows(method, recipe, scored, seconds) for method in method_list(recipe)]
 
 
-def _scored(scores: pa.Table) -> pa.Table:
+def fully_scored(scores: pa.Table) -> pa.Table:
+    """Return the rows that have every score of the run."""
     for name in score_columns(scores):
         scores = scores.filter(pc.is_valid(scores.column(name)))
     return scores

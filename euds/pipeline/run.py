@@ -10,7 +10,7 @@ from euds.engine.score import score
 from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.data import RunData, take_data
-from euds.pipeline.methods import method_rows
+from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, load_recipe, method_list
 from euds.progress import console
 from euds.selection.select import select
@@ -108,7 +108,8 @@ def _compare(recipe: Recipe, data: RunData, run_dir: Path) -> StudyTable:
     manifest = read_json(run_dir / "manifest.json")
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
-    methods = method_rows(recipe, read_scores(run_dir), manifest["seconds"])
+    scored = fully_scored(read_scores(run_dir))
+    methods = method_rows(recipe, scored, manifest["seconds"])
     train = recipe.train
     return compare(
         pool,
@@ -124,5 +125,6 @@ def _compare(recipe: Recipe, data: RunData, run_dir: Path) -> StudyTable:
             max_tokens=train.max_tokens,
         ),
         seeds=recipe.seed_list,
+        full_rows=scored.num_rows,
         folder=run_dir / "study",
     )

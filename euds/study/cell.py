@@ -20,8 +20,8 @@ from transformers import (
 
 from euds.errors import InputError
 from euds.measures.device import precision
-from euds.measures.models import load_model, model_folder, quiet
-from euds.progress import Bar, bar
+from euds.measures.models import load_model, model_folder
+from euds.progress import Bar, bar, quiet
 from euds.study.examples import Rows, examples_of
 from euds.study.heads import Features, head_for
 from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, Task, TrainConfig

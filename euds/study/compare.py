@@ -22,6 +22,7 @@ def compare(
     task: Task,
     config: TrainConfig,
     seeds: Sequence[int],
+    full_rows: int,
     folder: Path,
 ) -> StudyTable:
     """Fine-tune on every method's rows with every seed, and set the results side by side.
@@ -37,6 +38,7 @@ def compare(
         task: what is learned.
         config: how.
         seeds: training seeds.
+        full_rows: rows that every method chose from.
         folder: where cells and table.json are kept.
     """
     shared = {
@@ -54,7 +56,6 @@ def compare(
             path = folder / "cells" / f"{json_sha256({**shared, 'train': rows, 'seed': seed})[:24]}.json"
             title = f"[{n_seed * len(methods) + n_method + 1}/{total}] {method.name}, seed {seed}, {len(rows):,} rows"
             results[method.name].append(_cell(path, rows, test, task=task, config=config, seed=seed, title=title))
-    full_rows = max(len(method.rows_for(seeds[0])) for method in methods)
     table = StudyTable(
         task=task.kind,
         metrics=METRICS[task.kind],
