@@ -50,7 +50,7 @@ def test_a_single_text_task_is_learned_and_seeded(tiny_encoder: Path) -> None:
     again = euds.finetune(train, test, seeds=[0], **arguments)[0]  # type: ignore[arg-type]  # Mixed types.
     assert first.metrics["accuracy"] > 0.9
     assert first.metrics == again.metrics
-    assert (first.n_train, first.n_test, first.steps, first.seed, second.seed) == (120, 60, 60, 0, 1)
+    assert (first.n_train, first.n_test, first.steps, first.seed, second.seed) == (120, 60, 150, 0, 1)
 
 
 def test_pairs_are_classified_by_both_texts(tiny_encoder: Path) -> None:

@@ -15,8 +15,8 @@ SENTIMENT: dict[str, Any] = {
     "data": {
         "train": "movie-snippets/train.jsonl",
         "test": "movie-snippets/test.jsonl",
-        "limit": 1500,
-        "test_limit": 1000,
+        "limit": 1400,
+        "test_limit": 800,
     },
     "score": {"lm": "smollm2-135m", "embedder": "all-minilm-l6-v2"},
     "select": {"keep": 0.16},
