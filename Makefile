@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
 
 bench: $(STAMP)
-	$(BIN)/euds bench scoring
+	$(BIN)/euds bench
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --outdir dist

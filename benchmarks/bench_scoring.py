@@ -3,7 +3,7 @@
 Every contender scores the same rows with the same model in a process of its own: read, tokenise, score. Loading the
 model is not counted. Contenders are interleaved over several rounds; the table gives medians and peak resident memory.
 
-    python benchmarks/bench_scoring.py            # writes benchmarks/results/scoring-DEVICE.json and the README table
+    python benchmarks/bench_scoring.py            # writes benchmarks/results/scoring-cpu.json and the README table
 """
 
 import argparse
@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from environment import environment
 from table import write_tables
+
+from euds.assets import fetch
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = "smollm2-135m"
@@ -39,9 +41,12 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(work(*arguments.worker)))
         return
+    for asset in (MODEL, *CORPORA):
+        fetch(asset)
     rows = [row for corpus in CORPORA for row in measure(corpus, arguments.rounds)]
     path = RESULTS / "scoring-cpu.json"
-    path.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=2) + "\n")
+    facts = {**environment(), "model": f"{MODEL}, float32, at most {MAX_TOKENS} tokens a text"}
+    path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()
     print(f"wrote {path}")
 
@@ -160,28 +165,6 @@ CONTENDERS = {
     f"batches of {BATCH_ROWS}, full logits, sorted by length": by_loop(BATCH_ROWS, by_length=True),
     "euds": by_euds,
 }
-
-
-def environment() -> dict[str, Any]:
-    """Return what the numbers were measured on."""
-    import platform
-
-    import psutil
-    import torch
-    import transformers
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": cpu,
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "model": f"{MODEL}, float32, at most {MAX_TOKENS} tokens a text",
-    }
 
 
 if __name__ == "__main__":

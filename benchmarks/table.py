@@ -1,7 +1,9 @@
 """Make the tables of benchmarks/README.md from the rows under benchmarks/results, between their markers."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent
 
@@ -11,32 +13,75 @@ def write_tables() -> None:
     readme = FOLDER / "README.md"
     text = readme.read_text(encoding="utf-8")
     for path in sorted((FOLDER / "results").glob("*.json")):
-        name = path.stem
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, after = rest.partition(f"<!-- end {name} -->")
-        text = f"{before}<!-- {name} -->\n{scoring_table(path)}<!-- end {name} -->{after}"
+        start, end = f"<!-- {path.stem} -->\n", f"<!-- end {path.stem} -->"
+        if start not in text or end not in text:
+            raise SystemExit(f"{readme} has no place for {path.name}: add the lines {start.strip()} and {end}")
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        kind = path.stem.partition("-")[0]
+        table = TABLES[kind](json.loads(path.read_text(encoding="utf-8")))
+        text = f"{before}{start}{table}{end}{after}"
     readme.write_text(text, encoding="utf-8")
 
 
-def scoring_table(path: Path) -> str:
+def scoring_table(content: Mapping[str, Any]) -> str:
     """Return the Markdown table of a scoring benchmark."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    facts = content["environment"]
     lines = [
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; torch {facts['torch']}, "
-        f"transformers {facts['transformers']}, Python {facts['python']}; {facts['model']}; {facts['date']}.",
+        f"{_where(content['environment'])}.",
         "",
-        "| corpus | contender | rows | tokens | tokens/s (low-high) | euds is | peak memory | largest error |",
+        "| corpus | contender | rows | tokens | tokens/s (low-high) | euds is | peak memory | error, nats |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row['corpus']} | {row['contender']} | {row['rows']:,} | {row['tokens']:,} "
         f"| {row['median']:,.0f} ({row['low']:,.0f}-{row['high']:,.0f}) | {1 / row['ratio_to_euds']:.2f}x "
-        f"| {row['peak_memory_mib']:,} MiB | {row['largest_error_nats']:.1e} nats |"
+        f"| {_or_blank(row['peak_memory_mib'], '{:,.0f} MiB')} | {_or_blank(row['largest_error_nats'], '{:.1e}')} |"
         for row in content["rows"]
     ]
     return "\n".join(lines) + "\n"
 
+
+def kernels_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown tables of a kernel benchmark: logits in memory, then fused with the projection."""
+    lines = [f"{_where(content['environment'])}.", ""]
+    for op, columns in (("token_stats", ("dtype", "vocabulary")), ("linear_token_stats", ("hidden", "vocabulary"))):
+        rows = [row for row in content["rows"] if row["op"] == op]
+        lines += [f"`{op}`:", "", *_kernel_lines(rows, columns), ""]
+    return "\n".join(lines)
+
+
+def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
+    work = "GB/s" if "gb_per_s" in rows[0] else "TFLOP/s"
+    titles = [*columns, "contender", f"{rows[0]['unit']} p50 (p20-p80)", work, "of the limit", "memory", "error"]
+    yield f"| {' | '.join(titles)} |"
+    yield "|---" * (len(columns) + 6) + "|"
+    for row in rows:
+        shape = " | ".join(f"{row[column]:,}" if isinstance(row[column], int) else row[column] for column in columns)
+        done = row.get("gb_per_s", row.get("tflop_per_s"))
+        memory = _or_blank(row["peak_memory_mib"], "{:,.0f} MiB")
+        error = _or_blank(row["largest_error_nats"], "{:.1e}")
+        yield (
+            f"| {shape} | {row['contender']} | {row['p50']:.3g} ({row['p20']:.3g}-{row['p80']:.3g}) "
+            f"| {done:.3g} | {row['ratio_to_limit']:.1%} | {memory} | {error} |"
+        )
+
+
+def _or_blank(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _where(facts: Mapping[str, Any]) -> str:
+    machine = f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB"
+    if "gpu" in facts:
+        machine = f"{facts['gpu']}, CUDA {facts['cuda']}; {machine}"
+    known = ("date", "cpu", "cores", "memory_gib", "threads", "python", "gpu", "cuda", "model")
+    versions = ", ".join(f"{name} {value}" for name, value in facts.items() if name not in known)
+    model = f"; {facts['model']}" if "model" in facts else ""
+    return f"{machine}; Python {facts['python']}, {versions}{model}; {facts['date']}"
+
+
+TABLES = {"scoring": scoring_table, "kernels": kernels_table}
+"""Maker by kind of benchmark, the first word of its results file."""
 
 if __name__ == "__main__":
     write_tables()

@@ -1,7 +1,7 @@
 """`euds doctor` and `euds bench`: what this machine can run, and how fast."""
 
 import importlib.util
-import runpy
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,16 +33,19 @@ def doctor() -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Benchmark to run, such as scoring.")] = "scoring",
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run, such as scoring; none: all.")] = None,
 ) -> None:
-    """Run a benchmark of the source tree and write its rows under benchmarks/results."""
+    """Run benchmarks of the source tree and write their rows under benchmarks/results."""
     folder = Path(__file__).parents[2] / "benchmarks"
     known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
     if not known:
         raise InputError("the benchmarks are part of the source tree; run this from an editable install of a clone")
-    if name not in known:
-        raise InputError(f"no benchmark {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    runpy.run_path(str(folder / f"bench_{name}.py"), run_name="__main__")
+    for name in names or known:
+        if name not in known:
+            raise InputError(f"no benchmark {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    for name in names or known:
+        # A process each, so that none runs on another's caches and threads.
+        subprocess.run([sys.executable, str(folder / f"bench_{name}.py")], check=True)
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,90 @@
+"""Time several contenders fairly: interleaved rounds, rotating inputs, medians, peak memory of one call."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Call = Callable[[int], Any]
+"""Runs a contender on the input of that number; inputs rotate, so that a cache is not what is measured."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: quantiles over the rounds."""
+
+    p20: float
+    p50: float
+    p80: float
+
+
+def interleave(contenders: Mapping[str, Call], *, rounds: int, n_inputs: int, device: str) -> dict[str, Timing]:
+    """Call every contender once a round, in turn, after one untimed call each."""
+    clock = _cuda_seconds if device == "cuda" else _cpu_seconds
+    for call in contenders.values():
+        clock(call, 0)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_ in range(rounds):
+        for name, call in contenders.items():
+            seconds[name].append(clock(call, round_ % n_inputs))
+    return {name: _quantiles(found) for name, found in seconds.items()}
+
+
+def peak_memory_mib(call: Call, *, device: str) -> float:
+    """Return the memory that one call takes beyond what was taken before it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call(0)
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    return _peak_resident_mib(call)
+
+
+def _peak_resident_mib(call: Call) -> float:
+    import psutil
+
+    process = psutil.Process()
+    before = process.memory_info().rss
+    highest = [before]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.0005):
+            highest[0] = max(highest[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    call(0)
+    done.set()
+    watcher.join()
+    return (highest[0] - before) / 2**20
+
+
+def _cpu_seconds(call: Call, at: int) -> float:
+    start = time.perf_counter()
+    call(at)
+    return time.perf_counter() - start
+
+
+def _cuda_seconds(call: Call, at: int) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    start.record()  # type: ignore[no-untyped-call]  # torch's events are untyped.
+    call(at)
+    end.record()  # type: ignore[no-untyped-call]  # torch's events are untyped.
+    end.synchronize()  # type: ignore[no-untyped-call]  # torch's events are untyped.
+    return start.elapsed_time(end) / 1000  # type: ignore[no-any-return,no-untyped-call]  # Untyped, milliseconds.
+
+
+def _quantiles(seconds: list[float]) -> Timing:
+    if len(seconds) == 1:
+        return Timing(*seconds * 3)
+    fifths = statistics.quantiles(seconds, n=10, method="inclusive")
+    return Timing(fifths[1], statistics.median(seconds), fifths[7])
