@@ -34,6 +34,7 @@ def command(corpus: Path, run_dir: Path, lm: Path, encoder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_kills_then_resume_give_the_same_bytes(
     tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:
