@@ -1,9 +1,9 @@
 """Statistics of next-token distributions in Triton: every logit is read once, in one pass, by 16-byte loads.
 
 With m the largest logit, d = (z - m) log2(e) / temperature and S = sum 2^d, A = sum d 2^d, Q = sum d^2 2^d:
-entropy = ln 2 (log2 S - A/S), varentropy = (ln 2)^2 (Q/S - (A/S)^2). Each thread keeps the sums of its own logits, about
-a maximum of its own; they are merged across threads once a row. Threads, parts of a split row and tiles that arrive one
-after another all merge alike: their sums are moved to the largest maximum, then added.
+entropy = ln 2 (log2 S - A/S), varentropy = (ln 2)^2 (Q/S - (A/S)^2). Each thread keeps the sums of its own logits,
+about a maximum of its own; they are merged across threads once a row. Threads, parts of a split row and tiles that
+arrive one after another all merge alike: their sums are moved to the largest maximum, then added.
 """
 
 import functools
@@ -26,13 +26,18 @@ LN2 = tl.constexpr(math.log(2))
 
 LOG2_E = math.log2(math.e)
 
+MAX_REGISTERS = 96
+"""A thread's limit with 2-byte logits, so that five programs share a multiprocessor and 80 KiB are under way. It is not
+set where it would make the compiler spill: with 4-byte logits, with a bias, and with a soft cap."""
 FINISH_ROWS = 16
 PROGRAMS_PER_MULTIPROCESSOR = 4
 """With fewer rows than this many a multiprocessor, each row is split over several programs."""
 
 
 @triton.jit
-def _rebased(s, a, q, shift, VARENTROPY: tl.constexpr):
+def _rebased(
+    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
     """Move sums to a maximum that lies -shift above theirs, in units of d."""
     shift = tl.maximum(shift, FLOOR, propagate_nan=tl.PropagateNan.ALL)
     factor = tl.exp2(shift)
@@ -42,7 +47,9 @@ def _rebased(s, a, q, shift, VARENTROPY: tl.constexpr):
 
 
 @triton.jit
-def _with_tile(m, s, a, q, z, scale, VARENTROPY: tl.constexpr):
+def _with_tile(
+    m: tl.tensor, s: tl.tensor, a: tl.tensor, q: tl.tensor, z: tl.tensor, scale: tl.float32, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
     """Add logits z (K, LANES, W) float32 to the sums of each lane (LANES,)."""
     top = tl.maximum(m, tl.max(tl.max(z, 2), 0))
     s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
@@ -56,7 +63,14 @@ def _with_tile(m, s, a, q, z, scale, VARENTROPY: tl.constexpr):
 
 
 @triton.jit
-def _logits(pointer, bias, at, columns, inside, softcap):
+def _logits(
+    pointer: tl.tensor,
+    bias: tl.tensor | None,
+    at: tl.int32,
+    columns: tl.tensor,
+    inside: tl.tensor | None,
+    softcap: tl.tensor | None,
+) -> tl.tensor:
     """Load the logits (K, LANES, W) at `at + columns` as float32, with bias and soft cap; -inf where not inside.
 
     Any of bias, inside and softcap may be None.
@@ -73,7 +87,16 @@ def _logits(pointer, bias, at, columns, inside, softcap):
 
 
 @triton.jit
-def _store_stats(stats, step, mask, m, s, a, q, temperature):
+def _store_stats(
+    stats: tl.tensor,
+    step: tl.int64,
+    mask: tl.tensor | None,
+    m: tl.tensor,
+    s: tl.tensor,
+    a: tl.tensor,
+    q: tl.tensor,
+    temperature: tl.float32,
+) -> None:
     """Store entropy, varentropy, logsumexp and max_prob, step apart; NaN where the row is no distribution."""
     # A row of -inf only has s = 0; NaN or +inf has made s NaN.
     s = tl.where(s > 0, s, float("nan"))
@@ -86,59 +109,33 @@ def _store_stats(stats, step, mask, m, s, a, q, temperature):
     tl.store(stats + 3 * step, 1 / s, mask=mask)
 
 
-@triton.jit(
-    do_not_specialize=["rows_per_batch", "batch_stride", "row_stride", "vocabulary", "part_steps", "part_stride", "step", "is_first"],
-    do_not_specialize_on_alignment=["logits", "bias", "targets", "out", "target_logits"],
-)
-def _rows_kernel(
-    logits,
-    bias,
-    targets,
-    out,
-    target_logits,
-    rows_per_batch: "i32",
-    batch_stride: "i64",
-    row_stride: "i64",
-    vocabulary: "i32",
-    part_steps: "i32",
-    part_stride: "i64",
-    step: "i64",
-    is_first: "i32",
-    scale: "fp32",
-    temperature: "fp32",
-    softcap,
-    FINISH: tl.constexpr,
+@triton.jit
+def _with_row(
+    m: tl.tensor,
+    s: tl.tensor,
+    a: tl.tensor,
+    q: tl.tensor,
+    row: tl.tensor,
+    bias: tl.tensor | None,
+    vocabulary: tl.int32,
+    part: tl.int32,
+    part_steps: tl.int32,
+    scale: tl.float32,
+    softcap: tl.tensor | None,
     VARENTROPY: tl.constexpr,
-):
-    """Reduce one part of one row, program (row, part), to statistics if FINISH, else to sums (continued if not first)."""
-    row, part = tl.program_id(0), tl.program_id(1)
-    pointer = logits + (row // rows_per_batch) * batch_stride + (row % rows_per_batch) * row_stride
-    row = row.to(tl.int64)
-    out += part * part_stride + row
-    lanes = tl.arange(0, LANES)
-
-    m, s = tl.full([LANES], LOWEST, tl.float32), tl.zeros([LANES], tl.float32)
-    a, q = s, s if VARENTROPY else s + float("nan")
-    if not FINISH:
-        # What earlier tiles have left goes on in the first lane.
-        slots = out + lanes * 0
-        carried = (lanes == 0) & (is_first == 0)
-        m = tl.load(slots, mask=carried, other=LOWEST)
-        s = tl.load(slots + step, mask=carried, other=0.0)
-        a = tl.load(slots + 2 * step, mask=carried, other=0.0)
-        if VARENTROPY:
-            q = tl.load(slots + 3 * step, mask=carried, other=0.0)
-
+) -> tuple[tl.tensor, ...]:
+    """Add one part of the row at a pointer to the sums of each lane (LANES,)."""
     # A row is [head | body of whole 16-byte words | tail]; the body needs no mask finer than a word.
-    W: tl.constexpr = 128 // logits.dtype.element_ty.primitive_bitwidth
+    W: tl.constexpr = 128 // row.dtype.element_ty.primitive_bitwidth
     K: tl.constexpr = STEP // (LANES * W)
-    head = tl.minimum((-pointer.to(tl.int64) & 15).to(tl.int32) * W // 16, vocabulary)
-    body = tl.multiple_of(pointer + head, 16)
+    head = tl.minimum((-row.to(tl.int64) & 15).to(tl.int32) * W // 16, vocabulary)
+    body = tl.multiple_of(row + head, 16)
     body_bias = None if bias is None else bias + head
     n_body = (vocabulary - head) // W * W
     start = part * part_steps * STEP
     stop = start + tl.maximum(tl.minimum(n_body - start, part_steps * STEP), 0) // W * W
     whole = start + (stop - start) // (2 * STEP) * (2 * STEP)
+    lanes = tl.arange(0, LANES)
     # [K, LANES, W]
     columns = (tl.arange(0, K)[:, None, None] * LANES + lanes[None, :, None]) * W + tl.arange(0, W)[None, None, :]
     for at in range(start, whole, 2 * STEP):
@@ -152,9 +149,63 @@ def _rows_kernel(
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
     if (part == 0) & (n_body < vocabulary):
         edge = tl.where(lanes < head, lanes, lanes + n_body)[None, :, None]
-        z = _logits(pointer, bias, 0, edge, edge < vocabulary, softcap)
+        z = _logits(row, bias, 0, edge, edge < vocabulary, softcap)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
+    return m, s, a, q
 
+
+@triton.jit(
+    do_not_specialize=[
+        "rows_per_batch",
+        "batch_stride",
+        "row_stride",
+        "vocabulary",
+        "part_steps",
+        "part_stride",
+        "step",
+        "n_carried",
+    ],
+    do_not_specialize_on_alignment=["logits", "bias", "targets", "out", "target_logits"],
+)
+def _rows_kernel(
+    logits: tl.tensor,
+    bias: tl.tensor | None,
+    targets: tl.tensor | None,
+    out: tl.tensor,
+    target_logits: tl.tensor | None,
+    rows_per_batch: tl.int32,
+    batch_stride: tl.int64,
+    row_stride: tl.int64,
+    vocabulary: tl.int32,
+    part_steps: tl.int32,
+    part_stride: tl.int64,
+    step: tl.int64,
+    n_carried: tl.int32,
+    scale: tl.float32,
+    temperature: tl.float32,
+    softcap: tl.tensor | None,
+    FINISH: tl.constexpr,
+    VARENTROPY: tl.constexpr,
+) -> None:
+    """Reduce one part of one row, program (row, part), to four values, step apart: statistics if FINISH, else sums."""
+    row, part = tl.program_id(0), tl.program_id(1)
+    pointer = logits + (row // rows_per_batch) * batch_stride + (row % rows_per_batch) * row_stride
+    row = row.to(tl.int64)
+    out += part * part_stride + row
+
+    m, s = tl.full([LANES], LOWEST, tl.float32), tl.zeros([LANES], tl.float32)
+    a, q = s, s if VARENTROPY else s + float("nan")
+    if not FINISH:
+        # What an earlier tile has left goes on in the first lane.
+        lanes = tl.arange(0, LANES)
+        carried = lanes < n_carried
+        slots = out + lanes * 0
+        m = tl.load(slots, mask=carried, other=LOWEST)
+        s = tl.load(slots + step, mask=carried, other=0.0)
+        a = tl.load(slots + 2 * step, mask=carried, other=0.0)
+        if VARENTROPY:
+            q = tl.load(slots + 3 * step, mask=carried, other=0.0)
+    m, s, a, q = _with_row(m, s, a, q, pointer, bias, vocabulary, part, part_steps, scale, softcap, VARENTROPY)
     top = tl.max(m, 0)
     s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
@@ -172,15 +223,15 @@ def _rows_kernel(
 
 @triton.jit(do_not_specialize=["n_rows", "n_parts"], do_not_specialize_on_alignment=["sums", "stats"])
 def _finish_kernel(
-    sums,
-    stats,
-    n_rows: "i64",
-    n_parts: "i32",
-    scale: "fp32",
-    temperature: "fp32",
+    sums: tl.tensor,
+    stats: tl.tensor,
+    n_rows: tl.int64,
+    n_parts: tl.int32,
+    scale: tl.float32,
+    temperature: tl.float32,
     PARTS: tl.constexpr,
     ROWS: tl.constexpr,
-):
+) -> None:
     """Merge the parts of sums (4, n_parts, N) of ROWS rows to statistics (4, N); PARTS is n_parts rounded up."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     parts = tl.arange(0, PARTS)[:, None]
@@ -211,7 +262,7 @@ def token_stats(
     target_logits = None if targets is None else logits.new_empty(n_rows, dtype=torch.float32)
     if n_parts == 1:
         stats = logits.new_empty((4, n_rows), dtype=torch.float32)
-        _launch(logits, stats[:, None], part_steps, temperature, varentropy, targets, target_logits, finish=True)
+        _launch(logits, stats[:, None], part_steps, temperature, varentropy, targets, target_logits, finished=True)
         return stats, target_logits
     sums = logits.new_empty((4, n_parts, n_rows), dtype=torch.float32)
     _launch(logits, sums, part_steps, temperature, varentropy, targets, target_logits)
@@ -268,9 +319,9 @@ def _launch(
     bias: torch.Tensor | None = None,
     softcap: float | None = None,
     first: bool = True,
-    finish: bool = False,
+    finished: bool = False,
 ) -> None:
-    """Run the row kernel; out (4, parts, N)."""
+    """Run the row kernel; out (4, parts, N) takes statistics if finished, else sums."""
     n_parts, n_rows = out.shape[1:]
     if n_rows == 0:
         return
@@ -288,13 +339,14 @@ def _launch(
             part_steps=part_steps,
             part_stride=out.stride(1),
             step=out.stride(0),
-            is_first=int(first),
+            n_carried=0 if first else 1,
             scale=LOG2_E / temperature,
             temperature=temperature,
             softcap=softcap,
-            FINISH=finish,
+            FINISH=finished,
             VARENTROPY=varentropy,
             num_warps=N_WARPS,
+            maxnreg=MAX_REGISTERS if logits.element_size() == 2 and bias is None and softcap is None else None,
             enable_fp_fusion=True,
         )
 
