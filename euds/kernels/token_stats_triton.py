@@ -39,7 +39,7 @@ def _rebased(
     s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
 ) -> tuple[tl.tensor, ...]:
     """Move sums to a maximum that lies -shift above theirs, in units of d."""
-    shift = tl.maximum(shift, FLOOR, propagate_nan=tl.PropagateNan.ALL)
+    shift = tl.maximum(shift, FLOOR)
     factor = tl.exp2(shift)
     if VARENTROPY:
         q = (q + shift * (2 * a + shift * s)) * factor
@@ -50,7 +50,9 @@ def _rebased(
 def _with_tile(
     m: tl.tensor, s: tl.tensor, a: tl.tensor, q: tl.tensor, z: tl.tensor, scale: tl.float32, VARENTROPY: tl.constexpr
 ) -> tuple[tl.tensor, ...]:
-    """Add logits z (K, LANES, W) float32 to the sums of each lane (LANES,)."""
+    """Add logits z (K, LANES W) float32 to the sums of each lane (LANES,)."""
+    # Each thread holds whole (K, W) blocks, so that nothing below crosses threads.
+    z = tl.reshape(z, (z.shape[0], LANES, z.shape[1] // LANES))
     top = tl.maximum(m, tl.max(tl.max(z, 2), 0))
     s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
     d = tl.maximum((z - top[None, :, None]) * scale, FLOOR, propagate_nan=tl.PropagateNan.ALL)
@@ -71,7 +73,7 @@ def _logits(
     inside: tl.tensor | None,
     softcap: tl.tensor | None,
 ) -> tl.tensor:
-    """Load the logits (K, LANES, W) at `at + columns` as float32, with bias and soft cap; -inf where not inside.
+    """Load the logits (K, LANES W) at `at + columns` as float32, with bias and soft cap; -inf where not inside.
 
     Any of bias, inside and softcap may be None.
     """
@@ -135,9 +137,8 @@ def _with_row(
     start = part * part_steps * STEP
     stop = start + tl.maximum(tl.minimum(n_body - start, part_steps * STEP), 0) // W * W
     whole = start + (stop - start) // (2 * STEP) * (2 * STEP)
-    lanes = tl.arange(0, LANES)
-    # [K, LANES, W]
-    columns = (tl.arange(0, K)[:, None, None] * LANES + lanes[None, :, None]) * W + tl.arange(0, W)[None, None, :]
+    # [K, LANES W]
+    columns = tl.arange(0, K)[:, None] * (LANES * W) + tl.arange(0, LANES * W)[None, :]
     for at in range(start, whole, 2 * STEP):
         # The second load is under way while the first is worked on; one tile twice as large would take more registers.
         z = _logits(body, body_bias, at, columns, None, softcap)
@@ -148,7 +149,8 @@ def _with_row(
         z = _logits(body, body_bias, at, columns, columns < stop - at, softcap)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
     if (part == 0) & (n_body < vocabulary):
-        edge = tl.where(lanes < head, lanes, lanes + n_body)[None, :, None]
+        lanes = tl.arange(0, LANES)
+        edge = tl.where(lanes < head, lanes, lanes + n_body)[None, :]
         z = _logits(row, bias, 0, edge, edge < vocabulary, softcap)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
     return m, s, a, q
