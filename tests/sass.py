@@ -3,13 +3,16 @@
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 LABEL = re.compile(r"^\s*(\.L_x_\w+):")
@@ -38,6 +41,41 @@ def compile_kernel(
         {(names.index(name),): value for name, value in attrs.items()},
     )
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+class _NoGpu:
+    """What Triton asks of a driver in order to compile."""
+
+    def __init__(self, capability: int) -> None:
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_device(self) -> int:
+        # No real device has this number, so that none is handed a kernel compiled for another.
+        return -int(self.target.arch)
+
+    def get_current_stream(self, device: int) -> int:
+        return device
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+
+@contextmanager
+def compiling(capability: int) -> Iterator[list[Any]]:
+    """Let every launch inside compile for such a GPU and run nothing; yield the list of the kernels compiled."""
+    kernels = []
+
+    def run(self: Any, *args: object, grid: object, warmup: bool, **options: object) -> None:
+        kernels.append(launch(self, *args, grid=grid, warmup=True, **options))
+
+    launch, active = JITFunction.run, driver._active
+    driver.set_active(_NoGpu(capability))
+    JITFunction.run = run
+    try:
+        yield kernels
+    finally:
+        JITFunction.run = launch
+        driver._active = active
 
 
 def sass_of(compiled: Any) -> str:

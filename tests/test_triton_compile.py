@@ -7,8 +7,11 @@ import pytest
 
 pytest.importorskip("triton")
 
-from sass import compile_kernel, instructions, main_loop, resources_of, sass_of
+import torch
+from sass import compile_kernel, compiling, instructions, main_loop, resources_of, sass_of
 
+from euds.kernels import token_stats_triton
+from euds.kernels.ragged_stats_triton import ragged_mean_max
 from euds.kernels.token_stats_triton import LANES, MAX_REGISTERS, N_WARPS, STEP, _rows_kernel
 
 CAPABILITIES = [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
@@ -82,6 +85,16 @@ def test_nothing_spills(dtype: str, use: str, capability: int) -> None:
     assert not any(name in line for line in instructions(sass_of(kernel)) for name in ("STL", "LDL"))
 
 
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_any_length_is_read_by_whole_words(dtype: str, capability: int) -> None:
+    loads = [line for line in instructions(sass_of(compiled(capability, dtype, False))) if "LDG" in line]
+    narrow = [line for line in loads if ".128" not in line]
+    # What is left at both ends of the row, the target, and its logit.
+    assert len(narrow) == 3
+    assert len(loads) > 3
+
+
 def test_rows_lie_anywhere_in_memory() -> None:
     # Beyond 2^31 logits an offset in 32 bits would wrap around.
     ttir = compiled(90, "bf16", True).asm["ttir"].splitlines()
@@ -91,11 +104,22 @@ def test_rows_lie_anywhere_in_memory() -> None:
         assert all(", i64" in line for line in offsets)
 
 
-def test_one_compilation_serves_every_shape_and_stride() -> None:
-    for parameter in _rows_kernel.params:
-        run_time = parameter.do_not_specialize or parameter.annotation_type.startswith("fp")
-        pointer = parameter.do_not_specialize_on_alignment
-        assert parameter.is_constexpr or run_time or pointer or parameter.name == "softcap"
+def test_one_compilation_serves_every_shape_and_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_stats_triton, "_multiprocessors", lambda _: 132)
+    shapes = [(600, 50257), (10**6, 32000), (600, 16), (3000, 1), (2, 16, 50257)]
+    with compiling(90) as kernels:
+        for shape in shapes:
+            logits = torch.empty(1, dtype=torch.bfloat16).expand(shape)
+            token_stats_triton.token_stats(logits, None, 1.0)
+        for n_samples in (1, 16, 33):
+            ragged_mean_max(torch.empty(2, n_samples), torch.arange(n_samples + 1))
+    # The one of few rows is split over programs, which leave sums to a second kernel.
+    names = [kernel.name for kernel in kernels]
+    assert names == ["_rows_kernel"] * 5 + ["_finish_kernel"] + ["_mean_max_kernel"] * 3
+    assert len({kernel.hash for kernel in kernels[:4]}) == 1
+    assert len({kernel.hash for kernel in kernels[6:]}) == 1
+    for kernel in kernels:
+        assert resources_of(kernel)["STACK"] == 0
 
 
 def test_the_main_loop_is_found() -> None:

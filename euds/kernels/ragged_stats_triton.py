@@ -54,6 +54,14 @@ def ragged_mean_max(values: torch.Tensor, offsets: torch.Tensor) -> tuple[torch.
     if n_rows and n_samples:
         with torch.cuda.device_of(values):
             _mean_max_kernel[(n_samples, n_rows)](
-                values, offsets, means, maxima, values.stride(0), n_samples, BLOCK=BLOCK, num_warps=N_WARPS
+                values,
+                offsets,
+                means,
+                maxima,
+                values.stride(0),
+                n_samples,
+                BLOCK=BLOCK,
+                num_warps=N_WARPS,
+                enable_fp_fusion=True,
             )
     return means, maxima
