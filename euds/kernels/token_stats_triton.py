@@ -1,0 +1,368 @@
+"""Statistics of next-token distributions in Triton: every logit is read once, in one pass, by 16-byte loads.
+
+With m the largest logit, d = (z - m) log2(e) / temperature and S = sum 2^d, A = sum d 2^d, Q = sum d^2 2^d:
+entropy = ln 2 (log2 S - A/S), varentropy = (ln 2)^2 (Q/S - (A/S)^2). Each thread keeps the sums of its own logits,
+about a maximum of its own; they are merged across threads once a row. Threads, parts of a split row and tiles that
+arrive one after another all merge alike: their sums are moved to the largest maximum, then added.
+"""
+
+import functools
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+N_WARPS = 4
+LANES = tl.constexpr(32 * N_WARPS)
+"""Threads of a program; each keeps one set of sums."""
+STEP = tl.constexpr(4096)
+"""Logits that a program works on at once: 32 a thread."""
+FLOOR = tl.constexpr(-200.0)
+"""Smallest d worked with: 2^-200 is 0 in float32, and 0 * -200 is 0 where 0 * -inf is not."""
+LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
+"""Where a maximum starts: finite, so that the distance to it is defined for a logit of -inf."""
+LN2 = tl.constexpr(math.log(2))
+
+LOG2_E = math.log2(math.e)
+
+MAX_REGISTERS = 96
+"""A thread's limit with 2-byte logits, so that five programs share a multiprocessor and 80 KiB are under way. It is not
+set where it would make the compiler spill: with 4-byte logits, with a bias, and with a soft cap."""
+FINISH_ROWS = 16
+PROGRAMS_PER_MULTIPROCESSOR = 4
+"""With fewer rows than this many a multiprocessor, each row is split over several programs."""
+
+
+@triton.jit
+def _rebased(
+    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
+    """Move sums to a maximum that lies -shift above theirs, in units of d."""
+    shift = tl.maximum(shift, FLOOR)
+    factor = tl.exp2(shift)
+    if VARENTROPY:
+        q = (q + shift * (2 * a + shift * s)) * factor
+    return s * factor, (a + shift * s) * factor, q
+
+
+@triton.jit
+def _with_tile(
+    m: tl.tensor, s: tl.tensor, a: tl.tensor, q: tl.tensor, z: tl.tensor, scale: tl.float32, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
+    """Add logits z (K, LANES W) float32 to the sums of each lane (LANES,)."""
+    # Each thread holds whole (K, W) blocks, so that nothing below crosses threads.
+    z = tl.reshape(z, (z.shape[0], LANES, z.shape[1] // LANES))
+    top = tl.maximum(m, tl.max(tl.max(z, 2), 0))
+    s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
+    d = tl.maximum((z - top[None, :, None]) * scale, FLOOR, propagate_nan=tl.PropagateNan.ALL)
+    e = tl.exp2(d)
+    s += tl.sum(tl.sum(e, 2), 0)
+    a += tl.sum(tl.sum(e * d, 2), 0)
+    if VARENTROPY:
+        q += tl.sum(tl.sum(e * d * d, 2), 0)
+    return top, s, a, q
+
+
+@triton.jit
+def _logits(
+    pointer: tl.tensor,
+    bias: tl.tensor | None,
+    at: tl.int32,
+    columns: tl.tensor,
+    inside: tl.tensor | None,
+    softcap: tl.tensor | None,
+) -> tl.tensor:
+    """Load the logits (K, LANES W) at `at + columns` as float32, with bias and soft cap; -inf where not inside.
+
+    Any of bias, inside and softcap may be None.
+    """
+    z = tl.load(pointer + at + columns) if inside is None else tl.load(pointer + at + columns, mask=inside, other=0.0)
+    z = z.to(tl.float32)
+    if bias is not None:
+        b = tl.load(bias + at + columns) if inside is None else tl.load(bias + at + columns, mask=inside, other=0.0)
+        z += b.to(tl.float32)
+    if softcap is not None:
+        # softcap * tanh(z / softcap)
+        z = softcap - 2 * softcap / (tl.exp2(z * (2 / LN2 / softcap)) + 1)
+    return z if inside is None else tl.where(inside, z, float("-inf"))
+
+
+@triton.jit
+def _store_stats(
+    stats: tl.tensor,
+    step: tl.int64,
+    mask: tl.tensor | None,
+    m: tl.tensor,
+    s: tl.tensor,
+    a: tl.tensor,
+    q: tl.tensor,
+    temperature: tl.float32,
+) -> None:
+    """Store entropy, varentropy, logsumexp and max_prob, step apart; NaN where the row is no distribution."""
+    # A row of -inf only has s = 0; NaN or +inf has made s NaN.
+    s = tl.where(s > 0, s, float("nan"))
+    log_s = tl.log2(s)
+    mean = a / s
+    varentropy = tl.maximum(q / s - mean * mean, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(stats, (log_s - mean) * LN2, mask=mask)
+    tl.store(stats + step, varentropy * (LN2 * LN2), mask=mask)
+    tl.store(stats + 2 * step, tl.div_rn(m, temperature) + log_s * LN2, mask=mask)
+    tl.store(stats + 3 * step, 1 / s, mask=mask)
+
+
+@triton.jit
+def _with_row(
+    m: tl.tensor,
+    s: tl.tensor,
+    a: tl.tensor,
+    q: tl.tensor,
+    row: tl.tensor,
+    bias: tl.tensor | None,
+    vocabulary: tl.int32,
+    part: tl.int32,
+    part_steps: tl.int32,
+    scale: tl.float32,
+    softcap: tl.tensor | None,
+    VARENTROPY: tl.constexpr,
+) -> tuple[tl.tensor, ...]:
+    """Add one part of the row at a pointer to the sums of each lane (LANES,)."""
+    # A row is [head | body of whole 16-byte words | tail]; the body needs no mask finer than a word.
+    W: tl.constexpr = 128 // row.dtype.element_ty.primitive_bitwidth
+    K: tl.constexpr = STEP // (LANES * W)
+    head = tl.minimum((-row.to(tl.int64) & 15).to(tl.int32) * W // 16, vocabulary)
+    body = tl.multiple_of(row + head, 16)
+    body_bias = None if bias is None else bias + head
+    n_body = (vocabulary - head) // W * W
+    start = part * part_steps * STEP
+    stop = start + tl.maximum(tl.minimum(n_body - start, part_steps * STEP), 0) // W * W
+    whole = start + (stop - start) // (2 * STEP) * (2 * STEP)
+    # [K, LANES W]
+    columns = tl.arange(0, K)[:, None] * (LANES * W) + tl.arange(0, LANES * W)[None, :]
+    for at in range(start, whole, 2 * STEP):
+        # The second load is under way while the first is worked on; one tile twice as large would take more registers.
+        z = _logits(body, body_bias, at, columns, None, softcap)
+        z2 = _logits(body, body_bias, at + STEP, columns, None, softcap)
+        m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
+        m, s, a, q = _with_tile(m, s, a, q, z2, scale, VARENTROPY)
+    for at in range(whole, stop, STEP):
+        z = _logits(body, body_bias, at, columns, columns < stop - at, softcap)
+        m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
+    if (part == 0) & (n_body < vocabulary):
+        lanes = tl.arange(0, LANES)
+        edge = tl.where(lanes < head, lanes, lanes + n_body)[None, :]
+        z = _logits(row, bias, 0, edge, edge < vocabulary, softcap)
+        m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
+    return m, s, a, q
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows_per_batch",
+        "batch_stride",
+        "row_stride",
+        "vocabulary",
+        "part_steps",
+        "part_stride",
+        "step",
+        "n_carried",
+    ],
+    do_not_specialize_on_alignment=["logits", "bias", "targets", "out", "target_logits"],
+)
+def _rows_kernel(
+    logits: tl.tensor,
+    bias: tl.tensor | None,
+    targets: tl.tensor | None,
+    out: tl.tensor,
+    target_logits: tl.tensor | None,
+    rows_per_batch: tl.int32,
+    batch_stride: tl.int64,
+    row_stride: tl.int64,
+    vocabulary: tl.int32,
+    part_steps: tl.int32,
+    part_stride: tl.int64,
+    step: tl.int64,
+    n_carried: tl.int32,
+    scale: tl.float32,
+    temperature: tl.float32,
+    softcap: tl.tensor | None,
+    FINISH: tl.constexpr,
+    VARENTROPY: tl.constexpr,
+) -> None:
+    """Reduce one part of one row, program (row, part), to four values, step apart: statistics if FINISH, else sums."""
+    row, part = tl.program_id(0), tl.program_id(1)
+    pointer = logits + (row // rows_per_batch) * batch_stride + (row % rows_per_batch) * row_stride
+    row = row.to(tl.int64)
+    out += part * part_stride + row
+
+    m, s = tl.full([LANES], LOWEST, tl.float32), tl.zeros([LANES], tl.float32)
+    a, q = s, s if VARENTROPY else s + float("nan")
+    if not FINISH:
+        # What an earlier tile has left goes on in the first lane.
+        lanes = tl.arange(0, LANES)
+        carried = lanes < n_carried
+        slots = out + lanes * 0
+        m = tl.load(slots, mask=carried, other=LOWEST)
+        s = tl.load(slots + step, mask=carried, other=0.0)
+        a = tl.load(slots + 2 * step, mask=carried, other=0.0)
+        if VARENTROPY:
+            q = tl.load(slots + 3 * step, mask=carried, other=0.0)
+    m, s, a, q = _with_row(m, s, a, q, pointer, bias, vocabulary, part, part_steps, scale, softcap, VARENTROPY)
+    top = tl.max(m, 0)
+    s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
+    s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
+    if FINISH:
+        _store_stats(out, step, None, top, s, a, q, temperature)
+    else:
+        tl.store(out, top)
+        tl.store(out + step, s)
+        tl.store(out + 2 * step, a)
+        tl.store(out + 3 * step, q)
+    if targets is not None:
+        z = tl.load(pointer + tl.load(targets + row)).to(tl.float32)
+        tl.store(target_logits + row, tl.div_rn(z, temperature), mask=part == 0)
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_parts"], do_not_specialize_on_alignment=["sums", "stats"])
+def _finish_kernel(
+    sums: tl.tensor,
+    stats: tl.tensor,
+    n_rows: tl.int64,
+    n_parts: tl.int32,
+    scale: tl.float32,
+    temperature: tl.float32,
+    PARTS: tl.constexpr,
+    ROWS: tl.constexpr,
+) -> None:
+    """Merge the parts of sums (4, n_parts, N) of ROWS rows to statistics (4, N); PARTS is n_parts rounded up."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    parts = tl.arange(0, PARTS)[:, None]
+    mask = (parts < n_parts) & (rows < n_rows)[None, :]
+    slots = sums + parts * n_rows + rows[None, :]
+    step = n_parts * n_rows
+    # [PARTS, ROWS]
+    m = tl.load(slots, mask=mask, other=LOWEST)
+    s = tl.load(slots + step, mask=mask, other=0.0)
+    a = tl.load(slots + 2 * step, mask=mask, other=0.0)
+    q = tl.load(slots + 3 * step, mask=mask, other=0.0)
+    top = tl.max(m, 0)
+    s, a, q = _rebased(s, a, q, (m - top[None, :]) * scale, True)
+    s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
+    _store_stats(stats + rows, n_rows, rows < n_rows, top, s, a, q, temperature)
+
+
+def token_stats(
+    logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+
+    logits (N, V) or (B, T, V), N = B T, any strides but the last, which is 1; targets (N,) int64 in 0..V-1 or None.
+    Without varentropy its row is NaN and costs nothing.
+    """
+    n_rows, vocabulary = math.prod(logits.shape[:-1]), logits.shape[-1]
+    n_parts, part_steps = _split(n_rows, vocabulary, _multiprocessors(logits.device))
+    target_logits = None if targets is None else logits.new_empty(n_rows, dtype=torch.float32)
+    if n_parts == 1:
+        stats = logits.new_empty((4, n_rows), dtype=torch.float32)
+        _launch(logits, stats[:, None], part_steps, temperature, varentropy, targets, target_logits, finished=True)
+        return stats, target_logits
+    sums = logits.new_empty((4, n_parts, n_rows), dtype=torch.float32)
+    _launch(logits, sums, part_steps, temperature, varentropy, targets, target_logits)
+    return finish(sums, temperature), target_logits
+
+
+def update_sums(
+    tile: torch.Tensor,
+    sums: torch.Tensor,
+    first: bool,
+    temperature: float,
+    varentropy: bool = True,
+    bias: torch.Tensor | None = None,
+    softcap: float | None = None,
+) -> None:
+    """Merge a tile of columns of the logits (N, C) into the sums (4, N) float32, in place; a first tile starts them.
+
+    Rows of sums: the largest logit before the temperature; S, A and Q of the module's head, Q NaN without varentropy.
+    Both may be slices, last stride 1. The logits are softcap * tanh((tile + bias) / softcap), bias (C,).
+    """
+    n_steps = triton.cdiv(tile.shape[-1], STEP.value)
+    _launch(tile, sums[:, None], n_steps, temperature, varentropy, bias=bias, softcap=softcap, first=first)
+
+
+def finish(sums: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the statistics (4, N) float32 of the contiguous sums (4, N), or of (4, parts, N) that belong together."""
+    n_parts, n_rows = math.prod(sums.shape[1:-1]), sums.shape[-1]
+    stats = sums.new_empty((4, n_rows))
+    if n_rows:
+        with torch.cuda.device_of(sums):
+            _finish_kernel[(triton.cdiv(n_rows, FINISH_ROWS),)](
+                sums,
+                stats,
+                n_rows,
+                n_parts,
+                LOG2_E / temperature,
+                temperature,
+                PARTS=triton.next_power_of_2(n_parts),
+                ROWS=FINISH_ROWS,
+                num_warps=N_WARPS,
+                enable_fp_fusion=True,
+            )
+    return stats
+
+
+def _launch(
+    logits: torch.Tensor,
+    out: torch.Tensor,
+    part_steps: int,
+    temperature: float,
+    varentropy: bool,
+    targets: torch.Tensor | None = None,
+    target_logits: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    softcap: float | None = None,
+    first: bool = True,
+    finished: bool = False,
+) -> None:
+    """Run the row kernel; out (4, parts, N) takes statistics if finished, else sums."""
+    n_parts, n_rows = out.shape[1:]
+    if n_rows == 0:
+        return
+    with torch.cuda.device_of(logits):
+        _rows_kernel[(n_rows, n_parts)](
+            logits,
+            bias,
+            targets,
+            out,
+            target_logits,
+            rows_per_batch=logits.shape[-2],
+            batch_stride=logits.stride(0) if logits.ndim == 3 else 0,
+            row_stride=logits.stride(-2),
+            vocabulary=logits.shape[-1],
+            part_steps=part_steps,
+            part_stride=out.stride(1),
+            step=out.stride(0),
+            n_carried=0 if first else 1,
+            scale=LOG2_E / temperature,
+            temperature=temperature,
+            softcap=softcap,
+            FINISH=finished,
+            VARENTROPY=varentropy,
+            num_warps=N_WARPS,
+            maxnreg=MAX_REGISTERS if logits.element_size() == 2 and bias is None and softcap is None else None,
+            enable_fp_fusion=True,
+        )
+
+
+def _split(n_rows: int, vocabulary: int, n_multiprocessors: int) -> tuple[int, int]:
+    """Return how many programs share a row, and how many steps each takes."""
+    n_steps = triton.cdiv(vocabulary, STEP.value)
+    n_parts = triton.cdiv(PROGRAMS_PER_MULTIPROCESSOR * n_multiprocessors, max(n_rows, 1))
+    part_steps = triton.cdiv(n_steps, min(n_parts, n_steps))
+    return triton.cdiv(n_steps, part_steps), part_steps
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
