@@ -7,6 +7,7 @@ in log2 units: x = logit * log2(e) / temperature, d = x - m, and m, S = sum 2^d,
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
@@ -61,24 +62,24 @@ TILE_OVERHEAD = 0.5
 
 
 @triton.jit
-def _bounded(d):
+def _bounded(d: tl.tensor) -> tl.tensor:
     """Exponents bounded from below; a NaN stays one."""
     return tl.maximum(d, SMALLEST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def _product(
-    hidden,
-    weight,
-    row,
-    column,
-    shape,
-    strides,
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    row: tl.tensor,
+    column: tl.tensor,
+    shape: tl.tuple,
+    strides: tl.tuple,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
     TMA: tl.constexpr,
-):
+) -> tl.tensor:
     """Tile [ROWS, COLUMNS] of hidden @ weight.T at (row, column), float32; outside the operands unspecified."""
     n_rows, vocabulary, width = shape
     product = tl.zeros([ROWS, COLUMNS], tl.float32)
@@ -101,7 +102,16 @@ def _product(
 
 
 @triton.jit
-def _shaped(z, bias, columns, vocabulary, cap_exponent, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, LAST: tl.constexpr):
+def _shaped(
+    z: tl.tensor,
+    bias: tl.tensor,
+    columns: tl.tensor,
+    vocabulary: tl.tensor,
+    cap_exponent: tl.tensor,
+    BIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    LAST: tl.constexpr,
+) -> tl.tensor:
     """Turn products into logits, in units of the soft cap where there is one; -inf past the vocabulary."""
     if BIAS:
         z += tl.load(bias + tl.minimum(columns, vocabulary - 1)).to(tl.float32)[None, :]
@@ -114,7 +124,7 @@ def _shaped(z, bias, columns, vocabulary, cap_exponent, BIAS: tl.constexpr, SOFT
 
 
 @triton.jit
-def _picked(z, offset, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _picked(z: tl.tensor, offset: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
     """Entry of each row at its offset from the tile's first column; 0 where the offset lies outside the tile."""
     picked = tl.zeros([ROWS], tl.float32)
     if tl.max(((offset >= 0) & (offset < COLUMNS)).to(tl.int32), 0) > 0:
@@ -127,7 +137,7 @@ def _picked(z, offset, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def _with_tile(sums, z, scale, VARENTROPY: tl.constexpr):
+def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.constexpr) -> tuple[tl.tensor, ...]:
     """Running sums of each row with one more tile of logits z [ROWS, COLUMNS]."""
     peak, m, s, a, q = sums
     tile_peak = tl.max(z, 1)
@@ -145,53 +155,20 @@ def _with_tile(sums, z, scale, VARENTROPY: tl.constexpr):
     return tl.maximum(peak, tile_peak), new_m, s, a, q
 
 
-@triton.jit
-def _step(
-    sums,
-    target,
-    hidden,
-    weight,
-    bias,
-    wanted,
-    row,
-    tile,
-    shape,
-    strides,
-    scale,
-    cap_exponent,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    TMA: tl.constexpr,
-    BIAS: tl.constexpr,
-    SOFTCAP: tl.constexpr,
-    TARGETS: tl.constexpr,
-    VARENTROPY: tl.constexpr,
-    LAST: tl.constexpr,
-):
-    """Multiply one tile and reduce it into the running sums and target logits."""
-    column = tile * COLUMNS
-    z = _product(hidden, weight, row, column, shape, strides, ROWS, COLUMNS, DEPTH, TMA)
-    z = _shaped(z, bias, column + tl.arange(0, COLUMNS), shape[1], cap_exponent, BIAS, SOFTCAP, LAST)
-    if TARGETS:
-        target += _picked(z, wanted - column, ROWS, COLUMNS)
-    return _with_tile(sums, z, scale, VARENTROPY), target
-
-
 @triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_split"])
 def tile_sums_kernel(
-    hidden,
-    weight,
-    bias,
-    targets,
-    partial,
-    n_rows,
-    vocabulary,
-    width,
-    strides,
-    tiles_per_split,
-    scale,
-    cap_exponent,
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    targets: tl.tensor,
+    partial: tl.tensor,
+    n_rows: tl.tensor,
+    vocabulary: tl.tensor,
+    width: tl.tensor,
+    strides: tl.tuple,
+    tiles_per_split: tl.tensor,
+    scale: tl.tensor,
+    cap_exponent: tl.tensor,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -200,7 +177,7 @@ def tile_sums_kernel(
     SOFTCAP: tl.constexpr,
     TARGETS: tl.constexpr,
     VARENTROPY: tl.constexpr,
-):
+) -> None:
     """Reduce one block of rows over one share of the vocabulary into partial (splits, FIELDS, N) float32.
 
     hidden (N, H) and weight (V, H) are tensor descriptors of blocks [ROWS, DEPTH] and [COLUMNS, DEPTH] if TMA, else
@@ -219,14 +196,17 @@ def tile_sums_kernel(
     start = split * tiles_per_split
     end = tl.minimum(start + tiles_per_split, tl.cdiv(vocabulary, COLUMNS))
     whole = tl.minimum(end, vocabulary // COLUMNS)
-    # One loop over tiles and depth: loads of the next tile are under way while this one is reduced.
-    for tile in tl.range(start, whole, flatten=True):
-        sums, target = _step(sums, target, hidden, weight, bias, wanted, row, tile, shape, strides, scale, cap_exponent,
-                             ROWS, COLUMNS, DEPTH, TMA, BIAS, SOFTCAP, TARGETS, VARENTROPY, False)  # fmt: skip
-    # The tile that reaches past the vocabulary, if it is in this share: the only one that pays for a mask.
-    for tile in tl.range(whole, end):
-        sums, target = _step(sums, target, hidden, weight, bias, wanted, row, tile, shape, strides, scale, cap_exponent,
-                             ROWS, COLUMNS, DEPTH, TMA, BIAS, SOFTCAP, TARGETS, VARENTROPY, True)  # fmt: skip
+    # The tile that reaches past the vocabulary is a loop of its own, the only one that pays for a mask.
+    for LAST in tl.static_range(2):
+        from_tile, to_tile = (whole, end) if LAST else (start, whole)
+        # Flat over tiles and depth: loads of the next tile are under way while this one is reduced.
+        for tile in tl.range(from_tile, to_tile, flatten=LAST == 0):
+            column = tile * COLUMNS
+            z = _product(hidden, weight, row, column, shape, strides, ROWS, COLUMNS, DEPTH, TMA)
+            z = _shaped(z, bias, column + tl.arange(0, COLUMNS), vocabulary, cap_exponent, BIAS, SOFTCAP, LAST)
+            if TARGETS:
+                target += _picked(z, wanted - column, ROWS, COLUMNS)
+            sums = _with_tile(sums, z, scale, VARENTROPY)
     field = n_rows.to(tl.int64)
     at = partial + split * FIELDS * field + rows
     inside = rows < n_rows
@@ -238,17 +218,17 @@ def tile_sums_kernel(
 
 @triton.jit(do_not_specialize=["n_rows", "n_splits"])
 def merge_splits_kernel(
-    partial,
-    results,
-    target_logits,
-    n_rows,
-    n_splits,
-    scale,
-    nats,
+    partial: tl.tensor,
+    results: tl.tensor,
+    target_logits: tl.tensor,
+    n_rows: tl.tensor,
+    n_splits: tl.tensor,
+    scale: tl.tensor,
+    nats: tl.tensor,
     ROWS: tl.constexpr,
     TARGETS: tl.constexpr,
     VARENTROPY: tl.constexpr,
-):
+) -> None:
     """Merge partial (splits, FIELDS, N) in order into results (4, N) and target_logits (N,), both float32."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < n_rows
@@ -311,34 +291,51 @@ def linear_token_stats(
 
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
-    NaN everywhere. Extra memory is 24 bytes a row and split. `plan` is chosen from shapes and device unless given.
+    NaN everywhere. Extra memory is 24 bytes a row and split. `plan` follows from shapes and device unless given.
     """
-    n_rows, width = hidden.shape
-    vocabulary = len(weight)
+    n_rows = len(hidden)
     results = torch.empty((4, n_rows), device=hidden.device)
     target_logits = None if targets is None else torch.empty(n_rows, device=hidden.device)
     if n_rows == 0:
         return results, target_logits
-    if hidden.dtype == torch.bfloat16 and not hidden.is_cuda:
-        # Triton's interpreter, the only way here without a GPU, multiplies bfloat16 as if it were integers.
+    if triton.knobs.runtime.interpret and hidden.dtype == torch.bfloat16:
+        # Triton's interpreter multiplies the bits of bfloat16 as integers.
         hidden, weight = hidden.float(), weight.float()
-    plan = plan or choose_plan(hidden, weight)
-    tiles = plan.tiles
-    tiles_per_split = triton.cdiv(triton.cdiv(vocabulary, tiles.columns), plan.splits)
-    n_splits = triton.cdiv(triton.cdiv(vocabulary, tiles.columns), tiles_per_split)
-    partial = torch.empty((n_splits, FIELDS.value, n_rows), device=hidden.device)
-    # A soft-capped logit leaves the tile in units of the cap.
+    # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature
     options = {"TARGETS": targets is not None, "VARENTROPY": varentropy, "enable_fp_fusion": True}
-    tile_sums_kernel[(triton.cdiv(n_rows, tiles.rows) * n_splits,)](
+    partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan or choose_plan(hidden, weight), options)
+    merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
+        partial, results, target_logits, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
+    )
+    return results, target_logits
+
+
+def _tile_sums(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    nats: float,
+    plan: Plan,
+    options: dict[str, bool],
+) -> torch.Tensor:
+    """Return the partial results (splits, FIELDS, N) float32; options go to the kernel as they are."""
+    tiles = plan.tiles
+    n_tiles = triton.cdiv(len(weight), tiles.columns)
+    tiles_per_split = triton.cdiv(n_tiles, plan.splits)
+    # Rounding up may leave nothing for the last splits.
+    n_splits = triton.cdiv(n_tiles, tiles_per_split)
+    partial = torch.empty((n_splits, FIELDS.value, len(hidden)), device=hidden.device)
+    tile_sums_kernel[(triton.cdiv(len(hidden), tiles.rows) * n_splits,)](
         TensorDescriptor.from_tensor(hidden, [tiles.rows, tiles.depth]) if plan.tma else hidden,
         TensorDescriptor.from_tensor(weight, [tiles.columns, tiles.depth]) if plan.tma else weight,
         None if bias is None else bias.contiguous(),
         None if targets is None else targets.contiguous(),
         partial,
-        n_rows,
-        vocabulary,
-        width,
+        len(hidden),
+        *weight.shape,
         (*hidden.stride(), *weight.stride()),
         tiles_per_split,
         nats / math.log(2),
@@ -353,28 +350,26 @@ def linear_token_stats(
         num_stages=tiles.stages,
         **options,
     )
-    merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
-        partial, results, target_logits, n_rows, n_splits, nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
-    )
-    return results, target_logits
+    return partial
 
 
 def choose_plan(hidden: torch.Tensor, weight: torch.Tensor) -> Plan:
     """Return how to run hidden (N, H) against weight (V, H), N >= 1, on the device that holds them."""
-    # Tensors outside a GPU reach this file only in Triton's interpreter.
+    # Tensors outside a GPU come this far only in Triton's interpreter.
     major, multiprocessors = 0, 1
     if hidden.is_cuda:
         properties = torch.cuda.get_device_properties(hidden.device)
         major, multiprocessors = properties.major, properties.multi_processor_count
     exact = hidden.dtype == torch.float32
     tiles = FLOAT32_TILES if exact else TILES.get(major, AMPERE_TILES)
-    tma = not exact and major in TILES and _fits_descriptor(hidden) and _fits_descriptor(weight)
+    tma = not exact and major in TILES and fits_descriptor(hidden) and fits_descriptor(weight)
     n_blocks, n_tiles = triton.cdiv(len(hidden), tiles.rows), triton.cdiv(len(weight), tiles.columns)
     return Plan(tiles, tma, choose_splits(n_blocks, n_tiles, multiprocessors))
 
 
+@cache
 def choose_splits(n_blocks: int, n_tiles: int, multiprocessors: int) -> int:
-    """Return into how many shares of the vocabulary to split, so that the last wave of programs is as full as can be.
+    """Return into how many shares to split the vocabulary, so that the last wave of programs is as full as can be.
 
     A program takes a multiprocessor for itself; a call lasts waves * (tiles a program + overhead).
     """
@@ -387,8 +382,8 @@ def choose_splits(n_blocks: int, n_tiles: int, multiprocessors: int) -> int:
     return min(range(1, most + 1), key=duration)
 
 
-def _fits_descriptor(matrix: torch.Tensor) -> bool:
-    """Whether the tensor memory accelerator can address a matrix: rows contiguous, 16-byte aligned."""
+def fits_descriptor(matrix: torch.Tensor) -> bool:
+    """Whether the tensor memory accelerator can address a matrix: rows contiguous, apart, and 16-byte aligned."""
     row_bytes = matrix.stride(0) * matrix.element_size()
-    rows_apart = matrix.stride(0) >= matrix.shape[1]
-    return matrix.stride(1) == 1 and rows_apart and row_bytes % 16 == 0 and matrix.data_ptr() % 16 == 0
+    apart = matrix.stride(1) == 1 and matrix.stride(0) >= matrix.shape[1]
+    return apart and row_bytes % 16 == 0 and matrix.data_ptr() % 16 == 0
