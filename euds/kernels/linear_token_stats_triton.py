@@ -184,6 +184,8 @@ def tile_sums_kernel(
     pointers with the four strides. Programs that run side by side own different rows of the same share, so that
     weights come from the L2.
     """
+    # Without this, the reduction is compiled once more for products of no depth.
+    tl.assume(width > 0)
     n_blocks = tl.cdiv(n_rows, ROWS)
     row = (tl.program_id(0) % n_blocks) * ROWS
     split = tl.program_id(0) // n_blocks
@@ -268,8 +270,10 @@ def merge_splits_kernel(
     # Also false for the NaN that NaN and +inf leave in s.
     valid = s > 0.0
     at = results + rows
-    tl.store(at, tl.where(valid, LN2 * (log_s - mean), nan), mask=inside)
+    # Neither is below 0, but for rounding.
+    entropy = tl.maximum(log_s - mean, 0.0)
     varentropy = tl.maximum(q / s - mean * mean, 0.0) if VARENTROPY else zeros + nan
+    tl.store(at, tl.where(valid, LN2 * entropy, nan), mask=inside)
     tl.store(at + field, tl.where(valid, LN2 * LN2 * varentropy, nan), mask=inside)
     tl.store(at + 2 * field, tl.where(valid, peak * nats + LN2 * (log_s - rounded), nan), mask=inside)
     tl.store(at + 3 * field, tl.where(valid, tl.exp2(rounded) / s, nan), mask=inside)
