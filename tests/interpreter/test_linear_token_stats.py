@@ -21,8 +21,8 @@ pytestmark = [
 ]
 
 FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
-COLUMNS = 64
-SMALL = Tiles(32, COLUMNS, 32, 4, 1)
+COLUMNS = 128
+SMALL = Tiles(64, COLUMNS, 32, 4, 1)
 POINTERS = Plan(SMALL, tma=False, splits=1)
 TMA = Plan(SMALL, tma=True, splits=3)
 
@@ -127,7 +127,7 @@ def test_shapes_and_dtypes(n_rows: int, vocabulary: int, width: int, dtype: torc
     check(make(n_rows, vocabulary, width, dtype), plan)
 
 
-@pytest.mark.parametrize("splits", [1, 2, 4, 5, 100])
+@pytest.mark.parametrize("splits", [1, 2, 100])
 @pytest.mark.parametrize("softcap", [None, 5.0])
 @pytest.mark.parametrize("biased", [False, True])
 def test_bias_softcap_temperature_and_splits(biased: bool, softcap: float | None, splits: int) -> None:
@@ -175,12 +175,12 @@ def test_one_positive_infinity_or_nan_among_the_logits_is_enough() -> None:
 
 
 @pytest.mark.parametrize("splits", [1, 2, 5])
-@pytest.mark.parametrize("span", [(0, COLUMNS), (COLUMNS, 3 * COLUMNS), (4 * COLUMNS, 300), (0, 299)])
+@pytest.mark.parametrize("span", [(0, COLUMNS), (COLUMNS, 2 * COLUMNS), (2 * COLUMNS, 300), (0, 299)])
 def test_impossible_tokens_over_whole_tiles_count_nothing(span: tuple[int, int], splits: int) -> None:
     case = make(7, 300, 24)
     bias = torch.zeros(300)
     bias[span[0] : span[1]] = -math.inf
-    targets = torch.tensor([0, 63, 64, 191, 192, 255, 299])
+    targets = torch.tensor([0, 127, 128, 191, 255, 256, 299])
     check(replace(case, bias=bias, targets=targets), replace(TMA, splits=splits))
 
 
