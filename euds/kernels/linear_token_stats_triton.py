@@ -36,7 +36,7 @@ class Plan:
 
 
 AMPERE_TILES = Tiles(128, 128, 32, 8, 4)
-TILES = {9: Tiles(128, 256, 64, 8, 3), 10: Tiles(128, 128, 64, 8, 4)}
+TILES = {9: Tiles(128, 256, 64, 8, 3), 10: Tiles(128, 128, 64, 8, 3)}
 """By major compute capability; others take `AMPERE_TILES`, which fit the shared memory of every card since."""
 
 FLOAT32_TILES = Tiles(64, 64, 32, 4, 2)
@@ -55,16 +55,28 @@ GROUP = tl.constexpr(8)
 
 MERGE_ROWS = 128
 MAX_SPLITS = 16
-"""Splits to try once there are more row blocks than multiprocessors."""
+"""Splits to try when the row blocks alone would fill most of the machine."""
 
 TILE_OVERHEAD = 0.5
-"""Start and end of a program, in tiles; a guess that only breaks ties between numbers of splits."""
+"""Start and end of a program, in tiles: a guess, not measured. It favours fewer and longer programs."""
 
 
 @triton.jit
 def _bounded(d: tl.tensor) -> tl.tensor:
     """Exponents bounded from below; a NaN stays one."""
     return tl.maximum(d, SMALLEST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _rebased(
+    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
+    """Sums about a maximum that lies -shift above the one they were taken about."""
+    shift = _bounded(shift)
+    factor = tl.exp2(shift)
+    if VARENTROPY:
+        q = (q + shift * (2.0 * a + shift * s)) * factor
+    return s * factor, (a + shift * s) * factor, q
 
 
 @triton.jit
@@ -129,6 +141,7 @@ def _picked(z: tl.tensor, offset: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.con
     picked = tl.zeros([ROWS], tl.float32)
     if tl.max(((offset >= 0) & (offset < COLUMNS)).to(tl.int32), 0) > 0:
         # First the group, then the column in it: comparing all columns at once would hold every index in a register.
+        # Shift and mask round down, below 0 too.
         groups = tl.reshape(z, [ROWS, COLUMNS // GROUP, GROUP])
         is_group = tl.arange(0, COLUMNS // GROUP)[None, :] == (offset >> 3)[:, None]
         group = tl.sum(tl.where(is_group[:, :, None], groups, 0.0), 1)
@@ -142,16 +155,15 @@ def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.co
     peak, m, s, a, q = sums
     tile_peak = tl.max(z, 1)
     new_m = tl.maximum(m, tile_peak * scale)
-    shift = _bounded(m - new_m)
-    rescale = tl.exp2(shift)
+    s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
     # One rounding, so that d is exact however far the logits lie from 0.
     d = _bounded(tl.fma(z, scale, -new_m[:, None]))
     e = tl.exp2(d)
     first = e * d
+    s += tl.sum(e, 1)
+    a += tl.sum(first, 1)
     if VARENTROPY:
-        q = (q + shift * (2.0 * a + shift * s)) * rescale + tl.sum(first * d, 1)
-    a = (a + shift * s) * rescale + tl.sum(first, 1)
-    s = s * rescale + tl.sum(e, 1)
+        q += tl.sum(first * d, 1)
     return tl.maximum(peak, tile_peak), new_m, s, a, q
 
 
@@ -238,28 +250,21 @@ def merge_splits_kernel(
     zeros = tl.zeros([ROWS], tl.float32)
     peak = zeros + LOWEST
     m = zeros + LOWEST
-    s = zeros
-    a = zeros
-    q = zeros
-    target = zeros
+    s, a, q, target = zeros, zeros, zeros, zeros
     for split in range(n_splits):
         at = partial + split * FIELDS * field + rows
+        peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
         part_m = tl.load(at + field, mask=inside, other=0.0)
         part_s = tl.load(at + 2 * field, mask=inside, other=1.0)
         part_a = tl.load(at + 3 * field, mask=inside, other=0.0)
-        peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
+        part_q = tl.load(at + 4 * field, mask=inside, other=0.0) if VARENTROPY else zeros
         new_m = tl.maximum(m, part_m)
-        shift = _bounded(m - new_m)
-        part_shift = _bounded(part_m - new_m)
-        rescale = tl.exp2(shift)
-        part_rescale = tl.exp2(part_shift)
-        if VARENTROPY:
-            part_q = tl.load(at + 4 * field, mask=inside, other=0.0)
-            q = (q + shift * (2.0 * a + shift * s)) * rescale
-            q += (part_q + part_shift * (2.0 * part_a + part_shift * part_s)) * part_rescale
-        a = (a + shift * s) * rescale + (part_a + part_shift * part_s) * part_rescale
-        s = s * rescale + part_s * part_rescale
+        s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
+        part_s, part_a, part_q = _rebased(part_s, part_a, part_q, part_m - new_m, VARENTROPY)
         m = new_m
+        s += part_s
+        a += part_a
+        q += part_q
         if TARGETS:
             target += tl.load(at + 5 * field, mask=inside, other=0.0)
     # m is the peak times scale, rounded; what rounding took away matters far from 0.
