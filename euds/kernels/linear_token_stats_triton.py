@@ -1,0 +1,398 @@
+"""Token statistics fused with the output projection in Triton: logits exist only as the accumulators of a tile.
+
+One program owns a block of rows and a share of the vocabulary. Each tile of hidden @ weight.T is reduced, while it is
+still in float32 registers, to sums about a running maximum; a second kernel merges the shares in a fixed order. Work is
+in log2 units: x = logit * log2(e) / temperature, d = x - m, and m, S = sum 2^d, A = sum d 2^d, Q = sum d^2 2^d.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Shape of a tile (hidden rows, vocabulary columns, depth along H), and how a program works on it."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call runs: tiles, loads by tensor memory accelerator or by pointer, programs along the vocabulary."""
+
+    tiles: Tiles
+    tma: bool
+    splits: int
+
+
+AMPERE_TILES = Tiles(128, 128, 32, 8, 4)
+TILES = {9: Tiles(128, 256, 64, 8, 3), 10: Tiles(128, 128, 64, 8, 3)}
+"""By major compute capability; others take `AMPERE_TILES`, which fit the shared memory of every card since."""
+
+FLOAT32_TILES = Tiles(64, 64, 32, 4, 2)
+"""Exact float32 products have no tensor cores: each thread multiplies, and needs registers for the operands."""
+
+FIELDS = tl.constexpr(6)
+"""Partial results a row and split: peak logit, m, S, A, Q, target logit."""
+
+LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
+SMALLEST_EXPONENT = tl.constexpr(-200.0)
+"""Below it 2^d is 0 in float32; a finite bound keeps d * 2^d at 0 for a logit of -inf."""
+
+LN2 = tl.constexpr(math.log(2))
+GROUP = tl.constexpr(8)
+"""Columns of a group when a target is looked up; tensor cores deal out columns to threads in groups of eight."""
+
+MERGE_ROWS = 128
+MAX_SPLITS = 16
+"""Splits to try when the row blocks alone would fill most of the machine."""
+
+TILE_OVERHEAD = 0.5
+"""Start and end of a program, in tiles: a guess, not measured. It favours fewer and longer programs."""
+
+
+@triton.jit
+def _bounded(d: tl.tensor) -> tl.tensor:
+    """Exponents bounded from below; a NaN stays one."""
+    return tl.maximum(d, SMALLEST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _rebased(
+    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
+) -> tuple[tl.tensor, ...]:
+    """Sums about a maximum that lies -shift above the one they were taken about."""
+    shift = _bounded(shift)
+    factor = tl.exp2(shift)
+    if VARENTROPY:
+        q = (q + shift * (2.0 * a + shift * s)) * factor
+    return s * factor, (a + shift * s) * factor, q
+
+
+@triton.jit
+def _product(
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    row: tl.tensor,
+    column: tl.tensor,
+    shape: tl.tuple,
+    strides: tl.tuple,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    TMA: tl.constexpr,
+) -> tl.tensor:
+    """Tile [ROWS, COLUMNS] of hidden @ weight.T at (row, column), float32; outside the operands unspecified."""
+    n_rows, vocabulary, width = shape
+    product = tl.zeros([ROWS, COLUMNS], tl.float32)
+    if TMA:
+        for k in range(0, width, DEPTH):
+            product = tl.dot(hidden.load([row, k]), weight.load([column, k]).T, product, input_precision="ieee")
+    else:
+        # Rows past the end repeat the last one, so that only the depth needs a mask.
+        rows = tl.minimum(row + tl.arange(0, ROWS), n_rows - 1).to(tl.int64)
+        columns = tl.minimum(column + tl.arange(0, COLUMNS), vocabulary - 1).to(tl.int64)
+        hidden_rows = hidden + rows[:, None] * strides[0]
+        weight_rows = weight + columns[None, :] * strides[2]
+        for k in range(0, width, DEPTH):
+            depth = k + tl.arange(0, DEPTH)
+            at = depth.to(tl.int64)
+            a = tl.load(hidden_rows + at[None, :] * strides[1], mask=(depth < width)[None, :], other=0.0)
+            b = tl.load(weight_rows + at[:, None] * strides[3], mask=(depth < width)[:, None], other=0.0)
+            product = tl.dot(a, b, product, input_precision="ieee")
+    return product
+
+
+@triton.jit
+def _shaped(
+    z: tl.tensor,
+    bias: tl.tensor,
+    columns: tl.tensor,
+    vocabulary: tl.tensor,
+    cap_exponent: tl.tensor,
+    BIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    LAST: tl.constexpr,
+) -> tl.tensor:
+    """Turn products into logits, in units of the soft cap where there is one; -inf past the vocabulary."""
+    if BIAS:
+        z += tl.load(bias + tl.minimum(columns, vocabulary - 1)).to(tl.float32)[None, :]
+    if SOFTCAP:
+        # tanh(u) = 1 - 2 / (1 + e^2u), which is 1 at e^2u = inf and -1 at 0.
+        z = 1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent))
+    if LAST:
+        z = tl.where((columns < vocabulary)[None, :], z, float("-inf"))
+    return z
+
+
+@triton.jit
+def _picked(z: tl.tensor, offset: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
+    """Entry of each row at its offset from the tile's first column; 0 where the offset lies outside the tile."""
+    picked = tl.zeros([ROWS], tl.float32)
+    if tl.max(((offset >= 0) & (offset < COLUMNS)).to(tl.int32), 0) > 0:
+        # First the group, then the column in it: comparing all columns at once would hold every index in a register.
+        # Shift and mask round down, below 0 too.
+        groups = tl.reshape(z, [ROWS, COLUMNS // GROUP, GROUP])
+        is_group = tl.arange(0, COLUMNS // GROUP)[None, :] == (offset >> 3)[:, None]
+        group = tl.sum(tl.where(is_group[:, :, None], groups, 0.0), 1)
+        picked = tl.sum(tl.where(tl.arange(0, GROUP)[None, :] == (offset & 7)[:, None], group, 0.0), 1)
+    return picked
+
+
+@triton.jit
+def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.constexpr) -> tuple[tl.tensor, ...]:
+    """Running sums of each row with one more tile of logits z [ROWS, COLUMNS]."""
+    peak, m, s, a, q = sums
+    tile_peak = tl.max(z, 1)
+    new_m = tl.maximum(m, tile_peak * scale)
+    s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
+    # One rounding, so that d is exact however far the logits lie from 0.
+    d = _bounded(tl.fma(z, scale, -new_m[:, None]))
+    e = tl.exp2(d)
+    first = e * d
+    s += tl.sum(e, 1)
+    a += tl.sum(first, 1)
+    if VARENTROPY:
+        q += tl.sum(first * d, 1)
+    return tl.maximum(peak, tile_peak), new_m, s, a, q
+
+
+@triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_split"])
+def tile_sums_kernel(
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor,
+    targets: tl.tensor,
+    partial: tl.tensor,
+    n_rows: tl.tensor,
+    vocabulary: tl.tensor,
+    width: tl.tensor,
+    strides: tl.tuple,
+    tiles_per_split: tl.tensor,
+    scale: tl.tensor,
+    cap_exponent: tl.tensor,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    TMA: tl.constexpr,
+    BIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    TARGETS: tl.constexpr,
+    VARENTROPY: tl.constexpr,
+) -> None:
+    """Reduce one block of rows over one share of the vocabulary into partial (splits, FIELDS, N) float32.
+
+    hidden (N, H) and weight (V, H) are tensor descriptors of blocks [ROWS, DEPTH] and [COLUMNS, DEPTH] if TMA, else
+    pointers with the four strides. Programs that run side by side own different rows of the same share, so that
+    weights come from the L2.
+    """
+    # Without this, the reduction is compiled once more for products of no depth.
+    tl.assume(width > 0)
+    n_blocks = tl.cdiv(n_rows, ROWS)
+    row = (tl.program_id(0) % n_blocks) * ROWS
+    split = tl.program_id(0) // n_blocks
+    rows = row + tl.arange(0, ROWS)
+    shape = (n_rows, vocabulary, width)
+    wanted = tl.load(targets + rows, mask=rows < n_rows, other=-1).to(tl.int32) if TARGETS else rows
+    zeros = tl.zeros([ROWS], tl.float32)
+    sums = (zeros + LOWEST, zeros + LOWEST, zeros, zeros, zeros)
+    target = zeros
+    start = split * tiles_per_split
+    end = tl.minimum(start + tiles_per_split, tl.cdiv(vocabulary, COLUMNS))
+    whole = tl.minimum(end, vocabulary // COLUMNS)
+    # The tile that reaches past the vocabulary is a loop of its own, the only one that pays for a mask.
+    for LAST in tl.static_range(2):
+        from_tile, to_tile = (whole, end) if LAST else (start, whole)
+        # Flat over tiles and depth: loads of the next tile are under way while this one is reduced.
+        for tile in tl.range(from_tile, to_tile, flatten=LAST == 0):
+            column = tile * COLUMNS
+            z = _product(hidden, weight, row, column, shape, strides, ROWS, COLUMNS, DEPTH, TMA)
+            z = _shaped(z, bias, column + tl.arange(0, COLUMNS), vocabulary, cap_exponent, BIAS, SOFTCAP, LAST)
+            if TARGETS:
+                target += _picked(z, wanted - column, ROWS, COLUMNS)
+            sums = _with_tile(sums, z, scale, VARENTROPY)
+    field = n_rows.to(tl.int64)
+    at = partial + split * FIELDS * field + rows
+    inside = rows < n_rows
+    for i in tl.static_range(5 if VARENTROPY else 4):
+        tl.store(at + i * field, sums[i], mask=inside)
+    if TARGETS:
+        tl.store(at + 5 * field, target, mask=inside)
+
+
+@triton.jit(do_not_specialize=["n_rows", "n_splits"])
+def merge_splits_kernel(
+    partial: tl.tensor,
+    results: tl.tensor,
+    target_logits: tl.tensor,
+    n_rows: tl.tensor,
+    n_splits: tl.tensor,
+    scale: tl.tensor,
+    nats: tl.tensor,
+    ROWS: tl.constexpr,
+    TARGETS: tl.constexpr,
+    VARENTROPY: tl.constexpr,
+) -> None:
+    """Merge partial (splits, FIELDS, N) in order into results (4, N) and target_logits (N,), both float32."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = rows < n_rows
+    field = n_rows.to(tl.int64)
+    zeros = tl.zeros([ROWS], tl.float32)
+    peak = zeros + LOWEST
+    m = zeros + LOWEST
+    s, a, q, target = zeros, zeros, zeros, zeros
+    for split in range(n_splits):
+        at = partial + split * FIELDS * field + rows
+        peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
+        part_m = tl.load(at + field, mask=inside, other=0.0)
+        part_s = tl.load(at + 2 * field, mask=inside, other=1.0)
+        part_a = tl.load(at + 3 * field, mask=inside, other=0.0)
+        part_q = tl.load(at + 4 * field, mask=inside, other=0.0) if VARENTROPY else zeros
+        new_m = tl.maximum(m, part_m)
+        s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
+        part_s, part_a, part_q = _rebased(part_s, part_a, part_q, part_m - new_m, VARENTROPY)
+        m = new_m
+        s += part_s
+        a += part_a
+        q += part_q
+        if TARGETS:
+            target += tl.load(at + 5 * field, mask=inside, other=0.0)
+    # m is the peak times scale, rounded; what rounding took away matters far from 0.
+    rounded = tl.fma(peak, scale, -m)
+    log_s = tl.log2(s)
+    mean = a / s
+    nan = float("nan")
+    # Also false for the NaN that NaN and +inf leave in s.
+    valid = s > 0.0
+    at = results + rows
+    # Neither is below 0, but for rounding.
+    entropy = tl.maximum(log_s - mean, 0.0)
+    varentropy = tl.maximum(q / s - mean * mean, 0.0) if VARENTROPY else zeros + nan
+    tl.store(at, tl.where(valid, LN2 * entropy, nan), mask=inside)
+    tl.store(at + field, tl.where(valid, LN2 * LN2 * varentropy, nan), mask=inside)
+    tl.store(at + 2 * field, tl.where(valid, peak * nats + LN2 * (log_s - rounded), nan), mask=inside)
+    tl.store(at + 3 * field, tl.where(valid, tl.exp2(rounded) / s, nan), mask=inside)
+    if TARGETS:
+        tl.store(target_logits + rows, tl.where(valid, target * nats, nan), mask=inside)
+
+
+def linear_token_stats(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    temperature: float,
+    varentropy: bool = True,
+    plan: Plan | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+
+    hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
+    or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
+    NaN everywhere. Extra memory is 24 bytes a row and split. `plan` follows from shapes and device unless given.
+    """
+    n_rows = len(hidden)
+    results = torch.empty((4, n_rows), device=hidden.device)
+    target_logits = None if targets is None else torch.empty(n_rows, device=hidden.device)
+    if n_rows == 0:
+        return results, target_logits
+    if triton.knobs.runtime.interpret and hidden.dtype == torch.bfloat16:
+        # Triton's interpreter multiplies the bits of bfloat16 as integers.
+        hidden, weight = hidden.float(), weight.float()
+    # A soft-capped logit leaves its tile in units of the cap.
+    nats = (1.0 if softcap is None else softcap) / temperature
+    options = {"TARGETS": targets is not None, "VARENTROPY": varentropy, "enable_fp_fusion": True}
+    partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan or choose_plan(hidden, weight), options)
+    merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
+        partial, results, target_logits, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
+    )
+    return results, target_logits
+
+
+def _tile_sums(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    nats: float,
+    plan: Plan,
+    options: dict[str, bool],
+) -> torch.Tensor:
+    """Return the partial results (splits, FIELDS, N) float32; options go to the kernel as they are."""
+    tiles = plan.tiles
+    n_tiles = triton.cdiv(len(weight), tiles.columns)
+    tiles_per_split = triton.cdiv(n_tiles, plan.splits)
+    # Rounding up may leave nothing for the last splits.
+    n_splits = triton.cdiv(n_tiles, tiles_per_split)
+    partial = torch.empty((n_splits, FIELDS.value, len(hidden)), device=hidden.device)
+    tile_sums_kernel[(triton.cdiv(len(hidden), tiles.rows) * n_splits,)](
+        TensorDescriptor.from_tensor(hidden, [tiles.rows, tiles.depth]) if plan.tma else hidden,
+        TensorDescriptor.from_tensor(weight, [tiles.columns, tiles.depth]) if plan.tma else weight,
+        None if bias is None else bias.contiguous(),
+        None if targets is None else targets.contiguous(),
+        partial,
+        len(hidden),
+        *weight.shape,
+        (*hidden.stride(), *weight.stride()),
+        tiles_per_split,
+        nats / math.log(2),
+        0.0 if softcap is None else 2 / (softcap * math.log(2)),
+        ROWS=tiles.rows,
+        COLUMNS=tiles.columns,
+        DEPTH=tiles.depth,
+        TMA=plan.tma,
+        BIAS=bias is not None,
+        SOFTCAP=softcap is not None,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+        **options,
+    )
+    return partial
+
+
+def choose_plan(hidden: torch.Tensor, weight: torch.Tensor) -> Plan:
+    """Return how to run hidden (N, H) against weight (V, H), N >= 1, on the device that holds them."""
+    # Tensors outside a GPU come this far only in Triton's interpreter.
+    major, multiprocessors = 0, 1
+    if hidden.is_cuda:
+        properties = torch.cuda.get_device_properties(hidden.device)
+        major, multiprocessors = properties.major, properties.multi_processor_count
+    exact = hidden.dtype == torch.float32
+    tiles = FLOAT32_TILES if exact else TILES.get(major, AMPERE_TILES)
+    tma = not exact and major in TILES and fits_descriptor(hidden) and fits_descriptor(weight)
+    n_blocks, n_tiles = triton.cdiv(len(hidden), tiles.rows), triton.cdiv(len(weight), tiles.columns)
+    return Plan(tiles, tma, choose_splits(n_blocks, n_tiles, multiprocessors))
+
+
+@cache
+def choose_splits(n_blocks: int, n_tiles: int, multiprocessors: int) -> int:
+    """Return into how many shares to split the vocabulary, so that the last wave of programs is as full as can be.
+
+    A program takes a multiprocessor for itself; a call lasts waves * (tiles a program + overhead).
+    """
+    most = min(n_tiles, max(MAX_SPLITS, multiprocessors // n_blocks))
+
+    def duration(splits: int) -> float:
+        waves = triton.cdiv(n_blocks * splits, multiprocessors)
+        return float(waves * (triton.cdiv(n_tiles, splits) + TILE_OVERHEAD))
+
+    return min(range(1, most + 1), key=duration)
+
+
+def fits_descriptor(matrix: torch.Tensor) -> bool:
+    """Whether the tensor memory accelerator can address a matrix: rows contiguous, apart, and 16-byte aligned."""
+    row_bytes = matrix.stride(0) * matrix.element_size()
+    apart = matrix.stride(1) == 1 and matrix.stride(0) >= matrix.shape[1]
+    return apart and row_bytes % 16 == 0 and matrix.data_ptr() % 16 == 0
