@@ -85,14 +85,14 @@ def test_tiles_merge_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     hidden, weight = torch.randn(70, 16, generator=generator), 20 * torch.randn(999, 16, generator=generator)
     whole = euds.linear_token_stats(hidden, weight)
     monkeypatch.setattr(linear_token_stats_torch, "TILE_ROWS", 11)
-    monkeypatch.setattr(linear_token_stats_torch, "TILE_BYTES", 4 * 11 * 37)
+    monkeypatch.setattr(linear_token_stats_torch, "TILE_COLUMNS", 37)
     tiled = euds.linear_token_stats(hidden, weight)
     for field in FIELDS[:4]:
         np.testing.assert_allclose(getattr(tiled, field), getattr(whole, field), rtol=1e-4, atol=1e-5)
 
 
 def test_a_tile_of_impossible_tokens_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_token_stats_torch, "TILE_BYTES", 4 * 2 * 8)
+    monkeypatch.setattr(linear_token_stats_torch, "TILE_COLUMNS", 8)
     hidden, weight = torch.randn(2, 4), torch.randn(24, 4)
     for dead in (slice(0, 8), slice(8, 16), slice(16, 24)):
         bias = torch.zeros(24)
