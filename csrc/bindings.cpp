@@ -163,5 +163,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("usable_isas", &usable_isas, "Instruction sets that add_logits can use on this processor, best first.");
     module.def("add_logits", &add_logits, py::arg("logits").noconvert(), py::arg("dtype"), py::arg("sums").noconvert(),
                py::arg("scale"), py::arg("with_q"), py::arg("n_threads"), py::arg("isa"),
-               "Add logits (n, m, V) of dtype float32, bfloat16 or float16 to the max, S, A, Q (n m, 4) of their rows.");
+               "Add logits (n, m, V) of float32, bfloat16 or float16 to the max, S, A, Q (n m, 4) of their rows.");
 }

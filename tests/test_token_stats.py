@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
@@ -65,6 +66,7 @@ def test_token_stats_equal_the_reference(vocabulary: int, dtype: torch.dtype, ba
     eager_entropy = -(eager.exp() * eager.masked_fill(eager == -math.inf, 0)).sum(-1).numpy()
     allowed = np.maximum(1e-5, np.abs(eager_entropy - oracle["entropy"]))
     assert (np.abs(found.entropy.numpy() - oracle["entropy"]) <= allowed).all()
+    assert found.varentropy is not None
     np.testing.assert_allclose(found.varentropy, oracle["varentropy"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(found.max_prob, oracle["max_prob"], rtol=1e-5)
@@ -139,6 +141,7 @@ def test_a_tile_of_impossible_tokens_changes_nothing(monkeypatch: pytest.MonkeyP
         found = euds.linear_token_stats(hidden, weight, bias=bias, backend=backend)
         oracle = expected(hidden.double() @ weight.double().T + bias, torch.zeros(2, dtype=torch.long))
         np.testing.assert_allclose(found.entropy, oracle["entropy"], atol=1e-5)
+        assert found.varentropy is not None
         np.testing.assert_allclose(found.varentropy, oracle["varentropy"], atol=1e-5)
 
 
@@ -253,7 +256,10 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
     ("call", "message"),
     [
         (lambda: euds.token_stats(torch.zeros(2, 3, dtype=torch.int32)), "float16 or float64, got torch.int32"),
-        (lambda: euds.token_stats(np.zeros((2, 3))), "logits: must be a tensor of float32.*, got ndarray"),
+        (
+            lambda: euds.token_stats(cast("torch.Tensor", np.zeros((2, 3)))),
+            "logits: must be a tensor of float32.*, got ndarray",
+        ),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2)), "must be an integer tensor, got torch.float32"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).half()), "must agree"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(5).int()), "bias"),

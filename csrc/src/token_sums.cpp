@@ -3,18 +3,20 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstdint>
+#include <cstddef>
+#include <limits>
 #include <numbers>
 #include <thread>
+#include <vector>
 
 #include "token_sums_kernels.hpp"
 
 namespace euds {
 namespace {
 
-constexpr std::size_t kPartColumns = 8 * kBlockColumns;  // summed on its own, so that threads can share a long row
-constexpr std::size_t kShareColumns = 1 << 16;           // logits that a thread takes at a time
-constexpr std::size_t kThreadColumns = 1 << 18;          // fewer logits than this are not worth a thread
+constexpr std::size_t kPartColumns = 1 << 15;   // summed on their own, so that threads can share a long row
+constexpr std::size_t kShareLogits = 1 << 16;   // logits that a thread takes at a time
+constexpr std::size_t kThreadLogits = 1 << 18;  // fewer logits than this are not worth a thread
 
 const BlockKernels& kernels_of(Isa isa) {
 #if defined(__x86_64__)
@@ -33,6 +35,7 @@ const BlockKernels& kernels_of(Isa isa) {
 struct Pass {
     const LogitRows& rows;
     BlockKernel kernel;
+    std::size_t block_columns;
     std::size_t element_bytes;
     double scale;
     float to_log2;
@@ -40,6 +43,7 @@ struct Pass {
     Pass(const LogitRows& logits, const SumOptions& options)
         : rows(logits),
           kernel(kernels_of(options.isa).of[static_cast<std::size_t>(logits.type)][options.with_q ? 1 : 0]),
+          block_columns(kernels_of(options.isa).n_columns),
           element_bytes(logits.type == LogitType::float32 ? 4 : 2),
           scale(options.scale),
           // Within the normal numbers: 0 or infinity times a difference of infinity or 0 would be NaN.
@@ -53,28 +57,20 @@ struct Pass {
         const auto outer = static_cast<std::ptrdiff_t>(row / rows.shape[1]);
         const auto inner = static_cast<std::ptrdiff_t>(row % rows.shape[1]);
         const std::ptrdiff_t first = outer * rows.strides[0] + inner * rows.strides[1];
-        const auto* logits = static_cast<const std::byte*>(rows.data) + first * static_cast<std::ptrdiff_t>(element_bytes);
+        const auto* data = static_cast<const std::byte*>(rows.data);
+        const auto* logits = data + first * static_cast<std::ptrdiff_t>(element_bytes);
         const std::size_t end = std::min(rows.n_columns, (part + 1) * kPartColumns);
 
-        float top = -std::numeric_limits<float>::infinity();
         RowSums sums;
-        for (std::size_t at = part * kPartColumns; at < end; at += kBlockColumns) {
-            const BlockSums block = kernel(logits + at * element_bytes, std::min(kBlockColumns, end - at), top, to_log2);
-            if (block.reference > top && top > -std::numeric_limits<float>::infinity()) {
-                const double d = (static_cast<double>(top) - static_cast<double>(block.reference)) * double{to_log2};
-                const double shrink = std::exp2(d);
-                // A shrink of 0 stands for a d that may be infinite.
-                sums = shrink == 0.0 ? RowSums{0.0, sums.s * 0.0, sums.a * 0.0, sums.q * 0.0}
-                                     : RowSums{0.0, sums.s * shrink, (sums.a + d * sums.s) * shrink,
-                                               (sums.q + 2.0 * d * sums.a + d * d * sums.s) * shrink};
-            }
-            top = block.reference;
-            sums.s += block.s;
-            sums.a += block.a;
-            sums.q += block.q;
+        for (std::size_t at = part * kPartColumns; at < end; at += block_columns) {
+            const std::size_t n = std::min(block_columns, end - at);
+            const BlockSums block = kernel(logits + at * element_bytes, n, static_cast<float>(sums.max), to_log2);
+            // From units of log2 to nats.
+            const RowSums in_nats{double{block.reference}, block.s, block.a * std::numbers::ln2,
+                                  block.q * std::numbers::ln2 * std::numbers::ln2};
+            merge(sums, in_nats, scale);
         }
-        // From units of log2 to nats.
-        return {double{top}, sums.s, sums.a * std::numbers::ln2, sums.q * std::numbers::ln2 * std::numbers::ln2};
+        return sums;
     }
 };
 
@@ -114,30 +110,24 @@ std::vector<Isa> usable_isas() {
 }
 
 void merge(RowSums& total, const RowSums& part, double scale) {
-    const double nothing = -std::numeric_limits<double>::infinity();
-    if (part.max == nothing && part.s == 0.0) {
-        return;
-    }
-    if (total.max == nothing && total.s == 0.0) {
-        total = part;
+    if (part.max == -std::numeric_limits<double>::infinity() && part.s == 0.0) {
         return;
     }
     const RowSums& high = total.max >= part.max ? total : part;
     const RowSums& low = total.max >= part.max ? part : total;
-    const double d = (low.max - high.max) * scale;
-    const double shrink = std::exp(d);
-    // At a shrink of 0 only a NaN still counts: d may be infinite.
-    const double s = low.s * shrink;
-    const double a = shrink == 0.0 ? low.a * shrink : (low.a + d * low.s) * shrink;
-    const double q = shrink == 0.0 ? low.q * shrink : (low.q + 2.0 * d * low.a + d * d * low.s) * shrink;
-    total = {high.max, high.s + s, high.a + a, high.q + q};
+    // At -1000 nothing is left of the lower sums but a NaN, and 0 * d is 0.
+    const double d = std::max((low.max - high.max) * scale, -1000.0);
+    const double shrink = d == 0.0 ? 1.0 : std::exp(d);
+    total = {high.max, high.s + low.s * shrink, high.a + (low.a + d * low.s) * shrink,
+             high.q + (low.q + 2.0 * d * low.a + d * d * low.s) * shrink};
 }
 
 void add_logits(const LogitRows& rows, std::span<RowSums> sums, const SumOptions& options) {
     const Pass pass(rows, options);
     const std::size_t n_rows = sums.size();
     const std::size_t n_parts = pass.n_parts();
-    const std::size_t n_threads = std::clamp<std::size_t>(n_rows * rows.n_columns / kThreadColumns, 1, std::max<std::size_t>(1, options.n_threads));
+    const std::size_t worthwhile = n_rows * rows.n_columns / kThreadLogits;
+    const std::size_t n_threads = std::clamp<std::size_t>(worthwhile, 1, std::max<std::size_t>(1, options.n_threads));
 
     if (n_parts > 1 && n_threads > 1 && n_rows < 8 * n_threads) {
         // Few long rows: the threads share their parts. The merges and their order are those of the other branch.
@@ -150,7 +140,7 @@ void add_logits(const LogitRows& rows, std::span<RowSums> sums, const SumOptions
         }
         return;
     }
-    const std::size_t unit_rows = std::max<std::size_t>(1, kShareColumns / std::max<std::size_t>(1, rows.n_columns));
+    const std::size_t unit_rows = std::max<std::size_t>(1, kShareLogits / std::max<std::size_t>(1, rows.n_columns));
     share((n_rows + unit_rows - 1) / unit_rows, n_threads, [&](std::size_t unit) {
         const std::size_t end = std::min(n_rows, (unit + 1) * unit_rows);
         for (std::size_t row = unit * unit_rows; row < end; ++row) {

@@ -30,8 +30,8 @@ inline constexpr Bfloat16 kImpossible<Bfloat16>{0xFF80};
 template <>
 inline constexpr Float16 kImpossible<Float16>{0xFC00};
 
-// Vec: Register, kLanes, load(Element*), set(float), add, sub, mul, fma(a, b, c) = a b + c, max(a, b) which returns b if
-// either is NaN, power_of_two(k) = 2^n for k = 1.5 * 2^23 + 127 + n, largest(Register), total(Register) in double.
+// Vec: Register, kLanes, load(Element*), set(float), add, sub, mul, fma(a, b, c) = a b + c, max(a, b), which returns b
+// if either is NaN, power_of_two(k) = 2^n for k = 1.5 * 2^23 + 127 + n, largest(Register), total(Register) in double.
 template <typename Vec>
 struct Exponential {
     using Register = typename Vec::Register;
@@ -55,6 +55,10 @@ struct Exponential {
         e = Vec::mul(p, Vec::power_of_two(k));
     }
 };
+
+// Each lane adds up this many numbers in float32: 4096 columns of 16 lanes are 16 KiB and stay in L1.
+template <typename Vec>
+inline constexpr std::size_t kBlockColumns = 256 * Vec::kLanes;
 
 template <typename Vec, bool kWithQ>
 struct LaneSums {
@@ -110,7 +114,7 @@ BlockSums block_sums(const void* data, std::size_t n, float floor, float to_log2
     for (std::size_t at = 0; at < n_stepped; at += step) {
         // The next block travels from memory while this one is worked on; a prefetch never faults.
         __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(logits + at) +
-                                                         kBlockColumns * sizeof(Element)));
+                                                         kBlockColumns<Vec> * sizeof(Element)));
         add(logits + at);
     }
     add(rest);
@@ -118,9 +122,11 @@ BlockSums block_sums(const void* data, std::size_t n, float floor, float to_log2
 }
 
 template <typename Vec, typename Element>
-inline constexpr std::array<BlockKernel, 2> kOfElement{&block_sums<Vec, Element, false>, &block_sums<Vec, Element, true>};
+inline constexpr std::array<BlockKernel, 2> kOfElement{&block_sums<Vec, Element, false>,
+                                                       &block_sums<Vec, Element, true>};
 
 template <typename Vec>
-inline constexpr BlockKernels kOfVec{{kOfElement<Vec, float>, kOfElement<Vec, Bfloat16>, kOfElement<Vec, Float16>}};
+inline constexpr BlockKernels kOfVec{
+    kBlockColumns<Vec>, {kOfElement<Vec, float>, kOfElement<Vec, Bfloat16>, kOfElement<Vec, Float16>}};
 
 }  // namespace euds

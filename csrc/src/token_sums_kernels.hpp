@@ -7,7 +7,8 @@
 
 namespace euds {
 
-// Sums of one block in units of log2: with t = (logit - reference) * to_log2, s = sum 2^t, a = sum t 2^t, q = sum t^2 2^t.
+// Sums of one block in units of log2: with t = (logit - reference) * to_log2,
+// s = sum 2^t, a = sum t 2^t, q = sum t^2 2^t.
 struct BlockSums {
     float reference;  // max(floor, largest logit); -inf if both are
     double s;
@@ -15,12 +16,11 @@ struct BlockSums {
     double q;
 };
 
-// `floor` is the largest logit of the row so far; `n` at most kBlockColumns.
+// `floor` is the largest logit of the row so far; `n` at most n_columns.
 using BlockKernel = BlockSums (*)(const void* logits, std::size_t n, float floor, float to_log2);
 
-inline constexpr std::size_t kBlockColumns = 4096;  // 16 KiB of float32: read twice, the second time from L1
-
 struct BlockKernels {
+    std::size_t n_columns;                         // read twice, the second time from L1
     std::array<std::array<BlockKernel, 2>, 3> of;  // [LogitType][with_q]
 };
 
