@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 #include <numbers>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -74,20 +76,42 @@ struct Pass {
     }
 };
 
+// The units of one call, handed out one by one.
+struct Units {
+    std::size_t n;
+    std::atomic<std::size_t> next{0};
+    std::atomic<std::size_t> n_done{0};
+
+    explicit Units(std::size_t n_units) : n(n_units) {}
+
+    template <typename Work>
+    void take(const Work& work) {
+        for (std::size_t unit = next++; unit < n; unit = next++) {
+            work(unit);
+            if (++n_done == n) {
+                n_done.notify_one();
+            }
+        }
+    }
+};
+
 // Calls work(unit) for every unit below n_units, from as many threads as asked for; this one takes part.
+// It waits for the units, not for the threads: one that gets no processor, because those of the matrix product before
+// still spin there, finds nothing left to do later. It then touches `units` alone, which it owns a share of.
 template <typename Work>
 void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
-    std::atomic<std::size_t> next{0};
-    const auto take = [&] {
-        for (std::size_t unit = next++; unit < n_units; unit = next++) {
-            work(unit);
+    const auto units = std::make_shared<Units>(n_units);
+    try {
+        for (std::size_t at = 1; at < std::min(n_threads, n_units); ++at) {
+            std::thread([units, &work] { units->take(work); }).detach();
         }
-    };
-    std::vector<std::jthread> helpers;
-    for (std::size_t at = 1; at < std::min(n_threads, n_units); ++at) {
-        helpers.emplace_back(take);
+    } catch (const std::system_error&) {
+        // The threads that there are do all the work.
     }
-    take();
+    units->take(work);
+    for (std::size_t done = units->n_done; done < n_units; done = units->n_done) {
+        units->n_done.wait(done);
+    }
 }
 
 }  // namespace
