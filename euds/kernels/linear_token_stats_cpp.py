@@ -7,7 +7,7 @@ from euds.kernels.token_stats_cpp import add_logits, empty_sums, finished
 
 TILE_ROWS = 512
 TILE_COLUMNS = 4096
-"""8 MiB of float32, in the last cache: smaller tiles fit a nearer one, but each product then starts with colder caches."""
+"""8 MiB of float32, in the last cache: smaller tiles fit a nearer one, but more products start with cold caches."""
 
 
 def linear_token_stats(
