@@ -27,7 +27,7 @@ bench: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m build --outdir dist
 
-$(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*/*.hpp)
+$(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.?pp csrc/*/*/*.hpp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
 	touch $(STAMP)

@@ -8,11 +8,13 @@
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "euds/box.hpp"
 #include "euds/interval.hpp"
+#include "euds/token_sums.hpp"
 
 namespace py = pybind11;
 
@@ -90,10 +92,67 @@ std::optional<std::tuple<Bins, Bins, std::int64_t>> find_box(const Array<std::in
     return std::tuple{found->low, found->high, found->count};
 }
 
+constexpr std::array<const char*, 3> kIsaNames{"avx512", "avx2", "plain"};  // in the order of euds::Isa
+
+std::vector<std::string> usable_isas() {
+    std::vector<std::string> names;
+    for (const euds::Isa isa : euds::usable_isas()) {
+        names.emplace_back(kIsaNames[static_cast<std::size_t>(isa)]);
+    }
+    return names;
+}
+
+euds::Isa usable_isa(const std::string& name) {
+    for (const euds::Isa isa : euds::usable_isas()) {
+        if (name == kIsaNames[static_cast<std::size_t>(isa)]) {
+            return isa;
+        }
+    }
+    throw std::invalid_argument("isa: must be one of usable_isas()");
+}
+
+euds::LogitType logit_type(const std::string& dtype, const py::array& logits) {
+    const bool is_float = py::isinstance<py::array_t<float>>(logits);
+    const bool is_half = py::isinstance<py::array_t<std::uint16_t>>(logits);
+    require(dtype == "float32" ? is_float : is_half, "logits: must be float32, or uint16 for the 16-bit dtypes");
+    require(dtype == "float32" || dtype == "bfloat16" || dtype == "float16", "dtype: must be one of the three");
+    return dtype == "float32"    ? euds::LogitType::float32
+           : dtype == "bfloat16" ? euds::LogitType::bfloat16
+                                 : euds::LogitType::float16;
+}
+
+euds::LogitRows logit_rows(const py::array& logits, const std::string& dtype) {
+    const euds::LogitType type = logit_type(dtype, logits);
+    const py::ssize_t bytes = logits.itemsize();
+    require(logits.ndim() == 3, "logits: must be of shape (n, m, V)");
+    const bool side_by_side = logits.size() == 0 || logits.shape(2) == 1 || logits.strides(2) == bytes;
+    require(side_by_side, "logits: those of a row must lie side by side");
+    require(logits.strides(0) % bytes == 0 && logits.strides(1) % bytes == 0, "logits: rows must be aligned");
+    return {logits.data(),
+            type,
+            {static_cast<std::size_t>(logits.shape(0)), static_cast<std::size_t>(logits.shape(1))},
+            {logits.strides(0) / bytes, logits.strides(1) / bytes},
+            static_cast<std::size_t>(logits.shape(2))};
+}
+
+void add_logits(const py::array& logits, const std::string& dtype, Array<double>& sums, double scale, bool with_q,
+                std::size_t n_threads, const std::string& isa) {
+    static_assert(sizeof(euds::RowSums) == 4 * sizeof(double));
+    const euds::LogitRows rows = logit_rows(logits, dtype);
+    const std::size_t n_rows = rows.shape[0] * rows.shape[1];
+    require(sums.ndim() == 2 && sums.shape(1) == 4, "sums: must be n x 4");
+    require(static_cast<std::size_t>(sums.shape(0)) == n_rows, "sums: must have one row for each row of logits");
+    require(scale > 0.0, "scale: must be > 0");
+    const euds::SumOptions options{scale, with_q, n_threads, usable_isa(isa)};
+    const std::span<euds::RowSums> states{reinterpret_cast<euds::RowSums*>(sums.mutable_data()), n_rows};
+    const py::gil_scoped_release release;
+    euds::add_logits(rows, states, options);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
-    module.doc() = "Interval and box searches in C++; the checked, public functions are in euds.ops.search.";
+    module.doc() = "Searches and token sums in C++; the checked, public functions are in euds.ops.";
     module.def("densest_interval", &densest_interval, py::arg("values").noconvert(), py::arg("keep"),
                "Positions of the first and last value of the shortest interval that holds `keep` sorted values.");
     module.def("nearest", &nearest, py::arg("distances").noconvert(), py::arg("ties").noconvert(), py::arg("keep"),
@@ -101,4 +160,8 @@ PYBIND11_MODULE(_core, module) {
     module.def("find_box", &find_box, py::arg("codes").noconvert(), py::arg("bins"), py::arg("groups").noconvert(),
                py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("utility").noconvert(),
                "First and last bins per axis and count of the best box, or None if no box meets the counts.");
+    module.def("usable_isas", &usable_isas, "Instruction sets that add_logits can use on this processor, best first.");
+    module.def("add_logits", &add_logits, py::arg("logits").noconvert(), py::arg("dtype"), py::arg("sums").noconvert(),
+               py::arg("scale"), py::arg("with_q"), py::arg("n_threads"), py::arg("isa"),
+               "Add logits (n, m, V) of float32, bfloat16 or float16 to the max, S, A, Q (n m, 4) of their rows.");
 }

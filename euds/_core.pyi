@@ -1,4 +1,4 @@
-"""Interval and box searches in C++; the checked, public functions are in euds.ops.search."""
+"""Searches and token sums in C++; the checked, public functions are in euds.ops."""
 
 from collections.abc import Sequence
 
@@ -15,3 +15,13 @@ def find_box(
     max_keep: int,
     utility: npt.NDArray[np.float64] | None,
 ) -> tuple[list[int], list[int], int] | None: ...
+def usable_isas() -> list[str]: ...
+def add_logits(
+    logits: npt.NDArray[np.float32] | npt.NDArray[np.uint16],
+    dtype: str,
+    sums: npt.NDArray[np.float64],
+    scale: float,
+    with_q: bool,
+    n_threads: int,
+    isa: str,
+) -> None: ...

@@ -16,6 +16,10 @@ class InvalidArgument(EudsError, ValueError):
     """An argument has an impossible value."""
 
 
+class InvalidType(EudsError, TypeError):
+    """An argument is no tensor or has a dtype that the function does not take."""
+
+
 class InputError(EudsError):
     """A corpus, model, recipe or run directory is missing, unreadable or not what was expected."""
 

@@ -22,14 +22,14 @@ class TokenStats:
 
     Attributes:
         entropy: -sum p ln p, nats, in 0..ln V.
-        varentropy: sum p (ln p + entropy)^2, nats^2, >= 0.
+        varentropy: sum p (ln p + entropy)^2, nats^2, >= 0; None when it was not asked for.
         logsumexp: ln sum exp(logit / temperature), nats.
         max_prob: largest probability, in 1/V..1.
         target_logprob: ln p(target), nats, <= 0; None when no targets were given, NaN where the target is ignored.
     """
 
     entropy: "torch.Tensor"
-    varentropy: "torch.Tensor"
+    varentropy: "torch.Tensor | None"
     logsumexp: "torch.Tensor"
     max_prob: "torch.Tensor"
     target_logprob: "torch.Tensor | None" = None

@@ -1,19 +1,34 @@
-"""Token statistics against the float64 reference on planted rows, odd sizes and every dtype."""
+"""Token statistics against the float64 reference on planted rows, odd sizes, every dtype and every back end."""
 
 import math
+from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 import euds
-from euds.errors import BackendUnavailable, InvalidArgument
-from euds.kernels import linear_token_stats_torch
+from euds import _core
+from euds.errors import BackendUnavailable, EudsError, InvalidArgument, InvalidType
+from euds.kernels import linear_token_stats_cpp, linear_token_stats_torch, token_stats_cpp
 from euds.ops.token_stats import BACKENDS, LINEAR_BACKENDS
 from euds.reference import entropy as reference
 
 FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
 VOCABULARIES = [1, 2, 3, 127, 128, 1000, 1025, 5003]
+LINEAR_KERNELS = (linear_token_stats_cpp, linear_token_stats_torch)
+
+
+@pytest.fixture(params=["torch", *(f"cpp-{isa}" for isa in _core.usable_isas())])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every back end, the one in C++ once with every instruction set of this processor."""
+    name, _, isa = str(request.param).partition("-")
+    if isa:
+        monkeypatch.setattr(token_stats_cpp, "ISA", isa)
+    assert name in BACKENDS
+    assert name in LINEAR_BACKENDS
+    return name
 
 
 def planted(vocabulary: int) -> torch.Tensor:
@@ -39,7 +54,6 @@ def expected(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, np.ndarra
     return {field: np.array([row[field] for row in rows]) for field in FIELDS}
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_token_stats_equal_the_reference(vocabulary: int, dtype: torch.dtype, backend: str) -> None:
@@ -52,6 +66,7 @@ def test_token_stats_equal_the_reference(vocabulary: int, dtype: torch.dtype, ba
     eager_entropy = -(eager.exp() * eager.masked_fill(eager == -math.inf, 0)).sum(-1).numpy()
     allowed = np.maximum(1e-5, np.abs(eager_entropy - oracle["entropy"]))
     assert (np.abs(found.entropy.numpy() - oracle["entropy"]) <= allowed).all()
+    assert found.varentropy is not None
     np.testing.assert_allclose(found.varentropy, oracle["varentropy"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(found.max_prob, oracle["max_prob"], rtol=1e-5)
@@ -59,106 +74,174 @@ def test_token_stats_equal_the_reference(vocabulary: int, dtype: torch.dtype, ba
     np.testing.assert_allclose(found.target_logprob, oracle["target_logprob"], rtol=1e-6, atol=2e-3)
 
 
-@pytest.mark.parametrize("backend", list(LINEAR_BACKENDS))
-@pytest.mark.parametrize("rows", [0, 1, 7, 513])
-@pytest.mark.parametrize("vocabulary", [1, 130, 4099])
-def test_linear_token_stats_equal_the_reference(rows: int, vocabulary: int, backend: str) -> None:
+@cache
+def linear_problem(
+    rows: int, vocabulary: int, softcap: float | None, temperature: float
+) -> tuple[list[torch.Tensor], dict[str, np.ndarray]]:
+    """Hidden states, weight, targets, bias, and the reference's statistics."""
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 24, generator=generator)
     weight = torch.randn(vocabulary, 24, generator=generator)
     bias = torch.randn(vocabulary, generator=generator)
     targets = torch.randint(0, vocabulary, (rows,), generator=generator)
-    for softcap, temperature in ((None, 1.0), (5.0, 1.0), (None, 0.7)):
-        found = euds.linear_token_stats(
-            hidden, weight, targets, bias=bias, softcap=softcap, temperature=temperature, backend=backend
-        )
-        logits = hidden.double() @ weight.double().T + bias.double()
-        if softcap is not None:
-            logits = softcap * torch.tanh(logits / softcap)
-        oracle = expected(logits / temperature, targets)
-        for field in FIELDS:
-            np.testing.assert_allclose(getattr(found, field), oracle[field], rtol=2e-5, atol=1e-4, err_msg=field)
+    logits = hidden.double() @ weight.double().T + bias.double()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return [hidden, weight, targets, bias], expected(logits / temperature, targets)
 
 
-def test_tiles_merge_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [0, 1, 7, 513])
+@pytest.mark.parametrize("vocabulary", [1, 130, 4099])
+@pytest.mark.parametrize(("softcap", "temperature"), [(None, 1.0), (5.0, 1.0), (None, 0.7)])
+def test_linear_token_stats_equal_the_reference(
+    rows: int, vocabulary: int, softcap: float | None, temperature: float, backend: str
+) -> None:
+    (hidden, weight, targets, bias), oracle = linear_problem(rows, vocabulary, softcap, temperature)
+    found = euds.linear_token_stats(
+        hidden, weight, targets, bias=bias, softcap=softcap, temperature=temperature, backend=backend
+    )
+    for field in FIELDS:
+        np.testing.assert_allclose(getattr(found, field), oracle[field], rtol=2e-5, atol=1e-4, err_msg=field)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_linear_token_stats_of_16_bits_are_those_of_its_products(dtype: torch.dtype, backend: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = (
+        torch.randn(9, 32, generator=generator).to(dtype),
+        torch.randn(2100, 32, generator=generator).to(dtype),
+    )
+    bias = torch.randn(2100, generator=generator)
+    product = hidden @ weight.T
+    for added in (None, bias):
+        found = euds.linear_token_stats(hidden, weight, bias=added, backend=backend)
+        logits = product if added is None else product.float() + added
+        oracle = expected(logits, torch.zeros(9, dtype=torch.long))
+        # A tile may round a product to the other neighbour.
+        np.testing.assert_allclose(found.entropy, oracle["entropy"], atol=2e-3)
+        np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], atol=2e-3)
+
+
+def test_tiles_merge_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(70, 16, generator=generator), 20 * torch.randn(999, 16, generator=generator)
-    whole = euds.linear_token_stats(hidden, weight)
-    monkeypatch.setattr(linear_token_stats_torch, "TILE_ROWS", 11)
-    monkeypatch.setattr(linear_token_stats_torch, "TILE_BYTES", 4 * 11 * 37)
-    tiled = euds.linear_token_stats(hidden, weight)
+    whole = euds.linear_token_stats(hidden, weight, backend=backend)
+    small_tiles(monkeypatch, 11, 37)
+    tiled = euds.linear_token_stats(hidden, weight, backend=backend)
     for field in FIELDS[:4]:
         np.testing.assert_allclose(getattr(tiled, field), getattr(whole, field), rtol=1e-4, atol=1e-5)
 
 
-def test_a_tile_of_impossible_tokens_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_token_stats_torch, "TILE_BYTES", 4 * 2 * 8)
+def test_a_tile_of_impossible_tokens_changes_nothing(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    small_tiles(monkeypatch, 512, 8)
     hidden, weight = torch.randn(2, 4), torch.randn(24, 4)
     for dead in (slice(0, 8), slice(8, 16), slice(16, 24)):
         bias = torch.zeros(24)
         bias[dead] = -math.inf
-        found = euds.linear_token_stats(hidden, weight, bias=bias)
+        found = euds.linear_token_stats(hidden, weight, bias=bias, backend=backend)
         oracle = expected(hidden.double() @ weight.double().T + bias, torch.zeros(2, dtype=torch.long))
         np.testing.assert_allclose(found.entropy, oracle["entropy"], atol=1e-5)
+        assert found.varentropy is not None
         np.testing.assert_allclose(found.varentropy, oracle["varentropy"], atol=1e-5)
 
 
+@pytest.mark.parametrize("at", [0, 9, 23])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_tile_with_an_impossible_number_spoils_its_row_only(
+    at: int, value: float, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    small_tiles(monkeypatch, 512, 8)
+    weight = torch.ones(24, 1)
+    weight[at] = value
+    found = euds.linear_token_stats(torch.tensor([[1.0], [0.0]])[:1], weight, backend=backend)
+    assert all(torch.isnan(getattr(found, field)).all() for field in FIELDS[:4])
+    bias = torch.zeros(24)
+    hidden = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    columns = torch.zeros(24, 2)
+    columns[at, 0] = torch.finfo(torch.float32).max
+    # 2 * the largest number overflows in the first row alone.
+    found = euds.linear_token_stats(2 * hidden, columns, bias=bias, backend=backend)
+    assert torch.isnan(found.entropy).tolist() == [True, False]
+
+
+def small_tiles(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> None:
+    for kernel in LINEAR_KERNELS:
+        monkeypatch.setattr(kernel, "TILE_ROWS", rows)
+        monkeypatch.setattr(kernel, "TILE_COLUMNS", columns)
+
+
 @pytest.mark.parametrize("row", [[math.nan, 1.0], [math.inf, 1.0], [-math.inf, -math.inf]])
-def test_a_row_that_is_no_distribution_is_nan_and_spoils_no_other(row: list[float]) -> None:
-    found = euds.token_stats(torch.tensor([row, [0.0, 0.0]]), torch.tensor([0, 1]))
+def test_a_row_that_is_no_distribution_is_nan_and_spoils_no_other(row: list[float], backend: str) -> None:
+    found = euds.token_stats(torch.tensor([row, [0.0, 0.0]]), torch.tensor([0, 1]), backend=backend)
     for field in FIELDS:
         value = getattr(found, field)
         assert math.isnan(value[0])
         assert math.isfinite(value[1])
 
 
-def test_shapes_strides_and_ignored_targets() -> None:
+def test_shapes_strides_and_ignored_targets(backend: str) -> None:
     logits = torch.randn(3, 5, 2, 11).permute(2, 0, 1, 3)
     targets = torch.zeros(2, 3, 5, dtype=torch.int32)
     targets[0, 0, 0] = -100
-    found = euds.token_stats(logits, targets)
+    found = euds.token_stats(logits, targets, backend=backend)
     assert found.target_logprob is not None
     assert found.entropy.shape == found.target_logprob.shape == (2, 3, 5)
     assert found.entropy.dtype == torch.float32
     assert torch.isnan(found.target_logprob).nonzero().tolist() == [[0, 0, 0]]
-    torch.testing.assert_close(found.entropy, euds.token_stats(logits.contiguous()).entropy)
-    assert euds.token_stats(torch.randn(0, 4)).entropy.shape == (0,)
-    assert euds.token_entropy(torch.zeros(4)).item() == pytest.approx(math.log(4))
+    torch.testing.assert_close(found.entropy, euds.token_stats(logits.contiguous(), backend=backend).entropy)
+    for shape in ((4,), (0, 4), (2, 0, 4), (2, 3, 2, 2, 4)):
+        assert euds.token_stats(torch.randn(shape), backend=backend).entropy.shape == shape[:-1]
+    assert euds.token_entropy(torch.zeros(4), backend=backend).item() == pytest.approx(math.log(4))
 
 
-def test_temperature_divides_the_logits_and_no_gradient_flows() -> None:
+def test_varentropy_is_left_out_on_request(backend: str) -> None:
+    hidden, weight = torch.randn(5, 8), torch.randn(300, 8)
+    logits = hidden @ weight.T
+    for with_it, without in (
+        (euds.token_stats(logits, backend=backend), euds.token_stats(logits, varentropy=False, backend=backend)),
+        (
+            euds.linear_token_stats(hidden, weight, backend=backend),
+            euds.linear_token_stats(hidden, weight, varentropy=False, backend=backend),
+        ),
+    ):
+        assert without.varentropy is None
+        for field in ("entropy", "logsumexp", "max_prob"):
+            torch.testing.assert_close(getattr(without, field), getattr(with_it, field))
+
+
+def test_temperature_divides_the_logits_and_no_gradient_flows(backend: str) -> None:
     logits = torch.randn(4, 50, requires_grad=True)
-    found = euds.token_stats(logits, temperature=2.0)
-    assert not found.entropy.requires_grad
-    torch.testing.assert_close(found.entropy, euds.token_stats(logits.detach() / 2).entropy)
+    for temperature in (2.0, 0.7, 1e-30, 1e30):
+        found = euds.token_stats(logits, temperature=temperature, backend=backend)
+        assert not found.entropy.requires_grad
+        oracle = expected(logits.detach().double() / temperature, torch.zeros(4, dtype=torch.long))
+        np.testing.assert_allclose(found.entropy, oracle["entropy"], atol=1e-5)
+        np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], rtol=1e-6, atol=1e-5)
 
 
-def test_inputs_are_left_as_they_were() -> None:
+def test_inputs_are_left_as_they_were(backend: str) -> None:
     logits = planted(130)
     before = logits.clone()
-    euds.token_stats(logits, temperature=0.5)
+    euds.token_stats(logits, temperature=0.5, backend=backend)
     assert torch.equal(logits, before)
 
 
-def test_a_shifted_row_keeps_its_entropy() -> None:
+def test_a_shifted_row_keeps_its_entropy(backend: str) -> None:
     logits = torch.randn(8, 1000, dtype=torch.float64)
     shifted = (logits.float() + 1e5).double()
     oracle = expected(shifted, torch.zeros(8, dtype=torch.long))["entropy"]
-    assert np.abs(euds.token_entropy(shifted.float()).numpy() - oracle).max() < 1e-5
+    assert np.abs(euds.token_entropy(shifted.float(), backend=backend).numpy() - oracle).max() < 1e-5
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: euds.token_stats(torch.zeros(2, 3, dtype=torch.int32)), "logits: must be a floating-point tensor"),
         (lambda: euds.token_stats(torch.zeros(2, 0)), "V >= 1"),
         (lambda: euds.token_stats(torch.zeros(2, 3), temperature=0.0), "temperature: must be finite"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), r"must have shape \(2,\)"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.tensor([0, 3])), "3 lies outside 0..2"),
-        (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2)), "must be an integer tensor"),
         (lambda: euds.token_stats(torch.zeros(2, 3), backend="trch"), "did you mean 'torch'"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 4)), "H = 4"),
-        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).half()), "must agree"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap=-1.0), "softcap"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(4)), "bias"),
     ],
@@ -167,6 +250,36 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(InvalidArgument, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: euds.token_stats(torch.zeros(2, 3, dtype=torch.int32)), "float16 or float64, got torch.int32"),
+        (
+            lambda: euds.token_stats(cast("torch.Tensor", np.zeros((2, 3)))),
+            "logits: must be a tensor of float32.*, got ndarray",
+        ),
+        (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2)), "must be an integer tensor, got torch.float32"),
+        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).half()), "must agree"),
+        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(5).int()), "bias"),
+    ],
+)
+def test_wrong_types_are_named(call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(InvalidType, match=message) as raised:
+        call()
+    assert isinstance(raised.value, TypeError)
+    assert isinstance(raised.value, EudsError)
+
+
+def test_the_back_end_in_cpp_says_what_it_cannot_take() -> None:
+    doubles = torch.randn(2, 3, dtype=torch.float64)
+    with pytest.raises(BackendUnavailable, match=r"float32, bfloat16 and float16, got torch\.float64"):
+        euds.token_stats(doubles, backend="cpp")
+    with pytest.raises(BackendUnavailable, match="on the CPU, got one on meta"):
+        euds.linear_token_stats(torch.zeros(2, 3, device="meta"), torch.zeros(4, 3, device="meta"), backend="cpp")
+    torch.testing.assert_close(euds.token_entropy(doubles), euds.token_entropy(doubles, backend="torch"))
 
 
 def test_a_named_back_end_is_obeyed_or_refused_with_the_reason() -> None:

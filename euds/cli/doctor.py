@@ -19,8 +19,7 @@ def doctor() -> None:
     typer.echo(f"euds {_version('euds')}, Python {sys.version.split()[0]}")
     for package in PACKAGES:
         typer.echo(f"  {package}: {_version(package)}")
-    extension = "there" if importlib.util.find_spec("euds._core") else "missing; run: pip install -e ."
-    typer.echo(f"C++ extension: {extension}")
+    typer.echo(f"C++ extension: {_extension()}")
     if importlib.util.find_spec("torch"):
         from euds.measures.device import precision
 
@@ -53,3 +52,11 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _extension() -> str:
+    if importlib.util.find_spec("euds._core") is None:
+        return "missing; run: pip install -e ."
+    from euds import _core
+
+    return f"there, token statistics for {', '.join(_core.usable_isas())}"

@@ -9,23 +9,31 @@ import torch
 BLOCK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MiB of float32, so that a block and its exponentials stay near the cache."""
 
-Sums = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-"""Maximum m and sums S, A, Q about it; each (rows,) float32."""
+
+def token_stats(logits: torch.Tensor, temperature: float, varentropy: bool) -> torch.Tensor:
+    """Return (4, n * m) float32 of entropy, varentropy, logsumexp and max_prob.
+
+    logits (n, m, V) of any floating dtype and any strides. Without `varentropy` that row means nothing.
+    """
+    flat = logits.reshape(-1, logits.shape[2])
+    results = torch.empty((4, len(flat)), device=logits.device)
+    rows = max(1, BLOCK_ELEMENTS // logits.shape[2])
+    for start in range(0, len(flat), rows):
+        block = flat[start : start + rows].float()
+        z = block * (1 / temperature) if temperature != 1 else block
+        results[:, start : start + rows] = finish(block_sums(z, varentropy))
+    return results
 
 
-def token_stats(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, ...]:
-    """Return entropy, varentropy, logsumexp and max_prob, each (N,) float32, of logits (N, V)."""
-    n_rows, vocabulary = logits.shape
-    results = torch.full((4, n_rows), float("nan"), device=logits.device)
-    rows = max(1, BLOCK_ELEMENTS // vocabulary)
-    for start in range(0, n_rows, rows):
-        block = logits[start : start + rows].float()
-        results[:, start : start + rows] = finish(block_sums(block * (1 / temperature) if temperature != 1 else block))
-    return tuple(results)
+def empty_sums(n_rows: int, device: torch.device) -> torch.Tensor:
+    """Return the sums (4, n_rows) float32 of rows without a logit: maximum m, and S, A, Q about it."""
+    sums = torch.zeros((4, n_rows), device=device)
+    sums[0] = -torch.inf
+    return sums
 
 
-def block_sums(z: torch.Tensor) -> Sums:
-    """Return the sums of one block of scaled logits (rows, columns) float32, which is left as it is."""
+def block_sums(z: torch.Tensor, varentropy: bool) -> torch.Tensor:
+    """Return the sums (4, rows) of one block of scaled logits (rows, columns) float32, which is left as it is."""
     m = z.amax(1)
     # A row of -inf has no finite logit to measure from; any finite reference gives sums of zero.
     reference = torch.where(m == -torch.inf, 0.0, m)
@@ -34,11 +42,12 @@ def block_sums(z: torch.Tensor) -> Sums:
     # e is 0 where d is -inf, and 0 * -inf must count as 0; a NaN stays one.
     d.clamp_(min=-200.0)
     first = e * d
-    return m, e.sum(1), first.sum(1), first.mul_(d).sum(1)
+    s, a = e.sum(1), first.sum(1)
+    return torch.stack([m, s, a, first.mul_(d).sum(1) if varentropy else torch.zeros_like(m)])
 
 
-def merge(a: Sums, b: Sums) -> Sums:
-    """Merge the sums of two parts of the same rows."""
+def merge(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Merge the sums (4, rows) of two parts of the same rows."""
     m = torch.maximum(a[0], b[0])
     reference = torch.where(m == -torch.inf, 0.0, m)
     total_s, total_a, total_q = torch.zeros_like(m), torch.zeros_like(m), torch.zeros_like(m)
@@ -48,11 +57,11 @@ def merge(a: Sums, b: Sums) -> Sums:
         total_s = total_s + s * e
         total_a = total_a + (first + d * s) * e
         total_q = total_q + (second + 2 * d * first + d * d * s) * e
-    return m, total_s, total_a, total_q
+    return torch.stack([m, total_s, total_a, total_q])
 
 
-def finish(sums: Sums) -> torch.Tensor:
-    """Return entropy, varentropy, logsumexp and max_prob (4, rows) float32; NaN where the row is no distribution."""
+def finish(sums: torch.Tensor) -> torch.Tensor:
+    """Return entropy, varentropy, logsumexp and max_prob (4, rows) of such sums; NaN where a row is no distribution."""
     m, s, first, second = sums
     mean = first / s
     log_s = s.log()

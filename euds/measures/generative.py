@@ -91,6 +91,7 @@ class GenerativeScorer:
             hidden, projection.weight, targets, bias=getattr(projection, "bias", None), softcap=self.softcap
         )
         assert stats.target_logprob is not None
+        assert stats.varentropy is not None
         n_positions = (lengths - 1).numpy()
         return GenerativeScores(
             entropy=_mean(stats.entropy, n_positions),

@@ -1,18 +1,24 @@
 """Entropy, varentropy, log-sum-exp, largest and target probability of next-token distributions."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from euds.backends import Backend, choose
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, InvalidType
 from euds.types import TokenStats
 
 if TYPE_CHECKING:
     import torch
 
-BACKENDS = {"torch": Backend("euds.kernels.token_stats_torch")}
-LINEAR_BACKENDS = {"torch": Backend("euds.kernels.linear_token_stats_torch")}
-ORDER = ("torch",)
+BACKENDS = {"cpp": Backend("euds.kernels.token_stats_cpp"), "torch": Backend("euds.kernels.token_stats_torch")}
+LINEAR_BACKENDS = {
+    "cpp": Backend("euds.kernels.linear_token_stats_cpp"),
+    "torch": Backend("euds.kernels.linear_token_stats_torch"),
+}
+ORDER = ("cpp", "torch")
 
 IGNORED_TARGET = -100
 """A target that is not looked up, as everywhere in torch and transformers; its log-probability is NaN."""
@@ -23,6 +29,7 @@ def token_stats(
     targets: "torch.Tensor | None" = None,
     *,
     temperature: float = 1.0,
+    varentropy: bool = True,
     backend: str = "auto",
 ) -> TokenStats:
     """Describe the next-token distributions softmax(logits / temperature), without building them.
@@ -31,17 +38,21 @@ def token_stats(
     NaN. Reductions are in float32 whatever the dtype; no gradient flows. Source: method.md, "Generative entropy".
 
     Args:
-        logits: (..., V), floating point, any strides.
+        logits: (..., V), floating point, any strides; not copied as long as the logits of a row lie side by side and
+            two strides reach all rows.
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore.
         temperature: > 0 and finite.
-        backend: "auto" or "torch".
+        varentropy: False leaves that field None and saves its cost.
+        backend: "cpp" (CPU; float32, bfloat16, float16), "torch", or "auto", the first of them that fits.
 
     Returns:
         Fields of shape logits.shape[:-1], float32, on the logits' device.
 
     Raises:
-        InvalidArgument: logits are no floating-point tensor or V is 0; targets have another shape, no integer dtype, or
-            lie outside 0..V-1; the temperature is not positive; the back end is unknown.
+        InvalidType: logits are no floating-point tensor; targets are no integer tensor.
+        InvalidArgument: V is 0; targets have another shape or lie outside 0..V-1; the temperature is not positive; the
+            back end is unknown.
+        BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     import torch
 
@@ -51,25 +62,23 @@ def token_stats(
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
     lead, vocabulary = logits.shape[:-1], logits.shape[-1]
     _check_targets(targets, lead, vocabulary)
-    choose("token_stats", backend, BACKENDS, ORDER)
-    from euds.kernels.token_stats_torch import token_stats as kernel
-
+    kernel = _kernel("token_stats", backend, BACKENDS, logits)
     with torch.no_grad():
-        flat = logits.detach().reshape(-1, vocabulary)
-        results = torch.stack(kernel(flat, temperature))
+        rows = _rows(logits.detach())
+        results = kernel(rows, temperature, varentropy)
         looked_up = None
         if targets is not None:
-            index = targets.reshape(-1).long()
-            looked_up = flat.gather(1, index.clamp(min=0)[:, None])[:, 0].float() / temperature
-        return _stats(results, looked_up, targets, lead)
+            index = targets.reshape(rows.shape[:2]).long().clamp(min=0)
+            looked_up = rows.gather(2, index[:, :, None]).float() / temperature
+        return _stats(results, looked_up, targets, lead, varentropy)
 
 
 def token_entropy(logits: "torch.Tensor", *, temperature: float = 1.0, backend: str = "auto") -> "torch.Tensor":
     """Return the entropy of next-token distributions, nats, float32 of shape logits.shape[:-1].
 
-    The same as `token_stats(...).entropy`, with the same arguments and errors.
+    The same as `token_stats(..., varentropy=False).entropy`, with the same arguments and errors.
     """
-    return token_stats(logits, temperature=temperature, backend=backend).entropy
+    return token_stats(logits, temperature=temperature, varentropy=False, backend=backend).entropy
 
 
 def linear_token_stats(
@@ -80,12 +89,14 @@ def linear_token_stats(
     bias: "torch.Tensor | None" = None,
     softcap: float | None = None,
     temperature: float = 1.0,
+    varentropy: bool = True,
     backend: str = "auto",
 ) -> TokenStats:
     """Describe the next-token distributions of an output projection without ever holding the (N, V) logits.
 
     The logits are softcap * tanh((hidden @ weight.T + bias) / softcap), or the plain projection without a soft cap.
-    Otherwise as `token_stats`; extra memory is one tile of logits, 2 MiB, whatever N and V are.
+    Otherwise as `token_stats`; products are made in the dtype of hidden. Extra memory is one small tile of logits and a
+    few numbers a row, whatever V is.
 
     Args:
         hidden: (..., H), floating point.
@@ -94,14 +105,18 @@ def linear_token_stats(
         bias: (V,) or None.
         softcap: > 0 and finite, or None.
         temperature: > 0 and finite.
-        backend: "auto" or "torch".
+        varentropy: False leaves that field None and saves its cost.
+        backend: "cpp" (CPU; float32, bfloat16, float16), "torch", or "auto", the first of them that fits.
 
     Returns:
         Fields of shape hidden.shape[:-1], float32, on the device of hidden.
 
     Raises:
-        InvalidArgument: shapes, dtypes or devices do not fit together; targets lie outside 0..V-1; the soft cap or the
+        InvalidType: an argument is no floating-point tensor; hidden and weight differ in dtype; targets are no integer
+            tensor.
+        InvalidArgument: shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap or the
             temperature is not positive; the back end is unknown.
+        BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     import torch
 
@@ -111,9 +126,7 @@ def linear_token_stats(
         raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
     lead = hidden.shape[:-1]
     _check_targets(targets, lead, weight.shape[0])
-    choose("linear_token_stats", backend, LINEAR_BACKENDS, ORDER)
-    from euds.kernels.linear_token_stats_torch import linear_token_stats as kernel
-
+    kernel = _kernel("linear_token_stats", backend, LINEAR_BACKENDS, hidden)
     with torch.no_grad():
         index = None if targets is None else targets.reshape(-1).long().clamp(min=0)
         results, looked_up = kernel(
@@ -123,8 +136,43 @@ def linear_token_stats(
             None if bias is None else bias.detach(),
             softcap,
             temperature,
+            varentropy,
         )
-        return _stats(results, looked_up, targets, lead)
+        return _stats(results, looked_up, targets, lead, varentropy)
+
+
+def _kernel(op: str, backend: str, backends: Mapping[str, Backend], tensor: "torch.Tensor") -> Any:
+    """Return the launcher, named like the op, of the back end to use for this tensor."""
+    reasons = {"cpp": _why_not_cpp(tensor)}
+    usable = {
+        name: replace(candidate, unavailable_because=reasons.get(name, candidate.unavailable_because))
+        for name, candidate in backends.items()
+    }
+    return getattr(import_module(backends[choose(op, backend, usable, ORDER)].module), op)
+
+
+def _why_not_cpp(tensor: "torch.Tensor") -> str | None:
+    from euds.kernels.token_stats_cpp import DTYPES
+
+    if tensor.device.type != "cpu":
+        return f"it needs tensors on the CPU, got one on {tensor.device}"
+    if tensor.dtype not in DTYPES:
+        return f"it takes float32, bfloat16 and float16, got {tensor.dtype}"
+    return None
+
+
+def _rows(logits: "torch.Tensor") -> "torch.Tensor":
+    """View logits (..., V) as (n, m, V); copies only where two strides do not reach all rows."""
+    if logits.ndim > 3:
+        # Leading dimensions that lie behind each other merge into the first or the second of the two.
+        for split in range(1, logits.ndim - 1):
+            shape = (math.prod(logits.shape[:split]), math.prod(logits.shape[split:-1]), logits.shape[-1])
+            try:
+                return logits.view(shape)
+            except RuntimeError:
+                continue
+        return logits.reshape(1, -1, logits.shape[-1])
+    return logits[(None,) * (3 - logits.ndim)]
 
 
 def _stats(
@@ -132,15 +180,16 @@ def _stats(
     target_logits: "torch.Tensor | None",
     targets: "torch.Tensor | None",
     lead: "torch.Size",
+    varentropy: bool,
 ) -> TokenStats:
     """Shape (4, N) results as the caller's positions; target log-probability = target logit - logsumexp."""
-    entropy, varentropy, logsumexp, max_prob = (row.reshape(lead) for row in results)
+    entropy, variance, logsumexp, max_prob = (row.reshape(lead) for row in results)
     target_logprob = None
     if targets is not None and target_logits is not None:
         # Rounding must not make a certain token more than certain.
         target_logprob = (target_logits.reshape(lead) - logsumexp).clamp(max=0.0)
         target_logprob = target_logprob.masked_fill(targets == IGNORED_TARGET, float("nan"))
-    return TokenStats(entropy, varentropy, logsumexp, max_prob, target_logprob)
+    return TokenStats(entropy, variance if varentropy else None, logsumexp, max_prob, target_logprob)
 
 
 def _check_temperature(temperature: float) -> None:
@@ -153,7 +202,7 @@ def _check_floating(name: str, tensor: object) -> None:
 
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         found = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise InvalidArgument(f"{name}: must be a floating-point tensor, got {found}")
+        raise InvalidType(f"{name}: must be a tensor of float32, bfloat16, float16 or float64, got {found}")
 
 
 def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> None:
@@ -163,11 +212,16 @@ def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "tor
         raise InvalidArgument(f"weight: must have shape (V, H) with V >= 1, got {tuple(weight.shape)}")
     if hidden.ndim == 0 or hidden.shape[-1] != weight.shape[1]:
         raise InvalidArgument(f"hidden: last dimension must be H = {weight.shape[1]}, got {tuple(hidden.shape)}")
-    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        raise InvalidArgument(f"bias: must have shape ({weight.shape[0]},), got {tuple(bias.shape)}")
-    if hidden.dtype != weight.dtype or hidden.device != weight.device:
+    if hidden.dtype != weight.dtype:
+        raise InvalidType(f"hidden is {hidden.dtype}, weight is {weight.dtype}; they must agree")
+    if hidden.device != weight.device:
+        raise InvalidArgument(f"hidden is on {hidden.device}, weight is on {weight.device}; they must agree")
+    if bias is None:
+        return
+    _check_floating("bias", bias)
+    if tuple(bias.shape) != (weight.shape[0],) or bias.device != weight.device:
         raise InvalidArgument(
-            f"hidden is {hidden.dtype} on {hidden.device}, weight is {weight.dtype} on {weight.device}; they must agree"
+            f"bias: must have shape ({weight.shape[0]},) on {weight.device}, got {tuple(bias.shape)} on {bias.device}"
         )
 
 
@@ -177,7 +231,8 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", vocabular
     if targets is None:
         return
     if not isinstance(targets, torch.Tensor) or targets.is_floating_point() or targets.dtype == torch.bool:
-        raise InvalidArgument("targets: must be an integer tensor")
+        found = targets.dtype if isinstance(targets, torch.Tensor) else type(targets).__name__
+        raise InvalidType(f"targets: must be an integer tensor, got {found}")
     if targets.shape != lead:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
     outside = (targets != IGNORED_TARGET) & ((targets < 0) | (targets >= vocabulary))

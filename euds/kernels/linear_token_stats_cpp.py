@@ -1,0 +1,33 @@
+"""Token statistics straight from hidden states on the CPU: tiles of torch's product, reduced in C++ in the cache."""
+
+import torch
+
+from euds.kernels.projection_tiles import target_logits, tiles
+from euds.kernels.token_stats_cpp import add_logits, empty_sums, finished
+
+TILE_ROWS = 512
+TILE_COLUMNS = 4096
+"""8 MiB of float32, in the last cache: smaller tiles fit a nearer one, but more products start with cold caches."""
+
+
+def linear_token_stats(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    temperature: float,
+    varentropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+
+    hidden (N, H) and weight (V, H) share a dtype, float32, bfloat16 or float16, which is that of the products; targets
+    (N,) int64 in 0..V-1 or None. Without `varentropy` that row means nothing.
+    """
+    sums = empty_sums(len(hidden))
+    for rows, logits in tiles(hidden, weight, bias, softcap, TILE_ROWS, TILE_COLUMNS):
+        add_logits(logits[None], sums[rows], temperature, varentropy)
+    results = finished(sums, temperature)
+    if targets is None:
+        return results, None
+    return results, target_logits(hidden, weight, targets, bias, softcap) / temperature

@@ -1,0 +1,45 @@
+"""Statistics of next-token distributions on the CPU: the one-pass sums of `csrc/src/token_sums.cpp`, zero-copy."""
+
+import numpy as np
+import torch
+
+from euds import _core
+from euds.kernels.token_stats_torch import finish
+from euds.types import Float64Array
+
+ISA = _core.usable_isas()[0]
+"""The instruction set in use, the best of this processor; tests set it to each of them."""
+
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def token_stats(logits: torch.Tensor, temperature: float, varentropy: bool) -> torch.Tensor:
+    """Return (4, n * m) float32 of entropy, varentropy, logsumexp and max_prob.
+
+    logits (n, m, V) on the CPU, of one of DTYPES, any strides. Without `varentropy` that row means nothing.
+    """
+    sums = empty_sums(logits.shape[0] * logits.shape[1])
+    add_logits(logits, sums, temperature, varentropy)
+    return finished(sums, temperature)
+
+
+def empty_sums(n_rows: int) -> Float64Array:
+    """Return the sums (n_rows, 4) of rows without a logit: maximum, and S, A, Q about it."""
+    sums = np.zeros((n_rows, 4))
+    sums[:, 0] = -np.inf
+    return sums
+
+
+def add_logits(logits: torch.Tensor, sums: Float64Array, temperature: float, varentropy: bool) -> None:
+    """Add logits (n, m, V) to the C-contiguous sums (n * m, 4) of their rows."""
+    if logits.stride(2) != 1:
+        logits = logits.contiguous()
+    array = logits.numpy() if logits.dtype == torch.float32 else logits.view(torch.uint16).numpy()
+    _core.add_logits(array, DTYPES[logits.dtype], sums, 1 / temperature, varentropy, torch.get_num_threads(), ISA)
+
+
+def finished(sums: Float64Array, temperature: float) -> torch.Tensor:
+    """Return entropy, varentropy, logsumexp and max_prob (4, n_rows) float32."""
+    scaled = torch.from_numpy(sums.T.copy())
+    scaled[0] /= temperature
+    return finish(scaled).float()
