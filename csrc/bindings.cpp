@@ -4,15 +4,21 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <limits>
+#include <map>
 #include <optional>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "euds/box.hpp"
 #include "euds/interval.hpp"
+#include "euds/ranks.hpp"
 
 namespace py = pybind11;
 
@@ -56,38 +62,118 @@ py::array_t<std::int64_t> nearest(const Array<double>& distances, const Array<st
     return py::array_t<std::int64_t>(static_cast<py::ssize_t>(kept.size()), kept.data());
 }
 
-using Bins = std::array<std::int32_t, euds::kAxes>;
+template <typename T>
+std::tuple<py::array_t<std::uint32_t>, std::size_t> rank_rows(const Array<T>& scores, std::size_t n_threads) {
+    require(scores.ndim() == 2 && scores.shape(1) >= 1, "scores: must be n x d");
+    require(scores.shape(0) < std::numeric_limits<std::int32_t>::max(), "scores: must have fewer than 2^31 - 1 rows");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    py::array_t<std::uint32_t> ranks({scores.shape(1), scores.shape(0)});
+    const std::span<std::uint32_t> out{ranks.mutable_data(), static_cast<std::size_t>(ranks.size())};
+    const auto view = flat(scores);
+    const auto n_axes = static_cast<std::size_t>(scores.shape(1));
+    const py::gil_scoped_release release;
+    const std::size_t n_ranked = euds::rank_rows(view, n_axes, out, n_threads);
+    return {std::move(ranks), n_ranked};
+}
 
-std::optional<std::tuple<Bins, Bins, std::int64_t>> find_box(const Array<std::int32_t>& codes, const Bins& bins,
-                                                             const Array<std::int32_t>& groups,
-                                                             const Array<std::int64_t>& needs, std::int64_t max_keep,
-                                                             const std::optional<Array<double>>& utility) {
-    constexpr auto axes = static_cast<py::ssize_t>(euds::kAxes);
-    require(codes.ndim() == 2 && codes.shape(1) == axes, "codes: must be n x 3");
-    require(groups.ndim() == 1 && groups.shape(0) == codes.shape(0), "groups: must be of length n");
-    require(needs.ndim() == 1 && needs.size() >= 1, "needs: must be flat, one entry a group");
-    require(!utility || (utility->ndim() == 1 && utility->shape(0) == codes.shape(0)), "utility: must be of length n");
-    require(std::all_of(bins.begin(), bins.end(), [](std::int32_t count) { return count >= 1; }), "bins: must be >= 1");
-    const euds::BoxProblem problem{
-        flat(codes), bins,     flat(groups),
-        flat(needs), max_keep, utility ? flat(*utility) : std::span<const double>{},
-    };
-    std::optional<euds::FoundBox> found;
+std::tuple<py::array_t<std::int32_t>, py::array_t<std::int64_t>> count_rows(
+    const Array<std::uint32_t>& ranks, std::size_t n_ranked, std::size_t bins,
+    const std::optional<Array<std::int32_t>>& groups, std::size_t n_groups, const std::optional<Array<double>>& utility,
+    double scale, std::size_t n_threads) {
+    require(ranks.ndim() == 2 && ranks.shape(0) >= 1, "ranks: must be d x n");
+    require(n_ranked >= 1 && bins >= 1 && n_groups >= 1 && n_threads >= 1, "must be >= 1: n_ranked, bins, ...");
+    const auto n = ranks.shape(1);
+    require(!groups || (groups->ndim() == 1 && groups->shape(0) == n), "groups: must be of length n");
+    require(!utility || (utility->ndim() == 1 && utility->shape(0) == n), "utility: must be of length n");
+    std::vector<py::ssize_t> shape(static_cast<std::size_t>(ranks.shape(0)), static_cast<py::ssize_t>(bins));
+    py::array_t<std::int64_t> sums(utility ? shape : std::vector<py::ssize_t>{0});
+    shape.insert(shape.begin(), static_cast<py::ssize_t>(n_groups));
+    py::array_t<std::int32_t> counts(shape);
+    const std::span<std::int32_t> count_view{counts.mutable_data(), static_cast<std::size_t>(counts.size())};
+    const std::span<std::int64_t> sum_view{sums.mutable_data(), static_cast<std::size_t>(sums.size())};
+    const euds::RankGrid grid{flat(ranks), static_cast<std::size_t>(ranks.shape(0)), n_ranked, bins};
+    const auto group_view = groups ? flat(*groups) : std::span<const std::int32_t>{};
+    const auto utility_view = utility ? flat(*utility) : std::span<const double>{};
     {
         const py::gil_scoped_release release;
-        for (std::size_t at = 0; at < problem.codes.size(); ++at) {
-            const std::int32_t code = problem.codes[at];
-            require(code >= 0 && code < bins[at % euds::kAxes], "codes: must be in 0..bins-1");
-        }
-        for (const std::int32_t group : problem.groups) {
-            require(group >= 0 && static_cast<std::size_t>(group) < problem.needs.size(), "groups: must be in 0..G-1");
-        }
-        found = euds::find_box(problem);
+        require(std::all_of(grid.ranks.begin(), grid.ranks.end(), [&](auto rank) { return rank < 2 * n_ranked; }),
+                "ranks: must be below 2 * n_ranked");
+        require(std::all_of(group_view.begin(), group_view.end(),
+                            [&](auto group) { return group >= 0 && static_cast<std::size_t>(group) < n_groups; }),
+                "groups: must be in 0..G-1");
+        std::fill(count_view.begin(), count_view.end(), 0);
+        std::fill(sum_view.begin(), sum_view.end(), 0);
+        euds::count_rows(grid, group_view, utility_view, scale, count_view, sum_view, n_threads);
     }
-    if (!found) {
-        return std::nullopt;
+    return {std::move(counts), std::move(sums)};
+}
+
+// Lets Ctrl-C end the search and tells `progress`, if there is one, the share that is done.
+euds::Poll python_poll(const py::object& progress) {
+    return [&progress](double done) {
+        const py::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) {
+            throw py::error_already_set();
+        }
+        if (!progress.is_none()) {
+            progress(done);
+        }
+    };
+}
+
+void check_problem(const euds::BoxProblem& problem) {
+    const auto& bins = problem.bins;
+    std::array<std::vector<std::int64_t>, euds::kAxes> masses;
+    for (std::size_t axis = 0; axis < euds::kAxes; ++axis) {
+        masses[axis].assign(static_cast<std::size_t>(bins[axis]), 0);
     }
-    return std::tuple{found->low, found->high, found->count};
+    std::int64_t total = 0;
+    const std::size_t plane = masses[1].size() * masses[2].size();
+    for (std::size_t at = 0; at < problem.counts.size(); ++at) {
+        const std::int32_t rows = problem.counts[at];
+        require(rows >= 0, "counts: must be >= 0");
+        total += rows;
+        masses[0][at / plane % masses[0].size()] += rows;
+        masses[1][at / masses[2].size() % masses[1].size()] += rows;
+        masses[2][at % masses[2].size()] += rows;
+    }
+    require(total < std::numeric_limits<std::int32_t>::max(), "counts: must sum to less than 2^31 - 1");
+    for (const auto& mass : masses) {
+        require(std::all_of(mass.begin(), mass.end(), [](auto rows) { return rows > 0; }), "counts: a bin is empty");
+    }
+    const auto& needs = problem.needs;
+    require(std::all_of(needs.begin(), needs.end(), [](auto need) { return need >= 0; }), "needs: must be >= 0");
+    require(std::any_of(needs.begin(), needs.end(), [](auto need) { return need > 0; }), "needs: one must be > 0");
+}
+
+using Bins = std::array<std::int32_t, euds::kAxes>;
+
+std::vector<std::tuple<Bins, Bins, std::int64_t>> find_boxes(
+    const Array<std::int32_t>& counts, const std::optional<Array<std::int64_t>>& utility,
+    const Array<std::int64_t>& needs, std::int64_t max_keep, const std::string& objective, std::size_t k,
+    double max_overlap, std::size_t n_threads, const py::object& progress) {
+    require(counts.ndim() == 1 + static_cast<py::ssize_t>(euds::kAxes) && counts.size() > 0, "counts: must be 4-D");
+    require(needs.ndim() == 1 && needs.size() == counts.shape(0), "needs: must have one entry a group");
+    require(!utility || utility->size() * needs.size() == counts.size(), "utility: must have one entry a cell");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    const std::map<std::string, euds::Objective> objectives{{"volume", euds::Objective::volume},
+                                                            {"utility", euds::Objective::utility},
+                                                            {"lift", euds::Objective::lift}};
+    require(objectives.contains(objective), "objective: unknown");
+    require(utility || objective != "utility", "utility: missing");
+    Bins bins;
+    for (std::size_t axis = 0; axis < euds::kAxes; ++axis) {
+        bins[axis] = static_cast<std::int32_t>(counts.shape(1 + static_cast<py::ssize_t>(axis)));
+    }
+    const euds::BoxProblem problem{bins,        flat(counts), utility ? flat(*utility) : std::span<const std::int64_t>{},
+                                   flat(needs), max_keep,     objectives.at(objective)};
+    std::vector<std::tuple<Bins, Bins, std::int64_t>> boxes;
+    const py::gil_scoped_release release;
+    check_problem(problem);
+    for (const auto& box : euds::find_boxes(problem, k, max_overlap, n_threads, python_poll(progress))) {
+        boxes.emplace_back(box.low, box.high, box.count);
+    }
+    return boxes;
 }
 
 }  // namespace
@@ -98,7 +184,15 @@ PYBIND11_MODULE(_core, module) {
                "Positions of the first and last value of the shortest interval that holds `keep` sorted values.");
     module.def("nearest", &nearest, py::arg("distances").noconvert(), py::arg("ties").noconvert(), py::arg("keep"),
                "Ascending positions of the `keep` smallest distances, equal ones in the order of `ties`.");
-    module.def("find_box", &find_box, py::arg("codes").noconvert(), py::arg("bins"), py::arg("groups").noconvert(),
-               py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("utility").noconvert(),
-               "First and last bins per axis and count of the best box, or None if no box meets the counts.");
+    module.def("rank_rows", &rank_rows<double>, py::arg("scores").noconvert(), py::arg("n_threads"),
+               "Doubled mid-ranks (d, n) among the rows that are finite on all axes, 0 for others; number of these rows.");
+    module.def("rank_rows", &rank_rows<float>, py::arg("scores").noconvert(), py::arg("n_threads"));
+    module.def("count_rows", &count_rows, py::arg("ranks").noconvert(), py::arg("n_ranked"), py::arg("bins"),
+               py::arg("groups").noconvert(), py::arg("n_groups"), py::arg("utility").noconvert(), py::arg("scale"),
+               py::arg("n_threads"),
+               "Rows per group and cell of the grid of equal-mass bins, and sums of round(utility * scale) per cell.");
+    module.def("find_boxes", &find_boxes, py::arg("counts").noconvert(), py::arg("utility").noconvert(),
+               py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("objective"), py::arg("k"),
+               py::arg("max_overlap"), py::arg("n_threads"), py::arg("progress"),
+               "First and last bins per axis and count of the at most k best boxes that differ, the best first.");
 }

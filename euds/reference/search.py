@@ -31,32 +31,42 @@ def equal_mass_bins(scores: Sequence[float], bins: int) -> list[int]:
     return [sorted(set(wide)).index(code) for code in wide]
 
 
-def find_box(
+def find_boxes(
     codes: npt.NDArray[np.int32],
     needs: dict[int, int],
     groups: Sequence[int],
     max_keep: int,
     utility: Sequence[float] | None = None,
-) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
-    """Best box over all of them: largest utility, smallest volume, most rows, lowest bounds; codes (n, d)."""
+    objective: str = "volume",
+    k: int = 1,
+    max_overlap: float = 0.5,
+) -> list[tuple[tuple[int, ...], tuple[int, ...], int]]:
+    """The k best boxes over all of them, each sharing at most `max_overlap` of the smaller one's rows with each before.
+
+    Order: the objective, smallest volume, most rows, lowest bounds; codes (n, d).
+    """
     n, d = codes.shape
     ranges = [
         [(low, high) for low in range(codes[:, axis].max() + 1) for high in range(low, codes[:, axis].max() + 1)]
         for axis in range(d)
     ]
-    best = None
+    candidates = []
     for box in product(*ranges):
-        rows = [at for at in range(n) if all(low <= codes[at, axis] <= high for axis, (low, high) in enumerate(box))]
+        rows = {at for at in range(n) if all(low <= codes[at, axis] <= high for axis, (low, high) in enumerate(box))}
         enough = all(sum(groups[at] == group for at in rows) >= need for group, need in needs.items())
         if not enough or len(rows) > max_keep:
             continue
         volume = Fraction(1)
         for axis, (low, high) in enumerate(box):
             volume *= Fraction(int(((codes[:, axis] >= low) & (codes[:, axis] <= high)).sum()), n)
-        gain = 0.0 if utility is None else sum(utility[at] for at in rows)
-        candidate = (-gain, volume, -len(rows), box)
-        if best is None or candidate < best:
-            best = candidate
-    if best is None:
-        return None
-    return tuple(low for low, _ in best[3]), tuple(high for _, high in best[3]), -best[2]
+        gain = {
+            "volume": Fraction(0),
+            "utility": Fraction(0) if utility is None else sum((Fraction(utility[at]) for at in rows), Fraction(0)),
+            "lift": Fraction(len(rows), n) / volume,
+        }[objective]
+        candidates.append((-gain, volume, -len(rows), box, rows))
+    best: list[tuple[tuple[tuple[int, int], ...], set[int]]] = []
+    for *_, box, rows in sorted(candidates, key=lambda candidate: candidate[:4]):
+        if len(best) < k and all(len(rows & other) <= max_overlap * min(len(rows), len(other)) for _, other in best):
+            best.append((box, rows))
+    return [(tuple(low for low, _ in box), tuple(high for _, high in box), len(rows)) for box, rows in best]
