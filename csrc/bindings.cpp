@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include "euds/box.hpp"
+#include "euds/histogram.hpp"
 #include "euds/interval.hpp"
 #include "euds/ranks.hpp"
 
@@ -38,14 +41,67 @@ void require(bool condition, const char* message) {
     }
 }
 
-std::tuple<std::size_t, std::size_t> densest_interval(const Array<double>& values, std::size_t keep) {
-    require(values.ndim() == 1, "values: must be flat");
-    require(keep >= 1 && keep <= static_cast<std::size_t>(values.size()), "keep: must be 1..n");
-    const auto view = flat(values);
+using Edges = std::vector<Array<double>>;
+
+bool strictly_ascends(std::span<const double> values) {
+    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); }) &&
+           std::adjacent_find(values.begin(), values.end(), std::greater_equal<>()) == values.end();
+}
+
+std::optional<std::tuple<std::size_t, std::size_t>> find_interval(
+    const Array<double>& low, const Array<double>& high, const Array<std::int64_t>& counts,
+    const std::optional<Array<std::int64_t>>& sums, const std::string& objective, std::int64_t least, std::int64_t most,
+    double min_width) {
+    require(low.ndim() == 1 && high.ndim() == 1 && counts.ndim() == 1, "low, high, counts: must be flat");
+    require(low.size() == high.size() && low.size() == counts.size(), "low, high, counts: must be of one length");
+    require(!sums || sums->size() == low.size(), "sums: must be of the length of low");
+    require(sums || objective != "utility", "sums: missing");
+    require(least >= 1 && min_width >= 0, "least: must be >= 1; min_width: must be >= 0");
+    const euds::Pieces pieces{flat(low), flat(high), flat(counts), sums ? flat(*sums) : std::span<const std::int64_t>{}};
     const py::gil_scoped_release release;
-    require(std::is_sorted(view.begin(), view.end()), "values: must be sorted");
-    const euds::Window window = euds::densest_interval(view, keep);
-    return {window.first, window.last};
+    require(strictly_ascends(pieces.low), "low: must ascend");
+    for (std::size_t at = 0; at < pieces.low.size(); ++at) {
+        const bool last = at + 1 == pieces.low.size();
+        require(pieces.high[at] >= pieces.low[at] && (last || pieces.high[at] <= pieces.low[at + 1]), "high: out of order");
+    }
+    std::optional<euds::Interval> found;
+    if (objective == "shortest") {
+        found = euds::shortest_interval(pieces, {least, most});
+    } else if (objective == "density") {
+        found = euds::densest_interval(pieces, least, min_width);
+    } else {
+        require(objective == "utility", "objective: unknown");
+        found = euds::best_interval(pieces, {least, most});
+    }
+    return found ? std::optional(std::tuple{found->first, found->last}) : std::nullopt;
+}
+
+std::tuple<std::int64_t, std::int64_t, std::int64_t> add_rows(
+    const Edges& edges, const Array<double>& values, const std::optional<Array<double>>& utility,
+    Array<std::int64_t>& counts, std::optional<Array<std::uint64_t>>& sums) {
+    require(values.ndim() == 2 && values.shape(1) == static_cast<py::ssize_t>(edges.size()), "values: must be n x axes");
+    require(utility.has_value() == sums.has_value(), "utility, sums: both or none");
+    require(!utility || (utility->ndim() == 1 && utility->shape(0) == values.shape(0)), "utility: must be of length n");
+    euds::Histogram histogram;
+    py::ssize_t n_cells = 1;
+    for (const auto& axis : edges) {
+        require(axis.ndim() == 1 && axis.size() >= 2 && strictly_ascends(flat(axis)), "edges: must be flat and ascend");
+        histogram.edges.push_back(flat(axis));
+        n_cells *= axis.size() - 1;
+    }
+    require(!edges.empty() && counts.size() == n_cells, "counts: must have one entry a cell");
+    require(!sums || sums->size() == 2 * n_cells, "sums: must have two entries a cell");
+    histogram.counts = {counts.mutable_data(), static_cast<std::size_t>(counts.size())};
+    if (sums) {
+        histogram.sums = {sums->mutable_data(), static_cast<std::size_t>(sums->size())};
+    }
+    const auto value_view = flat(values);
+    const auto utility_view = utility ? flat(*utility) : std::span<const double>{};
+    const py::gil_scoped_release release;
+    require(std::all_of(utility_view.begin(), utility_view.end(), [](double u) { return std::abs(u) <= 0x1p30; }),
+            "utility: must be in -2^30..2^30");
+    const euds::LeftOut left_out = euds::add_rows(histogram, value_view, utility_view);
+    return {left_out.nan, left_out.infinite, left_out.outside};
 }
 
 py::array_t<std::int64_t> nearest(const Array<double>& distances, const Array<std::uint64_t>& ties, std::size_t keep) {
@@ -180,8 +236,13 @@ std::vector<std::tuple<Bins, Bins, std::int64_t>> find_boxes(
 
 PYBIND11_MODULE(_core, module) {
     module.doc() = "Interval and box searches in C++; the checked, public functions are in euds.ops.search.";
-    module.def("densest_interval", &densest_interval, py::arg("values").noconvert(), py::arg("keep"),
-               "Positions of the first and last value of the shortest interval that holds `keep` sorted values.");
+    module.def("find_interval", &find_interval, py::arg("low").noconvert(), py::arg("high").noconvert(),
+               py::arg("counts").noconvert(), py::arg("sums").noconvert(), py::arg("objective"), py::arg("least"),
+               py::arg("most"), py::arg("min_width"),
+               "First and last piece of the best interval of one axis cut into pieces, or None.");
+    module.def("add_rows", &add_rows, py::arg("edges"), py::arg("values").noconvert(), py::arg("utility").noconvert(),
+               py::arg("counts").noconvert(), py::arg("sums").noconvert(),
+               "Add rows to a histogram in place; rows with NaN, infinite and outside, which are left out.");
     module.def("nearest", &nearest, py::arg("distances").noconvert(), py::arg("ties").noconvert(), py::arg("keep"),
                "Ascending positions of the `keep` smallest distances, equal ones in the order of `ties`.");
     module.def("rank_rows", &rank_rows<double>, py::arg("scores").noconvert(), py::arg("n_threads"),

@@ -1,11 +1,27 @@
 """Interval and box searches in C++; the checked, public functions are in euds.ops.search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-def densest_interval(values: npt.NDArray[np.float64], keep: int) -> tuple[int, int]: ...
+def find_interval(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    counts: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.int64] | None,
+    objective: str,
+    least: int,
+    most: int,
+    min_width: float,
+) -> tuple[int, int] | None: ...
+def add_rows(
+    edges: Sequence[npt.NDArray[np.float64]],
+    values: npt.NDArray[np.float64],
+    utility: npt.NDArray[np.float64] | None,
+    counts: npt.NDArray[np.int64],
+    sums: npt.NDArray[np.uint64] | None,
+) -> tuple[int, int, int]: ...
 def nearest(distances: npt.NDArray[np.float64], ties: npt.NDArray[np.uint64], keep: int) -> npt.NDArray[np.int64]: ...
 def rank_rows(
     scores: npt.NDArray[np.float64] | npt.NDArray[np.float32], n_threads: int

@@ -244,6 +244,7 @@ def _describe(pool: _Pool, low: list[int], high: list[int]) -> Box:
         volume=volume,
         lift=len(rows) / (n * volume),
         utility=None if pool.weights is None else float(pool.weights[rows].sum()),
+        objective=pool.objective,
         indices=rows if pool.keeps_all else _trim(pool, rows, edges),
     )
 

@@ -18,6 +18,34 @@ def densest_interval(scores: Sequence[float], keep: int) -> tuple[float, float]:
     return min(candidates)[2:]
 
 
+def best_interval(
+    pieces: Sequence[tuple[float, float, int, float]],
+    least: int,
+    most: int,
+    objective: str,
+    min_width: float = 0.0,
+) -> tuple[int, int] | None:
+    """First and last of the pieces (low, high, rows, utility) of the best interval; ties: more rows, then the lowest.
+
+    "shortest": least width; "density": most rows per max(width, min_width); "utility": largest sum, then least width.
+    """
+    candidates = []
+    for first, last in product(range(len(pieces)), repeat=2):
+        count = sum(rows for _, _, rows, _ in pieces[first : last + 1])
+        if first > last or not least <= count <= most:
+            continue
+        width = Fraction(pieces[last][1]) - Fraction(pieces[first][0])
+        gain = sum((Fraction(value) for *_, value in pieces[first : last + 1]), Fraction(0))
+        length = max(width, Fraction(min_width))
+        order = {
+            "shortest": (width, Fraction(0)),
+            "density": (Fraction(-1), Fraction(0)) if length == 0 else (Fraction(0), -count / length),
+            "utility": (-gain, width),
+        }[objective]
+        candidates.append((order, -count, first, last))
+    return min(candidates)[2:] if candidates else None
+
+
 def mid_rank(scores: Sequence[float], score: float) -> Fraction:
     """Share of the scores below plus half of the equal ones."""
     below = sum(other < score for other in scores)
