@@ -132,7 +132,8 @@ std::vector<FoundBox> find_boxes(const BoxProblem& problem, std::size_t k, doubl
         if (best.volume == 0) {
             break;
         }
-        FoundBox box{{}, {}, best.count, best.utility};
+        const std::int64_t utility = problem.utility.empty() ? 0 : context.utility.box(best.bounds);
+        FoundBox box{{}, {}, best.count, utility};
         for (std::size_t axis = 0; axis < kAxes; ++axis) {
             box.low[axis] = best.bounds[2 * axis];
             box.high[axis] = best.bounds[2 * axis + 1] - 1;
