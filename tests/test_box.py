@@ -239,3 +239,54 @@ def test_an_interrupt_ends_a_long_search() -> None:
     with pytest.raises(KeyboardInterrupt):
         _core.find_boxes(counts, None, np.array([counts.sum() // 3]), 1 << 40, "volume", 1, 0.5, 2, None)
     timer.join()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k: must be at least 1"),
+        ({"max_overlap": 1.5}, r"max_overlap: must be in 0\.\.1"),
+        ({"max_overlap": np.nan}, r"max_overlap: must be in 0\.\.1"),
+        ({"objective": "volum"}, "did you mean 'volume'"),
+        ({"objective": "utility"}, "needs a utility of each row"),
+        ({"n_threads": 0}, "n_threads: must be at least 1"),
+        ({"scores": np.full((4, 2), np.nan)}, "no row has finite scores"),
+        ({"scores": np.zeros((0, 2))}, "no row has finite scores"),
+        ({"scores": [[1.0], [np.nan], [2.0]], "keep": 3}, r"count in 1\.\.2"),
+        ({"scores": np.broadcast_to(np.float32(0), (1 << 31, 3))}, "rows are more than"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        find_boxes(**({"scores": np.eye(4)[:, :3], "keep": 1, "k": 1} | arguments))  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+def test_equal_axes_and_few_rows_have_a_box() -> None:
+    flat = euds.find_box(np.zeros((50, 3)), keep=0.5)
+    assert (flat.n_kept, flat.n_in_region, flat.volume, flat.lift) == (25, 50, 1.0, 1.0)
+    assert (flat.low, flat.high, flat.low_rank, flat.high_rank) == ((0.0,) * 3, (0.0,) * 3, (0.0,) * 3, (1.0,) * 3)
+    single = euds.find_box([[1.0, 2.0, 3.0]], keep=1.0, bins=64)
+    assert (single.low, single.high, single.n_kept) == ((1.0, 2.0, 3.0), (1.0, 2.0, 3.0), 1)
+    one_axis_tied = euds.find_box(np.column_stack([np.zeros(9), np.arange(9.0)]), keep=2, bins=64)
+    assert (one_axis_tied.n_in_region, one_axis_tied.low, one_axis_tied.high) == (2, (0.0, 0.0), (0.0, 1.0))
+
+
+def test_a_group_without_finite_rows_gets_no_share() -> None:
+    scores = np.array([[0.0], [1.0], [np.nan], [2.0], [3.0]])
+    found = euds.find_box(scores, keep=2, groups=["a", "a", "b", "c", "c"])
+    assert len(found.indices) == 2
+    assert {["a", "a", "b", "c", "c"][row] for row in found.indices} == {"a", "c"}
+
+
+def test_equal_utilities_are_told_apart_by_volume() -> None:
+    rng = np.random.default_rng(9)
+    scores = rng.normal(size=(400, 2))
+    zero = euds.find_box(scores, keep=40, max_keep=60, bins=16, utility=np.zeros(400))
+    plain = euds.find_box(scores, keep=40, max_keep=60, bins=16)
+    assert (zero.low, zero.high, zero.utility) == (plain.low, plain.high, 0.0)
+    # The smallest difference that a float has.
+    tiny = euds.find_box([[0.0], [1.0], [2.0]], keep=1, max_keep=1, bins=3, utility=[1.0, 1.0 + 2.0**-52, 1.0])
+    assert tiny.indices.tolist() == [1]
+    for scale in (1e-290, 1e300):
+        found = euds.find_box([[0.0], [1.0], [2.0]], keep=1, max_keep=2, bins=3, utility=np.array([-1, 2, 3]) * scale)
+        assert found.indices.tolist() == [1, 2]

@@ -38,11 +38,11 @@ def utility_scale(utility: Float64Array) -> float:
     """Return the power of two by which utilities become integers whose sums stay within 2^60.
 
     Sums of integers do not depend on their order, so that searches compare utilities exactly: to 2^-60 of n times the
-    largest one.
+    largest one. Utilities below 2^-1001 count as 0.
     """
     largest = float(np.abs(utility).max(initial=0.0))
     exponent = int(np.frexp(largest)[1]) + len(utility).bit_length()
-    # Below about 1e-300 even the largest power of two would overflow.
+    # A larger power of two could overflow.
     return float(np.ldexp(1.0, min(60 - exponent, 1000)))
 
 
