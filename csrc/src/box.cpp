@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "box_worker.hpp"
 
@@ -14,32 +15,33 @@ struct Steps {
     std::size_t second;
 };
 
-struct Task {
-    std::size_t low0, high0, low1;
-};
+using Range = std::pair<std::size_t, std::size_t>;
 
-std::vector<Task> tasks(const BoxContext& context, const Steps& steps) {
-    std::vector<Task> list;
-    for (std::size_t low0 = 0; low0 < context.sizes[0]; low0 += steps.first) {
-        for (std::size_t high0 = low0; high0 < context.sizes[0];) {
-            high0 = std::min(context.sizes[0], high0 + steps.first);
-            for (std::size_t low1 = 0; low1 < context.sizes[1]; low1 += steps.second) {
-                list.push_back({low0, high0, low1});
-            }
+// All bins [low, high) of an axis that start at a multiple of the step and end at one or at the last bin.
+std::vector<Range> ranges(std::size_t size, std::size_t step) {
+    std::vector<Range> list;
+    for (std::size_t low = 0; low < size; low += step) {
+        for (std::size_t high = low; high < size;) {
+            high = std::min(size, high + step);
+            list.emplace_back(low, high);
         }
     }
     return list;
 }
 
 Candidate search(BoxContext& context, const Steps& steps, std::size_t n_threads, const Poll& poll) {
-    const std::vector<Task> list = tasks(context, steps);
-    std::vector<BoxWorker> workers(std::min(n_threads, list.size()), BoxWorker(context));
+    // A task is a range on the first axis and a lower bound on the second.
+    const std::vector<Range> first = ranges(context.sizes[0], steps.first);
+    const std::size_t n_lows = (context.sizes[1] + steps.second - 1) / steps.second;
+    const std::size_t n_tasks = first.size() * n_lows;
+    std::vector<BoxWorker> workers(std::min(n_threads, n_tasks), BoxWorker(context));
     // Neighbouring tasks share their bins on the first axis, which a worker loads once.
-    const std::size_t per_chunk = std::clamp<std::size_t>(list.size() / (64 * workers.size()), 1, context.sizes[1]);
-    const std::size_t n_chunks = (list.size() + per_chunk - 1) / per_chunk;
+    const std::size_t per_chunk = std::clamp<std::size_t>(n_tasks / (64 * workers.size()), 1, n_lows);
+    const std::size_t n_chunks = (n_tasks + per_chunk - 1) / per_chunk;
     const auto chunk = [&](std::size_t at, std::size_t worker) {
-        for (std::size_t i = at * per_chunk; i < std::min(list.size(), (at + 1) * per_chunk); ++i) {
-            workers[worker].search(list[i].low0, list[i].high0, list[i].low1, steps.second);
+        for (std::size_t task = at * per_chunk; task < std::min(n_tasks, (at + 1) * per_chunk); ++task) {
+            const auto [low0, high0] = first[task / n_lows];
+            workers[worker].search(low0, high0, task % n_lows * steps.second, steps.second);
         }
     };
     parallel_for(n_chunks, workers.size(), chunk, poll);
