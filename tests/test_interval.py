@@ -109,6 +109,20 @@ def test_typical_keeps_the_scores_nearest_to_what_is_expected() -> None:
     assert found.indices.tolist() == [1]
 
 
+def test_nulls_are_left_out_and_counted() -> None:
+    for scores in (
+        [3.0, None, 1, np.nan],
+        np.ma.masked_array([3.0, 0.0, 1.0, 0.0], [False, True, False, True]),
+        np.ma.masked_array([3, 0, 1, 0], [False, True, False, True]),
+    ):
+        found = euds.find_interval(scores, keep=1.0, rule="low")  # type: ignore[arg-type]  # What users have.
+        assert (found.indices.tolist(), found.n_scores, found.n_left_out) == ([0, 2], 2, 2)
+    box = euds.find_box([[1.0, None], [2.0, 3.0]], keep=1)  # type: ignore[arg-type]  # What users have.
+    assert (box.indices.tolist(), box.n_left_out) == ([1], 1)
+    with pytest.raises(InvalidArgument, match="scores: must be real numbers"):
+        euds.find_interval([1.0, None, "2.0"], keep=1)  # type: ignore[arg-type]  # Wrong on purpose.
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

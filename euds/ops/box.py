@@ -44,7 +44,7 @@ def find_box(
     mid-ranks from the box's centre, equals by a seeded hash of the id. Source: method.md, "Intervals", rule `box`.
 
     Args:
-        scores: (n, d) real numbers, d = 1..3; rows with NaN or infinity are left out.
+        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out.
         keep: fraction in (0, 1] (float) or count (int) of the other rows: what the box holds at least.
         bins: equal-mass bins per axis, >= 1.
         objective: "volume", "utility" or "lift"; "utility" if a utility is given and this is None, else "volume".

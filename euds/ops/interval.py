@@ -41,7 +41,7 @@ def find_interval(
     hash of the id. Source: method.md, "Intervals".
 
     Args:
-        scores: (n,) real numbers; NaN and infinite ones are left out.
+        scores: (n,) real numbers; nulls, NaN and infinite ones are left out.
         keep: fraction in (0, 1] (float) or count (int) of the finite scores.
         rule: "low", "middle", "high", "densest", "density", "utility" or "typical".
         seed: of the hash.

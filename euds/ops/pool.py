@@ -13,10 +13,17 @@ FloatArray = npt.NDArray[np.floating]
 def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
     """Return real numbers as float32 where they are that, else as float64; not copied where they are either.
 
+    Nulls become NaN: None in a list or an object array, and masked values.
+
     Raises:
         InvalidArgument: the values are no real numbers.
     """
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
+        filled: FloatArray = np.ma.filled(values.astype(np.float64), np.nan)
+        return filled
     array = np.asarray(values)
+    if array.dtype == object and all(value is None or type(value) in (int, float) for value in array.flat):
+        return array.astype(np.float64)
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
