@@ -4,16 +4,24 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "euds/box.hpp"
+#include "euds/histogram.hpp"
 #include "euds/interval.hpp"
+#include "euds/ranks.hpp"
 #include "euds/token_sums.hpp"
 
 namespace py = pybind11;
@@ -34,14 +42,67 @@ void require(bool condition, const char* message) {
     }
 }
 
-std::tuple<std::size_t, std::size_t> densest_interval(const Array<double>& values, std::size_t keep) {
-    require(values.ndim() == 1, "values: must be flat");
-    require(keep >= 1 && keep <= static_cast<std::size_t>(values.size()), "keep: must be 1..n");
-    const auto view = flat(values);
+using Edges = std::vector<Array<double>>;
+
+bool strictly_ascends(std::span<const double> values) {
+    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); }) &&
+           std::adjacent_find(values.begin(), values.end(), std::greater_equal<>()) == values.end();
+}
+
+std::optional<std::tuple<std::size_t, std::size_t>> find_interval(
+    const Array<double>& low, const Array<double>& high, const Array<std::int64_t>& counts,
+    const std::optional<Array<std::int64_t>>& sums, const std::string& objective, std::int64_t least, std::int64_t most,
+    double min_width) {
+    require(low.ndim() == 1 && high.ndim() == 1 && counts.ndim() == 1, "low, high, counts: must be flat");
+    require(low.size() == high.size() && low.size() == counts.size(), "low, high, counts: must be of one length");
+    require(!sums || sums->size() == low.size(), "sums: must be of the length of low");
+    require(sums || objective != "utility", "sums: missing");
+    require(least >= 1 && min_width >= 0, "least: must be >= 1; min_width: must be >= 0");
+    const euds::Pieces pieces{flat(low), flat(high), flat(counts), sums ? flat(*sums) : std::span<const std::int64_t>{}};
     const py::gil_scoped_release release;
-    require(std::is_sorted(view.begin(), view.end()), "values: must be sorted");
-    const euds::Window window = euds::densest_interval(view, keep);
-    return {window.first, window.last};
+    require(strictly_ascends(pieces.low), "low: must ascend");
+    for (std::size_t at = 0; at < pieces.low.size(); ++at) {
+        const bool last = at + 1 == pieces.low.size();
+        require(pieces.high[at] >= pieces.low[at] && (last || pieces.high[at] <= pieces.low[at + 1]), "high: out of order");
+    }
+    std::optional<euds::Interval> found;
+    if (objective == "shortest") {
+        found = euds::shortest_interval(pieces, {least, most});
+    } else if (objective == "density") {
+        found = euds::densest_interval(pieces, least, min_width);
+    } else {
+        require(objective == "utility", "objective: unknown");
+        found = euds::best_interval(pieces, {least, most});
+    }
+    return found ? std::optional(std::tuple{found->first, found->last}) : std::nullopt;
+}
+
+std::tuple<std::int64_t, std::int64_t, std::int64_t> add_rows(
+    const Edges& edges, const Array<double>& values, const std::optional<Array<double>>& utility,
+    Array<std::int64_t>& counts, std::optional<Array<std::uint64_t>>& sums) {
+    require(values.ndim() == 2 && values.shape(1) == static_cast<py::ssize_t>(edges.size()), "values: must be n x axes");
+    require(utility.has_value() == sums.has_value(), "utility, sums: both or none");
+    require(!utility || (utility->ndim() == 1 && utility->shape(0) == values.shape(0)), "utility: must be of length n");
+    euds::Histogram histogram;
+    py::ssize_t n_cells = 1;
+    for (const auto& axis : edges) {
+        require(axis.ndim() == 1 && axis.size() >= 2 && strictly_ascends(flat(axis)), "edges: must be flat and ascend");
+        histogram.edges.push_back(flat(axis));
+        n_cells *= axis.size() - 1;
+    }
+    require(!edges.empty() && counts.size() == n_cells, "counts: must have one entry a cell");
+    require(!sums || sums->size() == 2 * n_cells, "sums: must have two entries a cell");
+    histogram.counts = {counts.mutable_data(), static_cast<std::size_t>(counts.size())};
+    if (sums) {
+        histogram.sums = {sums->mutable_data(), static_cast<std::size_t>(sums->size())};
+    }
+    const auto value_view = flat(values);
+    const auto utility_view = utility ? flat(*utility) : std::span<const double>{};
+    const py::gil_scoped_release release;
+    require(std::all_of(utility_view.begin(), utility_view.end(), [](double u) { return std::abs(u) <= 0x1p30; }),
+            "utility: must be in -2^30..2^30");
+    const euds::LeftOut left_out = euds::add_rows(histogram, value_view, utility_view);
+    return {left_out.nan, left_out.infinite, left_out.outside};
 }
 
 py::array_t<std::int64_t> nearest(const Array<double>& distances, const Array<std::uint64_t>& ties, std::size_t keep) {
@@ -58,38 +119,118 @@ py::array_t<std::int64_t> nearest(const Array<double>& distances, const Array<st
     return py::array_t<std::int64_t>(static_cast<py::ssize_t>(kept.size()), kept.data());
 }
 
-using Bins = std::array<std::int32_t, euds::kAxes>;
+template <typename T>
+std::tuple<py::array_t<std::uint32_t>, std::size_t> rank_rows(const Array<T>& scores, std::size_t n_threads) {
+    require(scores.ndim() == 2 && scores.shape(1) >= 1, "scores: must be n x d");
+    require(scores.shape(0) < std::numeric_limits<std::int32_t>::max(), "scores: must have fewer than 2^31 - 1 rows");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    py::array_t<std::uint32_t> ranks({scores.shape(1), scores.shape(0)});
+    const std::span<std::uint32_t> out{ranks.mutable_data(), static_cast<std::size_t>(ranks.size())};
+    const auto view = flat(scores);
+    const auto n_axes = static_cast<std::size_t>(scores.shape(1));
+    const py::gil_scoped_release release;
+    const std::size_t n_ranked = euds::rank_rows(view, n_axes, out, n_threads);
+    return {std::move(ranks), n_ranked};
+}
 
-std::optional<std::tuple<Bins, Bins, std::int64_t>> find_box(const Array<std::int32_t>& codes, const Bins& bins,
-                                                             const Array<std::int32_t>& groups,
-                                                             const Array<std::int64_t>& needs, std::int64_t max_keep,
-                                                             const std::optional<Array<double>>& utility) {
-    constexpr auto axes = static_cast<py::ssize_t>(euds::kAxes);
-    require(codes.ndim() == 2 && codes.shape(1) == axes, "codes: must be n x 3");
-    require(groups.ndim() == 1 && groups.shape(0) == codes.shape(0), "groups: must be of length n");
-    require(needs.ndim() == 1 && needs.size() >= 1, "needs: must be flat, one entry a group");
-    require(!utility || (utility->ndim() == 1 && utility->shape(0) == codes.shape(0)), "utility: must be of length n");
-    require(std::all_of(bins.begin(), bins.end(), [](std::int32_t count) { return count >= 1; }), "bins: must be >= 1");
-    const euds::BoxProblem problem{
-        flat(codes), bins,     flat(groups),
-        flat(needs), max_keep, utility ? flat(*utility) : std::span<const double>{},
-    };
-    std::optional<euds::FoundBox> found;
+std::tuple<py::array_t<std::int32_t>, py::array_t<std::int64_t>> count_rows(
+    const Array<std::uint32_t>& ranks, std::size_t n_ranked, std::size_t bins,
+    const std::optional<Array<std::int32_t>>& groups, std::size_t n_groups, const std::optional<Array<double>>& utility,
+    double scale, std::size_t n_threads) {
+    require(ranks.ndim() == 2 && ranks.shape(0) >= 1, "ranks: must be d x n");
+    require(n_ranked >= 1 && bins >= 1 && n_groups >= 1 && n_threads >= 1, "must be >= 1: n_ranked, bins, ...");
+    const auto n = ranks.shape(1);
+    require(!groups || (groups->ndim() == 1 && groups->shape(0) == n), "groups: must be of length n");
+    require(!utility || (utility->ndim() == 1 && utility->shape(0) == n), "utility: must be of length n");
+    std::vector<py::ssize_t> shape(static_cast<std::size_t>(ranks.shape(0)), static_cast<py::ssize_t>(bins));
+    py::array_t<std::int64_t> sums(utility ? shape : std::vector<py::ssize_t>{0});
+    shape.insert(shape.begin(), static_cast<py::ssize_t>(n_groups));
+    py::array_t<std::int32_t> counts(shape);
+    const std::span<std::int32_t> count_view{counts.mutable_data(), static_cast<std::size_t>(counts.size())};
+    const std::span<std::int64_t> sum_view{sums.mutable_data(), static_cast<std::size_t>(sums.size())};
+    const euds::RankGrid grid{flat(ranks), static_cast<std::size_t>(ranks.shape(0)), n_ranked, bins};
+    const auto group_view = groups ? flat(*groups) : std::span<const std::int32_t>{};
+    const auto utility_view = utility ? flat(*utility) : std::span<const double>{};
     {
         const py::gil_scoped_release release;
-        for (std::size_t at = 0; at < problem.codes.size(); ++at) {
-            const std::int32_t code = problem.codes[at];
-            require(code >= 0 && code < bins[at % euds::kAxes], "codes: must be in 0..bins-1");
-        }
-        for (const std::int32_t group : problem.groups) {
-            require(group >= 0 && static_cast<std::size_t>(group) < problem.needs.size(), "groups: must be in 0..G-1");
-        }
-        found = euds::find_box(problem);
+        require(std::all_of(grid.ranks.begin(), grid.ranks.end(), [&](auto rank) { return rank < 2 * n_ranked; }),
+                "ranks: must be below 2 * n_ranked");
+        require(std::all_of(group_view.begin(), group_view.end(),
+                            [&](auto group) { return group >= 0 && static_cast<std::size_t>(group) < n_groups; }),
+                "groups: must be in 0..G-1");
+        std::fill(count_view.begin(), count_view.end(), 0);
+        std::fill(sum_view.begin(), sum_view.end(), 0);
+        euds::count_rows(grid, group_view, utility_view, scale, count_view, sum_view, n_threads);
     }
-    if (!found) {
-        return std::nullopt;
+    return {std::move(counts), std::move(sums)};
+}
+
+// Lets Ctrl-C end the search and tells `progress`, if there is one, the share that is done.
+euds::Poll python_poll(const py::object& progress) {
+    return [&progress](double done) {
+        const py::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) {
+            throw py::error_already_set();
+        }
+        if (!progress.is_none()) {
+            progress(done);
+        }
+    };
+}
+
+void check_problem(const euds::BoxProblem& problem) {
+    const auto& bins = problem.bins;
+    std::array<std::vector<std::int64_t>, euds::kAxes> masses;
+    for (std::size_t axis = 0; axis < euds::kAxes; ++axis) {
+        masses[axis].assign(static_cast<std::size_t>(bins[axis]), 0);
     }
-    return std::tuple{found->low, found->high, found->count};
+    std::int64_t total = 0;
+    const std::size_t plane = masses[1].size() * masses[2].size();
+    for (std::size_t at = 0; at < problem.counts.size(); ++at) {
+        const std::int32_t rows = problem.counts[at];
+        require(rows >= 0, "counts: must be >= 0");
+        total += rows;
+        masses[0][at / plane % masses[0].size()] += rows;
+        masses[1][at / masses[2].size() % masses[1].size()] += rows;
+        masses[2][at % masses[2].size()] += rows;
+    }
+    require(total < std::numeric_limits<std::int32_t>::max(), "counts: must sum to less than 2^31 - 1");
+    for (const auto& mass : masses) {
+        require(std::all_of(mass.begin(), mass.end(), [](auto rows) { return rows > 0; }), "counts: a bin is empty");
+    }
+    const auto& needs = problem.needs;
+    require(std::all_of(needs.begin(), needs.end(), [](auto need) { return need >= 0; }), "needs: must be >= 0");
+    require(std::any_of(needs.begin(), needs.end(), [](auto need) { return need > 0; }), "needs: one must be > 0");
+}
+
+using Bins = std::array<std::int32_t, euds::kAxes>;
+
+std::vector<std::tuple<Bins, Bins, std::int64_t>> find_boxes(
+    const Array<std::int32_t>& counts, const std::optional<Array<std::int64_t>>& utility,
+    const Array<std::int64_t>& needs, std::int64_t max_keep, const std::string& objective, std::size_t k,
+    double max_overlap, std::size_t n_threads, const py::object& progress) {
+    require(counts.ndim() == 1 + static_cast<py::ssize_t>(euds::kAxes) && counts.size() > 0, "counts: must be 4-D");
+    require(needs.ndim() == 1 && needs.size() == counts.shape(0), "needs: must have one entry a group");
+    require(!utility || utility->size() * needs.size() == counts.size(), "utility: must have one entry a cell");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    const std::map<std::string, euds::Objective> objectives{{"volume", euds::Objective::volume},
+                                                            {"utility", euds::Objective::utility},
+                                                            {"lift", euds::Objective::lift}};
+    require(objectives.contains(objective), "objective: unknown");
+    require(utility || objective != "utility", "utility: missing");
+    Bins bins;
+    for (std::size_t axis = 0; axis < euds::kAxes; ++axis) {
+        bins[axis] = static_cast<std::int32_t>(counts.shape(1 + static_cast<py::ssize_t>(axis)));
+    }
+    const euds::BoxProblem problem{bins,        flat(counts), utility ? flat(*utility) : std::span<const std::int64_t>{},
+                                   flat(needs), max_keep,     objectives.at(objective)};
+    std::vector<std::tuple<Bins, Bins, std::int64_t>> boxes;
+    const py::gil_scoped_release release;
+    check_problem(problem);
+    for (const auto& box : euds::find_boxes(problem, k, max_overlap, n_threads, python_poll(progress))) {
+        boxes.emplace_back(box.low, box.high, box.count);
+    }
+    return boxes;
 }
 
 constexpr std::array<const char*, 3> kIsaNames{"avx512", "avx2", "plain"};  // in the order of euds::Isa
@@ -152,14 +293,27 @@ void add_logits(const py::array& logits, const std::string& dtype, Array<double>
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
-    module.doc() = "Searches and token sums in C++; the checked, public functions are in euds.ops.";
-    module.def("densest_interval", &densest_interval, py::arg("values").noconvert(), py::arg("keep"),
-               "Positions of the first and last value of the shortest interval that holds `keep` sorted values.");
+    module.doc() = "Searches, histograms and token sums in C++; the checked, public functions are in euds.ops.";
+    module.def("find_interval", &find_interval, py::arg("low").noconvert(), py::arg("high").noconvert(),
+               py::arg("counts").noconvert(), py::arg("sums").noconvert(), py::arg("objective"), py::arg("least"),
+               py::arg("most"), py::arg("min_width"),
+               "First and last piece of the best interval of one axis cut into pieces, or None.");
+    module.def("add_rows", &add_rows, py::arg("edges"), py::arg("values").noconvert(), py::arg("utility").noconvert(),
+               py::arg("counts").noconvert(), py::arg("sums").noconvert(),
+               "Add rows to a histogram in place; rows with NaN, infinite and outside, which are left out.");
     module.def("nearest", &nearest, py::arg("distances").noconvert(), py::arg("ties").noconvert(), py::arg("keep"),
                "Ascending positions of the `keep` smallest distances, equal ones in the order of `ties`.");
-    module.def("find_box", &find_box, py::arg("codes").noconvert(), py::arg("bins"), py::arg("groups").noconvert(),
-               py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("utility").noconvert(),
-               "First and last bins per axis and count of the best box, or None if no box meets the counts.");
+    module.def("rank_rows", &rank_rows<double>, py::arg("scores").noconvert(), py::arg("n_threads"),
+               "Doubled mid-ranks (d, n) among the rows that are finite on all axes, 0 for others; number of these rows.");
+    module.def("rank_rows", &rank_rows<float>, py::arg("scores").noconvert(), py::arg("n_threads"));
+    module.def("count_rows", &count_rows, py::arg("ranks").noconvert(), py::arg("n_ranked"), py::arg("bins"),
+               py::arg("groups").noconvert(), py::arg("n_groups"), py::arg("utility").noconvert(), py::arg("scale"),
+               py::arg("n_threads"),
+               "Rows per group and cell of the grid of equal-mass bins, and sums of round(utility * scale) per cell.");
+    module.def("find_boxes", &find_boxes, py::arg("counts").noconvert(), py::arg("utility").noconvert(),
+               py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("objective"), py::arg("k"),
+               py::arg("max_overlap"), py::arg("n_threads"), py::arg("progress"),
+               "First and last bins per axis and count of the at most k best boxes that differ, the best first.");
     module.def("usable_isas", &usable_isas, "Instruction sets that add_logits can use on this processor, best first.");
     module.def("add_logits", &add_logits, py::arg("logits").noconvert(), py::arg("dtype"), py::arg("sums").noconvert(),
                py::arg("scale"), py::arg("with_q"), py::arg("n_threads"), py::arg("isa"),

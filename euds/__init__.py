@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
     from euds.ops.cluster import cluster_entropy
+    from euds.ops.histogram import Histogram
     from euds.ops.information import information_entropy
-    from euds.ops.search import find_box, find_interval
+    from euds.ops.search import find_box, find_boxes, find_histogram_interval, find_interval
     from euds.ops.semantic import semantic_entropy
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.run import run
@@ -26,12 +27,15 @@ _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
     "EudsError": "euds.errors",
+    "Histogram": "euds.ops.histogram",
     "Interval": "euds.types",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
     "TokenStats": "euds.types",
     "cluster_entropy": "euds.ops.cluster",
     "find_box": "euds.ops.search",
+    "find_boxes": "euds.ops.search",
+    "find_histogram_interval": "euds.ops.search",
     "find_interval": "euds.ops.search",
     "finetune": "euds.study.finetune",
     "information_entropy": "euds.ops.information",
@@ -48,6 +52,7 @@ __all__ = [
     "BackendUnavailable",
     "Box",
     "EudsError",
+    "Histogram",
     "Interval",
     "ScoreResult",
     "Selection",
@@ -55,6 +60,8 @@ __all__ = [
     "__version__",
     "cluster_entropy",
     "find_box",
+    "find_boxes",
+    "find_histogram_interval",
     "find_interval",
     "finetune",
     "information_entropy",

@@ -1,9 +1,10 @@
 """The results that public functions return, as frozen dataclasses."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,41 @@ class TokenStats:
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class _Region:
+    """What intervals and boxes share: the rows kept, and JSON.
+
+    Attributes:
+        indices: positions of the kept rows, ascending, int64.
+    """
+
+    indices: Int64Array = field(repr=False, kw_only=True)
+
+    @property
+    def n_kept(self) -> int:
+        """Number of rows kept."""
+        return len(self.indices)
+
+    def to_json(self, *, indices: bool = True) -> str:
+        """Return all fields as one JSON object; without the indices it stays small, whatever the pool."""
+        fields = asdict(self)
+        fields["indices"] = self.indices.tolist() if indices else None
+        return json.dumps(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` wrote: the same numbers; without indices it has kept no rows.
+
+        Raises:
+            ValueError: the text is no JSON.
+            TypeError: its fields are not those of this class.
+        """
+        fields = json.loads(text)
+        places = np.array(fields.pop("indices") or [], np.int64)
+        return cls(indices=places, **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Interval(_Region):
     """The samples that one rule kept on one axis.
 
     Attributes:
@@ -46,7 +81,9 @@ class Interval:
         n_scores: finite scores searched.
         n_left_out: NaN or infinite scores, never kept.
         n_in_region: scores inside the region before trimming, >= n_kept.
-        indices: positions of the kept scores, ascending, int64, exactly `n_kept` of them.
+        utility: sum of the utility inside the region, or None when none was given.
+        indices: positions of the kept scores, ascending, int64, exactly `n_kept` of them; none for an interval of a
+            histogram, which knows no rows.
     """
 
     rule: str
@@ -57,16 +94,18 @@ class Interval:
     n_scores: int
     n_left_out: int
     n_in_region: int
-    indices: Int64Array
+    utility: float | None = None
 
-    @property
-    def n_kept(self) -> int:
-        """Number of samples kept."""
-        return len(self.indices)
+    def __str__(self) -> str:
+        worth = "" if self.utility is None else f", utility {self.utility:.6g}"
+        return (
+            f"{self.rule}: {self.low:.6g} .. {self.high:.6g} (ranks {self.low_rank:.3f} .. {self.high_rank:.3f}), "
+            f"{self.n_kept} kept of {self.n_in_region} inside of {self.n_scores}{worth}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(_Region):
     """The samples inside the axis-aligned box that the search found, d = 1 to 3 axes.
 
     Attributes:
@@ -79,6 +118,7 @@ class Box:
         volume: rank volume, product over axes of the share of rows between the bounds, in 0..1.
         lift: n_in_region / (n_scores * volume); above 1 the axes agree more than independence allows.
         utility: sum of the utility inside the box, or None when none was given.
+        objective: what the box is the best of: "volume", "utility" or "lift".
         indices: positions of the kept rows, ascending, int64.
     """
 
@@ -93,12 +133,16 @@ class Box:
     volume: float
     lift: float
     utility: float | None
-    indices: Int64Array
+    objective: str = "volume"
 
-    @property
-    def n_kept(self) -> int:
-        """Number of rows kept."""
-        return len(self.indices)
+    def __str__(self) -> str:
+        sides = zip(self.low, self.high, self.low_rank, self.high_rank, strict=True)
+        bounds = " x ".join(f"{low:.6g} .. {high:.6g} (ranks {a:.3f} .. {b:.3f})" for low, high, a, b in sides)
+        worth = "" if self.utility is None else f", utility {self.utility:.6g}"
+        return (
+            f"best {self.objective}: {bounds}, volume {self.volume:.4g}, lift {self.lift:.4g}{worth}, "
+            f"{self.n_kept} kept of {self.n_in_region} inside of {self.n_scores}"
+        )
 
 
 @dataclass(frozen=True)

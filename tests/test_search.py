@@ -47,42 +47,6 @@ def test_rank_intervals_equal_brute_force(rule: str) -> None:
         assert found.low_rank == min(rank for rank, k in zip(ranks, key, strict=True) if k <= sorted(key)[keep - 1])
 
 
-@pytest.mark.parametrize("d", [1, 2, 3])
-@pytest.mark.parametrize("variant", ["plain", "groups", "utility", "max_keep"])
-def test_box_equals_brute_force(d: int, variant: str) -> None:
-    rng = np.random.default_rng([d, len(variant)])
-    for _ in range(400 if d < 3 else 120):
-        n = int(rng.integers(2, 11))
-        scores = small_scores(rng, n, d)
-        bins = int(rng.integers(1, 5))
-        keep = int(rng.integers(1, n + 1))
-        groups = rng.integers(0, 2, n) if variant == "groups" else np.zeros(n, int)
-        utility = rng.integers(-3, 4, n).astype(float) if variant == "utility" else None
-        max_keep = int(rng.integers(keep, n + 1)) if variant == "max_keep" else None
-        codes = np.column_stack([reference.equal_mass_bins(scores[:, axis].tolist(), bins) for axis in range(d)])
-        names, sizes = np.unique(groups, return_counts=True)
-        needs = dict(zip(names.tolist(), split_budget(keep, sizes.tolist()), strict=True))
-        expected = reference.find_box(
-            codes, needs, groups.tolist(), max_keep or n, None if utility is None else utility.tolist()
-        )
-        given = groups if variant == "groups" else None
-        if expected is None:
-            with pytest.raises(InvalidArgument, match="no box of the grid"):
-                euds.find_box(scores, keep=keep, bins=bins, max_keep=max_keep, utility=utility, groups=given)
-            continue
-        found = euds.find_box(scores, keep=keep, bins=bins, max_keep=max_keep, utility=utility, groups=given)
-        low, high, count = expected
-        inside = np.all((codes >= low) & (codes <= high), axis=1)
-        assert found.n_in_region == count == inside.sum()
-        assert found.low == tuple(scores[inside].min(0))
-        assert found.high == tuple(scores[inside].max(0))
-        assert inside[found.indices].all()
-        assert found.n_kept == (count if max_keep else keep)
-        if variant == "groups":
-            assert [int((groups[found.indices] == name).sum()) for name in names] == list(needs.values())
-        assert found.lift == pytest.approx(count / (n * found.volume))
-
-
 def test_trimming_drops_the_rows_farthest_from_the_centre() -> None:
     scores = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
     found = euds.find_box(scores, keep=2, bins=1)
@@ -202,21 +166,31 @@ def test_impossible_arguments_are_named(arguments: dict[str, object], message: s
 
 
 def test_an_unknown_rule_suggests_the_nearest() -> None:
-    with pytest.raises(InvalidArgument, match="did you mean 'densest'"):
+    with pytest.raises(InvalidArgument, match="did you mean 'dens"):
         euds.find_interval([1.0], keep=1, rule="dense")
 
 
 def test_the_extension_checks_what_memory_safety_needs() -> None:
     from euds import _core
 
-    codes = np.zeros((2, 3), np.int32)
-    groups = np.zeros(2, np.int32)
+    counts = np.ones((1, 1, 1, 2), np.int32)
     needs = np.ones(1, np.int64)
-    with pytest.raises(ValueError, match="codes: must be in"):
-        _core.find_box(codes + 5, [1, 1, 1], groups, needs, 2, None)
+    rest = (2, "volume", 1, 0.5, 1, None)
+    assert _core.find_boxes(counts, None, needs, *rest) == [([0, 0, 0], [0, 0, 0], 1)]
+    with pytest.raises(ValueError, match="counts: a bin is empty"):
+        _core.find_boxes(counts * np.array([0, 1], np.int32), None, needs, *rest)
+    with pytest.raises(ValueError, match="counts: must sum to less"):
+        _core.find_boxes(counts << 30, None, needs, *rest)
+    with pytest.raises(ValueError, match="needs: one must be > 0"):
+        _core.find_boxes(counts, None, needs * 0, *rest)
+    ranks = np.array([[1, 3]], np.uint32)
+    assert _core.count_rows(ranks, 2, 2, None, 1, None, 1.0, 1)[0].tolist() == [[1, 1]]
+    with pytest.raises(ValueError, match="ranks: must be below"):
+        _core.count_rows(ranks + 1, 2, 2, None, 1, None, 1.0, 1)
     with pytest.raises(ValueError, match="groups: must be in"):
-        _core.find_box(codes, [1, 1, 1], groups - 1, needs, 2, None)
-    with pytest.raises(ValueError, match="values: must be sorted"):
-        _core.densest_interval(np.array([2.0, 1.0]), 1)
+        _core.count_rows(ranks, 2, 2, np.array([0, -1], np.int32), 1, None, 1.0, 1)
+    pieces = (np.array([2.0, 1.0]), np.array([2.0, 1.0]), np.ones(2, np.int64), None)
+    with pytest.raises(ValueError, match="low: must ascend"):
+        _core.find_interval(*pieces, "shortest", 1, 2, 0.0)
     with pytest.raises(TypeError):
         _core.nearest(np.zeros(3, np.float32), np.zeros(3, np.uint64), 1)

@@ -1,202 +1,149 @@
 #include "euds/box.hpp"
 
-#include <cstddef>
-#include <vector>
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "box_worker.hpp"
 
 namespace euds {
 namespace {
 
-// Up to the cube of the number of rows, so that volumes compare exactly.
-__extension__ typedef unsigned __int128 Volume;
-
-// Sums over all boxes that start at the origin; any box is then 8 look-ups, any row along the last axis 4.
-template <typename T>
-class SummedTable {
-   public:
-    explicit SummedTable(const std::array<std::int32_t, kAxes>& bins)
-        : strides_{(static_cast<std::size_t>(bins[1]) + 1) * (static_cast<std::size_t>(bins[2]) + 1),
-                   static_cast<std::size_t>(bins[2]) + 1},
-          sizes_{static_cast<std::size_t>(bins[0]), static_cast<std::size_t>(bins[1]),
-                 static_cast<std::size_t>(bins[2])},
-          sums_((sizes_[0] + 1) * strides_[0]) {}
-
-    void add(const std::int32_t* code, T value) {
-        sums_[at(static_cast<std::size_t>(code[0]) + 1, static_cast<std::size_t>(code[1]) + 1) +
-              static_cast<std::size_t>(code[2]) + 1] += value;
-    }
-
-    void accumulate() {
-        for (std::size_t i = 1; i <= sizes_[0]; ++i) {
-            for (std::size_t j = 1; j <= sizes_[1]; ++j) {
-                T row = 0;
-                for (std::size_t k = 1; k <= sizes_[2]; ++k) {
-                    row += sums_[at(i, j) + k];
-                    sums_[at(i, j) + k] =
-                        row + sums_[at(i - 1, j) + k] + sums_[at(i, j - 1) + k] - sums_[at(i - 1, j - 1) + k];
-                }
-            }
-        }
-    }
-
-    // prefix[k]: sum over bins [low0, high0) x [low1, high1) x [0, k)
-    void row(std::size_t low0, std::size_t high0, std::size_t low1, std::size_t high1, T* prefix) const {
-        const T* a = &sums_[at(high0, high1)];
-        const T* b = &sums_[at(low0, high1)];
-        const T* c = &sums_[at(high0, low1)];
-        const T* d = &sums_[at(low0, low1)];
-        for (std::size_t k = 0; k <= sizes_[2]; ++k) {
-            prefix[k] = a[k] - b[k] - c[k] + d[k];
-        }
-    }
-
-   private:
-    std::size_t at(std::size_t i, std::size_t j) const { return i * strides_[0] + j * strides_[1]; }
-
-    std::array<std::size_t, 2> strides_;
-    std::array<std::size_t, kAxes> sizes_;
-    std::vector<T> sums_;
+// Edges tried on the first two axes: all, or every step-th one.
+struct Steps {
+    std::size_t first;
+    std::size_t second;
 };
 
-class Search {
-   public:
-    explicit Search(const BoxProblem& problem)
-        : problem_(problem),
-          counts_(problem.needs.size(), SummedTable<std::int64_t>(problem.bins)),
-          values_(problem.bins),
-          prefixes_(problem.needs.size(), std::vector<std::int64_t>(static_cast<std::size_t>(problem.bins[2]) + 1)),
-          totals_(static_cast<std::size_t>(problem.bins[2]) + 1),
-          utilities_(totals_.size()) {
-        for (std::size_t axis = 0; axis < kAxes; ++axis) {
-            masses_[axis].assign(static_cast<std::size_t>(problem.bins[axis]) + 1, 0);
-        }
-        for (std::size_t row = 0; row < problem.groups.size(); ++row) {
-            const std::int32_t* code = &problem.codes[row * kAxes];
-            counts_[static_cast<std::size_t>(problem.groups[row])].add(code, 1);
-            if (!problem.utility.empty()) {
-                values_.add(code, problem.utility[row]);
-            }
-            for (std::size_t axis = 0; axis < kAxes; ++axis) {
-                ++masses_[axis][static_cast<std::size_t>(code[axis]) + 1];
-            }
-        }
-        for (auto& table : counts_) {
-            table.accumulate();
-        }
-        values_.accumulate();
-        for (auto& mass : masses_) {
-            for (std::size_t k = 1; k < mass.size(); ++k) {
-                mass[k] += mass[k - 1];
-            }
-        }
-        for (const std::int64_t need : problem.needs) {
-            needed_ += need;
+using Range = std::pair<std::size_t, std::size_t>;
+
+// All bins [low, high) of an axis that start at a multiple of the step and end at one or at the last bin.
+std::vector<Range> ranges(std::size_t size, std::size_t step) {
+    std::vector<Range> list;
+    for (std::size_t low = 0; low < size; low += step) {
+        for (std::size_t high = low; high < size;) {
+            high = std::min(size, high + step);
+            list.emplace_back(low, high);
         }
     }
+    return list;
+}
 
-    std::optional<FoundBox> run() {
-        const auto n0 = static_cast<std::size_t>(problem_.bins[0]);
-        const auto n1 = static_cast<std::size_t>(problem_.bins[1]);
-        for (std::size_t low0 = 0; low0 < n0; ++low0) {
-            for (std::size_t high0 = low0 + 1; high0 <= n0; ++high0) {
-                for (std::size_t low1 = 0; low1 < n1; ++low1) {
-                    for (std::size_t high1 = low1 + 1; high1 <= n1; ++high1) {
-                        slab(low0, high0, low1, high1);
-                    }
-                }
-            }
+Candidate search(BoxContext& context, const Steps& steps, std::size_t n_threads, const Poll& poll) {
+    // A task is a range on the first axis and a lower bound on the second.
+    const std::vector<Range> first = ranges(context.sizes[0], steps.first);
+    const std::size_t n_lows = (context.sizes[1] + steps.second - 1) / steps.second;
+    const std::size_t n_tasks = first.size() * n_lows;
+    std::vector<BoxWorker> workers(std::min(n_threads, n_tasks), BoxWorker(context));
+    // Neighbouring tasks share their bins on the first axis, which a worker loads once.
+    const std::size_t per_chunk = std::clamp<std::size_t>(n_tasks / (64 * workers.size()), 1, n_lows);
+    const std::size_t n_chunks = (n_tasks + per_chunk - 1) / per_chunk;
+    const auto chunk = [&](std::size_t at, std::size_t worker) {
+        for (std::size_t task = at * per_chunk; task < std::min(n_tasks, (at + 1) * per_chunk); ++task) {
+            const auto [low0, high0] = first[task / n_lows];
+            workers[worker].search(low0, high0, task % n_lows * steps.second, steps.second);
         }
-        return best_;
-    }
-
-   private:
-    // All boxes with these bins on the first two axes; bounds are half-open here.
-    void slab(std::size_t low0, std::size_t high0, std::size_t low1, std::size_t high1) {
-        const std::int64_t mass0 = masses_[0][high0] - masses_[0][low0];
-        const std::int64_t mass1 = masses_[1][high1] - masses_[1][low1];
-        if (mass0 < needed_ || mass1 < needed_) {
-            return;
-        }
-        const Volume area = static_cast<Volume>(mass0) * static_cast<Volume>(mass1);
-        // The last axis must span at least the rows needed, so no box of the slab is smaller than this.
-        if (problem_.utility.empty() && best_ && area * static_cast<Volume>(needed_) > best_volume_) {
-            return;
-        }
-        for (std::size_t group = 0; group < counts_.size(); ++group) {
-            counts_[group].row(low0, high0, low1, high1, prefixes_[group].data());
-            if (prefixes_[group].back() < problem_.needs[group]) {
-                return;
-            }
-        }
-        for (std::size_t k = 0; k < totals_.size(); ++k) {
-            totals_[k] = 0;
-            for (const auto& prefix : prefixes_) {
-                totals_[k] += prefix[k];
-            }
-        }
-        if (!problem_.utility.empty()) {
-            values_.row(low0, high0, low1, high1, utilities_.data());
-        }
-        const std::size_t n2 = totals_.size() - 1;
-        std::size_t high2 = 1;
-        for (std::size_t low2 = 0; low2 < n2; ++low2) {
-            high2 = high2 > low2 ? high2 : low2 + 1;
-            while (high2 <= n2 && !holds_needs(low2, high2)) {
-                ++high2;
-            }
-            // Without a utility a wider box is only larger; with one it may be better.
-            const std::size_t widest = problem_.utility.empty() ? (high2 < n2 ? high2 : n2) : n2;
-            for (std::size_t high = high2; high <= widest; ++high) {
-                const std::int64_t count = totals_[high] - totals_[low2];
-                if (count > problem_.max_keep) {
-                    break;
-                }
-                const Volume volume = area * static_cast<Volume>(masses_[2][high] - masses_[2][low2]);
-                const double utility = problem_.utility.empty() ? 0.0 : utilities_[high] - utilities_[low2];
-                if (is_better(utility, volume, count)) {
-                    best_volume_ = volume;
-                    best_utility_ = utility;
-                    best_ = FoundBox{{as_bin(low0), as_bin(low1), as_bin(low2)},
-                                     {as_bin(high0 - 1), as_bin(high1 - 1), as_bin(high - 1)},
-                                     count};
-                }
-            }
+    };
+    parallel_for(n_chunks, workers.size(), chunk, poll);
+    Candidate best;
+    for (const BoxWorker& worker : workers) {
+        if (worker.best().volume != 0 && is_better(context.objective, worker.best(), best)) {
+            best = worker.best();
         }
     }
+    return best;
+}
 
-    bool holds_needs(std::size_t low2, std::size_t high2) const {
-        for (std::size_t group = 0; group < prefixes_.size(); ++group) {
-            if (prefixes_[group][high2] - prefixes_[group][low2] < problem_.needs[group]) {
-                return false;
-            }
-        }
-        return true;
+// A first look at few of the boxes, so that the whole search knows early what it has to beat.
+constexpr std::size_t kCoarseBins = 16;
+
+Candidate search_coarse_then_all(BoxContext& context, std::size_t n_threads, const Poll& poll) {
+    const Steps coarse{std::max<std::size_t>(1, context.sizes[0] / kCoarseBins),
+                       std::max<std::size_t>(1, context.sizes[1] / kCoarseBins)};
+    if (coarse.first > 1 || coarse.second > 1) {
+        search(context, coarse, n_threads, poll ? Poll([&](double) { poll(0.0); }) : Poll());
     }
-
-    // Boxes come in lexicographic order, so of equals the first one stays.
-    bool is_better(double utility, Volume volume, std::int64_t count) const {
-        if (!best_ || utility != best_utility_) {
-            return !best_ || utility > best_utility_;
-        }
-        return volume < best_volume_ || (volume == best_volume_ && count > best_->count);
-    }
-
-    static std::int32_t as_bin(std::size_t bin) { return static_cast<std::int32_t>(bin); }
-
-    const BoxProblem& problem_;
-    std::vector<SummedTable<std::int64_t>> counts_;     // per group
-    SummedTable<double> values_;                        // of the utility
-    std::array<std::vector<std::int64_t>, kAxes> masses_;  // rows below each bin edge
-    std::vector<std::vector<std::int64_t>> prefixes_;   // per group, of the slab at hand
-    std::vector<std::int64_t> totals_;                  // over all groups
-    std::vector<double> utilities_;
-    std::int64_t needed_ = 0;
-    std::optional<FoundBox> best_;
-    Volume best_volume_ = 0;
-    double best_utility_ = 0.0;
-};
+    return search(context, {1, 1}, n_threads, poll);
+}
 
 }  // namespace
 
-std::optional<FoundBox> find_box(const BoxProblem& problem) { return Search(problem).run(); }
+BoxContext::BoxContext(const BoxProblem& problem, double overlap)
+    : objective(problem.objective),
+      needs(problem.needs.begin(), problem.needs.end()),
+      needed(std::accumulate(needs.begin(), needs.end(), std::int64_t{0})),
+      max_keep(problem.max_keep),
+      max_overlap(overlap) {
+    for (std::size_t axis = 0; axis < kAxes; ++axis) {
+        sizes[axis] = static_cast<std::size_t>(problem.bins[axis]);
+        masses[axis].assign(sizes[axis] + 1, 0);
+    }
+    const std::size_t n_cells = sizes[0] * sizes[1] * sizes[2];
+    for (std::size_t at = 0; at < problem.counts.size(); ++at) {
+        const std::size_t cell = at % n_cells;
+        const std::int64_t rows = problem.counts[at];
+        masses[0][cell / (sizes[1] * sizes[2]) + 1] += rows;
+        masses[1][cell / sizes[2] % sizes[1] + 1] += rows;
+        masses[2][cell % sizes[2] + 1] += rows;
+    }
+    for (auto& mass : masses) {
+        std::partial_sum(mass.begin(), mass.end(), mass.begin());
+    }
+    narrowest.assign(sizes[2] + 1, 0);
+    for (std::size_t n_bins = 1; n_bins <= sizes[2]; ++n_bins) {
+        narrowest[n_bins] = masses[2][n_bins];
+        for (std::size_t low = 1; low + n_bins <= sizes[2]; ++low) {
+            narrowest[n_bins] = std::min(narrowest[n_bins], masses[2][low + n_bins] - masses[2][low]);
+        }
+    }
+    for (std::size_t group = 0; group < needs.size(); ++group) {
+        counts.emplace_back(problem.bins, problem.counts.subspan(group * n_cells, n_cells));
+    }
+    if (!problem.utility.empty()) {
+        utility = GridSums<std::int64_t>(problem.bins, problem.utility);
+    }
+}
+
+bool BoxContext::differs(const Candidate& candidate) const {
+    return std::all_of(found.begin(), found.end(), [&](const Candidate& other) {
+        std::array<std::int32_t, 2 * kAxes> shared;
+        if (!intersect(candidate, other, shared)) {
+            return true;
+        }
+        std::int64_t rows = 0;
+        for (const auto& group : counts) {
+            rows += group.box(shared);
+        }
+        const auto smaller = static_cast<double>(std::min(candidate.count, other.count));
+        return candidate.bounds != other.bounds && static_cast<double>(rows) <= max_overlap * smaller;
+    });
+}
+
+std::vector<FoundBox> find_boxes(const BoxProblem& problem, std::size_t k, double max_overlap, std::size_t n_threads,
+                                 const Poll& poll) {
+    BoxContext context(problem, max_overlap);
+    std::vector<FoundBox> boxes;
+    const Poll share = [&](double done) {
+        poll((static_cast<double>(boxes.size()) + done) / static_cast<double>(k));
+    };
+    while (boxes.size() < k) {
+        context.largest_volume = std::numeric_limits<double>::infinity();
+        context.least_lift = 0.0;
+        context.least_utility = std::numeric_limits<std::int64_t>::min();
+        const Candidate best = search_coarse_then_all(context, n_threads, poll ? share : Poll());
+        if (best.volume == 0) {
+            break;
+        }
+        const std::int64_t utility = problem.utility.empty() ? 0 : context.utility.box(best.bounds);
+        FoundBox box{{}, {}, best.count, utility};
+        for (std::size_t axis = 0; axis < kAxes; ++axis) {
+            box.low[axis] = best.bounds[2 * axis];
+            box.high[axis] = best.bounds[2 * axis + 1] - 1;
+        }
+        boxes.push_back(box);
+        context.found.push_back(best);
+    }
+    return boxes;
+}
 
 }  // namespace euds

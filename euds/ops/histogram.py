@@ -1,0 +1,181 @@
+"""Histograms of scores on 1 to 3 axes, fed in chunks and merged exactly, and the edges of their bins."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.ops.pool import as_floats, as_utility
+from euds.ops.ranks import equal_mass_bins
+from euds.types import Float64Array, Int64Array
+
+MAX_AXES = 3
+MAX_UTILITY = float(1 << 30)
+UTILITY_STEPS = 1 << 60
+"""Sums of utility are held as 128-bit integers in steps of 1 / 2^60."""
+
+
+class Histogram:
+    """Rows, and sums of a utility, per bin or combination of bins; parts merge exactly into the whole.
+
+    Bins are [edge, next edge), the last one closed. Utilities add up as integers in steps of 2^-60, so that no sum
+    depends on the order or on how the rows were split.
+
+    Attributes:
+        edges: per axis, the bin edges, float64, strictly ascending.
+        counts: rows per cell, int64, of shape (bins of the first axis, ...).
+        n_nan: rows with NaN on some axis, in no cell.
+        n_infinite: other rows with an infinite value on some axis, in no cell.
+        n_outside: other rows below the first or above the last edge of some axis, in no cell.
+    """
+
+    def __init__(self, edges: npt.ArrayLike | Sequence[npt.ArrayLike], utilities: bool = False) -> None:
+        """Make an empty histogram.
+
+        Args:
+            edges: the edges of one axis, or a sequence of the edges of 1 to 3 axes.
+            utilities: whether to sum a utility of each row too.
+
+        Raises:
+            InvalidArgument: an axis has fewer than two edges, or they are not finite and strictly ascending.
+        """
+        self.edges = _as_edges(edges)
+        shape = tuple(len(axis) - 1 for axis in self.edges)
+        self.counts: Int64Array = np.zeros(shape, np.int64)
+        self.n_nan = self.n_infinite = self.n_outside = 0
+        # The low and the high word of each sum.
+        self._sums: npt.NDArray[np.uint64] | None = np.zeros((*shape, 2), np.uint64) if utilities else None
+
+    @property
+    def n_left_out(self) -> int:
+        """Rows that are in no cell."""
+        return self.n_nan + self.n_infinite + self.n_outside
+
+    @property
+    def n_counted(self) -> int:
+        """Rows that are in a cell."""
+        return int(self.counts.sum())
+
+    @property
+    def utilities(self) -> Float64Array | None:
+        """Sums of the utility per cell, each rounded once to float64; None if none are kept."""
+        if self._sums is None:
+            return None
+        low, high = self._sums[..., 0].ravel(), self._sums[..., 1].ravel().view(np.int64)
+        sums = [
+            ((above << 64) + below) / UTILITY_STEPS for below, above in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+        return np.array(sums, np.float64).reshape(self.counts.shape)
+
+    def add(self, values: npt.ArrayLike, utility: npt.ArrayLike | None = None) -> None:
+        """Add rows.
+
+        Args:
+            values: (n,) real numbers for one axis, or (n, axes).
+            utility: (n,) finite numbers in -2^30..2^30, if the histogram keeps utilities.
+
+        Raises:
+            InvalidArgument: a shape or number is impossible, or a utility is missing or not asked for.
+        """
+        from euds import _core
+
+        rows = as_floats("values", values).astype(np.float64, copy=False)
+        rows = rows[:, None] if rows.ndim == 1 and len(self.edges) == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != len(self.edges):
+            raise InvalidArgument(f"values: must have shape (n, {len(self.edges)}), got {np.shape(values)}")
+        weights = None
+        if self._sums is not None:
+            if utility is None:
+                raise InvalidArgument("utility: the histogram keeps utilities; give one of each row")
+            weights = as_utility(utility, len(rows))
+            if np.abs(weights).max(initial=0.0) > MAX_UTILITY:
+                raise InvalidArgument("utility: must be in -2^30..2^30; scale it")
+        elif utility is not None:
+            raise InvalidArgument("utility: make the histogram with utilities=True")
+        left_out = _core.add_rows(self.edges, np.ascontiguousarray(rows), weights, self.counts, self._sums)
+        self._count_left_out(*left_out)
+
+    def merge(self, other: "Histogram") -> None:
+        """Add all rows of another histogram of the same bins, exactly as if they had been added here.
+
+        Raises:
+            InvalidArgument: the edges differ, or only one of the two keeps utilities.
+        """
+        same = len(self.edges) == len(other.edges) and all(map(np.array_equal, self.edges, other.edges))
+        if not same or (self._sums is None) != (other._sums is None):
+            raise InvalidArgument("merge: the histograms have different edges, or only one keeps utilities")
+        self.counts += other.counts
+        self._count_left_out(other.n_nan, other.n_infinite, other.n_outside)
+        if self._sums is not None and other._sums is not None:
+            low = self._sums[..., 0] + other._sums[..., 0]
+            carry = (low < other._sums[..., 0]).astype(np.uint64)
+            self._sums[..., 1] += other._sums[..., 1] + carry
+            self._sums[..., 0] = low
+
+    def _count_left_out(self, n_nan: int, n_infinite: int, n_outside: int) -> None:
+        self.n_nan += n_nan
+        self.n_infinite += n_infinite
+        self.n_outside += n_outside
+
+    def __repr__(self) -> str:
+        bins = " x ".join(str(n) for n in self.counts.shape)
+        return f"Histogram({bins} bins, {self.n_counted} rows, {self.n_left_out} left out)"
+
+
+def equal_width_edges(low: float, high: float, bins: int) -> Float64Array:
+    """Return the bins + 1 edges of equally wide bins from low to high.
+
+    Raises:
+        InvalidArgument: low is not below high, one is not finite, or no `bins` different edges fit between them.
+    """
+    if bins < 1 or not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InvalidArgument(f"bins: must be at least 1, and low below high, got {bins} bins from {low} to {high}")
+    # Halved, so that the range itself may exceed the largest float.
+    edges: Float64Array = 2.0 * np.linspace(low / 2.0, high / 2.0, bins + 1)
+    edges[0], edges[-1] = low, high
+    if not (np.diff(edges / 2.0) > 0).all():
+        raise InvalidArgument(f"bins: {bins} bins from {low} to {high} are narrower than floats can tell; take fewer")
+    return edges
+
+
+def equal_mass_edges(values: npt.ArrayLike, bins: int) -> Float64Array:
+    """Return the edges of at most `bins` bins of nearly equal mass, exactly: each bin starts at its lowest value.
+
+    The bins are those of the box search: a value's bin is floor(bins * mid-rank), empty ones left out. Equal values
+    share a bin. NaN and infinite values are left out. The last edge is the largest value, or the next float above it
+    where the last bin holds that value alone.
+
+    Raises:
+        InvalidArgument: values are not flat numbers, none is finite, or bins is below 1.
+    """
+    array = as_floats("values", values)
+    if array.ndim != 1 or bins < 1:
+        raise InvalidArgument(f"values: must have shape (n,), got {array.shape}, and bins be at least 1, got {bins}")
+    finite = array[np.isfinite(array)].astype(np.float64)
+    if not len(finite):
+        raise InvalidArgument("values: none is finite")
+    codes, used = equal_mass_bins(finite, bins)
+    lowest = np.full(used, np.inf)
+    np.minimum.at(lowest, codes, finite)
+    return close_edges(lowest, float(finite.max()))
+
+
+def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
+    """Return the edges of bins that start at the ascending `lowest` and hold values up to `largest`."""
+    end = largest if largest > lowest[-1] else np.nextafter(largest, np.inf)
+    return np.append(lowest, end)
+
+
+def _as_edges(edges: npt.ArrayLike | Sequence[npt.ArrayLike]) -> tuple[Float64Array, ...]:
+    try:
+        axes: list[npt.ArrayLike] = [edges] if np.ndim(next(iter(edges), 0.0)) == 0 else list(edges)  # type: ignore[arg-type, list-item]  # A sequence of numbers or of axes.
+    except TypeError:
+        raise InvalidArgument("edges: give the edges of one axis, or a sequence of the edges of several") from None
+    arrays = tuple(np.array(as_floats("edges", axis), np.float64) for axis in axes)
+    if not 1 <= len(arrays) <= MAX_AXES:
+        raise InvalidArgument(f"edges: must be of 1 to {MAX_AXES} axes, got {len(arrays)}")
+    for array in arrays:
+        if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all() or (array[1:] <= array[:-1]).any():
+            raise InvalidArgument("edges: every axis needs at least two finite edges that strictly ascend")
+    return arrays

@@ -1,0 +1,103 @@
+"""Find the interval of one score from its histogram, for pools too large to sort."""
+
+import numpy as np
+
+from euds.errors import InvalidArgument, one_of
+from euds.ops.histogram import Histogram
+from euds.ops.interval import scaled_utility
+from euds.ops.keep import Keep, parse_keep
+from euds.types import Float64Array, Int64Array, Interval
+
+HISTOGRAM_RULES = ("low", "middle", "high", "densest", "density", "utility")
+
+
+def find_histogram_interval(
+    histogram: Histogram,
+    *,
+    keep: Keep,
+    rule: str = "densest",
+    max_keep: Keep | None = None,
+    min_width: float | None = None,
+) -> Interval:
+    """Find the interval of whole bins that holds the rows to keep, in O(bins).
+
+    The rules are those of `find_interval`, with bins in place of scores: `low`, `middle` and `high` take the bins with
+    the lowest, most central and highest mid-ranks until they hold the budget; `densest` the shortest range of bins;
+    `density` the one with most rows per width; `utility` the one with the largest utility sum. Rows in no bin are left
+    out.
+
+    Args:
+        histogram: of one axis; with utilities for the rule `utility`.
+        keep: fraction in (0, 1] (float) or count (int) of the counted rows: what the interval holds at least.
+        rule: "low", "middle", "high", "densest", "density" or "utility".
+        max_keep: most rows that the interval of rule `densest` or `utility` may hold, as `keep`.
+        min_width: for the rule `density`: a width below it counts as it; >= 0, in the unit of the scores.
+
+    Returns:
+        Bin edges as bounds, the mid-ranks of the first and last bin, and no indices: a histogram knows no rows. The
+        upper edge itself belongs to the next bin, but for the last one.
+
+    Raises:
+        InvalidArgument: the histogram has several axes, no rows or no utilities; keep or rule is impossible;
+            an argument is missing or of no use to the rule; no range of bins meets `keep` and `max_keep` together.
+    """
+    one_of("rule", rule, HISTOGRAM_RULES)
+    if len(histogram.edges) != 1:
+        raise InvalidArgument(f"histogram: must be of one axis, got {len(histogram.edges)}")
+    counts, edges = histogram.counts, histogram.edges[0]
+    n = histogram.n_counted
+    if n == 0:
+        raise InvalidArgument("histogram: no row is in a bin")
+    if (min_width is None) == (rule == "density") or (min_width is not None and not 0 <= min_width < np.inf):
+        raise InvalidArgument(f"min_width: rule 'density', and it alone, needs one from 0, got {min_width}")
+    if max_keep is not None and rule not in ("densest", "utility"):
+        raise InvalidArgument(f"max_keep: rule {rule!r} has no use for it")
+    least = parse_keep(keep, n)
+    most = n if max_keep is None else parse_keep(max_keep, n)
+    below = np.concatenate(([0], np.cumsum(counts)))
+    ranks = (below[:-1] + below[1:]) / (2 * n)
+    if rule in ("low", "middle", "high"):
+        first, last = _by_rank(counts, ranks, rule, least)
+    else:
+        first, last = _by_search(histogram, rule, least, most, min_width or 0.0)
+    inside = slice(first, last + 1)
+    utilities = histogram.utilities
+    return Interval(
+        rule=rule,
+        low=float(edges[first]),
+        high=float(edges[last + 1]),
+        low_rank=float(ranks[first]),
+        high_rank=float(ranks[last]),
+        n_scores=n,
+        n_left_out=histogram.n_left_out,
+        n_in_region=int(counts[inside].sum()),
+        utility=None if utilities is None else float(utilities[inside].sum()),
+        indices=np.empty(0, np.int64),
+    )
+
+
+def _by_rank(counts: Int64Array, ranks: Float64Array, rule: str, least: int) -> tuple[int, int]:
+    distance = {"low": ranks, "middle": np.abs(ranks - 0.5), "high": 1 - ranks}[rule]
+    filled = np.flatnonzero(counts)
+    order = filled[np.argsort(distance[filled], kind="stable")]
+    enough = int(np.searchsorted(np.cumsum(counts[order]), least))
+    inside = filled[distance[filled] <= distance[order[enough]]]
+    return int(inside[0]), int(inside[-1])
+
+
+def _by_search(histogram: Histogram, rule: str, least: int, most: int, min_width: float) -> tuple[int, int]:
+    from euds import _core
+
+    edges = histogram.edges[0]
+    sums = None
+    if rule == "utility":
+        if histogram.utilities is None:
+            raise InvalidArgument("histogram: rule 'utility' needs one with utilities")
+        sums = scaled_utility(histogram.utilities)
+    objective = "shortest" if rule == "densest" else rule
+    found = _core.find_interval(
+        edges[:-1].copy(), edges[1:].copy(), histogram.counts, sums, objective, least, most, min_width
+    )
+    if found is None:
+        raise InvalidArgument(f"max_keep: no range of bins holds {least} to {most} rows; raise it")
+    return found

@@ -1,0 +1,74 @@
+"""Checks of what the interval and box searches are given, and the choice among the rows of a region."""
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.ops.ragged import check_ids
+from euds.types import Float64Array, Int64Array
+
+FloatArray = npt.NDArray[np.floating]
+
+
+def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
+    """Return real numbers as float32 where they are that, else as float64; not copied where they are either.
+
+    Nulls become NaN: None in a list or an object array, and masked values.
+
+    Raises:
+        InvalidArgument: the values are no real numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
+        filled: FloatArray = np.ma.filled(values.astype(np.float64), np.nan)
+        return filled
+    array = np.asarray(values)
+    if array.dtype == object and all(value is None or type(value) in (int, float) for value in array.flat):
+        return array.astype(np.float64)
+    if array.dtype.kind not in "fiu":
+        raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def as_utility(utility: npt.ArrayLike, n: int) -> Float64Array:
+    """Return n finite float64 utilities.
+
+    Raises:
+        InvalidArgument: the shape is not (n,), or one is NaN, infinite or no number.
+    """
+    values = as_floats("utility", utility).astype(np.float64, copy=False)
+    if values.shape != (n,) or not np.isfinite(values).all():
+        raise InvalidArgument(f"utility: must be {n} finite numbers")
+    return np.ascontiguousarray(values)
+
+
+def utility_scale(utility: Float64Array) -> float:
+    """Return the power of two by which utilities become integers whose sums stay within 2^60.
+
+    Sums of integers do not depend on their order, so that searches compare utilities exactly: to 2^-60 of n times the
+    largest one. Utilities below 2^-1001 count as 0.
+    """
+    largest = float(np.abs(utility).max(initial=0.0))
+    exponent = int(np.frexp(largest)[1]) + len(utility).bit_length()
+    # A larger power of two could overflow.
+    return float(np.ldexp(1.0, min(60 - exponent, 1000)))
+
+
+def as_ids(ids: npt.ArrayLike | None, n: int) -> Int64Array:
+    """Return the ids to hash, positions if None.
+
+    Raises:
+        InvalidArgument: they are not n integers.
+    """
+    if ids is None:
+        return np.arange(n)
+    array = check_ids("ids", ids)
+    if len(array) != n:
+        raise InvalidArgument(f"ids: must be {n} integers, got {len(array)}")
+    return array
+
+
+def nearest_rows(rows: Int64Array, distance: Float64Array, ties: npt.NDArray[np.uint64], budget: int) -> Int64Array:
+    """Return the `budget` of the rows with the smallest distances, in the order of `rows`; equals by `ties`."""
+    from euds._core import nearest
+
+    return rows[nearest(np.ascontiguousarray(distance), np.ascontiguousarray(ties), budget)]

@@ -1,0 +1,168 @@
+"""Histograms and their edges against NumPy and fractions, in chunks, merged, with planted nasty values."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from euds.errors import InvalidArgument, MissingExtra
+from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
+from euds.ops.quantiles import EqualMassEdges
+from euds.reference.search import equal_mass_bins
+
+NASTY = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 0.5, np.nextafter(1.0, 2.0), -1e300, 5e-324]
+
+
+def nasty_values(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
+    """Values around 0..1, many of them on edges, some of them no numbers."""
+    values = np.round(rng.uniform(-0.1, 1.1, (n, d)), int(rng.integers(1, 4)))
+    planted = rng.random((n, d)) < 0.1
+    values[planted] = rng.choice(NASTY, int(planted.sum()))
+    return values
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_counts_and_utilities_equal_numpy_and_fractions(d: int) -> None:
+    rng = np.random.default_rng(d)
+    for _ in range(60):
+        edges = [np.unique(rng.choice(21, int(rng.integers(2, 6)), replace=False)) / 20 for _ in range(d)]
+        values = nasty_values(rng, 97, d)
+        utility = rng.normal(size=97) * 10.0 ** rng.integers(-3, 9, 97)
+        histogram = Histogram(edges, utilities=True)
+        histogram.add(values, utility)
+        finite = np.isfinite(values).all(1)
+        assert histogram.counts.tolist() == np.histogramdd(values[finite], edges)[0].astype(int).tolist()
+        assert histogram.n_nan == np.isnan(values).any(1).sum()
+        assert histogram.n_infinite == (~finite).sum() - histogram.n_nan
+        assert histogram.n_counted + histogram.n_left_out == 97
+        sums = [Fraction(0)] * histogram.counts.size
+        for row in np.flatnonzero(finite):
+            places = [np.histogram(values[row, axis], edges[axis])[0] for axis in range(d)]
+            if all(place.any() for place in places):
+                cell = np.ravel_multi_index([int(place.argmax()) for place in places], histogram.counts.shape)
+                sums[cell] += Fraction(round(Fraction(utility[row]) * 2**60), 2**60)
+        assert histogram.utilities is not None
+        assert histogram.utilities.ravel().tolist() == [float(value) for value in sums]
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 60), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_merged_parts_equal_the_whole(seed: int, sizes: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    values = nasty_values(rng, sum(sizes), 2)
+    utility = rng.normal(size=len(values)) * 10.0 ** rng.integers(-9, 9, len(values))
+    edges = [equal_width_edges(0.0, 1.0, 7), equal_width_edges(0.0, 1.0, 3)]
+    whole, merged = Histogram(edges, utilities=True), Histogram(edges, utilities=True)
+    whole.add(values, utility)
+    order = rng.permutation(len(values))
+    for places in np.split(order, np.cumsum(sizes)[:-1]):
+        part = Histogram(edges, utilities=True)
+        half = len(places) // 2
+        part.add(values[places[:half]], utility[places[:half]])
+        part.add(values[places[half:]], utility[places[half:]])
+        merged.merge(part)
+    assert merged.utilities is not None
+    assert whole.utilities is not None
+    assert merged.counts.tolist() == whole.counts.tolist()
+    assert merged.utilities.tolist() == whole.utilities.tolist()
+    assert repr(merged) == repr(whole)
+    assert (merged.n_nan, merged.n_infinite, merged.n_outside) == (whole.n_nan, whole.n_infinite, whole.n_outside)
+
+
+@given(st.lists(st.sampled_from([-2.5, 0.0, 1.0, 1.5, 7.0, 1e300]), min_size=1, max_size=30), st.integers(1, 12))
+@settings(max_examples=200, deadline=None)
+def test_equal_mass_edges_make_the_bins_of_the_mid_ranks(values: list[float], bins: int) -> None:
+    edges = equal_mass_edges([*values, np.nan, np.inf], bins)
+    histogram = Histogram(edges)
+    histogram.add(values)
+    codes = equal_mass_bins(values, bins)
+    assert histogram.counts.tolist() == np.bincount(codes).tolist()
+    for value, code in zip(values, codes, strict=True):
+        assert np.searchsorted(edges, value, "right") - 1 in (code, len(edges) - 1)
+
+
+def test_equal_widths_are_equal() -> None:
+    assert equal_width_edges(-1.0, 1.0, 4).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    assert np.isfinite(equal_width_edges(-1.7e308, 1.7e308, 3)).all()
+    with pytest.raises(InvalidArgument, match="narrower than floats"):
+        equal_width_edges(1.0, 1.0 + 1e-15, 100)
+    for low, high, bins in ((1.0, 1.0, 2), (0.0, np.inf, 2), (0.0, 1.0, 0)):
+        with pytest.raises(InvalidArgument, match="bins: must be at least 1"):
+            equal_width_edges(low, high, bins)
+
+
+@pytest.mark.parametrize(
+    "edges", [[0.0], [], 3.0, [1.0, 1.0], [2.0, 1.0], [0.0, np.inf], [0.0, np.nan], [[0.0, 1.0]] * 4, [["a", "b"]]]
+)
+def test_impossible_edges_are_refused(edges: list[float]) -> None:
+    with pytest.raises(InvalidArgument, match="edges"):
+        Histogram(edges)
+
+
+def test_impossible_rows_are_refused_and_leave_the_histogram_as_it_was() -> None:
+    plain, worth = Histogram([0.0, 1.0]), Histogram([0.0, 1.0], utilities=True)
+    for histogram, values, utility, message in (
+        (plain, [[0.5, 0.5]], None, "values: must have shape"),
+        (plain, ["a"], None, "values: must be real numbers"),
+        (plain, [0.5], [1.0], "utilities=True"),
+        (worth, [0.5], None, "utility: the histogram keeps"),
+        (worth, [0.5], [np.nan], "utility: must be 1 finite"),
+        (worth, [0.5], [1e10], r"utility: must be in -2\^30"),
+        (worth, [0.5], [1.0, 2.0], "utility: must be 1 finite"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            histogram.add(values, utility)
+    for other in (worth, Histogram([0.0, 2.0]), Histogram([[0.0, 1.0], [0.0, 1.0]])):
+        with pytest.raises(InvalidArgument, match="different edges"):
+            plain.merge(other)
+    assert plain.n_counted == worth.n_counted == plain.n_left_out == worth.n_left_out == 0
+    assert (plain.utilities, worth.utilities is not None) == (None, True)
+
+
+def test_edges_of_chunks_are_exact_while_they_fit() -> None:
+    rng = np.random.default_rng(5)
+    values = nasty_values(rng, 1000, 1)[:, 0]
+    first, second = EqualMassEdges(), EqualMassEdges()
+    for chunk in np.split(values, [10, 10, 500]):
+        first.add(chunk)
+    second.add(values[:3])
+    second.merge(first)
+    assert first.edges(16).tolist() == equal_mass_edges(values, 16).tolist()
+    assert second.edges(16).tolist() == equal_mass_edges(np.append(values, values[:3]), 16).tolist()
+    assert first.n_left_out == (~np.isfinite(values)).sum()
+    assert first.rank_error == 0.0
+    with pytest.raises(InvalidArgument, match="none is finite"):
+        EqualMassEdges().edges(4)
+    with pytest.raises(InvalidArgument, match="bins be at least 1"):
+        first.edges(0)
+    with pytest.raises(InvalidArgument, match="sketch_size in"):
+        EqualMassEdges(sketch_size=1)
+
+
+def test_a_sketch_takes_over_and_keeps_its_error() -> None:
+    pytest.importorskip("datasketches")
+    rng = np.random.default_rng(6)
+    values = np.round(rng.normal(size=60_000), 3)
+    parts = [EqualMassEdges(limit=5000, sketch_size=800) for _ in range(3)]
+    for part, chunk in zip(parts, np.split(values, [4000, 30_000]), strict=True):
+        part.add(chunk)
+    assert parts[0].rank_error == 0.0 < parts[1].rank_error
+    for part in parts[1:]:
+        parts[0].merge(part)
+    error = parts[0].rank_error
+    assert 0 < error < 0.005
+    edges = parts[0].edges(20)
+    ordered = np.sort(values)
+    assert (edges[0], edges[-1]) == (ordered[0], ordered[-1])
+    for at, edge in enumerate(edges[1:-1], 1):
+        below, up_to = np.searchsorted(ordered, [edge, edge], "left")[0], np.searchsorted(ordered, edge, "right")
+        assert below / len(values) - 2 * error <= at / 20 <= up_to / len(values) + 2 * error
+
+
+def test_a_missing_sketch_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasketches", None)
+    collected = EqualMassEdges(limit=2)
+    with pytest.raises(MissingExtra, match=r"pip install 'euds\[sketch\]'"):
+        collected.add([1.0, 2.0, 3.0])
