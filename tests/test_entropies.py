@@ -77,49 +77,6 @@ def test_surprisal_refuses_ids_without_a_count() -> None:
         unigram_surprisal([0, 2], [0, 2], [1, 1])
 
 
-def test_semantic_entropy_gives_the_worked_example() -> None:
-    groups, logprobs, offsets = [0, 0, 1, 2], [-0.1, -0.2, -1.0, -2.0], [0, 4]
-    assert euds.semantic_entropy(groups, offsets=offsets)[0] == pytest.approx(1.0397, abs=5e-5)
-    found = euds.semantic_entropy(groups, logprobs=logprobs, offsets=offsets, estimator="rao_blackwell")
-    assert found[0] == pytest.approx(0.6659, abs=5e-5)
-
-
-@given(Ragged, st.integers(0, 2**31))
-@settings(max_examples=100, deadline=None)
-def test_semantic_entropy_equals_the_reference(samples: list[list[int]], seed: int) -> None:
-    groups, offsets = ragged(samples)
-    logprobs = -np.random.default_rng(seed).exponential(3.0, len(groups))
-    for estimator in ("discrete", "miller_madow", "chao_shen"):
-        found = euds.semantic_entropy(groups, offsets=offsets, estimator=estimator)
-        oracle = [reference.semantic_entropy(sample, estimator=estimator) for sample in samples]
-        np.testing.assert_allclose(found, oracle, atol=1e-12)
-    found = euds.semantic_entropy(groups, logprobs=logprobs, offsets=offsets, estimator="rao_blackwell")
-    for at, sample in enumerate(samples):
-        own = logprobs[offsets[at] : offsets[at + 1]]
-        oracle_value = reference.semantic_entropy(sample, own.tolist(), "rao_blackwell") if sample else 0.0
-        assert found[at] == pytest.approx(oracle_value, abs=1e-9)
-
-
-def test_very_unlikely_generations_do_not_underflow() -> None:
-    found = euds.semantic_entropy([0, 1], logprobs=[-2000.0, -2000.0], offsets=[0, 2], estimator="rao_blackwell")
-    assert found[0] == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"estimator": "rao_blackwell"}, "needs them"),
-        ({"estimator": "rao_blackwell", "logprobs": [0.0]}, "2 finite numbers"),
-        ({"estimator": "rao_blackwell", "logprobs": [0.0, math.nan]}, "2 finite numbers"),
-        ({"estimator": "discrete", "logprobs": [0.0, 0.0]}, "does not use them"),
-        ({"estimator": "discreet"}, "did you mean 'discrete'"),
-    ],
-)
-def test_semantic_entropy_names_what_is_wrong(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidArgument, match=message):
-        euds.semantic_entropy([0, 1], offsets=[0, 2], **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
-
-
 def blobs(n: int, width: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(5, width))

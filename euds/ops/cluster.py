@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
+from euds.ops.embeddings import unit_rows
 from euds.types import Float32Array, Int64Array
 
 DEFAULT_NEIGHBORS = 16
@@ -113,23 +114,3 @@ def entropy_to_centroids(
         entropy[usable] = np.clip(softmax_entropy(similarities, similarity_temperature), 0.0, math.log(n_neighbors))
         nearest[usable] = ids[:, 0]
     return entropy, nearest
-
-
-def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
-    """Return the rows at unit norm, float32, and which of them have a direction.
-
-    Raises:
-        InvalidArgument: not a matrix of real numbers.
-    """
-    array = np.asarray(embeddings)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
-    wide = array.astype(np.float64)
-    usable = np.isfinite(wide).all(1)
-    wide[~usable] = 0.0
-    # Scaled first, so that neither huge nor tiny rows overflow in their squares.
-    largest = np.abs(wide).max(1, initial=0.0)
-    usable &= largest > 0
-    scaled = wide / np.where(usable, largest, 1.0)[:, None]
-    norms = np.where(usable, np.sqrt((scaled * scaled).sum(1)), 1.0)
-    return np.ascontiguousarray(scaled / norms[:, None], np.float32), usable

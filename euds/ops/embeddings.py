@@ -1,0 +1,39 @@
+"""Checks of embeddings, and their directions."""
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.types import BoolArray, Float32Array
+
+
+def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
+    """Return the rows at unit norm, float32, and which of them have a direction; the others become zeros.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    from euds.kernels.cosine_numba import unit_rows as scale
+
+    array = _matrix(embeddings)
+    unit, usable = scale(array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+    return unit, usable
+
+
+def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
+    """Return embeddings (total, H) as contiguous float32 with the directions they had.
+
+    float32 is taken as it is, without a copy; other numbers are scaled to unit norm first, so that none overflows.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    array = _matrix(embeddings)
+    return np.ascontiguousarray(array) if array.dtype == np.float32 else unit_rows(array)[0]
+
+
+def _matrix(embeddings: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
+    return array
