@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
-from euds.types import BoolArray, Float32Array
+from euds.types import BoolArray, Float32Array, Float64Array
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
@@ -15,8 +15,7 @@ def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
     """
     from euds.kernels.cosine_numba import unit_rows as scale
 
-    array = _matrix(embeddings)
-    unit, usable = scale(array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+    unit, usable = scale(_matrix(embeddings))
     return unit, usable
 
 
@@ -29,11 +28,11 @@ def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
         InvalidArgument: not a matrix of real numbers.
     """
     array = _matrix(embeddings)
-    return np.ascontiguousarray(array) if array.dtype == np.float32 else unit_rows(array)[0]
+    return np.ascontiguousarray(array, np.float32) if array.dtype == np.float32 else unit_rows(array)[0]
 
 
-def _matrix(embeddings: npt.ArrayLike) -> npt.NDArray[np.generic]:
+def _matrix(embeddings: npt.ArrayLike) -> Float32Array | Float64Array:
     array = np.asarray(embeddings)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
-    return array
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
