@@ -66,3 +66,12 @@ def unit_rows(rows: Float64Array | Float32Array) -> tuple[Float32Array, BoolArra
         for j in range(width):
             unit[i, j] = rows[i, j] / scale / length if usable[i] else 0.0
     return unit, usable
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def have_direction(rows: Float64Array | Float32Array) -> BoolArray:
+    """Which rows (n, H) are finite and not zero, (n,)."""
+    result = np.empty(len(rows), np.bool_)
+    for i in prange(len(rows)):
+        result[i] = norm(rows[i])[0] > 0.0
+    return result

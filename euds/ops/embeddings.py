@@ -19,6 +19,18 @@ def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
     return unit, usable
 
 
+def usable_rows(embeddings: npt.ArrayLike) -> BoolArray:
+    """Return which rows have a direction: neither zeros, nor with NaN or infinity.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    from euds.kernels.cosine_numba import have_direction
+
+    result: BoolArray = have_direction(_matrix(embeddings))
+    return result
+
+
 def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
     """Return embeddings (total, H) as contiguous float32 with the directions they had.
 
