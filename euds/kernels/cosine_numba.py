@@ -63,8 +63,14 @@ def unit_rows(rows: Float64Array | Float32Array) -> tuple[Float32Array, BoolArra
     for i in prange(n):
         length, scale = norm(rows[i])
         usable[i] = length > 0.0
-        for j in range(width):
-            unit[i, j] = rows[i, j] / scale / length if usable[i] else 0.0
+        if scale == 1.0:
+            factor = 1.0 / length if length > 0.0 else 0.0
+            for j in range(width):
+                # NaN and infinity times 0 would be NaN.
+                unit[i, j] = rows[i, j] * factor if factor > 0.0 else 0.0
+        else:
+            for j in range(width):
+                unit[i, j] = rows[i, j] / scale / length
     return unit, usable
 
 
