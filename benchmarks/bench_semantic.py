@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import semantic_contenders as contenders
+import torch
 from bench_kernels import Row, rates
 from environment import environment
 from kernel_contenders import NotHere
@@ -105,7 +106,11 @@ def grouping(n: int) -> list[Row]:
     def by_euds(linkage: str) -> Function:
         return lambda rows, offsets, least: embedding_groups(rows, offsets, min_similarity=least, linkage=linkage)
 
+    words = [torch.from_numpy(rows).view(torch.int32) for rows, _, _ in inputs]
+    # Integers, so that the maximum waits for memory only.
+    reading: dict[str, Call] = {"reading every embedding once": lambda at: words[at].max()}
     return [
+        *rows_of("memory limit", reading, dict.fromkeys(reading, n), {}, len(inputs)),
         *compare("first_representative", n, inputs, by_euds("first_representative"), {
             "Python loop": lambda: contenders.loop_representatives,
         }),
@@ -217,8 +222,9 @@ def row_of(op: str, name: str, n: int, timing: Timing, memory_mib: float, differ
 
 
 def with_ratios(rows: list[Row]) -> list[Row]:
-    """Return the rows with the rate of each over that of euds, the first."""
-    return [{**row, "ratio_to_euds": float(f"{row['p50'] / rows[0]['p50']:.4g}")} for row in rows]
+    """Return the rows with the rate of each over that of euds; None where euds does not take part."""
+    own = next((row["p50"] for row in rows if row["contender"] == "euds"), None)
+    return [{**row, "ratio_to_euds": own and float(f"{row['p50'] / own:.4g}")} for row in rows]
 
 
 def once(call: Callable[[], npt.NDArray[np.floating]]) -> tuple[Timing, float]:

@@ -63,7 +63,8 @@ def semantic_table(content: Mapping[str, Any]) -> str:
         lines.append(
             f"| {row['part']} | {name} | {row['contender']} | {row['rows']:,} "
             f"| {row['seconds_per_million_rows']:,.3g} ({1e3 / row['p80']:,.3g}-{1e3 / row['p20']:,.3g}) "
-            f"| {1 / row['ratio_to_euds']:,.3g}x | {row['peak_memory_mib']:,.0f} MiB "
+            f"| {_or_blank(row['ratio_to_euds'] and 1 / row['ratio_to_euds'], '{:,.3g}x')} "
+            f"| {row['peak_memory_mib']:,.0f} MiB "
             f"| {_or_blank(row['largest_difference'], '{:.1e}')} |"
         )
     for row in content["rows"]:
