@@ -50,6 +50,34 @@ def kernels_table(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def semantic_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown tables of the semantic benchmark: seconds a million rows, then pairs judged."""
+    lines = [
+        f"{_where(content['environment'])}.",
+        "",
+        "| part | op | contender | rows timed | s per million rows (p20-p80) | euds is | memory | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        name = f"{row['op']}, K {row['clusters']:,}" if "clusters" in row else row["op"]
+        lines.append(
+            f"| {row['part']} | {name} | {row['contender']} | {row['rows']:,} "
+            f"| {row['seconds_per_million_rows']:,.3g} ({1e3 / row['p80']:,.3g}-{1e3 / row['p20']:,.3g}) "
+            f"| {_or_blank(row['ratio_to_euds'] and 1 / row['ratio_to_euds'], '{:,.3g}x')} "
+            f"| {row['peak_memory_mib']:,.0f} MiB "
+            f"| {_or_blank(row['largest_difference'], '{:.1e}')} |"
+        )
+    for row in content["rows"]:
+        if "evaluated_pairs" in row:
+            share = row["evaluated_pairs"] / row["all_pairs"]
+            lines += [
+                "",
+                f"Directed pairs judged on {row['rows']:,} samples of 10 generations: {row['evaluated_pairs']:,} of "
+                f"{row['all_pairs']:,} ({share:.1%}), in {row['model_calls']} calls of the model.",
+            ]
+    return "\n".join(lines) + "\n"
+
+
 def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     work = "GB/s" if "gb_per_s" in rows[0] else "TFLOP/s"
     titles = [*columns, "contender", f"{rows[0]['unit']} p50 (p20-p80)", work, "of the limit", "memory", "error"]
@@ -80,7 +108,7 @@ def _where(facts: Mapping[str, Any]) -> str:
     return f"{machine}; Python {facts['python']}, {versions}{model}; {facts['date']}"
 
 
-TABLES = {"scoring": scoring_table, "kernels": kernels_table}
+TABLES = {"scoring": scoring_table, "kernels": kernels_table, "semantic": semantic_table}
 """Maker by kind of benchmark, the first word of its results file."""
 
 if __name__ == "__main__":

@@ -1,14 +1,42 @@
-"""Semantic clustering entropy: how clearly an embedding belongs to one meaning group of its pool."""
+"""Semantic clustering entropy: how clearly an embedding belongs to one meaning group of its pool.
+
+The rules, each of them an argument that a caller may set:
+* K, the clusters: `default_n_clusters`, about the square root of the pool, at most 4,096.
+* m, the nearest clusters that the entropy runs over: 16. More change little, as the weights fall off exponentially.
+* The temperature: 0.05 by default. Where that leaves scores at an end of their range, `calibrate_temperature` finds the
+  one that spreads them.
+* Rows that the clustering looks at: all of them up to 65,536, beyond that a seeded sample of 65,536 or 64 a cluster,
+  whichever is more.
+* Search: exact up to 16,384 clusters, an inverted file beyond (`euds.kernels.cluster_faiss`).
+"""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
+from euds.ops.embeddings import unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
 DEFAULT_NEIGHBORS = 16
+TRAINED_ROWS = 65_536
+TRAINED_ROWS_PER_CLUSTER = 64
+BLOCK_ROWS = 65_536
+"""Rows searched at a time, so that a pool needs no second copy in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class CentroidIndex:
+    """Centroids (K, H), unit norm, float32, ready to be searched again and again: made once, used for every shard."""
+
+    centroids: Float32Array
+    index: Any
+
+    def __len__(self) -> int:
+        return len(self.centroids)
 
 
 def cluster_entropy(
@@ -25,12 +53,12 @@ def cluster_entropy(
     score is H(p). Source: method.md, "Semantic entropy", estimator `clusters`.
 
     Args:
-        embeddings: (n, H) real numbers; rows are scaled to unit norm. A row of zeros or with NaN or infinity has no
-            direction: its score is NaN, and it takes no part in the clustering.
-        n_clusters: K, 1..number of usable rows.
+        embeddings: (n, H) real numbers; only their directions matter. A row of zeros or with NaN or infinity has none:
+            its score is NaN, and it takes no part in the clustering.
+        n_clusters: K, 1..number of usable rows; 1 gives 0 everywhere.
         n_neighbors: m, 1..K; None: 16, or K if that is less.
         similarity_temperature: divisor of the cosine similarities, > 0.
-        seed: of the clustering, >= 0.
+        seed: of the sample that the clustering looks at (see the module) and of the clustering, >= 0.
 
     Returns:
         (n,) float32, nats, in 0..ln m.
@@ -38,15 +66,17 @@ def cluster_entropy(
     Raises:
         InvalidArgument: embeddings are not a matrix of real numbers, or a number is out of its range.
     """
-    unit, usable = unit_rows(embeddings)
-    if not 1 <= n_clusters <= max(int(usable.sum()), 1):
-        raise InvalidArgument(f"n_clusters: must be 1..{int(usable.sum())}, the usable rows; got {n_clusters}")
-    if not usable.any():
-        return np.full(len(unit), np.nan, np.float32)
-    centroids = fit_centroids(unit[usable], n_clusters=n_clusters, seed=seed)
+    array = np.asarray(embeddings)
+    usable = np.flatnonzero(usable_rows(array))
+    if not 1 <= n_clusters <= max(len(usable), 1):
+        raise InvalidArgument(f"n_clusters: must be 1..{len(usable)}, the usable rows; got {n_clusters}")
+    if len(usable) == 0:
+        return np.full(len(array), np.nan, np.float32)
+    trained = usable[sample_rows(len(usable), trained_rows(n_clusters), seed)]
+    centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed)
     neighbors = min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors
     entropy, _ = entropy_to_centroids(
-        unit, centroids, n_neighbors=neighbors, similarity_temperature=similarity_temperature
+        array, centroids, n_neighbors=neighbors, similarity_temperature=similarity_temperature
     )
     return entropy
 
@@ -56,8 +86,28 @@ def default_n_clusters(n: int) -> int:
     return max(1, min(round(math.sqrt(n)), n // 2, 4096))
 
 
+def trained_rows(n_clusters: int) -> int:
+    """Return how many rows at most the clustering looks at: 65,536, or 64 a cluster if that is more."""
+    return max(TRAINED_ROWS, TRAINED_ROWS_PER_CLUSTER * n_clusters)
+
+
+def sample_rows(n: int, size: int, seed: int) -> Int64Array:
+    """Return min(n, size) different numbers of 0..n-1, ascending, the same for the same seed.
+
+    Raises:
+        InvalidArgument: the seed is negative.
+    """
+    if seed < 0:
+        raise InvalidArgument(f"seed: must not be negative, got {seed}")
+    if size >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
+
+
 def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) -> Float32Array:
     """Return the unit-norm centroids (K, H) float32 of a spherical k-means (FAISS) over usable embeddings (n, H).
+
+    It looks at every row given: the caller samples, by `sample_rows` and `trained_rows` for instance.
 
     Raises:
         InvalidArgument: n_clusters is not in 1..n, an embedding has no direction, or the seed is negative.
@@ -74,18 +124,27 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) 
     return fit(unit, n_clusters, seed)
 
 
+def index_centroids(centroids: Float32Array) -> CentroidIndex:
+    """Return centroids (K, H), float32 and unit norm, ready to be searched."""
+    from euds.kernels.cluster_faiss import index_of
+
+    return CentroidIndex(centroids, index_of(centroids))
+
+
 def entropy_to_centroids(
     embeddings: npt.ArrayLike,
-    centroids: Float32Array,
+    centroids: Float32Array | CentroidIndex,
     *,
     n_neighbors: int,
     similarity_temperature: float,
 ) -> tuple[Float32Array, Int64Array]:
     """Return each embedding's entropy over its nearest centroids, and the nearest centroid.
 
+    Rows do not touch each other: a pool is scored shard by shard with the same result.
+
     Args:
-        embeddings: (n, H), scaled to unit norm here.
-        centroids: (K, H) float32, unit norm.
+        embeddings: (n, H), scaled to unit norm here, a block at a time.
+        centroids: (K, H) float32, unit norm; made ready by `index_centroids` if many shards follow.
         n_neighbors: m, 1..K.
         similarity_temperature: > 0.
 
@@ -96,40 +155,45 @@ def entropy_to_centroids(
         InvalidArgument: n_neighbors or similarity_temperature is out of its range, or the widths differ.
     """
     from euds.kernels.cluster_entropy_numba import softmax_entropy
-    from euds.kernels.cluster_faiss import search
 
-    if not 1 <= n_neighbors <= len(centroids):
-        raise InvalidArgument(f"n_neighbors: must be 1..{len(centroids)}, the clusters; got {n_neighbors}")
     if not (math.isfinite(similarity_temperature) and similarity_temperature > 0):
         raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {similarity_temperature}")
-    unit, usable = unit_rows(embeddings)
-    if unit.shape[1] != centroids.shape[1]:
-        raise InvalidArgument(f"embeddings: width {unit.shape[1]}, but the centroids have {centroids.shape[1]}")
-    entropy = np.full(len(unit), np.nan, np.float32)
-    nearest = np.full(len(unit), -1, np.int64)
-    if usable.any():
-        similarities, ids = search(unit[usable], centroids, n_neighbors)
+    array = np.asarray(embeddings)
+    index = checked_index(centroids, array, n_neighbors)
+    entropy = np.full(len(array), np.nan, np.float32)
+    nearest = np.full(len(array), -1, np.int64)
+    for start in range(0, len(array), BLOCK_ROWS):
+        similarities, ids, usable = nearest_centroids(array[start : start + BLOCK_ROWS], index, n_neighbors)
+        rows = start + np.flatnonzero(usable)
         # Rounding can put equal similarities a hair below 0 or above ln m.
-        entropy[usable] = np.clip(softmax_entropy(similarities, similarity_temperature), 0.0, math.log(n_neighbors))
-        nearest[usable] = ids[:, 0]
+        entropy[rows] = np.clip(softmax_entropy(similarities, similarity_temperature), 0.0, math.log(n_neighbors))
+        nearest[rows] = ids[:, 0]
     return entropy, nearest
 
 
-def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
-    """Return the rows at unit norm, float32, and which of them have a direction.
+def checked_index(
+    centroids: Float32Array | CentroidIndex, embeddings: npt.ArrayLike, n_neighbors: int
+) -> CentroidIndex:
+    """Return the index of `centroids` if its width is that of `embeddings` and n_neighbors is in 1..K.
 
     Raises:
-        InvalidArgument: not a matrix of real numbers.
+        InvalidArgument: it is not, or embeddings are not a matrix of real numbers.
     """
-    array = np.asarray(embeddings)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
-    wide = array.astype(np.float64)
-    usable = np.isfinite(wide).all(1)
-    wide[~usable] = 0.0
-    # Scaled first, so that neither huge nor tiny rows overflow in their squares.
-    largest = np.abs(wide).max(1, initial=0.0)
-    usable &= largest > 0
-    scaled = wide / np.where(usable, largest, 1.0)[:, None]
-    norms = np.where(usable, np.sqrt((scaled * scaled).sum(1)), 1.0)
-    return np.ascontiguousarray(scaled / norms[:, None], np.float32), usable
+    width = unit_rows(np.asarray(embeddings)[:1])[0].shape[1]
+    if not 1 <= n_neighbors <= len(centroids):
+        raise InvalidArgument(f"n_neighbors: must be 1..{len(centroids)}, the clusters; got {n_neighbors}")
+    index = centroids if isinstance(centroids, CentroidIndex) else index_centroids(centroids)
+    if width != index.centroids.shape[1]:
+        raise InvalidArgument(f"embeddings: width {width}, but the centroids have {index.centroids.shape[1]}")
+    return index
+
+
+def nearest_centroids(
+    embeddings: npt.ArrayLike, index: CentroidIndex, n_neighbors: int
+) -> tuple[Float32Array, Int64Array, npt.NDArray[np.bool_]]:
+    """Return cosines and ids of the nearest centroids for the usable rows, each (usable, m), and which are usable."""
+    from euds.kernels.cluster_faiss import search
+
+    unit, usable = unit_rows(embeddings)
+    similarities, ids = search(index.index, unit if usable.all() else unit[usable], n_neighbors)
+    return similarities, ids, usable

@@ -1,16 +1,22 @@
-"""Semantic entropy over the meaning groups of sampled generations."""
+"""Semantic entropy of sampled generations: over their meaning groups, or straight from their embeddings."""
 
-from itertools import pairwise
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
+from euds.ops.embeddings import check_embeddings
 from euds.ops.information import information_entropy
 from euds.ops.ragged import check_ids, check_offsets
-from euds.types import Float64Array
+from euds.types import Float64Array, Int64Array
 
 ESTIMATORS = ("discrete", "rao_blackwell", "miller_madow", "chao_shen")
+LAPLACIANS = ("combinatorial", "normalized")
+KERNEL_SCALES = ("trace", "unit_diagonal")
+
+ROUNDING_NATS = 1e-6
+"""How far above 0 the rounding of a float32 log-softmax can put a log-probability."""
 
 
 def semantic_entropy(
@@ -26,18 +32,23 @@ def semantic_entropy(
 
     Args:
         groups: (total,) integers, the meaning group of every generation; only equality within a sample matters.
-        logprobs: (total,) mean token log-probability of every generation, nats, finite; for "rao_blackwell" only.
+        logprobs: (total,) mean token log-probability of every generation, nats, <= 0; for "rao_blackwell" only. -inf is
+            probability 0: the generation adds nothing to its group.
         offsets: (n + 1,) integers rising from 0 to total; sample i owns groups[offsets[i]:offsets[i+1]].
-        estimator: "discrete" (over member counts), "rao_blackwell" (over summed probabilities, renormalised), or the
-            corrections "miller_madow" and "chao_shen" of the discrete one.
+        estimator: "discrete" (over member counts, 0..ln N), "rao_blackwell" (over summed probabilities, renormalised,
+            0..ln N), or the corrections "miller_madow" and "chao_shen" of the discrete one (which may exceed ln N).
 
     Returns:
-        (n,) float64, nats, >= 0; 0 for a sample of no or one generation.
+        (n,) float64, nats, >= 0; 0 for a sample of no or one generation (`n_groups` tells them apart); NaN for
+        "rao_blackwell" where every generation of a sample has probability 0, so that nothing weighs its groups.
 
     Raises:
-        InvalidArgument: an array is not flat or has another length than groups; logprobs are missing, not finite, or
-            given to an estimator that does not use them; the estimator is unknown.
+        InvalidArgument: an array is not flat or has another length than groups; logprobs are missing, NaN, above 0
+            (the message names the first position), or given to an estimator that does not use them; the estimator is
+            unknown.
     """
+    from euds.kernels.semantic_numba import ragged_mass_entropy
+
     one_of("estimator", estimator, ESTIMATORS)
     members = check_ids("groups", groups)
     starts = check_offsets(offsets, len(members))
@@ -48,21 +59,116 @@ def semantic_entropy(
         return information_entropy(members, starts, estimator=counted)
     if logprobs is None:
         raise InvalidArgument("logprobs: estimator 'rao_blackwell' needs them")
-    values = np.asarray(logprobs, np.float64)
-    if values.shape != members.shape or not np.isfinite(values).all():
-        raise InvalidArgument(f"logprobs: must be {len(members)} finite numbers, one a generation")
-    result = np.zeros(len(starts) - 1)
-    for i, (start, stop) in enumerate(pairwise(starts)):
-        if stop > start:
-            result[i] = _rao_blackwell(members[start:stop], values[start:stop])
+    result: Float64Array = ragged_mass_entropy(members, _check_logprobs(logprobs, starts), starts)
     return result
 
 
-def _rao_blackwell(groups: npt.NDArray[np.int64], logprobs: Float64Array) -> float:
-    # Relative to the largest, so that very unlikely generations do not all underflow.
-    weights = np.exp(logprobs - logprobs.max())
-    _, member_of = np.unique(groups, return_inverse=True)
-    masses = np.bincount(member_of, weights)
-    shares = masses / masses.sum()
-    shares = shares[shares > 0]
-    return max(float(-(shares * np.log(shares)).sum()), 0.0)
+def n_groups(groups: npt.ArrayLike, offsets: npt.ArrayLike) -> Int64Array:
+    """Return how many different meaning groups each sample's generations form, (n,) int64; 0 for no generation.
+
+    Args:
+        groups: (total,) integers, the meaning group of every generation.
+        offsets: (n + 1,) integers rising from 0 to total.
+
+    Raises:
+        InvalidArgument: an array is not flat and of integers, or offsets do not rise from 0 to total.
+    """
+    from euds.kernels.semantic_numba import ragged_n_groups
+
+    members = check_ids("groups", groups)
+    result: Int64Array = ragged_n_groups(members, check_offsets(offsets, len(members)))
+    return result
+
+
+def nearest_neighbor_entropy(
+    embeddings: npt.ArrayLike, offsets: npt.ArrayLike, *, similarity_temperature: float = 1.0
+) -> Float64Array:
+    """Return the semantic nearest-neighbour entropy (SNNE) of each sample's generations.
+
+    SNNE = -(1/N) sum_i ln sum_j exp(cos(e_i, e_j) / tau), j over all N generations, i itself included. It needs no
+    groups and no log-probabilities: high where generations are far from each other. A score on the scale of nats, not
+    the entropy of a distribution, so it is negative. It also falls as ln N: compare samples of equal N only.
+    Source: Nguyen, Payani, Mirzasoleiman 2025 (Findings of ACL; arXiv 2506.00245), black-box form, with cosines of
+    embeddings as the similarity.
+
+    Args:
+        embeddings: (total, H) real numbers, one row a generation; their lengths do not matter.
+        offsets: (n + 1,) integers rising from 0 to total.
+        similarity_temperature: tau, divisor of the cosines, > 0.
+
+    Returns:
+        (n,) float64, nats, in -(1/tau + ln N)..-1/tau: the lower end where all generations point the same way; -1/tau
+        for one generation. NaN for a sample without generations, or with one whose embedding has no direction (zeros,
+        NaN or infinity).
+
+    Raises:
+        InvalidArgument: embeddings are not a matrix of real numbers, offsets do not rise from 0 to total, or
+            similarity_temperature is not finite and above 0.
+    """
+    from euds.kernels.similarity_entropy_numba import ragged_neighbor_entropy
+
+    rows = check_embeddings(embeddings)
+    starts = check_offsets(offsets, len(rows))
+    _check_positive("similarity_temperature", similarity_temperature)
+    result: Float64Array = ragged_neighbor_entropy(rows, starts, float(similarity_temperature))
+    return result
+
+
+def kernel_language_entropy(
+    embeddings: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    diffusion_time: float = 0.3,
+    laplacian: str = "combinatorial",
+    kernel_scale: str = "trace",
+) -> Float64Array:
+    """Return the kernel language entropy (KLE) of each sample's generations.
+
+    The generations are the nodes of a graph with edges w_ij = max(cos(e_i, e_j), 0), no loops; K = exp(-t L) is its
+    heat kernel, scaled to trace 1; KLE = -tr(K ln K), the von Neumann entropy. 0 where everything means one thing, ln N
+    where nothing is connected. At a fixed t it falls as N grows: compare samples of equal N only.
+    Source: Nikitin et al. 2024 (NeurIPS; arXiv 2405.20003), with cosines of embeddings in place of entailment weights.
+
+    Args:
+        embeddings: (total, H) real numbers, one row a generation; their lengths do not matter.
+        offsets: (n + 1,) integers rising from 0 to total.
+        diffusion_time: t, > 0; 0.3 is the paper's with the combinatorial Laplacian. The eigenvalues of the normalised
+            one do not grow with N, so it wants a larger t (about 3 to 10) to spread the scores.
+        laplacian: "combinatorial" (D - W) or "normalized" (I - D^-1/2 W D^-1/2; a node without edges has a zero row).
+        kernel_scale: "trace" (K / tr K) or "unit_diagonal" (K_ij / (N sqrt(K_ii K_jj)), as in the paper's code).
+
+    Returns:
+        (n,) float64, nats, in 0..ln N; 0 for one generation. NaN for a sample without generations, or with one whose
+        embedding has no direction (zeros, NaN or infinity).
+
+    Raises:
+        InvalidArgument: embeddings are not a matrix of real numbers, offsets do not rise from 0 to total,
+            diffusion_time is not finite and above 0, or laplacian or kernel_scale is unknown.
+    """
+    from euds.kernels.similarity_entropy_numba import ragged_heat_entropy
+
+    rows = check_embeddings(embeddings)
+    starts = check_offsets(offsets, len(rows))
+    _check_positive("diffusion_time", diffusion_time)
+    normalized = one_of("laplacian", laplacian, LAPLACIANS) == "normalized"
+    unit_diagonal = one_of("kernel_scale", kernel_scale, KERNEL_SCALES) == "unit_diagonal"
+    result: Float64Array = ragged_heat_entropy(rows, starts, float(diffusion_time), normalized, unit_diagonal)
+    return result
+
+
+def _check_logprobs(logprobs: npt.ArrayLike, starts: Int64Array) -> Float64Array:
+    values = np.asarray(logprobs, np.float64)
+    if values.shape != (starts[-1],):
+        raise InvalidArgument(f"logprobs: must be {starts[-1]} numbers, one a generation; got shape {values.shape}")
+    # Written so that NaN counts as bad.
+    bad = ~(values <= ROUNDING_NATS)
+    if bad.any():
+        at = int(np.argmax(bad))
+        sample = int(np.searchsorted(starts, at, side="right")) - 1
+        raise InvalidArgument(f"logprobs: must be at most 0, got {values[at]} at position {at} (sample {sample})")
+    return np.ascontiguousarray(values)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgument(f"{name}: must be finite and above 0, got {value}")

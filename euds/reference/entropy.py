@@ -59,7 +59,9 @@ def semantic_entropy(
     for group, logprob in zip(groups, logprobs, strict=True):
         masses[group] = masses.get(group, 0.0) + float(np.exp(logprob))
     total = sum(masses.values())
-    return -sum(mass / total * log(mass / total) for mass in masses.values())
+    if total == 0:
+        return 0.0 if not groups else float("nan")
+    return -sum(mass / total * log(mass / total) for mass in masses.values() if mass > 0)
 
 
 def count_entropy(counts: Sequence[int], estimator: str) -> float:

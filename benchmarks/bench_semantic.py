@@ -1,0 +1,270 @@
+"""Semantic entropy at corpus scale on this machine: estimators, grouping, clusters, and how many pairs a model judges.
+
+Every contender's result is checked before its time counts; contenders take turns over several rounds on rotating random
+inputs. A row-by-row contender runs on fewer rows; all rates are per row.
+
+    python benchmarks/bench_semantic.py                         # writes results/semantic-cpu.json and the README table
+    python benchmarks/bench_semantic.py --only clusters --rows 200000    # that part alone, the other rows stay
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import semantic_contenders as contenders
+import torch
+from bench_kernels import Row, rates
+from environment import environment
+from kernel_contenders import NotHere
+from table import write_tables
+from timing import Call, Timing, interleave, peak_memory_mib
+
+import euds
+from euds.ops.cluster import default_n_clusters
+from euds.ops.entailment import entailment_groups
+from euds.ops.grouping import embedding_groups
+from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("euds", "numba", "numpy", "scipy", "faiss-cpu", "scikit-learn", "lm-polygraph", "uqlm")
+GENERATIONS = 10
+WIDTH = 384
+MIN_SIMILARITY = 0.7
+LOOP_ROWS = 4_000
+"""Rows that a row-by-row contender works on; its rate does not depend on their number."""
+
+CHECKED_ROWS = 500
+ROUNDS = 5
+Function = Callable[..., Any]
+
+
+def main() -> None:
+    """Measure what was asked for, and write rows and tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(PARTS), help="only this part")
+    parser.add_argument("--rows", type=int, help="samples (clusters: embeddings) in place of the part's own number")
+    arguments = parser.parse_args()
+    path = RESULTS / "semantic-cpu.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    for part in [arguments.only] if arguments.only else PARTS:
+        measure, n = PARTS[part]
+        rows = [row for row in rows if row["part"] != part]
+        rows += [{"part": part, **row} for row in measure(arguments.rows or n)]
+    rows.sort(key=lambda row: list(PARTS).index(row["part"]))
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": environment(PACKAGES), "rows": rows}, indent=2) + "\n")
+    write_tables()
+
+
+def estimators(n: int) -> list[Row]:
+    """Estimators over given groups: 10 generations in up to 5 groups."""
+    rng = np.random.default_rng(0)
+    offsets = np.arange(0, n * GENERATIONS + 1, GENERATIONS)
+    inputs = [(rng.integers(0, 5, n * GENERATIONS), offsets, -rng.exponential(1.0, n * GENERATIONS)) for _ in range(2)]
+    return [
+        *compare("discrete", n, inputs, _by_euds("discrete"), {
+            "uqlm, row by row": lambda: contenders.uqlm_entropy(discrete=True),
+            "lm-polygraph, row by row": contenders.polygraph_discrete,
+            "Python loop": lambda: contenders.loop_discrete,
+        }),
+        *compare("rao_blackwell", n, inputs, _by_euds("rao_blackwell"), {
+            "uqlm, row by row": lambda: contenders.uqlm_entropy(discrete=False),
+        }),
+        *compare("miller_madow", n, inputs, _by_euds("miller_madow"), {}),
+        *compare("chao_shen", n, inputs, _by_euds("chao_shen"), {}),
+    ]  # fmt: skip
+
+
+def similarities(n: int) -> list[Row]:
+    """Entropies straight from embeddings."""
+    inputs = [planted(n, seed) for seed in range(2)]
+    unit_diagonal: Function = lambda rows, offsets: kernel_language_entropy(  # noqa: E731  # One line says it best.
+        rows, offsets, kernel_scale="unit_diagonal"
+    )
+    return [
+        *compare("nearest_neighbor_entropy", n, inputs, nearest_neighbor_entropy, {
+            "NumPy, row by row": lambda: contenders.loop_neighbor_entropy,
+        }),
+        *compare("kernel_language_entropy, trace", n, inputs, kernel_language_entropy, {}),
+        *compare("kernel_language_entropy, unit diagonal", n, inputs, unit_diagonal, {
+            "lm-polygraph, row by row": contenders.polygraph_kernel_entropy,
+        }),
+    ]  # fmt: skip
+
+
+def grouping(n: int) -> list[Row]:
+    """Groups by cosine similarity, block by block as a corpus streams by."""
+    inputs = [(*planted(n, seed), MIN_SIMILARITY) for seed in range(2)]
+
+    def by_euds(linkage: str) -> Function:
+        return lambda rows, offsets, least: embedding_groups(rows, offsets, min_similarity=least, linkage=linkage)
+
+    words = [torch.from_numpy(rows).view(torch.int32) for rows, _, _ in inputs]
+    # Integers, so that the maximum waits for memory only.
+    reading: dict[str, Call] = {"reading every embedding once": lambda at: words[at].max()}
+    return [
+        *rows_of("memory limit", reading, dict.fromkeys(reading, n), {}, len(inputs)),
+        *compare("first_representative", n, inputs, by_euds("first_representative"), {
+            "Python loop": lambda: contenders.loop_representatives,
+        }),
+        *compare("connected_components", n, inputs, by_euds("connected_components"), {
+            "SciPy, row by row": lambda: contenders.scipy_components,
+        }),
+    ]  # fmt: skip
+
+
+def clusters(n: int, *, alone: bool = False) -> list[Row]:
+    """Clustering entropy, clustering and search together, by one call each after a small one: a call takes long."""
+    k = default_n_clusters(n)
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((k, WIDTH), np.float32)[rng.integers(0, k, n)]
+    embeddings += 0.5 * rng.standard_normal((n, WIDTH), np.float32)
+    functions: dict[str, Function] = {"euds": lambda rows, k: euds.cluster_entropy(rows, n_clusters=k)}
+    if not alone:
+        functions["MiniBatchKMeans, NumPy"] = lambda rows, k: contenders.mini_batch_cluster_entropy(rows, k, 16, 0.05)
+    rows = []
+    for name, function in functions.items():
+        function(embeddings[:5000], 20)
+        timing, memory = once(functools.partial(function, embeddings, k))
+        rows.append(row_of("cluster_entropy", name, n, timing, memory) | {"clusters": k})
+    return with_ratios(rows)
+
+
+def pairs(n: int) -> list[Row]:
+    """Directed pairs that an entailment model has to judge; the judge here costs nothing, so the time is the plan's."""
+    rng = np.random.default_rng(0)
+    meanings = rng.integers(0, 4, (n, GENERATIONS)).ravel()
+    wordings = rng.integers(0, 6, n * GENERATIONS)
+    samples = np.repeat(np.arange(n), GENERATIONS)
+    texts = [f"{m} {w} {s}" for m, w, s in zip(meanings.tolist(), wordings.tolist(), samples.tolist(), strict=True)]
+    offsets = np.arange(0, n * GENERATIONS + 1, GENERATIONS)
+
+    def judge(premises: Any, hypotheses: Any) -> npt.NDArray[np.bool_]:
+        return np.array([left[0] == right[0] for left, right in zip(premises, hypotheses, strict=True)], np.bool_)
+
+    found = entailment_groups(texts, offsets, judge)
+    planted_groups, _ = np.unique(samples * 10 + meanings, return_inverse=True)
+    assert len(np.unique(samples * 10 + found.groups)) == len(planted_groups)
+    calls: dict[str, Call] = {"euds": lambda at: entailment_groups(texts, offsets, judge)}
+    (row,) = rows_of("entailment_groups", calls, {"euds": n}, {})
+    counted = {"evaluated_pairs": found.n_evaluated, "all_pairs": found.n_all_pairs, "model_calls": found.n_rounds}
+    return [{**row, **counted}]
+
+
+PARTS: Mapping[str, tuple[Callable[[int], list[Row]], int]] = {
+    "estimators": (estimators, 1_000_000),
+    "similarities": (similarities, 50_000),
+    "grouping": (grouping, 100_000),
+    "clusters": (clusters, 200_000),
+    "clusters at scale": (functools.partial(clusters, alone=True), 1_000_000),
+    "pairs": (pairs, 20_000),
+}
+"""What is measured: name -> function of the number of samples, and that number."""
+
+
+def compare(
+    op: str, n: int, inputs: list[Any], own: Function, others: Mapping[str, Callable[[], Function]]
+) -> list[Row]:
+    """Check and time euds on all rows and the others on `LOOP_ROWS` of them; an input is (values, offsets, ...)."""
+    short = [_first_rows(given, min(n, LOOP_ROWS)) for given in inputs]
+    checked = _first_rows(inputs[0], CHECKED_ROWS)
+    expected = np.asarray(own(*checked))
+    calls: dict[str, Call] = {"euds": lambda at: own(*inputs[at])}
+    sizes, errors = {"euds": n}, {}
+    for name, make in others.items():
+        try:
+            function = make()
+        except NotHere as reason:
+            print(f"{op}: left out {name}: {reason}", file=sys.stderr)
+            continue
+        errors[name] = float(np.abs(np.asarray(function(*checked)) - expected).max())
+        if errors[name] > 1e-5:
+            raise SystemExit(f"{op}: {name} and euds differ by {errors[name]}")
+        calls[name] = functools.partial(_call, function, short)
+        sizes[name] = min(n, LOOP_ROWS)
+    return rows_of(op, calls, sizes, errors, len(inputs))
+
+
+def rows_of(
+    op: str, calls: Mapping[str, Call], sizes: Mapping[str, int], errors: Mapping[str, float], n_inputs: int = 1
+) -> list[Row]:
+    """Time the calls in turn, print a line each, and return a row each."""
+    timings = interleave(calls, rounds=ROUNDS, n_inputs=n_inputs, device="cpu")
+    return with_ratios(
+        [
+            row_of(op, name, sizes[name], timing, peak_memory_mib(calls[name], device="cpu"), errors.get(name))
+            for name, timing in timings.items()
+        ]
+    )
+
+
+def row_of(op: str, name: str, n: int, timing: Timing, memory_mib: float, difference: float | None = None) -> Row:
+    """Return one result row, and print its line."""
+    seconds = round(1e6 * timing.p50 / n, 3)
+    print(f"{op}, {name}: {seconds} s a million rows", file=sys.stderr)
+    return {
+        "op": op,
+        "device": "cpu",
+        "contender": name,
+        "rows": n,
+        **rates(timing, n / 1e3, "krows/s"),
+        "seconds_per_million_rows": seconds,
+        "peak_memory_mib": round(memory_mib, 1),
+        "largest_difference": difference,
+    }
+
+
+def with_ratios(rows: list[Row]) -> list[Row]:
+    """Return the rows with the rate of each over that of euds; None where euds does not take part."""
+    own = next((row["p50"] for row in rows if row["contender"] == "euds"), None)
+    return [{**row, "ratio_to_euds": own and float(f"{row['p50'] / own:.4g}")} for row in rows]
+
+
+def once(call: Callable[[], npt.NDArray[np.floating]]) -> tuple[Timing, float]:
+    """Time one call and the memory it takes, and check that its scores are finite."""
+    scores: list[npt.NDArray[np.floating]] = []
+    start = time.perf_counter()
+    memory = peak_memory_mib(lambda at: scores.append(call()), device="cpu")
+    seconds = time.perf_counter() - start
+    assert np.isfinite(scores[0]).all()
+    return Timing(seconds, seconds, seconds), memory
+
+
+def planted(n: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Embeddings of n samples whose generations lie around up to 5 meanings, and offsets."""
+    rng = np.random.default_rng(seed)
+    rows = 0.3 * rng.standard_normal((n * GENERATIONS, WIDTH), np.float32)
+    meanings = rng.standard_normal((997, WIDTH), np.float32)
+    of_sample = rng.integers(0, len(meanings), (n, 5))
+    chosen = np.take_along_axis(of_sample, rng.integers(0, 5, (n, GENERATIONS)), 1).ravel()
+    for start in range(0, len(rows), 65_536):
+        rows[start : start + 65_536] += meanings[chosen[start : start + 65_536]]
+    return rows, np.arange(0, n * GENERATIONS + 1, GENERATIONS)
+
+
+def _by_euds(estimator: str) -> Function:
+    weighed = estimator == "rao_blackwell"
+    return lambda groups, offsets, logprobs: euds.semantic_entropy(
+        groups, logprobs=logprobs if weighed else None, offsets=offsets, estimator=estimator
+    )
+
+
+def _call(function: Function, inputs: list[Any], at: int) -> Any:
+    return function(*inputs[at])
+
+
+def _first_rows(given: Any, n: int) -> Any:
+    values, offsets, *rest = given
+    stop = offsets[n]
+    return (values[:stop], offsets[: n + 1], *(part[:stop] if isinstance(part, np.ndarray) else part for part in rest))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Masses and numbers of meaning groups, sample by sample, in Numba: sort each sample's groups, then walk the runs."""
+
+import numpy as np
+from numba import njit, prange
+
+from euds.types import Float64Array, Int64Array
+
+
+@njit(cache=True, nogil=True)
+def mass_entropy(masses: Float64Array) -> float:
+    """Entropy of masses (all >= 0, sum > 0), nats."""
+    total = masses.sum()
+    entropy = 0.0
+    for mass in masses:
+        share = mass / total
+        if share > 0.0:
+            entropy -= share * np.log(share)
+    # -1 ln 1 is -0.0.
+    return max(entropy, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def group_masses(groups: Int64Array, logprobs: Float64Array, top: float) -> Float64Array:
+    """Sum of exp(logprob - top) of every different group, in the order of the sorted groups."""
+    order = np.argsort(groups)
+    masses = np.zeros(len(groups))
+    at = 0
+    for place, member in enumerate(order):
+        if place > 0 and groups[member] != groups[order[place - 1]]:
+            at += 1
+        masses[at] += np.exp(logprobs[member] - top)
+    return masses[: at + 1]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def ragged_mass_entropy(groups: Int64Array, logprobs: Float64Array, offsets: Int64Array) -> Float64Array:
+    """Entropy of each sample's summed probabilities by group, (n,); 0 if empty, NaN if all are -inf."""
+    result = np.zeros(len(offsets) - 1)
+    for i in prange(len(offsets) - 1):
+        start, stop = offsets[i], offsets[i + 1]
+        if stop > start:
+            # Relative to the largest, so that very unlikely generations do not all underflow.
+            top = logprobs[start:stop].max()
+            if top == -np.inf:
+                result[i] = np.nan
+            else:
+                result[i] = mass_entropy(group_masses(groups[start:stop], logprobs[start:stop], top))
+    return result
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def ragged_n_groups(groups: Int64Array, offsets: Int64Array) -> Int64Array:
+    """Number of different groups in each sample, (n,)."""
+    result = np.zeros(len(offsets) - 1, np.int64)
+    for i in prange(len(offsets) - 1):
+        members = np.sort(groups[offsets[i] : offsets[i + 1]])
+        for at in range(len(members)):
+            result[i] += at == 0 or members[at] != members[at - 1]
+    return result

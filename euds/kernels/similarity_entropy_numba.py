@@ -1,0 +1,73 @@
+"""Entropies of the cosine similarities among each sample's embeddings, in Numba."""
+
+import numpy as np
+from numba import njit, prange
+
+from euds.kernels.cosine_numba import cosines
+from euds.kernels.semantic_numba import mass_entropy
+from euds.types import Float32Array, Float64Array, Int64Array
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def ragged_neighbor_entropy(embeddings: Float32Array, offsets: Int64Array, temperature: float) -> Float64Array:
+    """-(1/n) sum_i ln sum_j exp(cos_ij / temperature) of each sample, (n,); NaN if empty or without a direction."""
+    result = np.full(len(offsets) - 1, np.nan)
+    for i in prange(len(offsets) - 1):
+        similarities = cosines(embeddings[offsets[i] : offsets[i + 1]])
+        n = len(similarities)
+        total = 0.0
+        for row in range(n):
+            # 1 is the largest cosine and always there, on the diagonal.
+            total -= 1.0 / temperature + np.log(np.exp((similarities[row] - 1.0) / temperature).sum())
+        if n > 0:
+            result[i] = total / n
+    return result
+
+
+@njit(cache=True, nogil=True)
+def laplacian(similarities: Float64Array, normalized: bool) -> Float64Array:
+    """Graph Laplacian (n, n) of the similarities that are above 0, without loops."""
+    n = len(similarities)
+    result = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                weight = max(similarities[i, j], 0.0)
+                result[i, j] = -weight
+                result[i, i] += weight
+    if not normalized:
+        return result
+    degrees = np.sqrt(np.diag(result))
+    for i in range(n):
+        for j in range(n):
+            # A node without edges keeps its zeros.
+            if result[i, j] != 0.0:
+                result[i, j] /= degrees[i] * degrees[j]
+    return result
+
+
+@njit(cache=True, nogil=True)
+def heat_entropy(matrix: Float64Array, time: float, unit_diagonal: bool) -> float:
+    """Von Neumann entropy of exp(-time * matrix) scaled to trace 1, nats."""
+    if not unit_diagonal:
+        # The eigenvalues of the kernel are exp(-time * eigenvalue), so the kernel itself is not needed.
+        return mass_entropy(np.exp(-time * np.linalg.eigvalsh(matrix)))
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    half = vectors * np.exp(-0.5 * time * eigenvalues)
+    for i in range(len(half)):
+        half[i] /= np.sqrt((half[i] ** 2).sum())
+    # half @ half.T is the kernel with a unit diagonal; rounding can put its zeros below 0.
+    return mass_entropy(np.maximum(np.linalg.eigvalsh(half @ half.T), 0.0))
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def ragged_heat_entropy(
+    embeddings: Float32Array, offsets: Int64Array, time: float, normalized: bool, unit_diagonal: bool
+) -> Float64Array:
+    """Kernel language entropy of each sample, (n,); NaN if empty or without a direction."""
+    result = np.full(len(offsets) - 1, np.nan)
+    for i in prange(len(offsets) - 1):
+        similarities = cosines(embeddings[offsets[i] : offsets[i + 1]])
+        if len(similarities) > 0 and not np.isnan(similarities).any():
+            result[i] = heat_entropy(laplacian(similarities, normalized), time, unit_diagonal)
+    return result

@@ -1,0 +1,143 @@
+"""Entailment between generations by a natural-language-inference cross-encoder."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from euds.errors import InputError, InvalidArgument
+from euds.measures.device import Precision
+from euds.measures.models import load_model, model_folder
+from euds.measures.tokens import load_tokenizer
+from euds.ops.entailment import EntailmentGroups, entailment_groups
+from euds.ops.ragged import check_offsets
+from euds.types import BoolArray, Int64Array
+
+DEFAULT_TOKEN_BUDGET = 8192
+ENTAILMENT_NAMES = ("entailment", "entail", "entails")
+
+
+class EntailmentModel:
+    """A cross-encoder that reads a premise and a hypothesis together; "entailment" is its most probable label.
+
+    Args:
+        name: asset name, local path or hub name of a model with safetensors weights.
+        precision: device and dtype.
+        token_budget: padded tokens in a forward pass, >= 1; one pair alone may exceed it.
+
+    Attributes:
+        n_truncated: pairs so far whose texts were longer together than the model reads, cut at the end of the longer.
+
+    Raises:
+        InputError: the model cannot be found or loaded, or has no label, or more than one, for entailment.
+        InvalidArgument: token_budget is below 1.
+    """
+
+    def __init__(self, name: str, precision: Precision, token_budget: int = DEFAULT_TOKEN_BUDGET) -> None:
+        if token_budget < 1:
+            raise InvalidArgument(f"token_budget: must be at least 1, got {token_budget}")
+        folder = model_folder(name)
+        self.device = precision.torch_device
+        self.model = load_model(AutoModelForSequenceClassification, folder, precision, "entailment model")
+        self.label = entailment_label(folder, self.model.config.id2label)
+        self.tokenizer = load_tokenizer(folder)
+        self.token_budget = token_budget
+        self.max_tokens = min(self.tokenizer.model_max_length, _positions(self.model.config))
+        self.n_truncated = 0
+
+    def entails(self, premises: Sequence[str], hypotheses: Sequence[str]) -> BoolArray:
+        """Return whether each premise entails its hypothesis, (n,) booleans, in order."""
+        if not premises:
+            return np.zeros(0, np.bool_)
+        encoded = self.tokenizer(
+            list(premises),
+            list(hypotheses),
+            truncation="longest_first",
+            max_length=self.max_tokens,
+            verbose=False,
+        )
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        self.n_truncated += self._count_truncated(premises, hypotheses, lengths)
+        result = np.empty(len(lengths), np.bool_)
+        for batch in batches_of(lengths, self.token_budget):
+            result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})
+        return result
+
+    @torch.inference_mode()
+    def _judge(self, batch: dict[str, list[list[int]]]) -> BoolArray:
+        padded = self.tokenizer.pad(batch, return_tensors="pt").to(self.device)
+        best: BoolArray = (self.model(**padded).logits.argmax(1) == self.label).cpu().numpy()
+        return best
+
+    def _count_truncated(self, premises: Sequence[str], hypotheses: Sequence[str], lengths: Int64Array) -> int:
+        # Only a pair that fills the model can have been cut.
+        full = np.flatnonzero(lengths == self.max_tokens).tolist()
+        if not full:
+            return 0
+        whole = self.tokenizer([premises[at] for at in full], [hypotheses[at] for at in full], verbose=False)
+        return sum(len(ids) > self.max_tokens for ids in whole["input_ids"])
+
+
+def entailment_meanings(
+    answers: Sequence[str],
+    offsets: npt.ArrayLike,
+    model: EntailmentModel,
+    *,
+    questions: Sequence[str] | None = None,
+) -> EntailmentGroups:
+    """Group each sample's answers by mutual entailment, its question in front of both sides.
+
+    Args:
+        answers: (total,) the generations, one sample after another; blank ones are one group of their own.
+        offsets: (n + 1,) integers rising from 0 to total.
+        model: judges the pairs.
+        questions: (n,) put in front of every answer of the sample, with a space; None: answers are judged as they are.
+
+    Raises:
+        InvalidArgument: the lengths do not fit each other; see `euds.ops.entailment.entailment_groups`.
+    """
+    empty = np.array([not answer.strip() for answer in answers], np.bool_)
+    texts = list(answers)
+    if questions is not None:
+        starts = check_offsets(offsets, len(answers))
+        if len(questions) != len(starts) - 1:
+            raise InvalidArgument(f"questions: must be {len(starts) - 1}, one a sample; got {len(questions)}")
+        samples = np.repeat(np.arange(len(questions)), np.diff(starts)).tolist()
+        texts = [f"{questions[at]} {answer}" for at, answer in zip(samples, answers, strict=True)]
+    return entailment_groups(texts, offsets, model.entails, empty=empty)
+
+
+def entailment_label(folder: Path, labels: dict[int, str]) -> int:
+    """Return the number of the label that means entailment, such as "entailment" or "ENTAILMENT".
+
+    Raises:
+        InputError: there is no such label, or more than one; the message names the labels.
+    """
+    found = [number for number, label in labels.items() if label.strip().casefold() in ENTAILMENT_NAMES]
+    if len(found) != 1:
+        names = ", ".join(labels[number] for number in sorted(labels))
+        raise InputError(f"{folder}: needs one label named entailment to judge entailment; its labels are: {names}")
+    return found[0]
+
+
+def batches_of(lengths: Int64Array, token_budget: int) -> Iterator[Int64Array]:
+    """Yield positions in batches of similar length, none above the budget of padded tokens unless alone."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        # The first is the longest, and so the width of the batch.
+        size = max(1, token_budget // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def _positions(config: object) -> int:
+    """Return how many tokens the model reads."""
+    positions = int(getattr(config, "max_position_embeddings", 512))
+    if "roberta" not in str(getattr(config, "model_type", "")):
+        return positions
+    # RoBERTa's positions begin after the number of its padding token.
+    return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)

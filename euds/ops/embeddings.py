@@ -1,0 +1,50 @@
+"""Checks of embeddings, and their directions."""
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.types import BoolArray, Float32Array, Float64Array
+
+
+def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
+    """Return the rows at unit norm, float32, and which of them have a direction; the others become zeros.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    from euds.kernels.cosine_numba import unit_rows as scale
+
+    unit, usable = scale(_matrix(embeddings))
+    return unit, usable
+
+
+def usable_rows(embeddings: npt.ArrayLike) -> BoolArray:
+    """Return which rows have a direction: neither zeros, nor with NaN or infinity.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    from euds.kernels.cosine_numba import have_direction
+
+    result: BoolArray = have_direction(_matrix(embeddings))
+    return result
+
+
+def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
+    """Return embeddings (total, H) as contiguous float32 with the directions they had.
+
+    float32 is taken as it is, without a copy; other numbers are scaled to unit norm first, so that none overflows.
+
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    array = _matrix(embeddings)
+    return np.ascontiguousarray(array, np.float32) if array.dtype == np.float32 else unit_rows(array)[0]
+
+
+def _matrix(embeddings: npt.ArrayLike) -> Float32Array | Float64Array:
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)

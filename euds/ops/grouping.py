@@ -1,0 +1,125 @@
+"""Meaning groups of sampled generations, by the similarity of their embeddings or by their words."""
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument, one_of
+from euds.ops.embeddings import check_embeddings
+from euds.ops.ragged import check_offsets
+from euds.types import BoolArray, Int64Array
+
+LINKAGES = ("first_representative", "connected_components")
+
+ROUNDING = 1e-12
+"""Slack of a comparison of cosines, so that equal directions reach a similarity of 1."""
+
+_AROUND_WORDS = " .,;:!?\"'`()[]{}\u201c\u201d\u2018\u2019"
+
+
+def embedding_groups(
+    embeddings: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    min_similarity: float,
+    linkage: str = "first_representative",
+    empty: npt.ArrayLike | None = None,
+) -> Int64Array:
+    """Group each sample's generations by the cosine similarity of their embeddings.
+
+    Samples do not touch each other, so a corpus is grouped block by block with the same result. Antonyms are close in
+    embedding space: check against `entailment_groups` before trusting this on sentiment.
+    Source: method.md, "Semantic entropy", estimator `samples`, grouping.
+
+    Args:
+        embeddings: (total, H) real numbers, one row a generation; their lengths do not matter. float32 is read as it
+            is, without a copy; products are summed in float64.
+        offsets: (n + 1,) integers rising from 0 to total; sample i owns embeddings[offsets[i]:offsets[i+1]].
+        min_similarity: smallest cosine *similarity* at which two generations mean the same, -1..1; larger: more groups.
+        linkage: "first_representative" (each generation in order joins the first group whose first member is similar
+            enough; the order matters) or "connected_components" (groups are what chains of similar pairs connect; the
+            order does not matter).
+        empty: (total,) booleans, the generations without text: they form one group of their own in each sample,
+            whatever their embeddings. None: there are none.
+
+    Returns:
+        (total,) int64, groups numbered from 0 within each sample by first appearance. A generation whose embedding has
+        no direction (zeros, NaN or infinity) is similar to nothing and stands alone.
+
+    Raises:
+        InvalidArgument: embeddings are not a matrix of real numbers, offsets do not rise from 0 to total,
+            min_similarity is out of its range, the linkage is unknown, or empty is not one boolean a generation.
+    """
+    from euds.kernels.grouping_numba import ragged_similarity_groups
+
+    rows = check_embeddings(embeddings)
+    starts = check_offsets(offsets, len(rows))
+    components = one_of("linkage", linkage, LINKAGES) == "connected_components"
+    # Written so that NaN is refused too.
+    if not -1 <= min_similarity <= 1:
+        raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {min_similarity}")
+    blank = check_empty(empty, len(rows))
+    result: Int64Array = ragged_similarity_groups(rows, starts, blank, min_similarity - ROUNDING, components)
+    return result
+
+
+def label_groups(texts: Sequence[str], *, labels: Sequence[str] | None = None, normalize: bool = True) -> Int64Array:
+    """Group generations by their words: equal texts are one group, in every sample alike.
+
+    Args:
+        texts: (total,) the generations of all samples, one after another.
+        labels: the label words of the task; a text equal to labels[i] gets group i, and every other text a group beyond
+            them. None: groups are numbered by first appearance.
+        normalize: compare by `normalize_label` (compatibility forms, case, spaces and the punctuation around do not
+            matter); otherwise exactly.
+
+    Returns:
+        (total,) int64, >= 0; empty texts are one group.
+
+    Raises:
+        InvalidArgument: a text or label is no string, or two labels are equal.
+    """
+    known = list(labels) if labels is not None else []
+    codes, distinct = text_codes([*known, *texts])
+    words = [normalize_label(text) for text in distinct] if normalize else distinct
+    groups = text_codes(words)[0][codes]
+    for at in range(len(known)):
+        if groups[at] != at:
+            raise InvalidArgument(f"labels: {known[at]!r} and {known[groups[at]]!r} are the same word")
+    return groups[len(known) :]
+
+
+def normalize_label(text: str) -> str:
+    """Return a text in compatibility form and folded case, with single spaces, no punctuation or quotes around it."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_WORDS)
+
+
+def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
+    """Return each text's number by first appearance, (total,) int64, and the different texts in that order.
+
+    Raises:
+        InvalidArgument: a text is no string; the message names the first.
+    """
+    numbers: dict[str, int] = {}
+    codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
+    distinct = list(numbers)
+    for text in distinct:
+        if not isinstance(text, str):
+            raise InvalidArgument(f"texts: position {list(texts).index(text)} is no string but {text!r}")
+    return codes, distinct
+
+
+def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:
+    """Return `empty` as n booleans, all False for None.
+
+    Raises:
+        InvalidArgument: not n booleans.
+    """
+    array = np.zeros(n, np.bool_) if empty is None else np.asarray(empty)
+    if array.shape != (n,) or (n and array.dtype != np.bool_):
+        raise InvalidArgument(
+            f"empty: must be {n} booleans, one a generation; got {array.dtype} of shape {array.shape}"
+        )
+    return array.astype(np.bool_)

@@ -1,0 +1,256 @@
+"""Clustering entropy: planted clusters, the float64 reference, shards, calibration."""
+
+import math
+
+import faiss
+import numpy as np
+import pytest
+
+import euds
+from euds.errors import InvalidArgument
+from euds.kernels import cluster_faiss
+from euds.ops import cluster
+from euds.ops.calibration import calibrate_temperature, share_at_ends
+from euds.ops.cluster import (
+    default_n_clusters,
+    entropy_to_centroids,
+    fit_centroids,
+    index_centroids,
+    sample_rows,
+    trained_rows,
+)
+from euds.reference import entropy as reference
+
+
+def blobs(n: int, width: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(5, width))
+    rows: np.ndarray = centres[rng.integers(0, 5, n)] + 0.3 * rng.normal(size=(n, width))
+    return rows.astype(np.float32)
+
+
+def test_cluster_entropy_equals_the_reference() -> None:
+    embeddings = blobs(200, 16, 0)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    centroids = fit_centroids(embeddings, n_clusters=12, seed=3)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+    found = euds.cluster_entropy(embeddings, n_clusters=12, n_neighbors=5, similarity_temperature=0.1, seed=3)
+    oracle = [reference.cluster_entropy(row.astype(np.float64), centroids.astype(np.float64), 5, 0.1) for row in unit]
+    np.testing.assert_allclose(found, oracle, atol=1e-5)
+    assert (found >= 0).all()
+    assert (found <= math.log(5) + 1e-6).all()
+
+
+def test_cluster_entropy_is_seeded_and_ignores_the_length_of_rows() -> None:
+    embeddings = blobs(150, 8, 1)
+    first = euds.cluster_entropy(embeddings, n_clusters=6, seed=4)
+    np.testing.assert_array_equal(first, euds.cluster_entropy(embeddings, n_clusters=6, seed=4))
+    scaled = embeddings * np.random.default_rng(0).choice([1e-30, 1.0, 1e30], size=(150, 1))
+    np.testing.assert_allclose(euds.cluster_entropy(scaled.astype(np.float64), n_clusters=6, seed=4), first, atol=1e-3)
+
+
+def test_a_sample_between_groups_is_more_uncertain_than_one_within() -> None:
+    centroids = np.eye(4, dtype=np.float32)
+    entropy, nearest = entropy_to_centroids(
+        [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], centroids, n_neighbors=4, similarity_temperature=0.1
+    )
+    assert entropy[0] < entropy[1] < entropy[2] == pytest.approx(math.log(4))
+    assert nearest[0] == 0
+
+
+def test_rows_without_a_direction_are_nan_and_take_no_part() -> None:
+    embeddings = blobs(50, 8, 2)
+    clean = euds.cluster_entropy(embeddings, n_clusters=4)
+    broken = np.vstack([embeddings, np.zeros((1, 8)), np.full((1, 8), np.nan)])
+    found = euds.cluster_entropy(broken, n_clusters=4)
+    np.testing.assert_array_equal(found[:50], clean)
+    assert np.isnan(found[50:]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_clusters": 0}, r"n_clusters: must be 1\.\.10"),
+        ({"n_clusters": 11}, r"n_clusters: must be 1\.\.10"),
+        ({"n_clusters": 3, "n_neighbors": 4}, r"n_neighbors: must be 1\.\.3"),
+        ({"n_clusters": 3, "similarity_temperature": 0.0}, "similarity_temperature: must be finite and above 0"),
+        ({"n_clusters": 3, "seed": -1}, "seed: must not be negative"),
+    ],
+)
+def test_cluster_entropy_names_what_is_wrong(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        euds.cluster_entropy(blobs(10, 4, 0), **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
+    with pytest.raises(InvalidArgument, match="must be a matrix"):
+        euds.cluster_entropy([1.0, 2.0], n_clusters=1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1500, 10**9])
+def test_the_default_number_of_clusters_fits_the_pool(n: int) -> None:
+    assert 1 <= default_n_clusters(n) <= max(1, n // 2)
+
+
+def planted(n: int, n_clusters: int, width: int, seed: int, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings around orthogonal centres, and the centre of each."""
+    rng = np.random.default_rng(seed)
+    centres = np.linalg.qr(rng.normal(size=(width, n_clusters)))[0].T
+    groups = rng.integers(0, n_clusters, n)
+    return (centres[groups] + noise * rng.normal(size=(n, width))).astype(np.float32), groups
+
+
+def test_planted_clusters_are_recovered() -> None:
+    embeddings, groups = planted(3001, 7, 24, 0)
+    # More centroids than clusters: each belongs to one, and none is shared.
+    centroids = fit_centroids(embeddings, n_clusters=21, seed=1)
+    _, nearest = entropy_to_centroids(embeddings, centroids, n_neighbors=1, similarity_temperature=0.05)
+    for centroid in range(21):
+        assert len(set(groups[nearest == centroid])) == 1
+    between = embeddings[groups == 0][:40] + embeddings[groups == 1][:40]
+    index = index_centroids(fit_centroids(embeddings, n_clusters=7, seed=1))
+    inside, doubtful = (
+        entropy_to_centroids(rows, index, n_neighbors=7, similarity_temperature=0.05)[0]
+        for rows in (embeddings, between)
+    )
+    assert doubtful.min() > inside.max()
+
+
+def test_shards_and_blocks_do_not_change_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = blobs(1003, 16, 3)
+    embeddings[500] = 0
+    centroids = fit_centroids(embeddings[:400], n_clusters=9)
+    whole, nearest = entropy_to_centroids(embeddings, centroids, n_neighbors=4, similarity_temperature=0.1)
+    assert np.isnan(whole[500])
+    assert nearest[500] == -1
+    index = index_centroids(centroids)
+    parts = [
+        entropy_to_centroids(part, index, n_neighbors=4, similarity_temperature=0.1)[0]
+        for part in np.split(embeddings, [10, 10, 700])
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+    monkeypatch.setattr(cluster, "BLOCK_ROWS", 100)
+    blocks, ids = entropy_to_centroids(embeddings, centroids, n_neighbors=4, similarity_temperature=0.1)
+    np.testing.assert_allclose(blocks, whole, atol=1e-5)
+    np.testing.assert_array_equal(ids, nearest)
+
+
+def test_a_large_pool_is_clustered_from_a_seeded_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (trained_rows(10), trained_rows(4096)) == (65_536, 262_144)
+    chosen = sample_rows(1000, 70, 5)
+    assert len(set(chosen)) == 70
+    np.testing.assert_array_equal(chosen, np.sort(chosen))
+    np.testing.assert_array_equal(chosen, sample_rows(1000, 70, 5))
+    assert set(chosen) != set(sample_rows(1000, 70, 6))
+    np.testing.assert_array_equal(sample_rows(5, 9, 0), range(5))
+
+    monkeypatch.setattr(cluster, "TRAINED_ROWS", 300)
+    embeddings, _ = planted(2000, 4, 16, 1)
+    embeddings[::7] = np.nan
+    found = euds.cluster_entropy(embeddings, n_clusters=4, n_neighbors=3, seed=2)
+    usable = np.flatnonzero(np.isfinite(embeddings[:, 0]))
+    sample = embeddings[usable[sample_rows(len(usable), 300, 2)]]
+    oracle, _ = entropy_to_centroids(
+        embeddings, fit_centroids(sample, n_clusters=4, seed=2), n_neighbors=3, similarity_temperature=0.05
+    )
+    np.testing.assert_array_equal(found, oracle)
+    np.testing.assert_array_equal(found, euds.cluster_entropy(embeddings, n_clusters=4, n_neighbors=3, seed=2))
+
+
+def test_one_cluster_and_as_many_as_rows() -> None:
+    embeddings = blobs(20, 6, 4)
+    np.testing.assert_array_equal(euds.cluster_entropy(embeddings, n_clusters=1), np.zeros(20))
+    each = euds.cluster_entropy(embeddings, n_clusters=20, n_neighbors=2, similarity_temperature=1e-4)
+    assert each.max() < 0.7
+    same = euds.cluster_entropy(np.ones((20, 6)), n_clusters=5, n_neighbors=5, similarity_temperature=10.0)
+    np.testing.assert_allclose(same, math.log(5), atol=1e-5)
+
+
+def test_no_rows_and_no_directions() -> None:
+    assert euds.cluster_entropy(np.empty((0, 4)), n_clusters=1).shape == (0,)
+    assert np.isnan(euds.cluster_entropy(np.zeros((3, 4)), n_clusters=1)).all()
+    with pytest.raises(InvalidArgument, match=r"n_clusters: must be 1\.\.1, the usable rows; got 2"):
+        euds.cluster_entropy([[1.0, 2.0], [0.0, 0.0]], n_clusters=2)
+
+
+def test_an_inverted_file_finds_nearly_what_a_flat_search_finds() -> None:
+    rng = np.random.default_rng(0)
+    centroids, _ = planted(3000, 12, 32, 2, noise=0.15)
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    queries = centroids[rng.integers(0, 3000, 200)]
+    flat, inverted = cluster_faiss.index_of(centroids), cluster_faiss.index_of(centroids, flat_up_to=2999)
+    assert isinstance(flat, faiss.IndexFlat)
+    assert isinstance(inverted, faiss.IndexIVFFlat)
+    assert inverted.nlist == 219
+    exact, expected = cluster_faiss.search(flat, queries, 8)
+    similarities, found = cluster_faiss.search(inverted, queries, 8)
+    shared = np.mean([len(np.intersect1d(left, right)) / 8 for left, right in zip(expected, found, strict=True)])
+    assert shared > 0.9
+    np.testing.assert_allclose(similarities[:, 0], exact[:, 0], atol=1e-6)
+    again, _ = cluster_faiss.search(cluster_faiss.index_of(centroids, flat_up_to=2999), queries, 8)
+    np.testing.assert_array_equal(similarities, again)
+
+
+def test_a_gpu_is_used_only_where_the_module_and_a_device_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
+    assert not cluster_faiss.has_gpu()
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+    assert not cluster_faiss.has_gpu()
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    assert cluster_faiss.has_gpu()
+
+
+@pytest.mark.parametrize("target", [0.1, 0.5, 0.9])
+def test_calibration_reaches_the_target_mean(target: float) -> None:
+    embeddings = blobs(700, 12, 5)
+    embeddings[3], embeddings[4, 0] = 0, np.inf
+    centroids = fit_centroids(np.delete(embeddings, [3, 4], 0), n_clusters=16)
+    found = calibrate_temperature(embeddings, centroids, n_neighbors=6, target_mean=target)
+    unit = np.delete(embeddings, [3, 4], 0).astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    scores = np.array(
+        [reference.cluster_entropy(row, centroids.astype(np.float64), 6, found.similarity_temperature) for row in unit]
+    )
+    assert scores.mean() / math.log(6) == pytest.approx(target, abs=1e-4)
+    assert found.mean_of_range == pytest.approx(target, abs=1e-4)
+    assert found.n_sampled == 698
+    assert found.ends.low == pytest.approx((scores <= 0.01 * math.log(6)).mean(), abs=0.002)
+    assert found.ends.high == pytest.approx((scores >= 0.99 * math.log(6)).mean(), abs=0.002)
+
+
+def test_calibration_spreads_what_the_default_leaves_at_one_end() -> None:
+    embeddings, _ = planted(2000, 8, 32, 6, noise=0.02)
+    centroids = fit_centroids(embeddings, n_clusters=8)
+    stuck, _ = entropy_to_centroids(embeddings, centroids, n_neighbors=8, similarity_temperature=0.05)
+    assert share_at_ends(stuck, 8).low > 0.99
+    found = calibrate_temperature(embeddings, centroids, n_neighbors=8, sample_size=500, seed=1)
+    assert found == calibrate_temperature(embeddings, centroids, n_neighbors=8, sample_size=500, seed=1)
+    assert found.n_sampled == 500
+    assert found.ends.low == found.ends.high == 0
+
+
+def test_shares_at_the_ends() -> None:
+    entropy = np.array([0.0, 0.005, 0.5, 0.995, 1.0, math.nan, 0.3, 0.4, 0.6, 0.7, 0.8]) * math.log(4)
+    found = share_at_ends(entropy, 4)
+    assert (found.low, found.high) == (0.2, 0.2)
+    assert share_at_ends(entropy, 4, margin=0).low == 0.1
+
+
+def test_calibration_names_what_is_wrong() -> None:
+    embeddings, centroids = blobs(30, 4, 7), np.eye(4, dtype=np.float32)
+    cases: list[tuple[dict[str, float], str]] = [
+        ({"n_neighbors": 1}, "n_neighbors: must be at least 2"),
+        ({"n_neighbors": 5}, r"n_neighbors: must be 1\.\.4"),
+        ({"n_neighbors": 2, "target_mean": 1.0}, "target_mean: must be between 0 and 1"),
+        ({"n_neighbors": 2, "sample_size": 0}, "sample_size: must be at least 1"),
+        ({"n_neighbors": 2, "seed": -1}, "seed: must not be negative"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(InvalidArgument, match=message):
+            calibrate_temperature(embeddings, centroids, **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
+    with pytest.raises(InvalidArgument, match="embeddings: no row has a direction"):
+        calibrate_temperature(np.zeros((3, 4)), centroids, n_neighbors=2)
+    with pytest.raises(InvalidArgument, match=r"target_mean: 0\.5 cannot be reached; .* gives 1\.0000 to 1\.0000"):
+        calibrate_temperature(np.ones((3, 4)), centroids, n_neighbors=2)
+    with pytest.raises(InvalidArgument, match="embeddings: width 3, but the centroids have 4"):
+        calibrate_temperature(np.ones((3, 3)), centroids, n_neighbors=2)
+    with pytest.raises(InvalidArgument, match="entropy: no value is finite"):
+        share_at_ends([math.nan], 4)

@@ -1,0 +1,134 @@
+"""The entailment model on a tiny random cross-encoder: its labels, its batches, its questions."""
+
+import shutil
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from euds.errors import InputError, InvalidArgument
+from euds.measures.device import precision
+from euds.measures.entailment import EntailmentModel, batches_of, entailment_label, entailment_meanings
+from euds.reference import grouping as reference
+
+MNLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
+
+
+@pytest.fixture(scope="module")
+def tiny_nli(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """A random BERT of two layers with MNLI's labels, over the encoder's tokenizer; 64 positions."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("tiny-nli")
+    config = BertConfig.from_pretrained(tiny_encoder, id2label=MNLI, initializer_range=0.6)
+    torch.manual_seed(7)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_encoder / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tiny_nli: Path) -> EntailmentModel:
+    return EntailmentModel(str(tiny_nli), precision("cpu"), token_budget=50)
+
+
+def texts(n: int) -> list[str]:
+    words = ["film", "movie", "plot", "actor", "scene", "wonderful", "terrible", "dull", "bright", "funny"]
+    rng = np.random.default_rng(5)
+    return [" ".join(rng.choice(words, size=int(rng.integers(1, 9)))) for _ in range(n)]
+
+
+def test_batches_answer_like_pairs_alone_and_like_the_model_itself(model: EntailmentModel) -> None:
+    import torch
+
+    premises, hypotheses = texts(60)[:30], texts(60)[30:]
+    found = model.entails(premises, hypotheses)
+    alone = [model.entails([left], [right])[0] for left, right in zip(premises, hypotheses, strict=True)]
+    with torch.inference_mode():
+        whole = model.model(**model.tokenizer(premises, hypotheses, padding=True, return_tensors="pt")).logits
+    assert found.tolist() == alone == (whole.argmax(1) == 2).tolist()
+    assert 0 < found.sum() < 30
+    assert model.entails([], []).shape == (0,)
+
+
+def test_questions_stand_in_front_of_both_sides(model: EntailmentModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entails(premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        pairs.update(zip(premises, hypotheses, strict=True))
+        return np.array([left[-1] == right[-1] for left, right in zip(premises, hypotheses, strict=True)])
+
+    pairs: set[tuple[str, str]] = set()
+    monkeypatch.setattr(model, "entails", entails)
+    answers, offsets = ["an a", "a b", "the a", " ", "", "an a", "a b"], [0, 5, 7]
+    found = entailment_meanings(answers, offsets, model, questions=["Who?", "What?"])
+    assert found.groups.tolist() == [0, 1, 0, 2, 2, 0, 1]
+    assert pairs == {
+        ("Who? an a", "Who? a b"),
+        ("Who? an a", "Who? the a"),
+        ("Who? the a", "Who? an a"),
+        ("What? an a", "What? a b"),
+    }
+    # Without questions, the second sample's only pair has been asked in the first.
+    assert entailment_meanings(answers, offsets, model).n_evaluated == 3
+
+
+def test_meanings_of_a_model_equal_the_definition(model: EntailmentModel) -> None:
+    answers, offsets = texts(10), [0, 4, 10]
+    found = entailment_meanings(answers, offsets, model)
+    oracle = []
+    for start, stop in pairwise(offsets):
+        same = reference.mutual(answers[start:stop], lambda left, right: bool(model.entails([left], [right])[0]))
+        oracle += reference.by_first_member(stop - start, same)
+    assert found.groups.tolist() == oracle
+    assert 0 < found.n_evaluated < found.n_all_pairs
+
+
+def test_pairs_that_are_too_long_are_cut_and_counted(tiny_nli: Path) -> None:
+    model = EntailmentModel(str(tiny_nli), precision("cpu"))
+    assert model.max_tokens == 64
+    model.entails(["film " * 100, "film", "film " * 31], ["plot", "plot", "plot " * 30])
+    assert model.n_truncated == 1
+
+
+def test_a_model_without_an_entailment_label_is_refused(tmp_path: Path, tiny_encoder: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    labels = {0: "negative", 1: "positive", 2: "not_entailment"}
+    BertForSequenceClassification(BertConfig.from_pretrained(tiny_encoder, id2label=labels)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="its labels are: negative, positive, not_entailment"):
+        EntailmentModel(str(tmp_path), precision("cpu"))
+    with pytest.raises(InputError, match="its labels are: LABEL_0, LABEL_1"):
+        entailment_label(tmp_path, {0: "LABEL_0", 1: "LABEL_1"})
+    assert entailment_label(tmp_path, {0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"}) == 0
+    assert entailment_label(tmp_path, {0: "not_entailment", 1: "entailment"}) == 1
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path, tiny_nli: Path) -> None:
+    import torch
+
+    for path in tiny_nli.iterdir():
+        if path.suffix == ".json":
+            shutil.copy(path, tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="no weights in safetensors"):
+        EntailmentModel(str(tmp_path), precision("cpu"))
+
+
+def test_bad_arguments_are_named(model: EntailmentModel, tiny_nli: Path) -> None:
+    with pytest.raises(InvalidArgument, match="token_budget: must be at least 1, got 0"):
+        EntailmentModel(str(tiny_nli), precision("cpu"), token_budget=0)
+    with pytest.raises(InvalidArgument, match="questions: must be 2, one a sample; got 1"):
+        entailment_meanings(["a", "b"], [0, 1, 2], model, questions=["q"])
+
+
+def test_batches_hold_the_budget_and_every_pair_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, 101)
+    lengths[3] = 500
+    batches = list(batches_of(lengths, 120))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(101))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 120
+    assert batches[0].tolist() == [3]
