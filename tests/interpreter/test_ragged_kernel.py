@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 
 import numpy as np
 import pytest
@@ -10,11 +9,8 @@ import torch
 
 from euds.kernels.ragged_stats_triton import BLOCK, ragged_mean_max
 
-pytestmark = [
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="runs under TRITON_INTERPRET=1 only"),
-    # The interpreter is NumPy, which warns of infinities that the kernel means.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+# The interpreter is NumPy, which warns of infinities that the kernel means.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def test_every_sample_equals_numpy() -> None:
