@@ -17,6 +17,18 @@ TEXT = (
 WORDS = TEXT.split()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where there is none, unless EUDS_REQUIRE_GPU=1 makes that a failure."""
+    if os.environ.get("EUDS_REQUIRE_GPU") == "1" or not any(item.get_closest_marker("gpu") for item in items):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(scope="session")
 def make_texts() -> Callable[[int, int], list[str]]:
     """Return a function (n, seed) -> n texts of 2 to 60 words with a Zipf-like choice of words."""

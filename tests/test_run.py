@@ -222,5 +222,6 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     assert reported.stdout == "r/report.html\n"
     doctor = euds_command("doctor", cwd=tmp_path)
     assert "C++ extension: there" in doctor.stdout
+    assert "token statistics on cpu: cpp; not triton: it needs tensors on a CUDA device" in doctor.stdout
     listed = euds_command("fetch", cwd=tmp_path)
     assert "smollm2-135m" in listed.stdout

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,8 @@ def doctor() -> None:
 
         settled = precision()
         typer.echo(f"device: {settled.device}, models in {settled.dtype}")
+        for line in _token_statistics():
+            typer.echo(line)
     from euds.assets import ASSETS, cache_folder, is_fetched
 
     fetched = [name for name in ASSETS if is_fetched(name)]
@@ -60,3 +63,21 @@ def _extension() -> str:
     from euds import _core
 
     return f"there, token statistics for {', '.join(_core.usable_isas())}"
+
+
+def _token_statistics() -> Iterator[str]:
+    """Say which back end the token statistics take on each device, and why not another."""
+    import torch
+
+    from euds.ops.token_stats import ORDER, usable_backends
+
+    devices = ["cpu", *(f"cuda:{at}" for at in range(torch.cuda.device_count()))]
+    for device in devices:
+        usable = usable_backends("token_stats", torch.empty(0, device=device))
+        reasons = {name: usable[name].unavailable_because for name in ORDER}
+        taken = next(name for name in ORDER if reasons[name] is None)
+        refused = [f"not {name}: {reason}" for name, reason in reasons.items() if reason is not None]
+        where = device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+        yield f"token statistics on {where}: {'; '.join([taken, *refused])}"
+    if len(devices) == 1:
+        yield f"token statistics on a GPU: none; torch {torch.__version__} finds no CUDA device"

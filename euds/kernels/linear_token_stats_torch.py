@@ -2,7 +2,7 @@
 
 import torch
 
-from euds.kernels.projection_tiles import target_logits, tiles
+from euds.kernels.projection_tiles import shaped, target_logits, tiles
 from euds.kernels.token_stats_torch import block_sums, empty_sums, finish, merge
 
 TILE_ROWS = 512
@@ -25,7 +25,8 @@ def linear_token_stats(
     means nothing.
     """
     sums = empty_sums(len(hidden), hidden.device)
-    for rows, logits in tiles(hidden, weight, bias, softcap, TILE_ROWS, TILE_COLUMNS):
+    for rows, columns, products in tiles(hidden, weight, TILE_ROWS, TILE_COLUMNS):
+        logits = shaped(products, None if bias is None else bias[columns], softcap)
         sums[:, rows] = merge(sums[:, rows], block_sums(logits.float() / temperature, varentropy))
     if targets is None:
         return finish(sums), None

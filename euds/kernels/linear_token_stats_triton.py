@@ -313,10 +313,12 @@ def linear_token_stats(
     # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature
     options = {"TARGETS": targets is not None, "VARENTROPY": varentropy, "enable_fp_fusion": True}
-    partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan or choose_plan(hidden, weight), options)
-    merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
-        partial, results, target_logits, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
-    )
+    plan = plan or choose_plan(hidden, weight)
+    with torch.cuda.device_of(hidden):
+        partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan, options)
+        merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
+            partial, results, target_logits, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
+        )
     return results, target_logits
 
 

@@ -9,33 +9,40 @@ import torch
 
 
 def tiles(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    softcap: float | None,
-    n_rows: int,
-    n_columns: int,
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield (rows, logits) over all rows and columns; the next tile overwrites the logits.
+    hidden: torch.Tensor, weight: torch.Tensor, n_rows: int, n_columns: int
+) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    """Yield (rows, columns, products) over all rows and columns; the next tile overwrites the products.
 
     Args:
         hidden: (N, H).
         weight: (V, H), dtype of hidden.
-        bias: (V,) or None.
-        softcap: the logits are softcap * tanh(z / softcap), or None.
         n_rows: largest number of rows in a tile.
         n_columns: largest number of columns in a tile.
     """
     buffer = hidden.new_empty(min(n_rows, len(hidden)) * min(n_columns, len(weight)))
     for first in range(0, len(weight), n_columns):
-        columns = weight[first : first + n_columns]
-        part_of_bias = None if bias is None else bias[first : first + n_columns]
+        columns = slice(first, min(first + n_columns, len(weight)))
         for start in range(0, len(hidden), n_rows):
             rows = slice(start, min(start + n_rows, len(hidden)))
+            width = columns.stop - columns.start
             # [rows, columns]
-            z = buffer[: (rows.stop - start) * len(columns)].view(-1, len(columns))
-            torch.mm(hidden[rows], columns.T, out=z)
-            yield rows, _shaped(z, part_of_bias, softcap)
+            z = buffer[: (rows.stop - start) * width].view(-1, width)
+            torch.mm(hidden[rows], weight[columns].T, out=z)
+            yield rows, columns, z
+
+
+def shaped(z: torch.Tensor, bias: torch.Tensor | None, softcap: float | None) -> torch.Tensor:
+    """Turn products into softcap * tanh((z + bias) / softcap).
+
+    In float32, in place where z is float32, and untouched if there is nothing to do; bias has the length of the last
+    dimension of z.
+    """
+    if bias is None and softcap is None:
+        return z
+    z = z.float()
+    if bias is not None:
+        z += bias.float()
+    return z if softcap is None else z.div_(softcap).tanh_().mul_(softcap)
 
 
 def target_logits(
@@ -47,15 +54,5 @@ def target_logits(
         rows = slice(start, start + 512)
         index = targets[rows]
         z = (hidden[rows].float() * weight[index].float()).sum(1)
-        logits[rows] = _shaped(z, None if bias is None else bias[index], softcap)
+        logits[rows] = shaped(z, None if bias is None else bias[index], softcap)
     return logits
-
-
-def _shaped(z: torch.Tensor, bias: torch.Tensor | None, softcap: float | None) -> torch.Tensor:
-    """Turn products into logits: in float32, in place where z is float32, and untouched if there is nothing to do."""
-    if bias is None and softcap is None:
-        return z
-    z = z.float()
-    if bias is not None:
-        z += bias.float()
-    return z if softcap is None else z.div_(softcap).tanh_().mul_(softcap)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from euds import _core
-from euds.kernels.token_stats_torch import finish
+from euds.kernels.token_stats_torch import finish, target_logits
 from euds.types import Float64Array
 
 ISA = _core.usable_isas()[0]
@@ -13,14 +13,17 @@ ISA = _core.usable_isas()[0]
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
-def token_stats(logits: torch.Tensor, temperature: float, varentropy: bool) -> torch.Tensor:
-    """Return (4, n * m) float32 of entropy, varentropy, logsumexp and max_prob.
+def token_stats(
+    logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
 
-    logits (n, m, V) on the CPU, of one of DTYPES, any strides. Without `varentropy` that row means nothing.
+    logits (n, m, V), N = n m, on the CPU, of one of DTYPES, any strides; targets (N,) int64 in 0..V-1 or None. Without
+    `varentropy` that row means nothing.
     """
     sums = empty_sums(logits.shape[0] * logits.shape[1])
     add_logits(logits, sums, temperature, varentropy)
-    return finished(sums, temperature)
+    return finished(sums, temperature), target_logits(logits, targets, temperature)
 
 
 def empty_sums(n_rows: int) -> Float64Array:

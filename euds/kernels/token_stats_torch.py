@@ -10,10 +10,13 @@ BLOCK_ELEMENTS = 1 << 20
 """Logits worked on at a time: 4 MiB of float32, so that a block and its exponentials stay near the cache."""
 
 
-def token_stats(logits: torch.Tensor, temperature: float, varentropy: bool) -> torch.Tensor:
-    """Return (4, n * m) float32 of entropy, varentropy, logsumexp and max_prob.
+def token_stats(
+    logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
 
-    logits (n, m, V) of any floating dtype and any strides. Without `varentropy` that row means nothing.
+    logits (n, m, V), N = n m, of any floating dtype and any strides; targets (N,) int64 in 0..V-1 or None. Without
+    `varentropy` that row means nothing.
     """
     flat = logits.reshape(-1, logits.shape[2])
     results = torch.empty((4, len(flat)), device=logits.device)
@@ -22,7 +25,15 @@ def token_stats(logits: torch.Tensor, temperature: float, varentropy: bool) -> t
         block = flat[start : start + rows].float()
         z = block * (1 / temperature) if temperature != 1 else block
         results[:, start : start + rows] = finish(block_sums(z, varentropy))
-    return results
+    return results, target_logits(logits, targets, temperature)
+
+
+def target_logits(logits: torch.Tensor, targets: torch.Tensor | None, temperature: float) -> torch.Tensor | None:
+    """Return the scaled logit of each target, (N,) float32, of logits (n, m, V); None without targets."""
+    if targets is None:
+        return None
+    index = targets.view(*logits.shape[:2], 1)
+    return logits.gather(2, index).flatten().float() / temperature
 
 
 def empty_sums(n_rows: int, device: torch.device) -> torch.Tensor:

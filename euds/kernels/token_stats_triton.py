@@ -256,9 +256,11 @@ def token_stats(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
 
-    logits (N, V) or (B, T, V), N = B T, any strides but the last, which is 1; targets (N,) int64 in 0..V-1 or None.
-    Without varentropy its row is NaN and costs nothing.
+    logits (N, V) or (B, T, V), N = B T, any strides, copied only if the last is not 1; targets (N,) int64 in 0..V-1
+    or None. Without varentropy its row is NaN and costs nothing.
     """
+    if logits.stride(-1) != 1:
+        logits = logits.contiguous()
     n_rows, vocabulary = math.prod(logits.shape[:-1]), logits.shape[-1]
     n_parts, part_steps = _split(n_rows, vocabulary, _multiprocessors(logits.device))
     target_logits = None if targets is None else logits.new_empty(n_rows, dtype=torch.float32)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.models import load_model
+from euds.ops.sample_stats import sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
 
@@ -81,10 +82,12 @@ class GenerativeScorer:
         prefix = [] if self.bos_id is None else [self.bos_id]
         rows = [torch.tensor([*prefix, *ids]) for ids in samples]
         lengths = torch.tensor([len(row) for row in rows])
-        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         # Position t predicts token t + 1, so the last position of a row and its padding predict nothing.
         predicts = torch.arange(input_ids.shape[1])[None, :] < (lengths - 1)[:, None]
-        hidden = self.hidden_states(input_ids)[predicts.to(self.device)]
+        # Places are counted on the CPU: a mask on the device would make the device wait.
+        places = predicts.flatten().nonzero()[:, 0].to(self.device)
+        hidden = self.hidden_states(input_ids.to(self.device)).flatten(0, 1)[places]
         targets = torch.cat([row[1:] for row in rows]).to(self.device)
         projection = self.model.get_output_embeddings()
         stats = linear_token_stats(
@@ -93,13 +96,10 @@ class GenerativeScorer:
         assert stats.target_logprob is not None
         assert stats.varentropy is not None
         n_positions = (lengths - 1).numpy()
-        return GenerativeScores(
-            entropy=_mean(stats.entropy, n_positions),
-            entropy_max=np.maximum.reduceat(_numpy(stats.entropy), _starts(n_positions)),
-            nll=-_mean(stats.target_logprob, n_positions),
-            varentropy=_mean(stats.varentropy, n_positions),
-            n_positions=n_positions,
-        )
+        offsets = np.concatenate(([0], np.cumsum(n_positions)))
+        tokens = torch.stack([stats.entropy, stats.target_logprob, stats.varentropy])
+        (entropy, logprob, varentropy), (entropy_max, *_) = sample_mean_max(tokens, offsets)
+        return GenerativeScores(entropy, entropy_max, -logprob, varentropy, n_positions)
 
 
 @torch.inference_mode()
@@ -120,20 +120,3 @@ def _check_projection(scorer: GenerativeScorer, folder: Path) -> None:
     # A model whose weights give NaN is caught row by row, where the reason can be told.
     if not same and bool(torch.isfinite(expected).all()):
         raise InputError(f"{folder}: {type(model).__name__} does more to its logits than project and soft-cap them")
-
-
-def _numpy(values: torch.Tensor) -> Float32Array:
-    array: Float32Array = values.cpu().numpy()
-    return array
-
-
-def _starts(counts: Int64Array) -> Int64Array:
-    starts: Int64Array = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    return starts
-
-
-def _mean(values: torch.Tensor, counts: Int64Array) -> Float32Array:
-    """Mean over consecutive runs of `counts` values; sums in float64, so that long texts lose nothing."""
-    sums = np.add.reduceat(_numpy(values).astype(np.float64), _starts(counts))
-    means: Float32Array = (sums / counts).astype(np.float32)
-    return means

@@ -1,9 +1,10 @@
 """Entropy, varentropy, log-sum-exp, largest and target probability of next-token distributions."""
 
 import math
-from collections.abc import Mapping
+import os
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from euds.backends import Backend, choose
@@ -13,13 +14,21 @@ from euds.types import TokenStats
 if TYPE_CHECKING:
     import torch
 
-BACKENDS = {"cpp": Backend("euds.kernels.token_stats_cpp"), "torch": Backend("euds.kernels.token_stats_torch")}
+BACKENDS = {
+    "cpp": Backend("euds.kernels.token_stats_cpp"),
+    "triton": Backend("euds.kernels.token_stats_triton"),
+    "torch": Backend("euds.kernels.token_stats_torch"),
+}
 LINEAR_BACKENDS = {
     "cpp": Backend("euds.kernels.linear_token_stats_cpp"),
+    "triton": Backend("euds.kernels.linear_token_stats_paths"),
+    "triton_fused": Backend("euds.kernels.linear_token_stats_triton"),
+    "triton_tiles": Backend("euds.kernels.linear_token_stats_triton_tiles"),
     "torch": Backend("euds.kernels.linear_token_stats_torch"),
 }
-ORDER = ("cpp", "torch")
+ORDER = ("cpp", "triton", "torch")
 
+MIN_CAPABILITY = (8, 0)
 IGNORED_TARGET = -100
 """A target that is not looked up, as everywhere in torch and transformers; its log-probability is NaN."""
 
@@ -43,7 +52,8 @@ def token_stats(
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore.
         temperature: > 0 and finite.
         varentropy: False leaves that field None and saves its cost.
-        backend: "cpp" (CPU; float32, bfloat16, float16), "torch", or "auto", the first of them that fits.
+        backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
+            the first of them that fits.
 
     Returns:
         Fields of shape logits.shape[:-1], float32, on the logits' device.
@@ -62,14 +72,10 @@ def token_stats(
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
     lead, vocabulary = logits.shape[:-1], logits.shape[-1]
     _check_targets(targets, lead, vocabulary)
-    kernel = _kernel("token_stats", backend, BACKENDS, logits)
+    kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
-        rows = _rows(logits.detach())
-        results = kernel(rows, temperature, varentropy)
-        looked_up = None
-        if targets is not None:
-            index = targets.reshape(rows.shape[:2]).long().clamp(min=0)
-            looked_up = rows.gather(2, index[:, :, None]).float() / temperature
+        index = None if targets is None else targets.reshape(-1).long().clamp(min=0)
+        results, looked_up = kernel(_rows(logits.detach()), index, temperature, varentropy)
         return _stats(results, looked_up, targets, lead, varentropy)
 
 
@@ -106,7 +112,9 @@ def linear_token_stats(
         softcap: > 0 and finite, or None.
         temperature: > 0 and finite.
         varentropy: False leaves that field None and saves its cost.
-        backend: "cpp" (CPU; float32, bfloat16, float16), "torch", or "auto", the first of them that fits.
+        backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
+            the first of them that fits. "triton" is one of two by shape, which can be named too: "triton_fused", whose
+            logits are the float32 accumulators of one kernel, and "triton_tiles", library products in tiles.
 
     Returns:
         Fields of shape hidden.shape[:-1], float32, on the device of hidden.
@@ -126,7 +134,7 @@ def linear_token_stats(
         raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
     lead = hidden.shape[:-1]
     _check_targets(targets, lead, weight.shape[0])
-    kernel = _kernel("linear_token_stats", backend, LINEAR_BACKENDS, hidden)
+    kernel = _kernel("linear_token_stats", backend, hidden)
     with torch.no_grad():
         index = None if targets is None else targets.reshape(-1).long().clamp(min=0)
         results, looked_up = kernel(
@@ -141,24 +149,52 @@ def linear_token_stats(
         return _stats(results, looked_up, targets, lead, varentropy)
 
 
-def _kernel(op: str, backend: str, backends: Mapping[str, Backend], tensor: "torch.Tensor") -> Any:
-    """Return the launcher, named like the op, of the back end to use for this tensor."""
-    reasons = {"cpp": _why_not_cpp(tensor)}
-    usable = {
-        name: replace(candidate, unavailable_because=reasons.get(name, candidate.unavailable_because))
+def usable_backends(op: str, tensor: "torch.Tensor") -> dict[str, Backend]:
+    """Return the back ends of "token_stats" or "linear_token_stats", with the reason where one does not take a tensor.
+
+    The first in `ORDER` without a reason is what "auto" takes.
+    """
+    backends = {"token_stats": BACKENDS, "linear_token_stats": LINEAR_BACKENDS}[op]
+    reasons = {"cpp": _why_not_cpp(tensor), "triton": _why_not_triton(tensor), "torch": None}
+    return {
+        name: replace(candidate, unavailable_because=reasons[name.partition("_")[0]])
         for name, candidate in backends.items()
     }
-    return getattr(import_module(backends[choose(op, backend, usable, ORDER)].module), op)
+
+
+def _kernel(op: str, backend: str, tensor: "torch.Tensor") -> Any:
+    """Return the launcher, named like the op, of the back end to use for this tensor."""
+    usable = usable_backends(op, tensor)
+    return getattr(import_module(usable[choose(op, backend, usable, ORDER)].module), op)
 
 
 def _why_not_cpp(tensor: "torch.Tensor") -> str | None:
-    from euds.kernels.token_stats_cpp import DTYPES
-
     if tensor.device.type != "cpu":
         return f"it needs tensors on the CPU, got one on {tensor.device}"
-    if tensor.dtype not in DTYPES:
-        return f"it takes float32, bfloat16 and float16, got {tensor.dtype}"
-    return None
+    return _why_not_dtype(tensor)
+
+
+def _why_not_triton(tensor: "torch.Tensor") -> str | None:
+    import torch
+
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    # Triton's interpreter runs on the CPU; it is how the kernels are tested without a GPU.
+    if tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it needs tensors on a CUDA device, got one on {tensor.device}"
+    if torch.version.hip is not None:
+        return "it is written for NVIDIA's GPUs"
+    if tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) < MIN_CAPABILITY:
+        return f"it needs compute capability 8.0 or newer, {torch.cuda.get_device_name(tensor.device)} is older"
+    return _why_not_dtype(tensor)
+
+
+def _why_not_dtype(tensor: "torch.Tensor") -> str | None:
+    import torch
+
+    if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
+        return None
+    return f"it takes float32, bfloat16 and float16, got {tensor.dtype}"
 
 
 def _rows(logits: "torch.Tensor") -> "torch.Tensor":

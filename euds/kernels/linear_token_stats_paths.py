@@ -1,0 +1,36 @@
+"""Which of the two GPU paths of linear token statistics a call takes."""
+
+import torch
+
+from euds.kernels import linear_token_stats_triton, linear_token_stats_triton_tiles
+
+FUSED_WIDTHS = range(64, 1025)
+"""Widths H at which the fused kernel is taken. From counted cycles, not timed yet: a tile's reduction costs as much as
+some 170 steps of H on the tensor cores, in series, while a tile of the other path costs a trip to the L2 cache for
+every logit, which weighs less the larger H is."""
+
+
+def takes_fused_kernel(hidden: torch.Tensor, softcap: float | None) -> bool:
+    """Tell whether a call takes the fused kernel: 2-byte dtypes, H in FUSED_WIDTHS, no soft cap, Hopper or newer.
+
+    A soft cap nearly doubles the instructions of its epilogue, float32 products have no tensor cores there, and older
+    cards lack the loads that it is built on.
+    """
+    if hidden.element_size() != 2 or hidden.shape[1] not in FUSED_WIDTHS or softcap is not None:
+        return False
+    return not hidden.is_cuda or torch.cuda.get_device_capability(hidden.device) >= (9, 0)
+
+
+def linear_token_stats(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    temperature: float,
+    varentropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return what either path returns: (4, N) float32 statistics and the scaled logit of each target (N,)."""
+    fused = takes_fused_kernel(hidden, softcap)
+    path = linear_token_stats_triton if fused else linear_token_stats_triton_tiles
+    return path.linear_token_stats(hidden, weight, targets, bias, softcap, temperature, varentropy)

@@ -1,0 +1,39 @@
+"""Token statistics straight from hidden states on a GPU: library products into a tile that stays in the L2 cache."""
+
+import torch
+
+from euds.kernels.projection_tiles import target_logits, tiles
+from euds.kernels.token_stats_triton import finish, update_sums
+
+TILE_ROWS = 4096
+TILE_BYTES = 16 << 20
+"""A third of an H100's L2: a larger tile would make a trip to memory between the product and its reduction."""
+COLUMN_STEP = 256
+"""Columns come in whole tiles of the library's kernels."""
+
+
+def linear_token_stats(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    temperature: float,
+    varentropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+
+    hidden (N, H) and weight (V, H) share a dtype, which is that of the products; targets (N,) int64 in 0..V-1 or None.
+    Without `varentropy` that row is NaN.
+    """
+    sums = torch.empty((4, len(hidden)), device=hidden.device)
+    n_rows = min(TILE_ROWS, max(len(hidden), 1))
+    n_columns = TILE_BYTES // (n_rows * hidden.element_size() * COLUMN_STEP) * COLUMN_STEP
+    for rows, columns, products in tiles(hidden, weight, n_rows, n_columns):
+        part_of_bias = None if bias is None else bias[columns]
+        first = columns.start == 0
+        update_sums(products, sums[:, rows], first, temperature, varentropy, bias=part_of_bias, softcap=softcap)
+    results = finish(sums, temperature)
+    if targets is None:
+        return results, None
+    return results, target_logits(hidden, weight, targets, bias, softcap) / temperature

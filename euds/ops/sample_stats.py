@@ -1,0 +1,49 @@
+"""Mean and maximum of token values over the samples of a packed batch."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument, InvalidType
+from euds.ops.ragged import check_offsets
+from euds.types import Float32Array
+
+if TYPE_CHECKING:
+    import torch
+
+
+def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Float32Array, Float32Array]:
+    """Return the mean and the maximum of every sample of each row of values.
+
+    On a GPU both are reduced there, always in the same order, and come back in one small copy; sums are in float64.
+    Source: method.md, "Generative entropy", the values per sample.
+
+    Args:
+        values: (F, N) float32, F values of each token of all samples, packed one after another.
+        offsets: (n + 1,) integers rising from 0 to N; sample i is values[:, offsets[i]:offsets[i+1]].
+
+    Returns:
+        Means and maxima, each (F, n) float32 on the CPU; NaN for an empty sample, and for one that holds a NaN.
+
+    Raises:
+        InvalidType: values are no float32 tensor.
+        InvalidArgument: values have another shape, or offsets do not rise from 0 to N.
+    """
+    import torch
+
+    if not isinstance(values, torch.Tensor) or values.dtype != torch.float32:
+        found = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+        raise InvalidType(f"values: must be a float32 tensor, got {found}")
+    if values.ndim != 2:
+        raise InvalidArgument(f"values: must have shape (F, N), got {tuple(values.shape)}")
+    starts = check_offsets(offsets, values.shape[1])
+    if values.device.type == "cuda" and torch.version.hip is None:
+        from euds.kernels.ragged_stats_triton import ragged_mean_max as on_gpu
+
+        both = torch.stack(on_gpu(values.contiguous(), torch.from_numpy(starts).to(values.device)))
+        means, maxima = both.cpu().numpy()
+        return means, maxima
+    from euds.kernels.ragged_stats_numpy import ragged_mean_max as on_cpu
+
+    return on_cpu(np.asarray(values.detach().cpu()), starts)

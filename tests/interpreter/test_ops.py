@@ -1,0 +1,78 @@
+"""The public functions with the Triton back ends: the wiring, both paths of the projection, tiles that merge."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from planted import FIELDS, expected
+
+import euds
+from euds.kernels import linear_token_stats_triton_tiles
+from euds.kernels.linear_token_stats_paths import takes_fused_kernel
+
+# The interpreter is NumPy, which warns of infinities that the kernel means.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+LINEAR = ["triton", "triton_fused", "triton_tiles"]
+
+
+def compare(found: euds.TokenStats, logits: torch.Tensor, targets: torch.Tensor, tolerance: float) -> None:
+    ignored = targets == -100
+    oracle = expected(logits, targets.clamp(min=0))
+    oracle["target_logprob"][ignored.numpy()] = math.nan
+    for field in FIELDS:
+        np.testing.assert_allclose(getattr(found, field), oracle[field], rtol=1e-5, atol=tolerance, err_msg=field)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_logits_of_any_strides_and_ignored_targets(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(2, 3, 401, generator=generator)).to(dtype)
+    targets = torch.randint(0, 401, (2, 3), generator=generator)
+    targets[1, 1] = -100
+    for view in (logits, logits.transpose(0, 1).contiguous().transpose(0, 1), logits.mT.contiguous().mT):
+        found = euds.token_stats(view, targets, temperature=0.7, backend="triton")
+        assert found.entropy.shape == (2, 3)
+        flat = logits.reshape(6, 401).double() / 0.7
+        compare(euds.TokenStats(*(getattr(found, name).flatten() for name in FIELDS)), flat, targets.flatten(), 2e-5)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+@pytest.mark.parametrize(
+    ("softcap", "temperature", "biased"), [(None, 1.0, False), (5.0, 1.0, True), (None, 0.7, True)]
+)
+def test_projections_by_either_path(
+    backend: str, softcap: float | None, temperature: float, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several tiles each way, the last ones narrower.
+    monkeypatch.setattr(linear_token_stats_triton_tiles, "TILE_ROWS", 5)
+    monkeypatch.setattr(linear_token_stats_triton_tiles, "TILE_BYTES", 5 * 4 * 256)
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(13, 24, generator=generator), torch.randn(601, 24, generator=generator)
+    bias = torch.randn(601, generator=generator) if biased else None
+    targets = torch.randint(0, 601, (13,), generator=generator)
+    targets[4] = -100
+    found = euds.linear_token_stats(
+        hidden, weight, targets, bias=bias, softcap=softcap, temperature=temperature, backend=backend
+    )
+    logits = hidden.double() @ weight.double().T + (0 if bias is None else bias.double())
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    compare(found, logits / temperature, targets, 3e-5)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+def test_without_varentropy_and_without_rows(backend: str) -> None:
+    found = euds.linear_token_stats(torch.randn(3, 8), torch.randn(9, 8), varentropy=False, backend=backend)
+    assert found.varentropy is None
+    assert found.target_logprob is None
+    assert torch.isfinite(found.entropy).all()
+    assert euds.linear_token_stats(torch.zeros(0, 8), torch.zeros(9, 8), backend=backend).entropy.shape == (0,)
+
+
+def test_the_path_follows_from_dtype_width_and_soft_cap() -> None:
+    half = {width: torch.zeros(1, width, dtype=torch.bfloat16) for width in (32, 576, 1024, 2048)}
+    assert [takes_fused_kernel(hidden, None) for hidden in half.values()] == [False, True, True, False]
+    assert not takes_fused_kernel(half[576], 30.0)
+    assert not takes_fused_kernel(half[576].float(), None)
