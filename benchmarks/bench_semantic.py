@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,22 +27,25 @@ from table import write_tables
 from timing import Call, Timing, interleave, peak_memory_mib
 
 import euds
-from euds.ops.cluster import default_n_clusters
+from euds.ops.cluster import default_n_clusters, entropy_to_centroids, fit_centroids, sample_rows, trained_rows
 from euds.ops.entailment import entailment_groups
 from euds.ops.grouping import embedding_groups
 from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy
+from euds.types import Float32Array, Int64Array
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("euds", "numba", "numpy", "scipy", "faiss-cpu", "scikit-learn", "lm-polygraph", "uqlm")
 GENERATIONS = 10
 WIDTH = 384
 MIN_SIMILARITY = 0.7
+NEIGHBORS, TEMPERATURE = 16, 0.05
 LOOP_ROWS = 4_000
 """Rows that a row-by-row contender works on; its rate does not depend on their number."""
 
 CHECKED_ROWS = 500
 ROUNDS = 5
 Function = Callable[..., Any]
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -124,16 +127,20 @@ def clusters(n: int, *, alone: bool = False) -> list[Row]:
     """Clustering entropy, clustering and search together, by one call each after a small one: a call takes long."""
     k = default_n_clusters(n)
     rng = np.random.default_rng(0)
-    embeddings = rng.standard_normal((k, WIDTH), np.float32)[rng.integers(0, k, n)]
+    centres = rng.integers(0, k, n)
+    embeddings = rng.standard_normal((k, WIDTH), np.float32)[centres]
     embeddings += 0.5 * rng.standard_normal((n, WIDTH), np.float32)
-    functions: dict[str, Function] = {"euds": lambda rows, k: euds.cluster_entropy(rows, n_clusters=k)}
+    functions: dict[str, contenders.ClusterFunction] = {"euds": _cluster}
     if not alone:
-        functions["MiniBatchKMeans, NumPy"] = lambda rows, k: contenders.mini_batch_cluster_entropy(rows, k, 16, 0.05)
+        functions["MiniBatchKMeans, NumPy"] = contenders.mini_batch_cluster_entropy
     rows = []
     for name, function in functions.items():
-        function(embeddings[:5000], 20)
-        timing, memory = once(functools.partial(function, embeddings, k))
-        rows.append(row_of("cluster_entropy", name, n, timing, memory) | {"clusters": k})
+        function(embeddings[:5000], 20, NEIGHBORS, TEMPERATURE)
+        (entropy, nearest), timing, memory = once(functools.partial(function, embeddings, k, NEIGHBORS, TEMPERATURE))
+        assert np.isfinite(entropy).all()
+        # A cluster stands for the planted centre that most of its members have.
+        purity = np.bincount(nearest * k + centres, minlength=k * k).reshape(k, k).max(1).sum() / n
+        rows.append(row_of("cluster_entropy", name, n, timing, memory) | {"clusters": k, "purity": round(purity, 4)})
     return with_ratios(rows)
 
 
@@ -227,14 +234,13 @@ def with_ratios(rows: list[Row]) -> list[Row]:
     return [{**row, "ratio_to_euds": own and float(f"{row['p50'] / own:.4g}")} for row in rows]
 
 
-def once(call: Callable[[], npt.NDArray[np.floating]]) -> tuple[Timing, float]:
-    """Time one call and the memory it takes, and check that its scores are finite."""
-    scores: list[npt.NDArray[np.floating]] = []
+def once(call: Callable[[], Result]) -> tuple[Result, Timing, float]:
+    """Return the result of one call, its time and the memory it takes."""
+    results: list[Result] = []
     start = time.perf_counter()
-    memory = peak_memory_mib(lambda at: scores.append(call()), device="cpu")
+    memory = peak_memory_mib(lambda at: results.append(call()), device="cpu")
     seconds = time.perf_counter() - start
-    assert np.isfinite(scores[0]).all()
-    return Timing(seconds, seconds, seconds), memory
+    return results[0], Timing(seconds, seconds, seconds), memory
 
 
 def planted(n: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -258,6 +264,13 @@ def _by_euds(estimator: str) -> Function:
 
 def _call(function: Function, inputs: list[Any], at: int) -> Any:
     return function(*inputs[at])
+
+
+def _cluster(embeddings: Float32Array, n_clusters: int, m: int, temperature: float) -> tuple[Float32Array, Int64Array]:
+    """`euds.cluster_entropy` by its parts, so that the nearest centroids are seen too."""
+    trained = embeddings[sample_rows(len(embeddings), trained_rows(n_clusters), 0)]
+    centroids = fit_centroids(trained, n_clusters=n_clusters)
+    return entropy_to_centroids(embeddings, centroids, n_neighbors=m, similarity_temperature=temperature)
 
 
 def _first_rows(given: Any, n: int) -> Any:

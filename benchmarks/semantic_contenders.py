@@ -8,7 +8,7 @@ import importlib.util
 import math
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from kernel_contenders import NotHere
 
 from euds.types import Float32Array, Float64Array, Int64Array
 
-Judge = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+ClusterFunction = Callable[[Float32Array, int, int, float], tuple[Float32Array, Int64Array]]
+"""(embeddings (n, H), K, m, temperature) -> entropies (n,), nats, and nearest centroids (n,)."""
 
 
 def members_by_group(groups: list[int]) -> list[list[int]]:
@@ -123,20 +124,24 @@ def scipy_components(embeddings: Float32Array, offsets: Int64Array, min_similari
     return np.concatenate(groups)
 
 
-def mini_batch_cluster_entropy(embeddings: Float32Array, n_clusters: int, m: int, temperature: float) -> Float64Array:
-    """scikit-learn's MiniBatchKMeans, then NumPy over the m nearest centroids, in blocks."""
+def mini_batch_cluster_entropy(
+    embeddings: Float32Array, n_clusters: int, m: int, temperature: float
+) -> tuple[Float32Array, Int64Array]:
+    """scikit-learn's MiniBatchKMeans, then NumPy over the m nearest centroids, in blocks; and the nearest."""
     from sklearn.cluster import MiniBatchKMeans
 
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     centroids = MiniBatchKMeans(n_clusters, random_state=0, n_init=1).fit(unit).cluster_centers_
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    parts = []
+    entropies, nearest = [], []
     for start in range(0, len(unit), 16_384):
-        nearest = np.partition(unit[start : start + 16_384] @ centroids.T, -m, axis=1)[:, -m:] / temperature
-        weights = np.exp(nearest - nearest.max(1, keepdims=True))
+        similarities = unit[start : start + 16_384] @ centroids.T
+        nearest.append(similarities.argmax(1))
+        largest = np.partition(similarities, -m, axis=1)[:, -m:] / temperature
+        weights = np.exp(largest - largest.max(1, keepdims=True))
         shares = weights / weights.sum(1, keepdims=True)
-        parts.append(-(shares * np.log(np.maximum(shares, 1e-30))).sum(1))
-    return np.concatenate(parts)
+        entropies.append(-(shares * np.log(np.maximum(shares, 1e-30))).sum(1))
+    return np.concatenate(entropies), np.concatenate(nearest)
 
 
 def peer_file(package: str, file: str) -> Any:

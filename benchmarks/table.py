@@ -67,15 +67,24 @@ def semantic_table(content: Mapping[str, Any]) -> str:
             f"| {row['peak_memory_mib']:,.0f} MiB "
             f"| {_or_blank(row['largest_difference'], '{:.1e}')} |"
         )
-    for row in content["rows"]:
+    return "\n".join([*lines, *_semantic_notes(content["rows"])]) + "\n"
+
+
+def _semantic_notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        if "purity" in row:
+            yield ""
+            yield (
+                f"{row['contender']}, {row['rows']:,} embeddings, K {row['clusters']:,}: {row['purity']:.1%} lie in a "
+                "cluster that stands for their own planted centre."
+            )
         if "evaluated_pairs" in row:
-            share = row["evaluated_pairs"] / row["all_pairs"]
-            lines += [
-                "",
+            yield ""
+            yield (
                 f"Directed pairs judged on {row['rows']:,} samples of 10 generations: {row['evaluated_pairs']:,} of "
-                f"{row['all_pairs']:,} ({share:.1%}), in {row['model_calls']} calls of the model.",
-            ]
-    return "\n".join(lines) + "\n"
+                f"{row['all_pairs']:,} ({row['evaluated_pairs'] / row['all_pairs']:.1%}), in {row['model_calls']} "
+                "calls of the model."
+            )
 
 
 def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:

@@ -114,6 +114,19 @@ def test_probability_zero_adds_nothing_and_all_zero_is_nan() -> None:
     assert np.isnan(found[1:]).all()
 
 
+def test_a_text_drawn_twice_can_be_weighed_once() -> None:
+    groups, logprobs, offsets = [0, 0, 1, 1, 0], np.log([0.5, 0.5, 0.25, 0.25, 0.5]), [0, 4, 5]
+    double = euds.semantic_entropy(groups, logprobs=logprobs, offsets=offsets, estimator="rao_blackwell")
+    # Two drawings of one text, and two texts of one meaning: 0.5 against 0.25 + 0.25.
+    once = euds.semantic_entropy(
+        groups, logprobs=logprobs, offsets=offsets, estimator="rao_blackwell", text_ids=[7, 7, 8, 9, 7]
+    )
+    third = 1 / 3
+    assert double[0] == pytest.approx(-third * math.log(third) - 2 * third * math.log(2 * third))
+    assert once[0] == pytest.approx(math.log(2))
+    assert once[1] == 0
+
+
 def test_very_unlikely_generations_do_not_underflow() -> None:
     found = euds.semantic_entropy([0, 1], logprobs=[-2000.0, -2000.0], offsets=[0, 2], estimator="rao_blackwell")
     assert found[0] == pytest.approx(math.log(2))
@@ -136,6 +149,11 @@ def test_the_rounding_of_a_log_softmax_is_no_error() -> None:
         ),
         ({"estimator": "rao_blackwell", "logprobs": [-1.0, -1.0, math.inf]}, "got inf at position 2"),
         ({"estimator": "discrete", "logprobs": [0.0, 0.0, 0.0]}, "does not use them"),
+        ({"estimator": "discrete", "text_ids": [0, 1, 2]}, "text_ids: estimator 'discrete' does not use them"),
+        (
+            {"estimator": "rao_blackwell", "logprobs": [-1.0, -1.0, -1.0], "text_ids": [0]},
+            "text_ids: must be 3, one a generation; got 1",
+        ),
         ({"estimator": "discreet"}, "did you mean 'discrete'"),
     ],
 )

@@ -25,6 +25,7 @@ def semantic_entropy(
     logprobs: npt.ArrayLike | None = None,
     offsets: npt.ArrayLike,
     estimator: str = "discrete",
+    text_ids: npt.ArrayLike | None = None,
 ) -> Float64Array:
     """Return the entropy over the meanings of each sample's generations.
 
@@ -44,23 +45,19 @@ def semantic_entropy(
 
     Raises:
         InvalidArgument: an array is not flat or has another length than groups; logprobs are missing, NaN, above 0
-            (the message names the first position), or given to an estimator that does not use them; the estimator is
-            unknown.
+            (the message names the first position); logprobs or text_ids are given to an estimator that does not use
+            them; the estimator is unknown.
     """
-    from euds.kernels.semantic_numba import ragged_mass_entropy
 
     one_of("estimator", estimator, ESTIMATORS)
     members = check_ids("groups", groups)
     starts = check_offsets(offsets, len(members))
-    if estimator != "rao_blackwell":
-        if logprobs is not None:
-            raise InvalidArgument(f"logprobs: estimator {estimator!r} does not use them; use 'rao_blackwell'")
-        counted = "plugin" if estimator == "discrete" else estimator
-        return information_entropy(members, starts, estimator=counted)
-    if logprobs is None:
-        raise InvalidArgument("logprobs: estimator 'rao_blackwell' needs them")
-    result: Float64Array = ragged_mass_entropy(members, _check_logprobs(logprobs, starts), starts)
-    return result
+    if estimator == "rao_blackwell":
+        return _rao_blackwell(members, logprobs, starts, text_ids)
+    for name, given in (("logprobs", logprobs), ("text_ids", text_ids)):
+        if given is not None:
+            raise InvalidArgument(f"{name}: estimator {estimator!r} does not use them; use 'rao_blackwell'")
+    return information_entropy(members, starts, estimator="plugin" if estimator == "discrete" else estimator)
 
 
 def n_groups(groups: npt.ArrayLike, offsets: npt.ArrayLike) -> Int64Array:
@@ -153,6 +150,25 @@ def kernel_language_entropy(
     normalized = one_of("laplacian", laplacian, LAPLACIANS) == "normalized"
     unit_diagonal = one_of("kernel_scale", kernel_scale, KERNEL_SCALES) == "unit_diagonal"
     result: Float64Array = ragged_heat_entropy(rows, starts, float(diffusion_time), normalized, unit_diagonal)
+    return result
+
+
+def _rao_blackwell(
+    members: Int64Array, logprobs: npt.ArrayLike | None, starts: Int64Array, text_ids: npt.ArrayLike | None
+) -> Float64Array:
+    from euds.kernels.grouping_numba import ragged_first_equal
+    from euds.kernels.semantic_numba import ragged_mass_entropy
+
+    if logprobs is None:
+        raise InvalidArgument("logprobs: estimator 'rao_blackwell' needs them")
+    values = _check_logprobs(logprobs, starts)
+    if text_ids is not None:
+        texts = check_ids("text_ids", text_ids)
+        if len(texts) != len(members):
+            raise InvalidArgument(f"text_ids: must be {len(members)}, one a generation; got {len(texts)}")
+        drawn_before = ragged_first_equal(texts, starts) != np.arange(len(texts))
+        values = np.where(drawn_before, -np.inf, values)
+    result: Float64Array = ragged_mass_entropy(members, values, starts)
     return result
 
 
