@@ -83,7 +83,8 @@ def make_model(folder: Path) -> None:
         tie_word_embeddings=True,
         initializer_range=0.04,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder)
 
 
 def make_corpus(path: Path) -> Path:
@@ -107,7 +108,8 @@ def make_contenders(model_folder: Path, corpus: Path, folder: Path) -> dict[str,
 
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     samples = [[int(word[1:]) for word in text.split()] for text in texts]
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16).cuda().eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
+    model.cuda().eval()
     budget = euds.engine.stages.TOKEN_BUDGET["cuda"]
     shard_rows = 1024
     shards = [range(start, min(start + shard_rows, ROWS)) for start in range(0, ROWS, shard_rows)]

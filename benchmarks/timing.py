@@ -43,7 +43,7 @@ def peak_memory_mib(call: Call, *, device: str) -> float:
         before = torch.cuda.memory_allocated()
         call(0)
         torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return float(torch.cuda.max_memory_allocated() - before) / 2**20
     return _peak_resident_mib(call)
 
 
@@ -64,7 +64,7 @@ def _peak_resident_mib(call: Call) -> float:
     call(0)
     done.set()
     watcher.join()
-    return (highest[0] - before) / 2**20
+    return float(highest[0] - before) / 2**20
 
 
 def _cpu_seconds(call: Call, at: int) -> float:
@@ -76,11 +76,11 @@ def _cpu_seconds(call: Call, at: int) -> float:
 def _cuda_seconds(call: Call, at: int) -> float:
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
-    start.record()  # type: ignore[no-untyped-call]  # torch's events are untyped.
+    start.record()
     call(at)
-    end.record()  # type: ignore[no-untyped-call]  # torch's events are untyped.
-    end.synchronize()  # type: ignore[no-untyped-call]  # torch's events are untyped.
-    return start.elapsed_time(end) / 1000  # type: ignore[no-any-return,no-untyped-call]  # Untyped, milliseconds.
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
 
 
 def _quantiles(seconds: list[float]) -> Timing:

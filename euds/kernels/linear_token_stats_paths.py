@@ -2,7 +2,8 @@
 
 import torch
 
-from euds.kernels import linear_token_stats_triton, linear_token_stats_triton_tiles
+from euds.kernels.linear_token_stats_triton import linear_token_stats as by_fused_kernel
+from euds.kernels.linear_token_stats_triton_tiles import linear_token_stats as by_tiles
 
 FUSED_WIDTHS = range(64, 1025)
 """Widths H at which the fused kernel is taken. From counted cycles, not timed yet: a tile's reduction costs as much as
@@ -31,6 +32,6 @@ def linear_token_stats(
     varentropy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return what either path returns: (4, N) float32 statistics and the scaled logit of each target (N,)."""
-    fused = takes_fused_kernel(hidden, softcap)
-    path = linear_token_stats_triton if fused else linear_token_stats_triton_tiles
-    return path.linear_token_stats(hidden, weight, targets, bias, softcap, temperature, varentropy)
+    if takes_fused_kernel(hidden, softcap):
+        return by_fused_kernel(hidden, weight, targets, bias, softcap, temperature, varentropy)
+    return by_tiles(hidden, weight, targets, bias, softcap, temperature, varentropy)
