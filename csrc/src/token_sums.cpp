@@ -11,6 +11,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
+
 #include "token_sums_kernels.hpp"
 
 namespace euds {
@@ -95,14 +99,14 @@ struct Units {
     }
 };
 
-// Calls work(unit) for every unit below n_units, from as many threads as asked for; this one takes part.
+// Calls work(unit) for every unit below n_units, from n_threads threads of our own, this one among them.
 // It waits for the units, not for the threads: one that gets no processor, because those of the matrix product before
 // still spin there, finds nothing left to do later. It then touches `units` alone, which it owns a share of.
 template <typename Work>
-void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
+void share_with_threads(std::size_t n_units, std::size_t n_threads, const Work& work) {
     const auto units = std::make_shared<Units>(n_units);
     try {
-        for (std::size_t at = 1; at < std::min(n_threads, n_units); ++at) {
+        for (std::size_t at = 1; at < n_threads; ++at) {
             std::thread([units, &work] { units->take(work); }).detach();
         }
     } catch (const std::system_error&) {
@@ -111,6 +115,39 @@ void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
     units->take(work);
     for (std::size_t done = units->n_done; done < n_units; done = units->n_done) {
         units->n_done.wait(done);
+    }
+}
+
+// The fork and join of the OpenMP runtime that torch has brought along, if there is one: fork(function, argument,
+// number of threads, flags). Its threads spin on for some milliseconds after each of torch's operations, and threads of
+// our own would compete with them for the processors.
+using Fork = void (*)(void (*)(void*), void*, unsigned, unsigned);
+
+Fork openmp_fork() {
+#if defined(__linux__)
+    static const auto fork = reinterpret_cast<Fork>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    return fork;
+#else
+    return nullptr;
+#endif
+}
+
+// Calls work(unit) for every unit below n_units, from as many threads as asked for; this one takes part.
+template <typename Work>
+void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
+    const std::size_t n_workers = std::min(n_threads, n_units);
+    const Fork fork = openmp_fork();
+    if (n_workers > 1 && fork == nullptr) {
+        share_with_threads(n_units, n_workers, work);
+        return;
+    }
+    Units units(n_units);
+    auto take = [&units, &work] { units.take(work); };
+    if (n_workers <= 1) {
+        take();
+    } else {
+        fork([](void* argument) { (*static_cast<decltype(take)*>(argument))(); }, &take,
+             static_cast<unsigned>(n_workers), 0);
     }
 }
 
