@@ -175,7 +175,7 @@ def ready(
         try:
             call = bind(make())
             found = call(0)[:CHECKED_ROWS].double()
-        except (NotHere, ImportError, AssertionError, RuntimeError) as reason:
+        except (NotHere, ImportError, AssertionError, RuntimeError, TypeError) as reason:
             print(
                 f"{where}: left out {name}: {str(reason).splitlines()[0] if str(reason) else type(reason).__name__}",
                 file=sys.stderr,

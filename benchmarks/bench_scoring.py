@@ -28,7 +28,7 @@ MODEL = "smollm2-135m"
 TOLERANCE_NATS = 1e-4
 MAX_TOKENS = 256
 BATCH_ROWS = 16
-CORPORA = {"movie-snippets": 240, "newsgroups-20": 40}
+CORPORA = {"movie-snippets": 160, "newsgroups-20": 24}
 """Rows taken from the head of each training file: short sentences, and posts of some hundred tokens."""
 
 
