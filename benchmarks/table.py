@@ -98,9 +98,13 @@ def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> It
         memory = _or_blank(row["peak_memory_mib"], "{:,.0f} MiB")
         error = _or_blank(row["largest_error_nats"], "{:.1e}")
         yield (
-            f"| {shape} | {row['contender']} | {row['p50']:.3g} ({row['p20']:.3g}-{row['p80']:.3g}) "
+            f"| {shape} | {row['contender']} | {_short(row['p50'])} ({_short(row['p20'])}-{_short(row['p80'])}) "
             f"| {done:.3g} | {row['ratio_to_limit']:.1%} | {memory} | {error} |"
         )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _or_blank(value: float | None, form: str) -> str:
