@@ -7,8 +7,7 @@ import numpy as np
 
 from euds.errors import InvalidArgument
 from euds.ops.keep import tie_hash
-from euds.ops.ranks import mid_ranks
-from euds.ops.search import INTERVAL_RULES, find_box, find_interval
+from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
 from euds.types import AxisBounds, Float64Array, Int64Array
 
 BOX_RULES = ("box", "igse")
@@ -102,17 +101,7 @@ def _box(pool: Pool, budget: int, seed: int, bins: int) -> Region:
 
 
 def _intersection(pool: Pool, budget: int, seed: int) -> Region:
-    """Same central quantile on every axis: the rows whose farthest rank from the middle is smallest."""
-    ranks = np.column_stack([mid_ranks(values) for values in pool.values.T])
-    reach = np.abs(ranks - 0.5).max(1)
-    found = find_interval(reach, keep=budget, rule="low", seed=seed, ids=pool.row_ids)
-    inside = reach <= found.high
-    bounds = tuple(
-        AxisBounds(axis, *_range(values[inside]), *_range(rank[inside]))
-        for axis, values, rank in zip(pool.axes, pool.values.T, ranks.T, strict=True)
-    )
-    return Region(found.indices, bounds, found.n_in_region)
-
-
-def _range(values: Float64Array) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+    found = find_intersection(pool.values, keep=budget, seed=seed, ids=pool.row_ids)
+    sides = zip(pool.axes, found.low, found.high, found.low_rank, found.high_rank, strict=True)
+    bounds = tuple(AxisBounds(*side) for side in sides)
+    return Region(found.indices, bounds, found.n_in_region, found.volume, found.lift)
