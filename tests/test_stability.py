@@ -27,7 +27,8 @@ def bootstrap_of_rows(scores: Float64Array, find: Find, replicates: int) -> tupl
 
 
 def _inside(scores: Float64Array, region: Interval | Box | Intersection) -> BoolArray:
-    return np.all((scores >= region.low) & (scores <= region.high), axis=1)
+    inside: BoolArray = np.all((scores >= region.low) & (scores <= region.high), axis=1)
+    return inside
 
 
 def interval(rule: str) -> Find:

@@ -60,7 +60,7 @@ def region_stability(
         raise InvalidArgument(f"rule: {rule!r} looks at one axis, got {values.shape[1]}")
     if n_replicates < 1:
         raise InvalidArgument(f"n_replicates: must be at least 1, got {n_replicates}")
-    cells = _cells(values, BINS[values.shape[1]] if bins is None else bins, check_threads(n_threads))
+    cells = count_cells(values, BINS[values.shape[1]] if bins is None else bins, check_threads(n_threads))
     budget = parse_keep(keep, cells.n)
     own = _find(rule, cells, cells.counts, budget)
     found = [_find(rule, cells, drawn, budget) for drawn in _replicates(cells.counts, n_replicates, seed)]
@@ -76,7 +76,7 @@ def region_stability(
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
+class Cells:
     """The pool as a grid; per axis the rows below each edge and the least and largest value of each bin."""
 
     n: int
@@ -88,7 +88,8 @@ class _Cells:
     highest: tuple[Float64Array, ...]
 
 
-def _cells(values: FloatArray, bins: int, n_threads: int) -> _Cells:
+def count_cells(values: FloatArray, bins: int, n_threads: int) -> Cells:
+    """Count (n, d) scores in the cells of their grid of equal-mass bins; raises InvalidArgument if none is finite."""
     ranks = rank_rows(values, n_threads=n_threads)
     n, d = ranks.n_ranked, values.shape[1]
     if n == 0:
@@ -97,7 +98,7 @@ def _cells(values: FloatArray, bins: int, n_threads: int) -> _Cells:
     counts = grid.counts.reshape(grid.counts.shape[-d:]).astype(np.int64)
     extremes = [_extremes(ranks, values, axis, bins, grid.used[axis]) for axis in range(d)]
     lowest, highest = (tuple(found) for found in zip(*extremes, strict=True))
-    return _Cells(n, bins, n_threads, counts, grid.masses, lowest, highest)
+    return Cells(n, bins, n_threads, counts, grid.masses, lowest, highest)
 
 
 def _extremes(
@@ -121,9 +122,9 @@ def _replicates(counts: Int64Array, n_replicates: int, seed: int) -> Sequence[In
     return list(drawn.reshape(n_replicates, *counts.shape))
 
 
-def _find(rule: str, cells: _Cells, counts: Int64Array, budget: int) -> Ranges:
+def _find(rule: str, cells: Cells, counts: Int64Array, budget: int) -> Ranges:
     if rule == "box":
-        return _find_box(counts, budget, cells.n_threads)
+        return find_grid_box(counts, budget, cells.n_threads)
     if rule == "intersection":
         return _find_intersection(counts, budget)
     edges = close_edges(cells.lowest[0], float(cells.highest[0][-1]))
@@ -133,12 +134,13 @@ def _find(rule: str, cells: _Cells, counts: Int64Array, budget: int) -> Ranges:
     return ((int(np.searchsorted(edges, found.low)), int(np.searchsorted(edges, found.high)) - 1),)
 
 
-def _find_box(counts: Int64Array, budget: int, n_threads: int) -> Ranges:
+def find_grid_box(counts: Int64Array, budget: int, n_threads: int) -> Ranges:
+    """Return the box of smallest volume that holds `budget` rows of a grid, which may have empty bins."""
     from euds import _core
 
     d = counts.ndim
     # The search takes no empty bins, and resampling may empty some.
-    used = [np.flatnonzero(marginal) for marginal in _marginals(counts)]
+    used = [np.flatnonzero(marginal) for marginal in marginals_of(counts)]
     dense = counts[np.ix_(*used)].astype(np.int32)
     dense = np.ascontiguousarray(dense.reshape(1, *(1,) * (MAX_AXES - d), *dense.shape))
     n = int(counts.sum())
@@ -149,7 +151,7 @@ def _find_box(counts: Int64Array, budget: int, n_threads: int) -> Ranges:
 
 def _find_intersection(counts: Int64Array, budget: int) -> Ranges:
     n = int(counts.sum())
-    marginals = _marginals(counts)
+    marginals = marginals_of(counts)
     # 2 n |mid-rank - 1/2| of each bin, as in `find_intersection`.
     reaches = [np.abs(2 * np.cumsum(marginal) - marginal - n) for marginal in marginals]
     farthest = np.zeros(counts.shape, np.int64)
@@ -162,22 +164,24 @@ def _find_intersection(counts: Int64Array, budget: int) -> Ranges:
     return tuple((int(places[0]), int(places[-1])) for places in inside)
 
 
-def _marginals(counts: Int64Array) -> list[Int64Array]:
+def marginals_of(counts: Int64Array) -> list[Int64Array]:
+    """Return the rows of each bin, axis by axis."""
     axes = range(counts.ndim)
     return [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
 
 
 def _overlap(counts: Int64Array, one: Ranges, other: Ranges) -> float:
     common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
-    both = _count(counts, common)
-    return both / (_count(counts, one) + _count(counts, other) - both)
+    both = count_inside(counts, common)
+    return both / (count_inside(counts, one) + count_inside(counts, other) - both)
 
 
-def _count(counts: Int64Array, ranges: Ranges) -> int:
+def count_inside(counts: Int64Array, ranges: Ranges) -> int:
+    """Return the rows inside a region."""
     return int(counts[tuple(slice(first, last + 1) for first, last in ranges)].sum())
 
 
-def _spread(cells: _Cells, axis: int, found: Sequence[tuple[int, int]]) -> BoundSpread:
+def _spread(cells: Cells, axis: int, found: Sequence[tuple[int, int]]) -> BoundSpread:
     first, last = np.array(found).T
     return BoundSpread(
         low=_quantiles(cells.lowest[axis][first]),

@@ -20,6 +20,9 @@ from euds.types import Selection
 CARRIED = ("label", "source")
 """Columns of the scores that only repeat a field of the corpus."""
 
+DEFAULT_STABILITY = 100
+"""Pools resampled for the stability of the region: half a second for three axes, whatever the number of rows."""
+
 
 def select(
     run_dir: str | Path,
@@ -31,6 +34,7 @@ def select(
     group_by: str | None = None,
     adjust: str | None = None,
     bins: int = 64,
+    stability: int | None = None,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
 ) -> Selection:
@@ -41,6 +45,11 @@ def select(
     "intersection" (the same central quantile on every axis), "typical" (smallest |nll - generative entropy|). Without:
     "random", "longest", "shortest" (tokens).
 
+    "auto" chooses among them without labels: axes whose rank correlation with the length reaches 0.8 are left out;
+    "box" over the two or three left if its lift is beyond chance and resampled pools give at least half the same rows;
+    else "middle" on the axis least tied to the length; "random" if none is left. "validated" uses labels: it takes the
+    interval or box on whose rows a cheap probe does best on a validation split. `keep="auto"` uses labels too.
+
     Args:
         run_dir: finished run directory of `euds.score`.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
@@ -50,6 +59,8 @@ def select(
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
         bins: equal-mass bins per axis of the box search.
+        stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
+            with `group_by`, where every group takes as many.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; None: all.
 
@@ -68,7 +79,19 @@ def select(
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder)
-    selection = choose(scores, keep=keep, rule=rule, axes=axes, seed=seed, group_by=group_by, adjust=adjust, bins=bins)
+    if stability is None:
+        stability = DEFAULT_STABILITY if group_by is None else 0
+    selection = choose(
+        scores,
+        keep=keep,
+        rule=rule,
+        axes=axes,
+        seed=seed,
+        group_by=group_by,
+        adjust=adjust,
+        bins=bins,
+        stability=stability,
+    )
     path = folder / "selected.parquet" if out is None else Path(out)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist())

@@ -7,12 +7,22 @@ def summary(selection: Selection) -> str:
     """Return what was kept, between which bounds, and what to watch: keep rates and the correlation with length."""
     record = selection.record
     lines = [f"kept {selection.n_kept:,} of {selection.n_rows:,} rows by {selection.rule}"]
+    decided = record.get("auto")
+    if isinstance(decided, dict):
+        lines.append(f"  auto: {' '.join((decided['rule'], *decided['axes']))}; {decided['reason']}")
     lines += [
         f"  {side.axis}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
         for side in selection.bounds
     ]
     if record.get("lift") is not None:
         lines.append(f"  volume {record['volume']:.4f}, lift {record['lift']:.2f} over independent axes")
+    stable = record.get("stability")
+    if isinstance(stable, dict):
+        low, _, high = stable["overlap_quantiles"]
+        lines.append(
+            f"  stability: regions of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
+            f"({low:.0%} .. {high:.0%}) of the rows"
+        )
     for kind in ("label", "source"):
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
