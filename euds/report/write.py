@@ -71,6 +71,7 @@ def _view(content: Content) -> dict[str, Any]:
     manifest = content.manifest
     seconds = {title: manifest["seconds"][stage] for stage, title in STAGES.items() if stage in manifest["seconds"]}
     selection = content.selection
+    keep_auto = selection.get("keep_auto") if selection else None
     overall = selection["n_kept"] / selection["n_rows"] if selection else 0.0
     columns = [column for column in content.columns if np.isfinite(content.values(column)).any()]
     pairs = [pair for pair in combinations(content.joint_axes, 2) if set(pair) <= set(columns)]
@@ -85,6 +86,7 @@ def _view(content: Content) -> dict[str, Any]:
         "overall": overall,
         "study": content.study,
         "study_figure": figures.study(content.study) if content.study else None,
+        "curves_figure": figures.learning_curves(keep_auto) if keep_auto else None,
         "metric_titles": TITLES,
         "histograms": [figures.histogram(content, column) for column in columns],
         "joints": [figures.joint(content, *pair) for pair in pairs],

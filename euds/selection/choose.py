@@ -16,6 +16,8 @@ from euds.selection.auto import decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, group_names
 from euds.selection.rules import BOX_RULES, RULES, SEARCHED_RULES, Pool, Region, apply_rule, axes_for, search_of
+from euds.selection.trainee import Trainee
+from euds.selection.validated import Validation, search_validated
 from euds.types import Int64Array, Selection
 
 GROUPS = ("label", "source")
@@ -24,6 +26,7 @@ SEARCHES = {
     **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
     "densest": "shortest interval of values (C++, exact)",
     "random": "seeded hash of the row id",
+    "validated": "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
 
@@ -37,6 +40,8 @@ def check_choice(
     """
     one_of("rule", rule, (*RULES, *SEARCHED_RULES))
     check_keep(keep)
+    if rule == "validated" and group_by is not None:
+        raise InvalidArgument("group_by: rule 'validated' searches the whole pool; leave group_by out")
     if group_by is not None:
         one_of("group_by", group_by, GROUPS)
     if adjust is not None:
@@ -55,19 +60,21 @@ def choose(
     adjust: str | None = None,
     bins: int = 64,
     stability: int = 0,
+    trainee: Trainee | None = None,
 ) -> Selection:
     """Choose rows of a scores table; see `euds.select` for the rules.
 
     Args:
         scores: as `read_scores` gives it; rows that lack a score the rule needs are left out.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores.
-        rule: one of `RULES`, or "auto".
+        rule: one of `RULES`, "auto" or "validated".
         axes: scores to look at, by short or column name; only for rules that leave the choice.
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
         bins: equal-mass bins per axis of the box search.
         stability: resampled pools that show how far the region moves; 0: none.
+        trainee: for the rule `validated`.
 
     Returns:
         Exactly b rows and the record of how they were found.
@@ -78,6 +85,8 @@ def choose(
     """
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
+    if rule == "validated" and trainee is None:
+        raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
     if stability < 0:
         raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {stability}")
     columns = axis_columns(named, scores) if named or rule not in SEARCHED_RULES else _entropies(scores)
@@ -89,13 +98,18 @@ def choose(
     if decision is not None:
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
+    validation: Validation | None = None
     groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
     shares = split_budget(budget, [len(rows) for _, rows in groups])
-    found = [
-        (name, rows, _find(applied, pool.part(rows), share, seed, bins, stability))
-        for (name, rows), share in zip(groups, shares, strict=True)
-        if share
-    ]
+    if trainee is not None and rule == "validated":
+        region, validation = search_validated(pool, budget, trainee, seed=seed, bins=bins)
+        found = [("", groups[0][1], region)]
+    else:
+        found = [
+            (name, rows, _find(applied, pool.part(rows), share, seed, bins, stability))
+            for (name, rows), share in zip(groups, shares, strict=True)
+            if share
+        ]
     kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
     whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
     record = {
@@ -107,8 +121,9 @@ def choose(
         "bins": bins if applied in BOX_RULES else None,
         "adjust": adjust,
         "group_by": group_by,
-        "uses_labels": False,
+        "uses_labels": validation is not None,
         "auto": None if decision is None else decision.to_record(),
+        "validated": None if validation is None else validation.to_record(),
         "n_rows": len(places),
         "n_left_out": scores.num_rows - len(places),
         "n_in_region": whole.n_in_region,
