@@ -50,21 +50,21 @@ def planted(n: int) -> tuple[Pool, Trainee]:
 
 def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
     pool, trainee = planted(2000)
-    region, found = search_validated(pool, 300, trainee, seed=0, bins=16)
-    assert len(np.unique(region.kept)) == 300
+    region, found = search_validated(pool, 200, trainee, seed=0, bins=16)
+    assert len(np.unique(region.kept)) == 200
     assert found.chosen == "a around rank 0.05"
     assert found.accuracy > 0.95
     assert found.fixed.keys() == {"box", "middle a", "middle b", "random"}
     assert found.fixed["random"] < 0.5
     (side,) = region.bounds
     assert (side.axis, side.low) == ("a", 0.0)
-    assert found.n_candidates == len(candidates_of(pool, 300, seed=0, bins=16)) <= 2 * 11 + 4
+    assert found.n_candidates == len(candidates_of(pool, 200, seed=0, bins=16)) <= 2 * 11 + 4
     half = -(-found.n_candidates // 2)
     assert found.n_trials == found.n_candidates + half + -(-half // 2) + 4
     fixed = float(np.mean(list(found.fixed.values())))
     assert found.luck == pytest.approx(luck_bound(found.n_trials, found.n_validation, fixed), abs=1e-12)
     assert Validation.from_record(json.loads(json.dumps(found.to_record()))) == found
-    again, same = search_validated(pool, 300, trainee, seed=0, bins=16)
+    again, same = search_validated(pool, 200, trainee, seed=0, bins=16)
     assert (again.kept == region.kept).all()
     assert same.fixed == found.fixed
 
