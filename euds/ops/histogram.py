@@ -68,9 +68,7 @@ class Histogram:
         ]
         return np.array(sums, np.float64).reshape(self.counts.shape)
 
-    def add(
-        self, values: npt.ArrayLike, utility: npt.ArrayLike | None = None, *, n_threads: int | None = None
-    ) -> None:
+    def add(self, values: npt.ArrayLike, utility: npt.ArrayLike | None = None, *, n_threads: int | None = None) -> None:
         """Add rows; one axis of almost equally wide bins without utilities goes nearly as fast as memory is read.
 
         Args:
@@ -100,8 +98,8 @@ class Histogram:
             flat = np.ascontiguousarray(rows[:, 0])
             left_out = _core.add_values(self.edges[0], flat, self.counts, check_threads(n_threads))
         else:
-            rows = np.ascontiguousarray(rows, np.float64)
-            left_out = _core.add_rows(self.edges, rows, weights, self.counts, self._sums)
+            wide: Float64Array = np.ascontiguousarray(rows, np.float64)
+            left_out = _core.add_rows(self.edges, wide, weights, self.counts, self._sums)
         self._count_left_out(*left_out)
 
     def merge(self, other: "Histogram") -> None:
