@@ -1,6 +1,8 @@
 """The rules that use labels: the search by a cheap trainee, its luck, and how much may be dropped."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +177,14 @@ def test_select_validates_and_records_that_labels_were_used(
     assert automatic.n_kept == int(np.ceil(round(record["keep"] * 239, 6)))
     assert "keep auto" in summary(automatic)
     assert "How much may be dropped?" in write_report(run_dir).read_text()
+
+
+def test_the_command_line_says_how_much_may_be_dropped(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    run_dir = scored_run(tmp_path, write_jsonl, None)
+    command = [sys.executable, "-m", "euds", "select", str(run_dir), "--keep", "auto", "--margin", "0.05"]
+    finished = subprocess.run([*command, "--rule", "random"], capture_output=True, text=True, check=True)
+    assert "keep auto: within 5 points of full data" in finished.stdout
+    assert "labels were used" in finished.stdout
 
 
 def test_what_cannot_be_validated_is_named(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

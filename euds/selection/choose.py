@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,10 +85,6 @@ def choose(
     """
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
-    if rule == "validated" and trainee is None:
-        raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
-    if stability < 0:
-        raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {stability}")
     columns = axis_columns(named, scores) if named or rule not in SEARCHED_RULES else _entropies(scores)
     places = _usable(scores, columns)
     usable = scores.take(places)
@@ -98,18 +94,8 @@ def choose(
     if decision is not None:
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
-    validation: Validation | None = None
     groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
-    shares = split_budget(budget, [len(rows) for _, rows in groups])
-    if trainee is not None and rule == "validated":
-        region, validation = search_validated(pool, budget, trainee, seed=seed, bins=bins)
-        found = [("", groups[0][1], region)]
-    else:
-        found = [
-            (name, rows, _find(applied, pool.part(rows), share, seed, bins, stability))
-            for (name, rows), share in zip(groups, shares, strict=True)
-            if share
-        ]
+    found, validation = _search(_Plan(applied, seed, bins, stability), pool, groups, budget, trainee)
     kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
     whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
     record = {
@@ -136,9 +122,36 @@ def choose(
     return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
 
 
-def _find(rule: str, pool: Pool, budget: int, seed: int, bins: int, stability: int) -> Region:
-    region = apply_rule(rule, pool, budget, seed=seed, bins=bins)
-    return replace(region, stability=stability_of(rule, pool, budget, stability, seed)) if stability else region
+@dataclass(frozen=True)
+class _Plan:
+    """What is done in every group."""
+
+    rule: str
+    seed: int
+    bins: int
+    stability: int
+
+    def find(self, pool: Pool, budget: int) -> Region:
+        region = apply_rule(self.rule, pool, budget, seed=self.seed, bins=self.bins)
+        if not self.stability:
+            return region
+        return replace(region, stability=stability_of(self.rule, pool, budget, self.stability, self.seed))
+
+
+def _search(
+    plan: _Plan, pool: Pool, groups: Sequence[tuple[str, Int64Array]], budget: int, trainee: Trainee | None
+) -> tuple[list[tuple[str, Int64Array, Region]], Validation | None]:
+    """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
+    if plan.stability < 0:
+        raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
+    if plan.rule == "validated":
+        if trainee is None:
+            raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
+        region, validation = search_validated(pool, budget, trainee, seed=plan.seed, bins=plan.bins)
+        return [("", groups[0][1], region)], validation
+    shares = split_budget(budget, [len(rows) for _, rows in groups])
+    parts = zip(groups, shares, strict=True)
+    return [(name, rows, plan.find(pool.part(rows), share)) for (name, rows), share in parts if share], None
 
 
 def stability_of(rule: str, pool: Pool, budget: int, n_replicates: int, seed: int) -> dict[str, Any] | None:
