@@ -99,13 +99,13 @@ def draw_stability(values: np.ndarray, source: str) -> None:
 
 
 def draw_curves() -> None:
-    """Learning curves of a probe on a synthetic task: repeated rows, of which the middle of a score has the fewest."""
+    """Learning curves of a probe on a synthetic task whose rows are clearest in the middle of a score."""
     rng = np.random.default_rng(0)
     n = 4000
     labels = rng.integers(0, 2, n)
     score = rng.random(n)
-    signal = 0.35 * labels[:, None] * (np.abs(score - 0.5) < 0.35)[:, None]
-    features = 0.5 * rng.normal(size=(n, 200)) + signal * (np.arange(200) < 40)
+    noise = 0.6 + 0.8 * np.abs(score - 0.5)
+    features = noise[:, None] * rng.normal(size=(n, 120)) + 0.2 * labels[:, None] * (np.arange(120) < 40)
     trainee = Trainee(np.arange(n), features, labels, "synthetic features")
 
     def choose_rows(rule: str, fraction: float, seed: int) -> np.ndarray:
