@@ -62,7 +62,8 @@ def draw_intervals(values: np.ndarray, source: str) -> None:
     figure = Figure((9, 4.4), layout="constrained")
     for axes, rule in zip(figure.subplots(2, 2, sharex=True).flat, ("low", "middle", "high", "densest"), strict=True):
         found = euds.find_interval(values, keep=KEEP, rule=rule)
-        edges = np.linspace(*np.quantile(values, [0.002, 0.998]), 60)
+        least, most = np.quantile(values, [0.002, 0.998]).tolist()
+        edges = np.linspace(least, most, 60)
         axes.hist(np.clip(values, edges[0], edges[-1]), edges, color=POOL)
         axes.hist(np.clip(values[found.indices], edges[0], edges[-1]), edges, color=KEPT)
         axes.set_title(f"{rule}: {found.low:.2f} .. {found.high:.2f}", fontsize=10)
@@ -120,8 +121,8 @@ def draw_curves() -> None:
 
 def scatter(axes: Axes, values: np.ndarray, kept: np.ndarray) -> None:
     """Draw all rows, and those kept on top; as pixels, so that the file stays small."""
-    axes.scatter(*values.T, s=2, color=POOL, rasterized=True)
-    axes.scatter(*values[kept].T, s=2, color=KEPT, rasterized=True)
+    axes.scatter(values[:, 0], values[:, 1], s=2, color=POOL, rasterized=True)
+    axes.scatter(values[kept, 0], values[kept, 1], s=2, color=KEPT, rasterized=True)
 
 
 def frame(axes: Axes, low: tuple[float, ...], high: tuple[float, ...], color: str, width: float) -> None:
