@@ -87,6 +87,25 @@ def _semantic_notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:
             )
 
 
+def search_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown table of the search benchmark."""
+    lines = [
+        f"{_where(content['environment'])}.",
+        "",
+        "| part | op | bins | contender | rows | ms | Mrows/s p50 (p20-p80) | of the limit | euds is | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        limit = "" if row["ratio_to_limit"] is None else f"{row['ratio_to_limit']:.1%} of the {row['limit']}"
+        lines.append(
+            f"| {row['part']} | {row['op']} | {row.get('bins', '')} | {row['contender']} | {row['rows']:,} "
+            f"| {row['milliseconds']:,.1f} | {row['p50']:,.4g} ({row['p20']:,.4g}-{row['p80']:,.4g}) | {limit} "
+            f"| {_or_blank(row['ratio_to_euds'] and 1 / row['ratio_to_euds'], '{:,.3g}x')} "
+            f"| {row['peak_memory_mib']:,.0f} MiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     work = "GB/s" if "gb_per_s" in rows[0] else "TFLOP/s"
     titles = [*columns, "contender", f"{rows[0]['unit']} p50 (p20-p80)", work, "of the limit", "memory", "error"]
@@ -121,7 +140,7 @@ def _where(facts: Mapping[str, Any]) -> str:
     return f"{machine}; Python {facts['python']}, {versions}{model}; {facts['date']}"
 
 
-TABLES = {"scoring": scoring_table, "kernels": kernels_table, "semantic": semantic_table}
+TABLES = {"scoring": scoring_table, "kernels": kernels_table, "semantic": semantic_table, "search": search_table}
 """Maker by kind of benchmark, the first word of its results file."""
 
 if __name__ == "__main__":

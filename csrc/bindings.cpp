@@ -105,6 +105,21 @@ std::tuple<std::int64_t, std::int64_t, std::int64_t> add_rows(
     return {left_out.nan, left_out.infinite, left_out.outside};
 }
 
+template <typename T>
+std::tuple<std::int64_t, std::int64_t, std::int64_t> add_values(const Array<double>& edges, const Array<T>& values,
+                                                                Array<std::int64_t>& counts, std::size_t n_threads) {
+    require(edges.ndim() == 1 && edges.size() >= 2 && strictly_ascends(flat(edges)), "edges: must be flat and ascend");
+    require(values.ndim() == 1, "values: must be flat");
+    require(counts.ndim() == 1 && counts.size() == edges.size() - 1, "counts: must have one entry a bin");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    const std::span<std::int64_t> count_view{counts.mutable_data(), static_cast<std::size_t>(counts.size())};
+    const auto edge_view = flat(edges);
+    const auto value_view = flat(values);
+    const py::gil_scoped_release release;
+    const euds::LeftOut left_out = euds::add_values(edge_view, value_view, count_view, n_threads);
+    return {left_out.nan, left_out.infinite, left_out.outside};
+}
+
 py::array_t<std::int64_t> nearest(const Array<double>& distances, const Array<std::uint64_t>& ties, std::size_t keep) {
     require(distances.ndim() == 1 && ties.ndim() == 1, "distances, ties: must be flat");
     require(distances.size() == ties.size(), "distances, ties: must be of one length");
@@ -301,6 +316,11 @@ PYBIND11_MODULE(_core, module) {
     module.def("add_rows", &add_rows, py::arg("edges"), py::arg("values").noconvert(), py::arg("utility").noconvert(),
                py::arg("counts").noconvert(), py::arg("sums").noconvert(),
                "Add rows to a histogram in place; rows with NaN, infinite and outside, which are left out.");
+    module.def("add_values", &add_values<double>, py::arg("edges").noconvert(), py::arg("values").noconvert(),
+               py::arg("counts").noconvert(), py::arg("n_threads"),
+               "Add values to a histogram of one axis in place; those with NaN, infinite and outside, which are left out.");
+    module.def("add_values", &add_values<float>, py::arg("edges").noconvert(), py::arg("values").noconvert(),
+               py::arg("counts").noconvert(), py::arg("n_threads"));
     module.def("nearest", &nearest, py::arg("distances").noconvert(), py::arg("ties").noconvert(), py::arg("keep"),
                "Ascending positions of the `keep` smallest distances, equal ones in the order of `ties`.");
     module.def("rank_rows", &rank_rows<double>, py::arg("scores").noconvert(), py::arg("n_threads"),

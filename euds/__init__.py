@@ -13,13 +13,21 @@ if TYPE_CHECKING:
     from euds.ops.cluster import cluster_entropy
     from euds.ops.histogram import Histogram
     from euds.ops.information import information_entropy
-    from euds.ops.search import find_box, find_boxes, find_histogram_interval, find_interval
+    from euds.ops.search import (
+        find_box,
+        find_boxes,
+        find_by_group,
+        find_histogram_interval,
+        find_intersection,
+        find_interval,
+        region_stability,
+    )
     from euds.ops.semantic import semantic_entropy
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.run import run
     from euds.selection.select import select
     from euds.study.finetune import finetune
-    from euds.types import Box, Interval, ScoreResult, Selection, TokenStats
+    from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
 __version__ = "0.1.0"
 
@@ -28,18 +36,23 @@ _HOME = {
     "Box": "euds.types",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
+    "Intersection": "euds.types",
     "Interval": "euds.types",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
+    "Stability": "euds.types",
     "TokenStats": "euds.types",
     "cluster_entropy": "euds.ops.cluster",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
+    "find_by_group": "euds.ops.search",
     "find_histogram_interval": "euds.ops.search",
+    "find_intersection": "euds.ops.search",
     "find_interval": "euds.ops.search",
     "finetune": "euds.study.finetune",
     "information_entropy": "euds.ops.information",
     "linear_token_stats": "euds.ops.token_stats",
+    "region_stability": "euds.ops.search",
     "run": "euds.pipeline.run",
     "score": "euds.engine.score",
     "select": "euds.selection.select",
@@ -53,19 +66,24 @@ __all__ = [
     "Box",
     "EudsError",
     "Histogram",
+    "Intersection",
     "Interval",
     "ScoreResult",
     "Selection",
+    "Stability",
     "TokenStats",
     "__version__",
     "cluster_entropy",
     "find_box",
     "find_boxes",
+    "find_by_group",
     "find_histogram_interval",
+    "find_intersection",
     "find_interval",
     "finetune",
     "information_entropy",
     "linear_token_stats",
+    "region_stability",
     "run",
     "score",
     "select",

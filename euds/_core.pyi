@@ -22,6 +22,12 @@ def add_rows(
     counts: npt.NDArray[np.int64],
     sums: npt.NDArray[np.uint64] | None,
 ) -> tuple[int, int, int]: ...
+def add_values(
+    edges: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64] | npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64],
+    n_threads: int,
+) -> tuple[int, int, int]: ...
 def nearest(distances: npt.NDArray[np.float64], ties: npt.NDArray[np.uint64], keep: int) -> npt.NDArray[np.int64]: ...
 def rank_rows(
     scores: npt.NDArray[np.float64] | npt.NDArray[np.float32], n_threads: int

@@ -146,6 +146,98 @@ class Box(_Region):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Intersection(_Region):
+    """The samples whose ranks all lie near the median, d >= 1 axes.
+
+    Attributes:
+        low, high: smallest and largest score inside the region per axis, in the unit of the scores.
+        low_rank, high_rank: the same as mid-rank percentiles, in 0..1.
+        reach: largest distance of a mid-rank from 1/2, the same for all axes, in 0..0.5.
+        n_scores: rows with every axis finite.
+        n_left_out: rows with a NaN or infinite score on any axis, never kept.
+        n_in_region: rows inside the region before trimming, >= n_kept.
+        volume: product over axes of the share of rows within the reach, in 0..1.
+        lift: n_in_region / (n_scores * volume); above 1 the axes agree more than independence allows.
+        indices: positions of the kept rows, ascending, int64.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    low_rank: tuple[float, ...]
+    high_rank: tuple[float, ...]
+    reach: float
+    n_scores: int
+    n_left_out: int
+    n_in_region: int
+    volume: float
+    lift: float
+
+    def __str__(self) -> str:
+        sides = zip(self.low, self.high, strict=True)
+        bounds = " x ".join(f"{low:.6g} .. {high:.6g}" for low, high in sides)
+        return (
+            f"intersection: {bounds}, ranks within {self.reach:.3f} of the median, lift {self.lift:.4g}, "
+            f"{self.n_kept} kept of {self.n_in_region} inside of {self.n_scores}"
+        )
+
+
+Quantiles = tuple[float, float, float]
+"""The 5 %, 50 % and 95 % quantiles."""
+
+
+@dataclass(frozen=True)
+class BoundSpread:
+    """Where the bounds of a region on one axis lie in resampled pools, in the axis' unit and in ranks of the pool."""
+
+    low: Quantiles
+    high: Quantiles
+    low_rank: Quantiles
+    high_rank: Quantiles
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How much a region depends on which rows happened to be in the pool.
+
+    Attributes:
+        overlap: mean over replicates of the rows in both regions over the rows in either (Jaccard), in 0..1.
+        overlap_quantiles: its 5 %, 50 % and 95 % quantiles.
+        sides: the spread of the bounds, one entry an axis.
+        n_replicates: resampled pools.
+        seed: of the resampling.
+        bins: equal-mass bins per axis on which regions were searched again; bounds are no finer than they.
+    """
+
+    overlap: float
+    overlap_quantiles: Quantiles
+    sides: tuple[BoundSpread, ...]
+    n_replicates: int
+    seed: int
+    bins: int
+
+    def __str__(self) -> str:
+        low, _, high = self.overlap_quantiles
+        return f"overlap {self.overlap:.2f} ({low:.2f} .. {high:.2f}) over {self.n_replicates} resampled pools"
+
+    def to_json(self) -> str:
+        """Return all fields as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` wrote: the same numbers.
+
+        Raises:
+            ValueError: the text is no JSON.
+            TypeError: its fields are not those of this class.
+        """
+        fields = json.loads(text)
+        sides = [BoundSpread(**{name: tuple(found) for name, found in side.items()}) for side in fields.pop("sides")]
+        quantiles = tuple(fields.pop("overlap_quantiles"))
+        return cls(sides=tuple(sides), overlap_quantiles=quantiles, **fields)
+
+
 @dataclass(frozen=True)
 class ScoreResult:
     """What `euds.score` did; the scores themselves lie in `run_dir`/scores.

@@ -47,6 +47,43 @@ def test_counts_and_utilities_equal_numpy_and_fractions(d: int) -> None:
         assert histogram.utilities.ravel().tolist() == [float(value) for value in sums]
 
 
+EDGES = {
+    "uniform": equal_width_edges(0.0, 1.0, 64),
+    "one bin": np.array([0.0, 1.0]),
+    "many bins": equal_width_edges(-3.0, 3.0, 5000),
+    "far away": equal_width_edges(-1e6, -1e6 + 1, 512),
+    "thirds": equal_width_edges(1.0, 2.0, 3),
+    "almost uniform": np.arange(101) + 1e-7 * np.sin(np.arange(101)),
+    "not uniform": np.cumsum(1 / np.arange(1, 40)),
+    "subnormal": np.array([0.0, 5e-324, 1e-323]),
+    "all floats": np.array([-1.7e308, 0.0, 1.7e308]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_of_one_axis_fall_where_the_edges_say(name: str, dtype: type[np.floating]) -> None:
+    edges = EDGES[name]
+    rng = np.random.default_rng(0)
+    low, high = max(edges[0], -1e300), min(edges[-1], 1e300)
+    with np.errstate(over="ignore"):
+        near = edges.astype(dtype)
+        planted = [near, np.nextafter(near, dtype(np.inf)), np.nextafter(near, dtype(-np.inf)), np.array(NASTY, dtype)]
+        inside = (low + (high - low) * rng.uniform(-0.1, 1.1, 300_001)).astype(dtype)
+    values = rng.permutation(np.concatenate([*planted, inside]))
+    wide = values.astype(np.float64)
+    finite = wide[np.isfinite(wide)]
+    held = finite[(finite >= edges[0]) & (finite <= edges[-1])]
+    places = np.minimum(np.searchsorted(edges, held, side="right") - 1, len(edges) - 2)
+    for n_threads in (1, 3):
+        histogram = Histogram(edges)
+        histogram.add(values, n_threads=n_threads)
+        assert histogram.counts.tolist() == np.bincount(places, minlength=len(edges) - 1).tolist()
+        assert histogram.n_nan == np.isnan(wide).sum()
+        assert histogram.n_infinite == np.isinf(wide).sum()
+        assert histogram.n_outside == len(finite) - len(held)
+
+
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 60), min_size=1, max_size=5))
 @settings(max_examples=60, deadline=None)
 def test_merged_parts_equal_the_whole(seed: int, sizes: list[int]) -> None:

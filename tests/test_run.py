@@ -117,6 +117,7 @@ def test_the_report_is_one_file_that_runs_nothing(recipe: dict[str, Any]) -> Non
         "Keep rate by source",
         "Shift between sources",
         "Is it only length?",
+        "Would another sample give the same region?",
         "Examples",
         "Cost of scoring",
         "Manifest",

@@ -175,6 +175,10 @@ def test_sources_are_set_against_each_other() -> None:
         ({"rule": "box", "axes": ["nll", "nll_nats"]}, "named twice"),
         ({"group_by": "labels"}, "did you mean 'label'"),
         ({"adjust": "length"}, "known: log_length"),
+        ({"rule": "validated"}, "not on scores alone"),
+        ({"rule": "validated", "group_by": "label"}, "leave group_by out"),
+        ({"rule": "auto", "axes": ["nll", "generative", "semantic", "information"]}, "one to three scores"),
+        ({"stability": -1}, "stability"),
         ({"keep": 10_000}, "count in 1"),
         ({"keep": 0}, "keep: give a fraction"),
     ],
@@ -227,3 +231,62 @@ def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJ
     corpus.write_text('{"text": "another"}\n')
     with pytest.raises(InputError, match="has changed since it was scored"):
         euds.select(tmp_path / "run", keep=1, rule="random")
+
+
+@pytest.mark.parametrize("rule", [*RULES, "auto"])
+def test_stability_is_recorded_for_every_rule_with_a_region(rule: str) -> None:
+    table = scores_table()
+    plain = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule))
+    stable = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule), stability=5)
+    assert plain.record["stability"] is None
+    assert plain.row_ids.tolist() == stable.row_ids.tolist()
+    found = stable.record["stability"]
+    if rule == "random":
+        assert found is None
+        return
+    assert isinstance(found, dict)
+    assert [side["axis"] for side in found["sides"]] == [side.axis for side in stable.bounds]
+    assert 0 < found["overlap"] <= 1
+    assert "resampled pools share" in summary(stable)
+    json.dumps(stable.record, allow_nan=False)
+
+
+def auto_table(axes: np.ndarray, lengths: np.ndarray) -> pa.Table:
+    n = len(axes)
+    names = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")[: axes.shape[1]]
+    scores = dict(zip(names, axes.T, strict=True))
+    return pa.table(
+        {"row_id": np.arange(n), "label": pa.nulls(n), "source": pa.nulls(n), "n_tokens": lengths, **scores}
+    )
+
+
+def test_auto_takes_the_box_only_where_scores_agree_and_drops_what_is_length() -> None:
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(5, 90, 2000)
+    noise = rng.random((2000, 3))
+    clustered = np.where(np.arange(2000)[:, None] < 500, 0.4 + 0.05 * noise, rng.random((2000, 3)))
+    for axes, rule, chosen in (
+        (clustered, "box", 3),
+        (np.column_stack([np.log(lengths), clustered[:, 1:]]), "box", 2),
+        (np.column_stack([np.log(lengths), noise[:, 1]]), "middle", 1),
+        (noise, "middle", 1),
+        (np.log(lengths)[:, None], "random", 0),
+    ):
+        selection = choose(auto_table(axes, lengths), keep=0.2, rule="auto")
+        decided = selection.record["auto"]
+        assert isinstance(decided, dict)
+        assert (decided["rule"], len(decided["axes"])) == (rule, chosen), decided["reason"]
+        assert selection.n_kept == 400
+        again = choose(auto_table(axes, lengths), keep=0.2, rule=rule, axes=decided["axes"] or None)
+        assert again.row_ids.tolist() == selection.row_ids.tolist()
+        assert decided["reason"] in summary(selection)
+
+
+def test_auto_chooses_among_the_named_axes_and_once_for_all_groups() -> None:
+    selection = choose(scores_table(), keep=0.2, rule="auto", axes=["nll", "semantic"], group_by="label")
+    decided = selection.record["auto"]
+    assert isinstance(decided, dict)
+    assert decided["examined"] == ["nll_nats", "semantic_entropy_nats"]
+    groups = selection.record["groups"]
+    assert isinstance(groups, dict)
+    assert len(groups) == 3

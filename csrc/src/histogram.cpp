@@ -4,19 +4,13 @@
 #include <cmath>
 #include <optional>
 
+#include "bin_of.hpp"
+
 namespace euds {
 namespace {
 
 __extension__ typedef __int128 Sum;
 __extension__ typedef unsigned __int128 Bits;
-
-std::optional<std::size_t> bin_of(std::span<const double> edges, double value) {
-    if (!(value >= edges.front() && value <= edges.back())) {
-        return std::nullopt;
-    }
-    const auto above = std::upper_bound(edges.begin() + 1, edges.end() - 1, value);
-    return static_cast<std::size_t>(above - edges.begin()) - 1;
-}
 
 std::optional<std::size_t> cell_of(const Histogram& histogram, const double* values) {
     std::size_t cell = 0;

@@ -286,6 +286,41 @@ void test_histograms() {
     check(sums[2] == 0 && sums[3] == 0, "sum that cancels");
 }
 
+// Values of one axis by the fast way against the search for each; edges almost uniform, or not.
+template <typename T>
+void test_values(Random& random, double slack) {
+    const auto n_bins = static_cast<std::size_t>(pick(random, 1, 700));
+    const double low = static_cast<double>(pick(random, -5, 5));
+    std::vector<double> edges;
+    for (std::size_t at = 0; at <= n_bins; ++at) {
+        const double shift = slack * static_cast<double>(pick(random, -400, 400)) / 1000.0;
+        edges.push_back(low + 0.25 * (static_cast<double>(at) + shift));
+    }
+    std::vector<T> values;
+    const double inf = std::numeric_limits<double>::infinity();
+    for (const double edge : edges) {
+        for (const double to : {-inf, inf}) {
+            values.push_back(static_cast<T>(edge));
+            values.push_back(std::nextafter(static_cast<T>(edge), static_cast<T>(to)));
+        }
+    }
+    values.insert(values.end(), {std::numeric_limits<T>::quiet_NaN(), static_cast<T>(inf), static_cast<T>(-inf)});
+    std::uniform_real_distribution<double> anywhere(edges.front() - 1, edges.back() + 1);
+    while (values.size() < 600'000) {
+        values.push_back(static_cast<T>(anywhere(random)));
+    }
+    const std::vector<double> wide(values.begin(), values.end());
+    std::vector<std::int64_t> expected(n_bins);
+    const euds::LeftOut left_out = euds::add_rows({{edges}, expected, {}}, wide, {});
+    for (const std::size_t n_threads : {1, 3}) {
+        std::vector<std::int64_t> counts(n_bins);
+        const euds::LeftOut out = euds::add_values<T>(edges, values, counts, n_threads);
+        check(counts == expected, "counts of values");
+        check(out.nan == left_out.nan && out.infinite == left_out.infinite && out.outside == left_out.outside,
+              "values left out");
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -303,6 +338,10 @@ int main() {
         test_ranks<float>(random, n, 2);
     }
     test_histograms();
+    for (const double slack : {0.0, 1e-7, 1.0}) {
+        test_values<float>(random, slack);
+        test_values<double>(random, slack);
+    }
     test_cancelling();
     std::puts("search: all passed");
 }

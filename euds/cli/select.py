@@ -8,12 +8,16 @@ import typer
 
 def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
-    keep: Annotated[str, typer.Option(help="Fraction such as 0.16, or a count such as 500.")],
-    rule: Annotated[str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse.")] = "igse",
+    keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
+    rule: Annotated[
+        str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse, auto, validated.")
+    ] = "igse",
     axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
     bins: Annotated[int, typer.Option(help="Equal-mass bins an axis for the box search.")] = 64,
+    stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
+    margin: Annotated[float, typer.Option(help="Loss of accuracy that counts as none, for --keep auto.")] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all.")] = None,
@@ -30,6 +34,8 @@ def select(
         group_by=group_by,
         adjust=adjust,
         bins=bins,
+        stability=stability,
+        margin=margin,
         seed=seed,
         out=out,
         columns=None if columns is None else [name.strip() for name in columns.split(",")],

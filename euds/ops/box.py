@@ -135,7 +135,7 @@ def find_boxes(
     if most < budget:
         raise InvalidArgument(f"max_keep: {most} rows are fewer than the {budget} of keep")
     shares = _shares(groups, ranks, budget)
-    grid = _grid(ranks, bins, shares, weights, check_threads(n_threads))
+    grid = make_grid(ranks, bins, shares, weights, check_threads(n_threads))
     found = _core.find_boxes(
         grid.counts, grid.sums, shares.needs, most, goal, k, max_overlap, check_threads(n_threads), progress
     )
@@ -147,7 +147,7 @@ def find_boxes(
 
 
 @dataclass(frozen=True, eq=False)
-class _Shares:
+class Shares:
     """The group of every row (None: a single group), and how many rows of each group to keep."""
 
     codes: npt.NDArray[np.int32] | None
@@ -155,7 +155,7 @@ class _Shares:
 
 
 @dataclass(frozen=True, eq=False)
-class _Grid:
+class Grid:
     """Rows and utility of every cell; leading axes that there are no scores for have one bin, and no bin is empty."""
 
     bins: int
@@ -172,8 +172,8 @@ class _Pool:
     values: FloatArray
     weights: Float64Array | None
     ranks: Ranks
-    shares: _Shares
-    grid: _Grid
+    shares: Shares
+    grid: Grid
     objective: str
     ids: Int64Array
     seed: int
@@ -188,9 +188,9 @@ def _objective(objective: str | None, weights: Float64Array | None) -> str:
     return one_of("objective", objective, BOX_OBJECTIVES)
 
 
-def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> _Shares:
+def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> Shares:
     if groups is None:
-        return _Shares(None, np.array([budget]))
+        return Shares(None, np.array([budget]))
     n = ranks.doubled.shape[1]
     labels = np.asarray(groups)
     if labels.shape != (n,):
@@ -199,10 +199,11 @@ def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> _Shares:
     _, places, sizes = np.unique(labels[ranked], return_inverse=True, return_counts=True)
     codes = np.zeros(n, np.int32)
     codes[ranked] = places
-    return _Shares(codes, np.array(split_budget(budget, sizes.tolist())))
+    return Shares(codes, np.array(split_budget(budget, sizes.tolist())))
 
 
-def _grid(ranks: Ranks, bins: int, shares: _Shares, weights: Float64Array | None, n_threads: int) -> _Grid:
+def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | None, n_threads: int) -> Grid:
+    """Count rows and utility in the cells of the grid of equal-mass bins; raises InvalidArgument if it is too large."""
     from euds import _core
 
     d, n_groups = len(ranks.doubled), len(shares.needs)
@@ -222,7 +223,7 @@ def _grid(ranks: Ranks, bins: int, shares: _Shares, weights: Float64Array | None
     shape = (1,) * (MAX_AXES - d) + tuple(len(places) for places in used)
     counts = counts[np.ix_(np.arange(n_groups), *used)].reshape(n_groups, *shape)
     sums = None if weights is None else np.ascontiguousarray(raw_sums[np.ix_(*used)].reshape(shape))
-    return _Grid(bins, np.ascontiguousarray(counts), sums, used, masses)
+    return Grid(bins, np.ascontiguousarray(counts), sums, used, masses)
 
 
 def _describe(pool: _Pool, low: list[int], high: list[int]) -> Box:
@@ -249,7 +250,7 @@ def _describe(pool: _Pool, low: list[int], high: list[int]) -> Box:
     )
 
 
-def _rows_inside(ranks: Ranks, grid: _Grid, low: list[int], high: list[int]) -> Int64Array:
+def _rows_inside(ranks: Ranks, grid: Grid, low: list[int], high: list[int]) -> Int64Array:
     inside = ranks.is_ranked()
     for axis, doubled in enumerate(ranks.doubled):
         first, last = int(grid.used[axis][low[axis]]), int(grid.used[axis][high[axis]])

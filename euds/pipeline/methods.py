@@ -54,7 +54,9 @@ def _rows(method: Method, recipe: Recipe, scores: pa.Table, seconds: Mapping[str
             adjust=method.adjust,
         )
         drawn[seed] = selection.row_ids
-        axes = selection.axes
+        decided = selection.record["auto"]
+        # Every score that `auto` examined had to be computed.
+        axes = decided["examined"] if isinstance(decided, dict) else selection.axes
     measures = {measure_of(axis) for axis in axes}
     stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
     cost = sum(seconds.get(stage, 0.0) for stage in stages)

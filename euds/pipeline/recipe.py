@@ -165,9 +165,11 @@ def _method(entry: str | MethodSection, interval: str) -> Method:
         return Method(**{**given, "axes": tuple(entry.axes or ())})
     if entry == "full":
         return Method(name=entry, rule=None)
+    if entry == "auto":
+        return Method(name=entry, rule=entry)
     if entry in FIXED_AXES:
         return Method(name=entry, rule=entry, axes=FIXED_AXES[entry])
-    one_of("methods", entry, ["full", *FIXED_AXES, *AXES])
+    one_of("methods", entry, ["full", "auto", *FIXED_AXES, *AXES])
     return Method(name=entry, rule=interval, axes=(entry,))
 
 

@@ -91,7 +91,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
 
 def _select(recipe: Recipe, run_dir: Path) -> Selection | None:
     """Make the recipe's last method with a region, IGSE by default, the run's selection."""
-    method = next((method for method in reversed(method_list(recipe)) if method.axes), None)
+    method = next((method for method in reversed(method_list(recipe)) if method.axes or method.rule == "auto"), None)
     if method is None or method.rule is None:
         return None
     return select(

@@ -53,6 +53,19 @@ def mid_rank(scores: Sequence[float], score: float) -> Fraction:
     return Fraction(2 * below + equal, 2 * len(scores))
 
 
+def intersection_reach(rows: Sequence[Sequence[float]], keep: int) -> tuple[Fraction, list[int]]:
+    """Smallest q with at least `keep` rows whose every mid-rank is within q of 1/2, and these rows."""
+    axes = list(zip(*rows, strict=True))
+    reach = [
+        max(abs(mid_rank(axis, value) - Fraction(1, 2)) for axis, value in zip(axes, row, strict=True)) for row in rows
+    ]
+    for q in sorted(set(reach)):
+        inside = [at for at, own in enumerate(reach) if own <= q]
+        if len(inside) >= keep:
+            return q, inside
+    raise ValueError("keep exceeds the rows")
+
+
 def equal_mass_bins(scores: Sequence[float], bins: int) -> list[int]:
     """Bin of each score by mid-rank; empty bins are left out."""
     wide = [int(bins * mid_rank(scores, score)) for score in scores]

@@ -118,6 +118,30 @@ def study(table: Mapping[str, Any]) -> Picture:
     return _picture("Metric of every method with its spread over seeds", 7.6, 0.9 + 0.42 * len(methods), draw)
 
 
+def learning_curves(found: Mapping[str, Any]) -> Picture:
+    """Accuracy of the probe on parts of the pool, the rule's and random ones, against the full pool and the margin."""
+    full = 100 * found["full_accuracy"]
+
+    def draw(axes: Axes) -> None:
+        for curve, color, mark in zip(found["curves"], (KEPT, INK), "os", strict=False):
+            kept = np.array(curve["fractions"])
+            shown = np.geomspace(kept[0], 1, 100)
+            axes.plot(shown, full - 100 * curve["scale"] * (shown ** -curve["exponent"] - 1), color=color, lw=1.2)
+            spread = [100 * sd for sd in curve["loss_sd"]]
+            accuracy = [full - 100 * loss for loss in curve["loss"]]
+            axes.errorbar(kept, accuracy, yerr=spread, fmt=mark, color=color, capsize=3, ms=5, label=curve["rule"])
+        axes.axhline(full, color=INK, lw=1, label="full data")
+        axes.axhspan(full - 100 * found["margin"], full, color=REGION, alpha=0.3, lw=0, label="margin")
+        axes.set_xscale("log")
+        axes.set_xticks([0.05, 0.1, 0.2, 0.5, 1], ["5 %", "10 %", "20 %", "50 %", "100 %"])
+        axes.minorticks_off()
+        axes.set_xlabel("part of the pool kept")
+        axes.set_ylabel("accuracy of the probe (%)")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+    return _picture("Accuracy of the probe by the part of the pool kept", 7.6, 3.4, draw)
+
+
 def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float) -> Picture:
     """Keep rate per label or source, against the rate of the whole pool."""
     names = list(by_group)[::-1]

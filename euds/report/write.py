@@ -26,6 +26,8 @@ STAGES = {
     "finish": "write scores",
 }
 
+LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
+
 
 def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
     """Write `run_dir`/report.html, one file that needs no network, and return its path.
@@ -70,7 +72,9 @@ def _kept_ids(folder: Path) -> Int64Array | None:
 def _view(content: Content) -> dict[str, Any]:
     manifest = content.manifest
     seconds = {title: manifest["seconds"][stage] for stage, title in STAGES.items() if stage in manifest["seconds"]}
-    selection = content.selection
+    # A selection of an earlier version lacks some of these.
+    selection = content.selection and {**dict.fromkeys(LATER_KEYS), **content.selection}
+    keep_auto = selection["keep_auto"] if selection else None
     overall = selection["n_kept"] / selection["n_rows"] if selection else 0.0
     columns = [column for column in content.columns if np.isfinite(content.values(column)).any()]
     pairs = [pair for pair in combinations(content.joint_axes, 2) if set(pair) <= set(columns)]
@@ -85,6 +89,7 @@ def _view(content: Content) -> dict[str, Any]:
         "overall": overall,
         "study": content.study,
         "study_figure": figures.study(content.study) if content.study else None,
+        "curves_figure": figures.learning_curves(keep_auto) if keep_auto else None,
         "metric_titles": TITLES,
         "histograms": [figures.histogram(content, column) for column in columns],
         "joints": [figures.joint(content, *pair) for pair in pairs],

@@ -2,17 +2,22 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from euds.errors import InputError, one_of
+from euds.errors import InputError, InvalidArgument, one_of
+from euds.ops.box import MAX_AXES
 from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
-from euds.selection.axes import axis_columns, score_columns, values_of, without_length
-from euds.selection.describe import group_names, keep_rates, length_correlation, quantiles, source_shift
-from euds.selection.rules import BOX_RULES, RULES, Pool, Region, apply_rule, axes_for
+from euds.ops.search import STABLE_RULES, region_stability
+from euds.selection.auto import decide
+from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
+from euds.selection.describe import describe, group_names
+from euds.selection.rules import BOX_RULES, RULES, SEARCHED_RULES, Pool, Region, apply_rule, axes_for, search_of
+from euds.selection.trainee import Trainee
+from euds.selection.validated import Validation, search_validated
 from euds.types import Int64Array, Selection
 
 GROUPS = ("label", "source")
@@ -21,6 +26,7 @@ SEARCHES = {
     **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
     "densest": "shortest interval of values (C++, exact)",
     "random": "seeded hash of the row id",
+    "validated": "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
 
@@ -32,8 +38,10 @@ def check_choice(
     Raises:
         InvalidArgument: a name is unknown, or keep or the axes do not suit the rule.
     """
-    one_of("rule", rule, RULES)
+    one_of("rule", rule, (*RULES, *SEARCHED_RULES))
     check_keep(keep)
+    if rule == "validated" and group_by is not None:
+        raise InvalidArgument("group_by: rule 'validated' searches the whole pool; leave group_by out")
     if group_by is not None:
         one_of("group_by", group_by, GROUPS)
     if adjust is not None:
@@ -51,18 +59,22 @@ def choose(
     group_by: str | None = None,
     adjust: str | None = None,
     bins: int = 64,
+    stability: int = 0,
+    trainee: Trainee | None = None,
 ) -> Selection:
     """Choose rows of a scores table; see `euds.select` for the rules.
 
     Args:
         scores: as `read_scores` gives it; rows that lack a score the rule needs are left out.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores.
-        rule: one of `RULES`.
+        rule: one of `RULES`, "auto" or "validated".
         axes: scores to look at, by short or column name; only for rules that leave the choice.
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
         bins: equal-mass bins per axis of the box search.
+        stability: resampled pools that show how far the region moves; 0: none.
+        trainee: for the rule `validated`.
 
     Returns:
         Exactly b rows and the record of how they were found.
@@ -72,43 +84,94 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
-    columns = axis_columns(check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust), scores)
+    named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
+    columns = axis_columns(named, scores) if named or rule not in SEARCHED_RULES else _entropies(scores)
     places = _usable(scores, columns)
     usable = scores.take(places)
     pool = _pool(usable, columns, adjust)
     budget = parse_keep(keep, len(places))
+    decision = decide(pool, budget) if rule == "auto" else None
+    if decision is not None:
+        pool = pool.on(decision.axes)
+    applied = rule if decision is None else decision.rule
     groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
-    shares = split_budget(budget, [len(rows) for _, rows in groups])
-    found = [
-        (name, rows, apply_rule(rule, _part(pool, rows), share, seed=seed, bins=bins))
-        for (name, rows), share in zip(groups, shares, strict=True)
-        if share
-    ]
+    found, validation = _search(_Plan(applied, seed, bins, stability), pool, groups, budget, trainee)
     kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
     whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
     record = {
         "rule": rule,
-        "search": SEARCHES.get(rule, "ranks"),
-        "axes": list(columns),
+        "search": SEARCHES.get(applied, "ranks"),
+        "axes": list(pool.axes),
         "keep": keep,
         "seed": seed,
-        "bins": bins if rule in BOX_RULES else None,
+        "bins": bins if applied in BOX_RULES else None,
         "adjust": adjust,
         "group_by": group_by,
+        "uses_labels": validation is not None,
+        "auto": None if decision is None else decision.to_record(),
+        "validated": None if validation is None else validation.to_record(),
         "n_rows": len(places),
         "n_left_out": scores.num_rows - len(places),
         "n_in_region": whole.n_in_region,
         "n_kept": len(kept),
         **_region_record(whole),
         "groups": None if group_by is None else {name: _group_record(rows, region) for name, rows, region in found},
-        "quantiles": quantiles(usable, columns),
-        "length_correlation": length_correlation(usable),
-        "keep_rate_by_label": keep_rates(usable, "label", kept),
-        "keep_rate_by_source": keep_rates(usable, "source", kept),
-        "source_shift": source_shift(usable),
+        **describe(usable, columns, kept),
         "seconds": round(time.perf_counter() - start, 4),
     }
-    return Selection(pool.row_ids[kept], rule, columns, len(places), whole.bounds, record)
+    return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done in every group."""
+
+    rule: str
+    seed: int
+    bins: int
+    stability: int
+
+    def find(self, pool: Pool, budget: int) -> Region:
+        region = apply_rule(self.rule, pool, budget, seed=self.seed, bins=self.bins)
+        if not self.stability:
+            return region
+        return replace(region, stability=stability_of(self.rule, pool, budget, self.stability, self.seed))
+
+
+def _search(
+    plan: _Plan, pool: Pool, groups: Sequence[tuple[str, Int64Array]], budget: int, trainee: Trainee | None
+) -> tuple[list[tuple[str, Int64Array, Region]], Validation | None]:
+    """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
+    if plan.stability < 0:
+        raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
+    if plan.rule == "validated":
+        if trainee is None:
+            raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
+        region, validation = search_validated(pool, budget, trainee, seed=plan.seed, bins=plan.bins)
+        return [("", groups[0][1], region)], validation
+    shares = split_budget(budget, [len(rows) for _, rows in groups])
+    parts = zip(groups, shares, strict=True)
+    return [(name, rows, plan.find(pool.part(rows), share)) for (name, rows), share in parts if share], None
+
+
+def stability_of(rule: str, pool: Pool, budget: int, n_replicates: int, seed: int) -> dict[str, Any] | None:
+    """Return the stability of a rule's region as selection.json holds it; None for rules that have none.
+
+    A rule without a region, or with more than three axes, has none.
+    """
+    search = search_of(rule, pool)
+    if search is None or search.values.shape[1] > MAX_AXES or search.rule not in STABLE_RULES:
+        return None
+    found = asdict(region_stability(search.values, keep=budget, rule=search.rule, n_replicates=n_replicates, seed=seed))
+    sides = [{"axis": axis, **side} for axis, side in zip(search.axes, found.pop("sides"), strict=True)]
+    return {**found, "sides": sides}
+
+
+def _entropies(scores: pa.Table) -> tuple[str, ...]:
+    columns = tuple(column for column in ENTROPIES if column in scores.column_names)
+    if not columns:
+        raise InputError("axis: the run has none of the three entropies; name the scores to look at")
+    return columns
 
 
 def _usable(scores: pa.Table, columns: Sequence[str]) -> Int64Array:
@@ -130,10 +193,6 @@ def _pool(usable: pa.Table, columns: tuple[str, ...], adjust: str | None) -> Poo
     return Pool(columns, matrix, n_tokens, usable.column("row_id").to_numpy())
 
 
-def _part(pool: Pool, rows: Int64Array) -> Pool:
-    return Pool(pool.axes, pool.values[rows], pool.n_tokens[rows], pool.row_ids[rows])
-
-
 def _groups(usable: pa.Table, group_by: str) -> list[tuple[str, Int64Array]]:
     if usable.column(group_by).null_count == usable.num_rows:
         raise InputError(f"group_by: the scores have no {group_by}; score with --{group_by}-field")
@@ -146,6 +205,7 @@ def _region_record(region: Region) -> dict[str, Any]:
         "bounds": [asdict(bounds) for bounds in region.bounds],
         "volume": region.volume,
         "lift": region.lift,
+        "stability": region.stability,
     }
 
 

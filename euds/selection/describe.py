@@ -14,6 +14,23 @@ NO_GROUP = "(none)"
 """Name of the rows whose label or source is null."""
 
 
+def describe(usable: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, Any]:
+    """Return the part of a selection record that says what a choice of rows did.
+
+    Args:
+        usable: rows that could be chosen from.
+        columns: scores that the rule looked at.
+        kept: positions of the kept rows.
+    """
+    return {
+        "quantiles": quantiles(usable, columns),
+        "length_correlation": length_correlation(usable),
+        "keep_rate_by_label": keep_rates(usable, "label", kept),
+        "keep_rate_by_source": keep_rates(usable, "source", kept),
+        "source_shift": source_shift(usable),
+    }
+
+
 def group_names(scores: pa.Table, column: str) -> list[str]:
     """Return each row's label or source as text."""
     return [NO_GROUP if name is None else str(name) for name in scores.column(column).to_pylist()]
@@ -22,7 +39,7 @@ def group_names(scores: pa.Table, column: str) -> list[str]:
 def length_correlation(scores: pa.Table) -> dict[str, float | None]:
     """Return Spearman's rank correlation of every score with n_tokens; None where one of them is constant."""
     lengths = values_of(scores, "n_tokens")
-    return {column: _spearman(values_of(scores, column), lengths) for column in score_columns(scores)}
+    return {column: spearman(values_of(scores, column), lengths) for column in score_columns(scores)}
 
 
 def keep_rates(scores: pa.Table, column: str, kept: Int64Array) -> dict[str, dict[str, float]] | None:
@@ -87,7 +104,8 @@ def _place(values: Float64Array, ranks: Float64Array) -> dict[str, float]:
     }
 
 
-def _spearman(a: Float64Array, b: Float64Array) -> float | None:
+def spearman(a: Float64Array, b: Float64Array) -> float | None:
+    """Return the rank correlation of the rows where both are finite; None where one is constant."""
     known = np.isfinite(a) & np.isfinite(b)
     first, second = mid_ranks(a[known]), mid_ranks(b[known])
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:

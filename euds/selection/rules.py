@@ -1,18 +1,22 @@
 """The rules: from the values on some axes to the rows kept and the region they lie in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from euds.errors import InvalidArgument
 from euds.ops.keep import tie_hash
-from euds.ops.ranks import mid_ranks
-from euds.ops.search import INTERVAL_RULES, find_box, find_interval
-from euds.types import AxisBounds, Float64Array, Int64Array
+from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
+from euds.types import AxisBounds, Box, Float64Array, Int64Array, Intersection
 
 BOX_RULES = ("box", "igse")
 RULES = (*INTERVAL_RULES, "typical", "random", "longest", "shortest", "intersection", *BOX_RULES)
+"""The rules that `apply_rule` knows."""
+
+SEARCHED_RULES = ("auto", "validated")
+"""The rules that choose one of the others, or a region of their own."""
 
 ONE_AXIS = INTERVAL_RULES
 FIXED_AXES = {
@@ -30,13 +34,14 @@ TYPICALITY = "typicality_nats"
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What a rule found: positions kept (ascending), bounds per axis, rows inside before trimming."""
+    """What a rule found: positions kept (ascending), bounds per axis, rows inside before trimming, how stable it is."""
 
     kept: Int64Array
     bounds: tuple[AxisBounds, ...]
     n_in_region: int
     volume: float | None = None
     lift: float | None = None
+    stability: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,15 @@ class Pool:
     values: Float64Array
     n_tokens: Float64Array
     row_ids: Int64Array
+
+    def part(self, rows: Int64Array) -> "Pool":
+        """Return some of the rows."""
+        return Pool(self.axes, self.values[rows], self.n_tokens[rows], self.row_ids[rows])
+
+    def on(self, axes: Sequence[str]) -> "Pool":
+        """Return all rows with some of the axes."""
+        places = [self.axes.index(axis) for axis in axes]
+        return Pool(tuple(axes), self.values[:, places], self.n_tokens, self.row_ids)
 
 
 def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
@@ -65,54 +79,51 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
         raise InvalidArgument(f"axis: rule {rule!r} looks at one score; name it, such as --axis generative")
     if rule == "box" and not 1 <= len(given) <= 3:
         raise InvalidArgument("axis: rule 'box' looks at one to three scores; name them")
+    if rule in SEARCHED_RULES and len(given) > 3:
+        raise InvalidArgument(f"axis: rule {rule!r} looks at one to three scores, or at the entropies of the run")
     if rule == "intersection" and not given:
         raise InvalidArgument("axis: rule 'intersection' needs at least one score; name two or three")
     return given
 
 
-def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> Region:
-    """Keep exactly `budget` rows of the pool, all of whose values are finite."""
-    if rule in BOX_RULES:
-        return _box(pool, budget, seed, bins)
-    if rule == "intersection":
-        return _intersection(pool, budget, seed)
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The search that a rule comes down to: a rule of intervals, "box" or "intersection" over some values (n, d)."""
+
+    rule: str
+    axes: tuple[str, ...]
+    values: Float64Array
+
+
+def search_of(rule: str, pool: Pool) -> Search | None:
+    """Return the search of a rule, or None for `random`, which looks at nothing."""
     if rule == "random":
-        order = np.lexsort((pool.row_ids, tie_hash(pool.row_ids, seed)))
-        return Region(np.sort(order[:budget]), (), len(order))
+        return None
     if rule == "typical":
         distance = np.abs(pool.values[:, 0] - pool.values[:, 1])
-        return _interval(distance, TYPICALITY, "low", pool.row_ids, budget, seed)
+        return Search("low", (TYPICALITY,), distance[:, None])
     if rule in ("longest", "shortest"):
-        end = "high" if rule == "longest" else "low"
-        return _interval(pool.n_tokens, "n_tokens", end, pool.row_ids, budget, seed)
-    return _interval(pool.values[:, 0], pool.axes[0], rule, pool.row_ids, budget, seed)
+        return Search("high" if rule == "longest" else "low", ("n_tokens",), pool.n_tokens[:, None])
+    return Search("box" if rule in BOX_RULES else rule, pool.axes, pool.values)
 
 
-def _interval(values: Float64Array, axis: str, rule: str, row_ids: Int64Array, budget: int, seed: int) -> Region:
-    found = find_interval(values, keep=budget, rule=rule, seed=seed, ids=row_ids)
-    bounds = AxisBounds(axis, found.low, found.high, found.low_rank, found.high_rank)
-    return Region(found.indices, (bounds,), found.n_in_region)
+def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> Region:
+    """Keep exactly `budget` rows of the pool, all of whose values are finite."""
+    search = search_of(rule, pool)
+    if search is None:
+        order = np.lexsort((pool.row_ids, tie_hash(pool.row_ids, seed)))
+        return Region(np.sort(order[:budget]), (), len(order))
+    if search.rule in INTERVAL_RULES:
+        found = find_interval(search.values[:, 0], keep=budget, rule=search.rule, seed=seed, ids=pool.row_ids)
+        bounds = AxisBounds(search.axes[0], found.low, found.high, found.low_rank, found.high_rank)
+        return Region(found.indices, (bounds,), found.n_in_region)
+    if search.rule == "box":
+        return region_of(find_box(search.values, keep=budget, bins=bins, seed=seed, ids=pool.row_ids), pool.axes)
+    return region_of(find_intersection(search.values, keep=budget, seed=seed, ids=pool.row_ids), pool.axes)
 
 
-def _box(pool: Pool, budget: int, seed: int, bins: int) -> Region:
-    found = find_box(pool.values, keep=budget, bins=bins, seed=seed, ids=pool.row_ids)
-    sides = zip(pool.axes, found.low, found.high, found.low_rank, found.high_rank, strict=True)
+def region_of(found: Box | Intersection, axes: Sequence[str]) -> Region:
+    """Return the region of a search over several axes."""
+    sides = zip(axes, found.low, found.high, found.low_rank, found.high_rank, strict=True)
     bounds = tuple(AxisBounds(*side) for side in sides)
     return Region(found.indices, bounds, found.n_in_region, found.volume, found.lift)
-
-
-def _intersection(pool: Pool, budget: int, seed: int) -> Region:
-    """Same central quantile on every axis: the rows whose farthest rank from the middle is smallest."""
-    ranks = np.column_stack([mid_ranks(values) for values in pool.values.T])
-    reach = np.abs(ranks - 0.5).max(1)
-    found = find_interval(reach, keep=budget, rule="low", seed=seed, ids=pool.row_ids)
-    inside = reach <= found.high
-    bounds = tuple(
-        AxisBounds(axis, *_range(values[inside]), *_range(rank[inside]))
-        for axis, values, rank in zip(pool.axes, pool.values.T, ranks.T, strict=True)
-    )
-    return Region(found.indices, bounds, found.n_in_region)
-
-
-def _range(values: Float64Array) -> tuple[float, float]:
-    return float(values.min()), float(values.max())

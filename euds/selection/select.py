@@ -11,14 +11,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.files import atomic_path, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose
-from euds.types import Selection
+from euds.selection.curves import KeepChoice, find_keep
+from euds.selection.features import make_trainee
+from euds.selection.trainee import Trainee
+from euds.types import Int64Array, Selection
 
 CARRIED = ("label", "source")
 """Columns of the scores that only repeat a field of the corpus."""
+
+AUTO = "auto"
+DEFAULT_STABILITY = 100
+"""Pools resampled for the stability of the region: half a second for three axes, whatever the number of rows."""
 
 
 def select(
@@ -31,6 +38,8 @@ def select(
     group_by: str | None = None,
     adjust: str | None = None,
     bins: int = 64,
+    stability: int | None = None,
+    margin: float = 0.005,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
 ) -> Selection:
@@ -41,15 +50,24 @@ def select(
     "intersection" (the same central quantile on every axis), "typical" (smallest |nll - generative entropy|). Without:
     "random", "longest", "shortest" (tokens).
 
+    "auto" chooses among them without labels: axes whose rank correlation with the length reaches 0.8 are left out;
+    "box" over the two or three left if its lift is beyond chance and resampled pools give at least half the same rows;
+    else "middle" on the axis least tied to the length; "random" if none is left. "validated" uses labels: it takes the
+    interval or box on whose rows a cheap probe does best on a validation split. `keep="auto"` uses labels too.
+
     Args:
         run_dir: finished run directory of `euds.score`.
-        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs; "auto":
+            the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
         rule: see above.
         axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic", or columns.
         seed: of ties, trimming and `random`; the same seed keeps the same rows.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
         bins: equal-mass bins per axis of the box search.
+        stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
+            with `group_by`, where every group takes as many.
+        margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; None: all.
 
@@ -61,21 +79,45 @@ def select(
         InvalidArgument: an argument is impossible.
         InputError: the run is missing or unfinished, its corpus has changed, or a score, group or field is not there.
     """
-    check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
+    settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust}
+    check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
+    if keep == AUTO and rule == "validated":
+        raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder)
-    selection = choose(scores, keep=keep, rule=rule, axes=axes, seed=seed, group_by=group_by, adjust=adjust, bins=bins)
+    settings |= {"bins": bins}
+    trainee = make_trainee(manifest, files, scores) if keep == AUTO or rule == "validated" else None
+    found = None
+    if trainee is not None and keep == AUTO:
+        found = _find_keep(trainee, scores, rule, settings, margin, seed)
+        keep = found.keep or 1.0
+    if stability is None:
+        stability = DEFAULT_STABILITY if group_by is None else 0
+    selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     path = folder / "selected.parquet" if out is None else Path(out)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist())
     _write_parquet(path, _with_scores(_corpus_columns(rows, columns), kept))
-    record = {**selection.record, "config_sha256": manifest["config_sha256"], "selected_file": str(path)}
+    record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
+    record["uses_labels"] = trainee is not None
+    record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path)}
     write_json(folder / "selection.json", record)
     return replace(selection, record=record)
+
+
+def _find_keep(
+    trainee: Trainee, scores: pa.Table, rule: str, settings: Mapping[str, Any], margin: float, seed: int
+) -> KeepChoice:
+    def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
+        axes = None if name == "random" and rule != "random" else settings["axes"]
+        return choose(scores, keep=fraction, rule=name, seed=at, **{**settings, "axes": axes}).row_ids
+
+    n_rows = choose(scores, keep=1.0, rule=rule, seed=seed, **settings).n_rows
+    return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
 
 
 def _corpus_columns(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None) -> dict[str, pa.Array]:

@@ -7,12 +7,23 @@ def summary(selection: Selection) -> str:
     """Return what was kept, between which bounds, and what to watch: keep rates and the correlation with length."""
     record = selection.record
     lines = [f"kept {selection.n_kept:,} of {selection.n_rows:,} rows by {selection.rule}"]
+    decided = record.get("auto")
+    if isinstance(decided, dict):
+        lines.append(f"  auto: {' '.join((decided['rule'], *decided['axes']))}; {decided['reason']}")
+    lines += _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
     lines += [
         f"  {side.axis}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
         for side in selection.bounds
     ]
     if record.get("lift") is not None:
         lines.append(f"  volume {record['volume']:.4f}, lift {record['lift']:.2f} over independent axes")
+    stable = record.get("stability")
+    if isinstance(stable, dict):
+        low, _, high = stable["overlap_quantiles"]
+        lines.append(
+            f"  stability: regions of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
+            f"({low:.0%} .. {high:.0%}) of the rows"
+        )
     for kind in ("label", "source"):
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
@@ -25,3 +36,30 @@ def summary(selection: Selection) -> str:
     if record.get("selected_file"):
         lines.append(f"  rows in {record['selected_file']}")
     return "\n".join(lines)
+
+
+def _keep_lines(found: object) -> list[str]:
+    """Say how much may be dropped, and what random needs for the same."""
+    if not isinstance(found, dict):
+        return []
+    parts = [
+        f"{curve['rule']} {'no part' if curve['keep'] is None else format(curve['keep'], '.1%')}"
+        for curve in found["curves"]
+    ]
+    return [
+        f"  keep auto: within {100 * found['margin']:g} points of full data ({100 * found['full_accuracy']:.1f} %) at "
+        f"{found['confidence']:.0%} confidence: {', '.join(parts)}; labels were used"
+    ]
+
+
+def _validated_lines(found: object) -> list[str]:
+    """Set the winner of a search by labels against the fixed regions, and against luck."""
+    if not isinstance(found, dict):
+        return []
+    fixed = ", ".join(f"{name} {100 * accuracy:.1f}" for name, accuracy in found["fixed"].items())
+    won = f"{found['chosen']} {100 * found['accuracy']:.1f} % of {found['n_validation']} rows"
+    return [
+        f"  validated: {won}; fixed: {fixed}",
+        f"  {found['n_trials']} trials in {found['seconds']:.1f} s; the best of as many equals looks "
+        f"{100 * found['luck']:.1f} points better by luck alone; labels were used",
+    ]

@@ -1,0 +1,62 @@
+"""Run one search inside each group of rows, with budgets in proportion."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from euds.errors import InvalidArgument
+from euds.ops.keep import Keep, parse_keep, split_budget
+from euds.ops.pool import as_floats, as_ids
+from euds.types import Box, Intersection, Interval
+
+Region = TypeVar("Region", bound=Interval | Box | Intersection)
+
+
+def find_by_group(
+    search: Callable[..., Region],
+    scores: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    keep: Keep,
+    ids: npt.ArrayLike | None = None,
+    **named: Any,
+) -> dict[Any, Region]:
+    """Run a search inside each group: `find_by_group(find_interval, scores, labels, keep=0.16, rule="middle")`.
+
+    `find_box(groups=...)` is something else: one box that holds every group's share.
+
+    Args:
+        search: `find_interval`, `find_box` or `find_intersection`.
+        scores: (n,) or (n, d) real numbers; rows that are not finite belong to no group.
+        groups: (n,) labels.
+        keep: fraction in (0, 1] (float) or count (int) of the finite rows, split over the groups in proportion to their
+            finite rows, by largest remainder.
+        ids: (n,) integers to hash, such as row ids; positions if None.
+        **named: other arguments of the search that are not one number a row, such as `rule` or `seed`.
+
+    Returns:
+        The region of each group that gets a row, by label, ascending; its indices are positions among all rows.
+
+    Raises:
+        InvalidArgument: `groups` has not one label a row, no row is finite, or the search refuses its arguments.
+    """
+    values = as_floats("scores", scores)
+    labels = np.asarray(groups)
+    if labels.shape != values.shape[:1]:
+        raise InvalidArgument(f"groups: must have shape {values.shape[:1]}, got {labels.shape}")
+    hashed = as_ids(ids, len(values))
+    finite = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(1))
+    if not len(finite):
+        raise InvalidArgument("scores: no row has finite scores")
+    names, codes, sizes = np.unique(labels[finite], return_inverse=True, return_counts=True)
+    shares = split_budget(parse_keep(keep, len(finite)), sizes.tolist())
+    found: dict[Any, Region] = {}
+    for code, (name, share) in enumerate(zip(names.tolist(), shares, strict=True)):
+        if share:
+            rows = finite[codes == code]
+            region = search(values[rows], keep=share, ids=hashed[rows], **named)
+            found[name] = replace(region, indices=rows[region.indices])
+    return found

@@ -1,0 +1,99 @@
+"""The stability of regions against a bootstrap of the rows themselves."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import euds
+from euds.errors import InvalidArgument
+from euds.types import BoolArray, Box, Float64Array, Intersection, Interval, Stability
+
+Find = Callable[[Float64Array], Interval | Box | Intersection]
+
+
+def bootstrap_of_rows(scores: Float64Array, find: Find, replicates: int) -> tuple[Float64Array, Float64Array, float]:
+    """Return low and high bounds (replicates, d) of the regions of resampled rows, and their mean overlap."""
+    rng = np.random.default_rng(99)
+    own = _inside(scores, find(scores))
+    lows, highs, overlaps = [], [], []
+    for _ in range(replicates):
+        found = find(scores[rng.integers(0, len(scores), len(scores))])
+        other = _inside(scores, found)
+        lows.append(np.atleast_1d(found.low))
+        highs.append(np.atleast_1d(found.high))
+        overlaps.append((own & other).sum() / (own | other).sum())
+    return np.array(lows), np.array(highs), float(np.mean(overlaps))
+
+
+def _inside(scores: Float64Array, region: Interval | Box | Intersection) -> BoolArray:
+    inside: BoolArray = np.all((scores >= region.low) & (scores <= region.high), axis=1)
+    return inside
+
+
+def interval(rule: str) -> Find:
+    return lambda scores: euds.find_interval(scores[:, 0], keep=0.2, rule=rule)
+
+
+FINDS: dict[str, tuple[int, Find]] = {
+    **{rule: (1, interval(rule)) for rule in ("low", "middle", "high", "densest")},
+    "box": (2, lambda scores: euds.find_box(scores, keep=0.2)),
+    "intersection": (3, lambda scores: euds.find_intersection(scores, keep=0.2)),
+}
+
+
+@pytest.mark.parametrize("rule", FINDS)
+def test_the_spread_is_that_of_resampled_rows(rule: str) -> None:
+    d, find = FINDS[rule]
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(1501, 1)) + 0.4 * rng.normal(size=(1501, d))
+    scores[7] = np.nan
+    found = euds.region_stability(scores, keep=0.2, rule=rule, n_replicates=100, seed=1, bins=64 if d > 1 else None)
+    lows, highs, overlap = bootstrap_of_rows(scores[np.isfinite(scores).all(1)], find, 100)
+    assert found.overlap == pytest.approx(overlap, abs=0.08)
+    for axis, side in enumerate(found.sides):
+        # Bins of 1/64 of the rows are up to 0.1 wide here, and the bounds of a search jump.
+        for quantiles, bounds in ((side.low, lows[:, axis]), (side.high, highs[:, axis])):
+            if quantiles[1] in (np.nanmin(scores), np.nanmax(scores)):
+                continue  # At the end of the pool the grid has one bound, resampled rows may lack the extreme row.
+            assert quantiles[1] == pytest.approx(np.median(bounds), abs=0.25)
+            assert quantiles[2] - quantiles[0] == pytest.approx(np.ptp(np.quantile(bounds, [0.05, 0.95])), abs=0.45)
+        assert all(0 <= low <= high <= 1 for low, high in zip(side.low_rank, side.high_rank, strict=True))
+
+
+def test_a_cluster_is_stable_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.random((3000, 3))
+    cluster = np.where(np.arange(3000)[:, None] < 900, 0.4 + 0.02 * rng.random((3000, 3)), noise)
+    clear = euds.region_stability(cluster, keep=0.25, rule="box", n_replicates=20)
+    vague = euds.region_stability(noise, keep=0.25, rule="box", n_replicates=20)
+    assert clear.overlap > 0.85
+    assert vague.overlap < 0.6
+    assert euds.region_stability(noise, keep=1.0, rule="box", n_replicates=5).overlap == 1.0
+
+
+def test_it_is_the_same_again_and_after_json() -> None:
+    scores = np.round(np.random.default_rng(2).gamma(3, 1, (400, 2)), 1)
+    first = euds.region_stability(scores, keep=50, rule="box", n_replicates=9, seed=4, n_threads=1)
+    assert first == euds.region_stability(scores, keep=50, rule="box", n_replicates=9, seed=4)
+    assert first != euds.region_stability(scores, keep=50, rule="box", n_replicates=9, seed=5)
+    assert Stability.from_json(first.to_json()) == first
+    assert "over 9 resampled pools" in str(first)
+    constant = euds.region_stability(np.ones((30, 2)), keep=3, rule="box", n_replicates=3)
+    assert (constant.overlap, constant.sides[0].low) == (1.0, (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "boxx"}, "did you mean 'box'"),
+        ({"rule": "low"}, "looks at one axis"),
+        ({"n_replicates": 0}, "n_replicates"),
+        ({"scores": np.full((3, 2), np.nan)}, "no row"),
+        ({"scores": np.ones((3, 4))}, "d = 1..3"),
+        ({"bins": 0}, "bins"),
+    ],
+)
+def test_what_is_impossible_is_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        euds.region_stability(**{"scores": np.ones((9, 2)), "keep": 2, "rule": "box", **arguments})  # type: ignore[arg-type]  # Wrong on purpose.

@@ -1,0 +1,204 @@
+"""The rules that use labels: the search by a cheap trainee, its luck, and how much may be dropped."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import euds
+from euds.errors import EudsError, InputError, InvalidArgument
+from euds.ops.luck import luck_bound
+from euds.report import write_report
+from euds.selection.curves import KeepChoice, find_keep, fit_curve
+from euds.selection.rules import Pool
+from euds.selection.summary import summary
+from euds.selection.trainee import Trainee, Trials
+from euds.selection.validated import Validation, candidates_of, search_validated
+from euds.types import Int64Array
+
+WriteJsonl = Callable[..., Path]
+
+
+def test_the_best_of_55_intervals_on_872_rows_looks_2_points_better_by_luck() -> None:
+    assert 100 * luck_bound(55, 872, 0.9) == pytest.approx(2.3, abs=0.05)
+    shares = np.random.default_rng(0).binomial(872, 0.9, (20_000, 55)) / 872
+    assert luck_bound(55, 872, 0.9) == pytest.approx(shares.max(1).mean() - 0.9, abs=1e-3)
+    assert luck_bound(1, 872, 0.9) == pytest.approx(0, abs=1e-9)
+    assert luck_bound(9, 100, 1.0) == 0
+    with pytest.raises(InvalidArgument, match="trials"):
+        luck_bound(0, 10, 0.5)
+
+
+def planted(n: int) -> tuple[Pool, Trainee]:
+    """A pool on two axes; feature 0 tells the label, which is turned round for all that lie not lowest on axis a.
+
+    A fifth, the validation split, keeps its right labels.
+    """
+    rng = np.random.default_rng(1)
+    ranks = np.column_stack([rng.permutation(n), rng.permutation(n)]) / n
+    features = rng.normal(size=(n, 4))
+    right = (features[:, 0] > 0).astype(np.int64)
+    validation = np.sort(rng.permutation(n)[: n // 5])
+    fit = np.setdiff1d(np.arange(n), validation)
+    labels = right.copy()
+    labels[fit] = np.where(ranks[fit, 0] < 0.12, right[fit], 1 - right[fit])
+    ids = 3 * np.arange(n)
+    return Pool(("a", "b"), ranks, np.ones(n), ids), Judged(ids, features, labels, "planted", fit, validation)
+
+
+def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
+    pool, trainee = planted(2000)
+    region, found = search_validated(pool, 200, trainee, seed=0, bins=16)
+    assert len(np.unique(region.kept)) == 200
+    assert found.chosen == "a around rank 0.05"
+    assert found.accuracy > 0.95
+    assert found.fixed.keys() == {"box", "middle a", "middle b", "random"}
+    assert found.fixed["random"] < 0.5
+    (side,) = region.bounds
+    assert (side.axis, side.low) == ("a", 0.0)
+    assert found.n_candidates == len(candidates_of(pool, 200, seed=0, bins=16)) <= 2 * 11 + 4
+    half = -(-found.n_candidates // 2)
+    assert found.n_trials == found.n_candidates + half + -(-half // 2) + 4
+    fixed = float(np.mean(list(found.fixed.values())))
+    assert found.luck == pytest.approx(luck_bound(found.n_trials, found.n_validation, fixed), abs=1e-12)
+    assert Validation.from_record(json.loads(json.dumps(found.to_record()))) == found
+    again, same = search_validated(pool, 200, trainee, seed=0, bins=16)
+    assert (again.kept == region.kept).all()
+    assert same.fixed == found.fixed
+
+
+class Judged(Trainee):
+    """A trainee with a split of the test's own."""
+
+    def __init__(
+        self, row_ids: Int64Array, features: object, labels: Int64Array, source: str, *split: Int64Array
+    ) -> None:
+        super().__init__(row_ids, features, labels, source)
+        object.__setattr__(self, "given", split)
+
+    def split(self, seed: int) -> tuple[Int64Array, Int64Array]:
+        fit, validation = self.__dict__["given"]
+        return fit, validation
+
+
+def test_a_split_is_stratified_and_refused_when_there_is_too_little() -> None:
+    labels = np.repeat([0, 1, 2, -1], [100, 50, 1, 30])
+    trainee = Trainee(np.arange(181), np.ones((181, 2)), labels, "none")
+    fit, validation = trainee.split(7)
+    assert np.bincount(labels[validation]).tolist() == [20, 10]
+    assert sorted([*fit, *validation]) == list(range(151))
+    assert Trials(trainee).accuracy(np.arange(5), validation) == pytest.approx(2 / 3)
+    for few in (labels[:60], np.zeros(500, np.int64), np.full(50, -1)):
+        with pytest.raises(InputError, match="at least two classes"):
+            Trainee(np.arange(len(few)), np.ones((len(few), 2)), few, "none").split(0)
+
+
+@pytest.mark.parametrize(("scale", "exponent"), [(0.01, 0.6), (0.002, 1.5)])
+def test_a_power_law_gives_back_the_smallest_part(scale: float, exponent: float) -> None:
+    fractions = np.array([0.05, 0.1, 0.2, 0.4, 0.7])
+    full = np.array([0.8, 0.82, 0.79])
+    reached = full[:, None] - scale * (fractions**-exponent - 1)
+    curve = fit_curve("low", fractions, reached, full, margin=0.005, seed=0)
+    exact = (1 + 0.005 / scale) ** (-1 / exponent)
+    assert curve.keep == pytest.approx(exact, rel=0.05)
+    assert curve.keep is not None
+    assert scale * (curve.keep**-exponent - 1) < 0.0055
+    assert fit_curve("low", fractions, reached, full, margin=1e-6, seed=0).keep is None
+    better = fit_curve("low", fractions, full[:, None] + np.zeros((1, 5)), full, margin=0.005, seed=0)
+    assert better.keep == pytest.approx(0.05)
+    unsure = reached + np.array([[0.02], [-0.02], [0.0]])
+    less = fit_curve("low", fractions, unsure, full, margin=0.005, seed=0).keep
+    assert less is None or less >= curve.keep
+
+
+def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
+    rng = np.random.default_rng(0)
+    n = 2000
+    labels = rng.integers(0, 2, n)
+    easy = rng.normal(size=(n, 3)) + 4 * labels[:, None]
+    wide = rng.normal(size=(n, 300)) * 0.5
+    wide[:, :40] += 0.35 * labels[:, None]
+    keeps = []
+    for features in (easy, wide):
+        trainee = Trainee(np.arange(n), features, labels, "planted")
+
+        def choose_rows(rule: str, fraction: float, seed: int) -> Int64Array:
+            return np.sort(np.random.default_rng(seed).permutation(n)[: int(fraction * n)])
+
+        found = find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0.01, seed=0)
+        assert KeepChoice.from_record(json.loads(json.dumps(found.to_record()))) == found
+        assert [curve.rule for curve in found.curves] == ["middle", "random"]
+        assert found.n_trials == 5 * (1 + 2 * len(found.curves[0].fractions))
+        keeps.append(found.keep or 1.0)
+    assert keeps[0] < 0.1 < 0.15 < keeps[1]
+    with pytest.raises(InputError, match="too few for learning curves"):
+        find_keep(trainee, choose_rows, "middle", n_rows=40, margin=0.01, seed=0)
+    with pytest.raises(InvalidArgument, match="margin"):
+        find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0, seed=0)
+
+
+def scored_run(tmp_path: Path, write_jsonl: WriteJsonl, embedder: Path | None) -> Path:
+    rng = np.random.default_rng(4)
+    words = ("wonderful funny music story film", "terrible dull plot ending sad")
+    rows: list[object] = []
+    for at in range(240):
+        own = [*words[at % 2].split(), "the", "a", "of", "it", "we"]
+        rows.append({"text": " ".join(rng.choice(own, int(rng.integers(2, 12)))), "label": f"class {at % 2}"})
+    rows[5] = {"text": None, "label": "class 1"}
+    run_dir = tmp_path / "run"
+    measures = ["information"] if embedder is None else ["information", "semantic"]
+    euds.score(write_jsonl(rows), out=run_dir, measures=measures, embedder=None if embedder is None else str(embedder))
+    return run_dir
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_select_validates_and_records_that_labels_were_used(
+    tmp_path: Path, write_jsonl: WriteJsonl, tiny_encoder: Path, embedded: bool
+) -> None:
+    run_dir = scored_run(tmp_path, write_jsonl, tiny_encoder if embedded else None)
+    selection = euds.select(run_dir, keep=0.3, rule="validated")
+    assert selection.n_kept == 72
+    record = json.loads((run_dir / "selection.json").read_text())
+    assert record["uses_labels"] is True
+    assert ("embeddings by" if embedded else "TF-IDF") in record["validated"]["trainee"]
+    assert ("box" in record["validated"]["fixed"]) == embedded
+    assert "labels were used" in summary(selection)
+    assert "labels" in write_report(run_dir).read_text()
+    plain = euds.select(run_dir, keep=0.3, rule="random")
+    assert plain.record["uses_labels"] is False
+    automatic = euds.select(run_dir, keep="auto", rule="middle", axes=["information"], margin=0.05)
+    record = json.loads((run_dir / "selection.json").read_text())
+    assert record["uses_labels"] is True
+    assert record["keep"] == (record["keep_auto"]["keep"] or 1.0)
+    assert automatic.n_kept == int(np.ceil(round(record["keep"] * 239, 6)))
+    assert "keep auto" in summary(automatic)
+    assert "How much may be dropped?" in write_report(run_dir).read_text()
+
+
+def test_the_command_line_says_how_much_may_be_dropped(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    run_dir = scored_run(tmp_path, write_jsonl, None)
+    command = [sys.executable, "-m", "euds", "select", str(run_dir), "--keep", "auto", "--margin", "0.05"]
+    finished = subprocess.run([*command, "--rule", "random"], capture_output=True, text=True, check=True)
+    assert "keep auto: within 5 points of full data" in finished.stdout
+    assert "labels were used" in finished.stdout
+
+
+def test_what_cannot_be_validated_is_named(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    run_dir = scored_run(tmp_path, write_jsonl, None)
+    bad: list[tuple[dict[str, object], str]] = [
+        ({"rule": "validated", "group_by": "label"}, "searches the whole pool"),
+        ({"rule": "validated", "keep": "auto"}, "does not search by labels"),
+        ({"rule": "validated", "axes": ["generative"]}, "the run has no generative"),
+        ({"rule": "random", "keep": "auto", "margin": 2}, "margin"),
+    ]
+    for arguments, message in bad:
+        with pytest.raises(EudsError, match=message):
+            euds.select(run_dir, **{"keep": 0.2, **arguments})  # type: ignore[arg-type]  # Wrong on purpose.
+    rows = [{"text": f"the film {at}"} for at in range(30)]
+    euds.score(write_jsonl(rows, "plain.jsonl"), out=tmp_path / "plain", measures=["information"])
+    with pytest.raises(InputError, match="need labels"):
+        euds.select(tmp_path / "plain", keep="auto", rule="random")
