@@ -24,7 +24,7 @@ HOSTILE = "<script>alert(1)</script> & $x_1$ the film was sad"
 def recipe(
     tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, make_texts: Texts
 ) -> dict[str, Any]:
-    rows: list[object] = [
+    rows: list[dict[str, object]] = [
         {"text": text, "label": f"<b>{at % 2}</b>", "source": "synthetic" if at % 3 == 0 else "original"}
         for at, text in enumerate(make_texts(90, 5))
     ]
@@ -33,7 +33,7 @@ def recipe(
     pool = write_jsonl(rows, "pool-in.jsonl")
     with pool.open("a") as handle:
         handle.write("not json\n")
-    test = write_jsonl(rows[10:30], "test-in.jsonl")
+    test = write_jsonl([{key: row[key] for key in ("text", "label")} for row in rows[10:30]], "test-in.jsonl")
     return {
         "out": str(tmp_path / "run"),
         "seeds": 2,

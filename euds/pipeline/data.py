@@ -32,8 +32,10 @@ def take_data(recipe: Recipe) -> RunData:
     """
     data = recipe.data
     folder = Path(recipe.out) / "data"
-    fields = [*recipe.text_fields, recipe.label_field, *([data.source_field] if data.source_field else [])]
-    pool = _lines(data.train, fields, data.limit, data.seed, keep_bad=True)
+    fields = [*recipe.text_fields, recipe.label_field]
+    # Test rows need no source: only the pool is selected from.
+    pool_fields = [*fields, *([data.source_field] if data.source_field else [])]
+    pool = _lines(data.train, pool_fields, data.limit, data.seed, keep_bad=True)
     test = _lines(data.test, fields, data.test_limit, data.seed, keep_bad=False)
     return RunData(_write(folder / "pool.jsonl", pool), _write(folder / "test.jsonl", test))
 
