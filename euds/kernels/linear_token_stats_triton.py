@@ -35,11 +35,11 @@ class Plan:
     splits: int
 
 
-AMPERE_TILES = Tiles(128, 128, 32, 8, 4)
+AMPERE_TILES = Tiles(64, 128, 32, 8, 4)
 TILES = {9: Tiles(128, 256, 64, 8, 3), 10: Tiles(128, 128, 64, 8, 3)}
 """By major compute capability; others take `AMPERE_TILES`, which fit the shared memory of every card since."""
 
-FLOAT32_TILES = Tiles(64, 64, 32, 4, 2)
+FLOAT32_TILES = Tiles(64, 64, 16, 4, 2)
 """Exact float32 products have no tensor cores: each thread multiplies, and needs registers for the operands."""
 
 FIELDS = tl.constexpr(6)
