@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import torch
 
+from euds.kernels import products_onednn
+
 
 def tiles(
     hidden: torch.Tensor, weight: torch.Tensor, n_rows: int, n_columns: int
 ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-    """Yield (rows, columns, products) over all rows and columns; the next tile overwrites the products.
+    """Yield (rows, columns, products) over all rows and columns; the next tile may overwrite the products.
 
     Args:
         hidden: (N, H).
@@ -19,13 +21,17 @@ def tiles(
         n_rows: largest number of rows in a tile.
         n_columns: largest number of columns in a tile.
     """
-    buffer = hidden.new_empty(min(n_rows, len(hidden)) * min(n_columns, len(weight)))
+    onednn = hidden.device.type == "cpu" and hidden.dtype == torch.float32 and products_onednn.is_faster_here()
+    buffer = None if onednn else hidden.new_empty(min(n_rows, len(hidden)) * min(n_columns, len(weight)))
     for first in range(0, len(weight), n_columns):
         columns = slice(first, min(first + n_columns, len(weight)))
         for start in range(0, len(hidden), n_rows):
             rows = slice(start, min(start + n_rows, len(hidden)))
-            width = columns.stop - columns.start
             # [rows, columns]
+            if buffer is None:
+                yield rows, columns, products_onednn.linear(hidden[rows], weight[columns])
+                continue
+            width = columns.stop - columns.start
             z = buffer[: (rows.stop - start) * width].view(-1, width)
             torch.mm(hidden[rows], weight[columns].T, out=z)
             yield rows, columns, z

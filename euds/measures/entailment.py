@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision
+from euds.measures.inference import for_inference
 from euds.measures.models import load_model, model_folder
 from euds.measures.tokens import load_tokenizer
 from euds.ops.entailment import EntailmentGroups, entailment_groups
@@ -42,6 +43,7 @@ class EntailmentModel:
         folder = model_folder(name)
         self.device = precision.torch_device
         self.model = load_model(AutoModelForSequenceClassification, folder, precision, "entailment model")
+        for_inference(self.model)
         self.label = entailment_label(folder, self.model.config.id2label)
         self.tokenizer = load_tokenizer(folder)
         self.token_budget = token_budget

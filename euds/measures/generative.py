@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from euds.errors import InputError
 from euds.measures.device import Precision
+from euds.measures.inference import for_inference
 from euds.measures.models import load_model
 from euds.ops.sample_stats import sample_mean_max
 from euds.ops.token_stats import linear_token_stats
@@ -54,6 +55,7 @@ class GenerativeScorer:
         self.bos_id = bos_id
         self.device = precision.torch_device
         self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
+        for_inference(self.model)
         self.softcap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
         _check_projection(self, folder)
 

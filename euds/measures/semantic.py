@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel
 
 from euds.measures.device import Precision
+from euds.measures.inference import for_inference
 from euds.measures.models import load_model
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
@@ -27,6 +28,7 @@ class Embedder:
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
         self.model = load_model(AutoModel, folder, precision, "encoder")
+        for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
 
     @property
