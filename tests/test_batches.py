@@ -1,5 +1,7 @@
 """Token-budget batches: everything once, within the budget, and on with half of it when memory runs out."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,29 +15,38 @@ def is_memory_error(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-@given(lengths_strategy, st.integers(1, 200))
-def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(plan(lengths, range(len(lengths)), budget))
+def tokens_of(lengths: list[int], batch: list[int], padded: bool) -> int:
+    own = [lengths[at] for at in batch]
+    return max(own) * len(own) if padded else sum(own)
+
+
+@given(lengths_strategy, st.integers(1, 200), st.booleans())
+def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], budget: int, padded: bool) -> None:
+    batches = list(plan(lengths, range(len(lengths)), budget, padded=padded))
     assert sorted(at for batch in batches for at in batch) == list(range(len(lengths)))
     for batch in batches:
-        longest = max(lengths[at] for at in batch)
-        assert len(batch) == 1 or longest * len(batch) <= budget
+        assert len(batch) == 1 or tokens_of(lengths, batch, padded) <= budget
+    for batch, following in pairwise(batches):
+        # No batch ends early.
+        assert tokens_of(lengths, [*batch, following[0]], padded) > budget
 
 
 def test_plan_goes_from_long_to_short_and_keeps_the_order_of_equals() -> None:
     assert list(plan([3, 5, 3, 5], range(4), 10)) == [[1, 3], [0, 2]]
 
 
-@given(lengths_strategy, st.integers(1, 200), st.integers(1, 60))
-def test_out_of_memory_halves_the_budget_and_loses_nothing(lengths: list[int], budget: int, capacity: int) -> None:
+@given(lengths_strategy, st.integers(1, 200), st.integers(1, 60), st.booleans())
+def test_out_of_memory_halves_the_budget_and_loses_nothing(
+    lengths: list[int], budget: int, capacity: int, padded: bool
+) -> None:
     shared = TokenBudget(budget)
 
     def step(batch: list[int]) -> list[int]:
-        if max(lengths[at] for at in batch) * len(batch) > capacity:
+        if tokens_of(lengths, batch, padded) > capacity:
             raise MemoryError
         return batch
 
-    results = list(run_batches(lengths, shared, step, out_of_memory=is_memory_error))
+    results = list(run_batches(lengths, shared, step, padded=padded, out_of_memory=is_memory_error))
     assert sorted(at for batch, _ in results for at in batch) == list(range(len(lengths)))
     for batch, result in results:
         if result is None:

@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 class TokenBudget:
-    """Tokens that one batch may hold, padding included; it only ever shrinks."""
+    """Tokens that one batch may hold, padding included unless the model needs none; it only ever shrinks."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -19,8 +19,13 @@ class TokenBudget:
         self.tokens = max(1, self.tokens // 2)
 
 
-def plan(lengths: Sequence[int], positions: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield batches of `positions`, longest first, each within `budget` tokens once padded.
+def size(lengths: Sequence[int], batch: Sequence[int], *, padded: bool) -> int:
+    """Return the tokens of a batch: once padded to its first, longest sequence, or laid end to end."""
+    return lengths[batch[0]] * len(batch) if padded else sum(lengths[at] for at in batch)
+
+
+def plan(lengths: Sequence[int], positions: Sequence[int], budget: int, *, padded: bool = True) -> Iterator[list[int]]:
+    """Yield batches of `positions`, longest first, each within `budget` tokens, once padded or laid end to end.
 
     A sequence longer than the budget is a batch of its own. Equal lengths keep their order, so the batches of a window
     depend on nothing but the window and the budget.
@@ -28,13 +33,16 @@ def plan(lengths: Sequence[int], positions: Sequence[int], budget: int) -> Itera
     keys = np.array([lengths[at] for at in positions])
     order = np.argsort(-keys, kind="stable")
     batch: list[int] = []
+    tokens = 0
     for at in order:
         position = positions[int(at)]
-        longest = lengths[batch[0]] if batch else lengths[position]
-        if batch and longest * (len(batch) + 1) > budget:
+        # Padded, every sequence is as long as the batch's first.
+        more = lengths[batch[0]] if batch and padded else lengths[position]
+        if batch and tokens + more > budget:
             yield batch
-            batch = []
+            batch, tokens, more = [], 0, lengths[position]
         batch.append(position)
+        tokens += more
     if batch:
         yield batch
 
@@ -44,6 +52,7 @@ def run_batches(
     budget: TokenBudget,
     step: Callable[[list[int]], Result],
     *,
+    padded: bool = True,
     out_of_memory: Callable[[BaseException], bool],
 ) -> Iterator[tuple[list[int], Result | None]]:
     """Run `step` over batches of positions 0..len(lengths)-1.
@@ -55,17 +64,18 @@ def run_batches(
         lengths: tokens of each sequence.
         budget: shared by all windows of a run; shrinks here.
         step: computes one batch.
+        padded: whether `step` pads the batch to its longest sequence; False: it lays them end to end.
         out_of_memory: tells a failed allocation from other errors, which are raised on.
 
     Yields:
         The positions of a batch with its result, or one position with None where it was given up.
     """
-    todo = list(plan(lengths, range(len(lengths)), budget.tokens))
+    todo = list(plan(lengths, range(len(lengths)), budget.tokens, padded=padded))
     todo.reverse()
     while todo:
         batch = todo.pop()
-        if len(batch) > 1 and lengths[batch[0]] * len(batch) > budget.tokens:
-            todo.extend(reversed(list(plan(lengths, batch, budget.tokens))))
+        if len(batch) > 1 and size(lengths, batch, padded=padded) > budget.tokens:
+            todo.extend(reversed(list(plan(lengths, batch, budget.tokens, padded=padded))))
             continue
         try:
             result = step(batch)
@@ -75,7 +85,7 @@ def run_batches(
             if len(batch) == 1:
                 yield batch, None
             else:
-                budget.tokens = min(budget.tokens, lengths[batch[0]] * len(batch))
+                budget.tokens = min(budget.tokens, size(lengths, batch, padded=padded))
                 budget.halve()
                 todo.append(batch)
             continue

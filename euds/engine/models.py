@@ -44,7 +44,7 @@ def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBu
         return scorer.score([ids[offsets[at] : offsets[at + 1]].tolist() for at in rows])
 
     advance(n - len(long_enough), 0, len(able) - len(long_enough))
-    for batch, scores in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+    for batch, scores in run_batches(lengths, budget, step, padded=not scorer.packs, out_of_memory=is_out_of_memory):
         rows = [long_enough[at] for at in batch]
         if scores is None:
             reasons[rows[0]] = OUT_OF_MEMORY

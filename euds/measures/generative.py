@@ -12,6 +12,7 @@ from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
 from euds.measures.models import load_model
+from euds.measures.packing import packed_hidden_states, use_packing
 from euds.ops.sample_stats import sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
@@ -58,6 +59,8 @@ class GenerativeScorer:
         for_inference(self.model)
         self.softcap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
         _check_projection(self, folder)
+        self.packs = use_packing(self.model)
+        """Whether texts are read end to end, so that a batch holds no padding."""
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (n, length, H) of right-padded ids; causality keeps padding out of them."""
@@ -84,12 +87,7 @@ class GenerativeScorer:
         prefix = [] if self.bos_id is None else [self.bos_id]
         rows = [torch.tensor([*prefix, *ids]) for ids in samples]
         lengths = torch.tensor([len(row) for row in rows])
-        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        # Position t predicts token t + 1, so the last position of a row and its padding predict nothing.
-        predicts = torch.arange(input_ids.shape[1])[None, :] < (lengths - 1)[:, None]
-        # Places are counted on the CPU: a mask on the device would make the device wait.
-        places = predicts.flatten().nonzero()[:, 0].to(self.device)
-        hidden = self.hidden_states(input_ids.to(self.device)).flatten(0, 1)[places]
+        hidden = self._predicting(rows, lengths)
         targets = torch.cat([row[1:] for row in rows]).to(self.device)
         projection = self.model.get_output_embeddings()
         stats = linear_token_stats(
@@ -102,6 +100,20 @@ class GenerativeScorer:
         tokens = torch.stack([stats.entropy, stats.target_logprob, stats.varentropy])
         (entropy, logprob, varentropy), (entropy_max, *_) = sample_mean_max(tokens, offsets)
         return GenerativeScores(entropy, entropy_max, -logprob, varentropy, n_positions)
+
+    def _predicting(self, rows: Sequence[torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of all positions that predict a token, row by row, (positions, H)."""
+        # Position t predicts token t + 1, so the last position of a row and its padding predict nothing. Places are
+        # counted on the CPU: a mask on the device would make the device wait.
+        if self.packs:
+            packed = packed_hidden_states(self.model, torch.cat(list(rows)).to(self.device), lengths.tolist())
+            predicts = torch.ones(len(packed), dtype=torch.bool)
+            predicts[lengths.cumsum(0) - 1] = False
+            return packed[predicts.nonzero()[:, 0].to(self.device)]
+        block = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        inside = torch.arange(block.shape[1])[None, :] < (lengths - 1)[:, None]
+        hidden = self.hidden_states(block.to(self.device)).flatten(0, 1)
+        return hidden[inside.flatten().nonzero()[:, 0].to(self.device)]
 
 
 @torch.inference_mode()

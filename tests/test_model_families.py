@@ -1,0 +1,93 @@
+"""Causal LMs of several families: scores equal float64 statistics of the model's own logits, packed or padded."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from euds.measures.device import precision
+from euds.measures.generative import GenerativeScorer
+from euds.measures.packing import PROBE_LENGTHS, Layout
+from euds.reference import entropy as reference
+
+VOCABULARY = 211
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "llama": SHAPE,
+    "qwen2": SHAPE,
+    "qwen3": {**SHAPE, "head_dim": 8},
+    "mistral": {**SHAPE, "sliding_window": 4},
+    "gemma2": {**SHAPE, "head_dim": 8, "sliding_window": 64, "final_logit_softcapping": 2.0},
+    "gpt_neox": {**SHAPE, "num_key_value_heads": None},
+}
+PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox"}
+"""Mistral and Gemma 2 look through a window, which packed texts have no place for."""
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(family: str, tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    settings = {name: value for name, value in FAMILIES[family].items() if value is not None}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Small random weights would make every distribution flat, and every mistake invisible.
+            parameter.mul_(4)
+    model.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def texts() -> list[list[int]]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, VOCABULARY, size=length).tolist() for length in (2, 31, 3, 9, 9, 2, 17)]
+
+
+@pytest.mark.parametrize("bos_id", [None, 5])
+def test_scores_equal_the_models_own_logits(family: str, folder: Path, bos_id: int | None) -> None:
+    scorer = GenerativeScorer(folder, bos_id, precision("cpu", "float32"))
+    assert scorer.packs == (family in PACKED)
+    found = scorer.score(texts())
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+    for at, ids in enumerate(texts()):
+        row = ids if bos_id is None else [bos_id, *ids]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([row])).logits[0, :-1].numpy()
+        entropy = [reference.token_stats(line)["entropy"] for line in logits]
+        logprob = [line[token] - np.logaddexp.reduce(line) for line, token in zip(logits, row[1:], strict=True)]
+        assert found.entropy[at] == pytest.approx(np.mean(entropy), abs=1e-4)
+        assert found.entropy_max[at] == pytest.approx(np.max(entropy), abs=1e-4)
+        assert found.nll[at] == pytest.approx(-np.mean(logprob), abs=1e-4)
+        assert found.n_positions[at] == len(row) - 1
+    assert np.ptp(found.entropy) > 0.01
+
+
+def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None:
+    scorer = GenerativeScorer(folder, None, precision("cpu", "float32"))
+    together = scorer.score(texts())
+    alone = [scorer.score([ids]) for ids in texts()]
+    np.testing.assert_allclose(together.nll, [scores.nll[0] for scores in alone], atol=1e-5)
+    np.testing.assert_allclose(together.entropy, [scores.entropy[0] for scores in alone], atol=1e-5)
+
+
+def test_the_layout_finds_every_token_again() -> None:
+    layout = Layout.of([*PROBE_LENGTHS, 1, 4], torch.device("cpu"))
+    tokens = torch.arange(layout.packed.shape[0]) * 10
+    assert torch.equal(tokens[layout.padded].flatten()[layout.packed], tokens)
+    assert layout.padded.shape == (4, 5)
