@@ -12,6 +12,7 @@ def score(
     inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
     text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
     label_field: Annotated[str | None, typer.Option(help="Field carried along as label.")] = None,
     source_field: Annotated[str | None, typer.Option(help="Field carried along as source.")] = None,
     measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
@@ -20,13 +21,18 @@ def score(
     tokenizer: Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
     token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
-    shard_rows: Annotated[int, typer.Option(help="Rows of a part file.")] = 1024,
+    shard_rows: Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")] = None,
     n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default from the rows.")] = None,
     n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = 16,
     similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = 0.05,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
+    split: Annotated[str | None, typer.Option(help="I/N: this process' piece of the shards; slurm: by the array.")] = None,
+    force_new: Annotated[bool, typer.Option("--force-new", help="Delete what --out holds and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""
@@ -36,6 +42,7 @@ def score(
         inputs,
         out=out,
         text_field=text_field or ["text"],
+        id_field=id_field,
         label_field=label_field,
         source_field=source_field,
         measures=[name.strip() for name in measures.split(",") if name.strip()],
@@ -51,9 +58,14 @@ def score(
         device=device,
         dtype=dtype,
         seed=seed,
+        workers=workers,
+        ray=ray,
+        ray_address=ray_address,
+        split=split,
+        force_new=force_new,
         dry_run=dry_run,
     )
-    if not dry_run:
+    if result.seconds:
         typer.echo(
             f"{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
             f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "

@@ -1,11 +1,20 @@
 """Read corpora row by row, whatever their format, and account for every row."""
 
+from euds.corpus.identity import Identity, identities
 from euds.corpus.inputs import list_inputs
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
 from euds.corpus.row import Row, extract_text
-from euds.corpus.run_files import corpus_files, read_manifest, read_scores
+from euds.corpus.run_files import (
+    corpus_files,
+    open_manifest,
+    read_manifest,
+    read_quarantine,
+    read_scores,
+    verify_parts,
+)
 
 __all__ = [
+    "Identity",
     "Row",
     "check_fields",
     "check_inputs",
@@ -13,9 +22,13 @@ __all__ = [
     "count_rows",
     "extract_text",
     "field_names",
+    "identities",
     "list_inputs",
+    "open_manifest",
     "read_manifest",
+    "read_quarantine",
     "read_rows",
     "read_scores",
     "take_rows",
+    "verify_parts",
 ]

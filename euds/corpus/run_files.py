@@ -1,13 +1,32 @@
 """Read what a scored run directory holds."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from euds.corpus.identity import identity
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
+
+
+PARTS_FILE = "_parts.jsonl"
+"""Beside the part files: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
+
+
+def open_manifest(run_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a run, finished or not.
+
+    Raises:
+        InputError: `run_dir` is no run directory.
+    """
+    if not (run_dir / "manifest.json").exists():
+        raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
+    manifest: dict[str, Any] = read_json(run_dir / "manifest.json")
+    return manifest
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
@@ -16,12 +35,17 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     Raises:
         InputError: `run_dir` is no run directory, or its scoring has not finished.
     """
-    if not (run_dir / "manifest.json").exists():
-        raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
-    manifest: dict[str, Any] = read_json(run_dir / "manifest.json")
+    manifest = open_manifest(run_dir)
     if not manifest.get("finished"):
         raise InputError(f"{run_dir}: scoring has not finished; run the same euds score command again")
     return manifest
+
+
+def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the quarantined rows of a finished run: row_id, file, row and reason."""
+    with (run_dir / "quarantine.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
 
 
 def read_scores(run_dir: Path) -> pa.Table:
@@ -55,7 +79,21 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
         file = Path(entry["path"])
         if not file.exists():
             raise InputError(f"{file}: the scored corpus is no longer there")
-        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
+        if identity(file, entry)["sha256"] != entry["sha256"]:
             raise InputError(f"{file}: has changed since it was scored; score it again into a new directory")
         files.append(file)
     return tuple(files)
+
+
+def verify_parts(run_dir: Path) -> None:
+    """Check that every part of a finished run is the one that was written.
+
+    Raises:
+        InputError: a part is gone or damaged.
+    """
+    with (run_dir / "scores" / PARTS_FILE).open(encoding="utf-8") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            part = run_dir / "scores" / entry["part"]
+            if not part.exists() or file_sha256(part) != entry["sha256"]:
+                raise InputError(f"{part}: missing or damaged; score into a new directory, or again with --force-new")

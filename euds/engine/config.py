@@ -1,6 +1,6 @@
 """What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ class ScoreConfig:
     Attributes:
         inputs: files, globs or asset files, as given.
         text_fields: one field, or two that are joined with a newline.
+        id_field: field carried along as `id`, or None.
         label_field: field carried along as `label`, or None.
         source_field: field carried along as `source` (original, synthetic, ...), or None.
         measures: some of "information", "generative", "semantic".
@@ -26,7 +27,7 @@ class ScoreConfig:
         tokenizer: model whose tokens information entropy counts; None: the LM's, and words without an LM.
         max_tokens: tokens read of each text; None: no limit for words, 1024 or the LM's context for models.
         token_budget: tokens of one batch, padding included; None: by device.
-        shard_rows: rows per part file.
+        shard_rows: rows per part file; None: by the number of rows.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
         n_neighbors: nearest centroids that the entropy runs over.
         similarity_temperature: divisor of the cosine similarities.
@@ -37,6 +38,7 @@ class ScoreConfig:
 
     inputs: tuple[str, ...]
     text_fields: tuple[str, ...]
+    id_field: str | None
     label_field: str | None
     source_field: str | None
     measures: tuple[str, ...]
@@ -45,7 +47,7 @@ class ScoreConfig:
     tokenizer: str | None
     max_tokens: int | None
     token_budget: int | None
-    shard_rows: int
+    shard_rows: int | None
     n_clusters: int | None
     n_neighbors: int
     similarity_temperature: float
@@ -90,6 +92,16 @@ class ScoreConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+def stage_files(measures: Sequence[str]) -> list[str]:
+    """Return the names of the intermediate files that a shard's measures need, in the order they are made."""
+    stages = ["tokens"]
+    if "semantic" in measures:
+        stages.append("embeddings")
+    if "generative" in measures:
+        stages.append("generative")
+    return stages
+
+
 def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to continue a run directory that holds scores of another configuration.
 
@@ -104,7 +116,7 @@ def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, 
     ]
     if changes:
         raise InputError(
-            f"{run_dir} holds a run with another configuration; choose another --out, or undo the change:\n"
+            f"{run_dir} holds a run with another configuration; choose another --out, undo the change, or start over with --force-new:\n"
             + "\n".join(changes)
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import torch
 
-from euds.engine.pool import Clusters, Unigram
+from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
 from euds.measures.device import Precision
@@ -45,21 +45,21 @@ def device_facts(settled: Precision) -> dict[str, Any]:
     return facts
 
 
-def pool_facts(plan: Plan, counts: Unigram | None, groups: Clusters | None) -> dict[str, Any]:
+def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
     """Return what the scores took from the whole pool."""
     facts: dict[str, Any] = {}
-    if counts is not None:
+    if pool.unigram is not None:
         facts["unigram"] = {
-            "tokens": int(counts.counts.sum()),
-            "vocabulary_size": len(counts.counts),
+            "tokens": int(pool.unigram.counts.sum()),
+            "vocabulary_size": len(pool.unigram.counts),
             "unit": "word" if plan.config.token_model is None else "token",
             "smoothing": "add one",
         }
-    if groups is not None:
+    if pool.centroids is not None:
         facts["clusters"] = {
             "estimator": "clusters",
-            "n_clusters": groups.n_clusters,
-            "n_neighbors": min(plan.config.n_neighbors, groups.n_clusters),
+            "n_clusters": len(pool.centroids),
+            "n_neighbors": min(plan.config.n_neighbors, len(pool.centroids)),
             "similarity_temperature": plan.config.similarity_temperature,
             "seed": plan.config.seed,
         }

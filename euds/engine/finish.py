@@ -1,46 +1,71 @@
-"""Stage 4: put a shard's scores together, write its part file and list its quarantined rows."""
+"""Put a measured shard's scores together and write its part file."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.engine.models import embeddings_of, nullable
-from euds.engine.pool import Clusters, Unigram
+from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
 from euds.engine.read import ragged
+from euds.engine.records import COUNTS, Record
 from euds.engine.work import Work
-from euds.files import atomic_path
+from euds.files import atomic_path, file_sha256
 from euds.ops.cluster import entropy_to_centroids
 from euds.ops.information import information_entropy, unigram_surprisal
+from euds.types import Float32Array
 
-STAGE = "finished"
-
-
-def finish_shard(plan: Plan, work: Work, shard: int, counts: Unigram | None, groups: Clusters | None) -> None:
-    """Write scores/part-NNNNN.parquet, then the shard's quarantine list, each atomically."""
+def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
+    """Write scores/part-NNNNN.parquet atomically and return what is to be recorded of it."""
     tokens = work.read("tokens", shard)
     reasons: list[list[str]] = [[] if reason is None else [reason] for reason in tokens.column("reason").to_pylist()]
     columns = _identity(plan, tokens)
+    seconds = {"read": work.seconds("tokens", shard)}
     start = time.perf_counter()
-    if counts is not None:
-        columns |= _information(tokens, counts)
+    if pool.unigram is not None:
+        columns |= _information(tokens, pool.unigram)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
+        seconds["generative"] = work.seconds("generative", shard)
         _add_reasons(reasons, generative)
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
     if "semantic" in plan.config.measures:
         table = work.read("embeddings", shard)
+        seconds["embedding"] = work.seconds("embeddings", shard)
         _add_reasons(reasons, table)
-        columns |= _semantic(plan, table, groups)
+        columns |= _semantic(plan, table, pool.centroids)
     columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:
         pq.write_table(scores, partial, compression="zstd", store_schema=False)
-    work.write(STAGE, shard, _accounts(tokens, reasons, scores), time.perf_counter() - start)
+    quarantine = [
+        {"row_id": row_id, "file": file, "row": row, "reason": "; ".join(found)}
+        for row_id, file, row, found in zip(
+            *(tokens.column(name).to_pylist() for name in ("row_id", "file", "position")), reasons, strict=True
+        )
+        if found
+    ]
+    seconds["finish"] = time.perf_counter() - start
+    part = plan.part_path(shard)
+    counts = _counts(scores, np.array([not found for found in reasons]))
+    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, time.time())
+
+
+def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:
+    """Count the rows of a part; those of scored rows only count as truncated or for their tokens."""
+    scored = scores.filter(pa.array(good))
+    values = (
+        scores.num_rows,
+        scored.num_rows,
+        scores.num_rows - scored.num_rows,
+        pc.sum(scored.column("truncated")).as_py() or 0,
+        pc.sum(scored.column("n_tokens")).as_py() or 0,
+    )
+    return dict(zip(COUNTS, values, strict=True))
 
 
 def _bad(tokens: pa.Table) -> np.ndarray:
@@ -51,8 +76,10 @@ def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:
     counted = "tokens" if plan.reads_tokens else "embedder_tokens"
     _, offsets = ragged(tokens, counted)
     bad = _bad(tokens)
+    own = {} if plan.config.id_field is None else {"id": tokens.column("id")}
     return {
         "row_id": tokens.column("row_id"),
+        **own,
         "label": tokens.column("label"),
         "source": tokens.column("source"),
         "n_bytes": tokens.column("n_bytes"),
@@ -70,15 +97,15 @@ def _information(tokens: pa.Table, counts: Unigram) -> dict[str, Any]:
     }
 
 
-def _semantic(plan: Plan, table: pa.Table, groups: Clusters | None) -> dict[str, Any]:
+def _semantic(plan: Plan, table: pa.Table, centroids: Float32Array | None) -> dict[str, Any]:
     embeddings = embeddings_of(table)
-    if groups is None:
+    if centroids is None:
         empty = pa.nulls(len(embeddings))
         return {"semantic_entropy_nats": empty.cast(pa.float32()), "semantic_cluster": empty.cast(pa.int32())}
     entropy, nearest = entropy_to_centroids(
         embeddings,
-        groups.centroids,
-        n_neighbors=min(plan.config.n_neighbors, groups.n_clusters),
+        centroids,
+        n_neighbors=min(plan.config.n_neighbors, len(centroids)),
         similarity_temperature=plan.config.similarity_temperature,
     )
     present = np.isfinite(entropy)
@@ -93,16 +120,3 @@ def _add_reasons(reasons: list[list[str]], table: pa.Table) -> None:
         if reason is not None:
             found.append(reason)
 
-
-def _accounts(tokens: pa.Table, reasons: Sequence[Sequence[str]], scores: pa.Table) -> pa.Table:
-    """One line a row: why it is quarantined, or null, and what the totals need."""
-    return pa.table(
-        {
-            "row_id": tokens.column("row_id"),
-            "file": tokens.column("file"),
-            "row": tokens.column("position"),
-            "reason": pa.array(["; ".join(found) or None for found in reasons], pa.string()),
-            "truncated": scores.column("truncated"),
-            "n_tokens": scores.column("n_tokens"),
-        }
-    )

@@ -8,15 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from euds.engine.prepare import FORMAT, Plan
+from euds.corpus.run_files import PARTS_FILE
+from euds.engine.records import COUNTS
 from euds.engine.work import Work
-from euds.files import json_sha256, read_json, write_atomic, write_json
+from euds.files import atomic_path, json_sha256, read_json, write_json
 from euds.types import ScoreResult
 
-PACKAGES = ("euds", "torch", "transformers", "tokenizers", "faiss-cpu", "numba", "numpy", "pyarrow", "triton")
-STAGE_FILES = {"read": "tokens", "generative": "generative", "embedding": "embeddings", "finish": "finished"}
+PACKAGES = ("euds", "torch", "transformers", "tokenizers", "faiss-cpu", "numba", "numpy", "pyarrow", "triton", "ray")
 
 
 def write_started(plan: Plan) -> None:
@@ -26,18 +25,31 @@ def write_started(plan: Plan) -> None:
 
 
 def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Gather counts and seconds, write quarantine.jsonl and the final manifest, and return the manifest.
+    """Gather the records of all parts into quarantine.jsonl, scores/_parts.jsonl and the final manifest; return it.
 
     Args:
         plan: the run.
-        work: its intermediate files, all complete.
-        facts: what the stages found out: "models", "pool", "device", "seconds" of work done outside the shards.
+        work: its intermediate files, with a record of every part.
+        facts: what the run found out: "models", "pool", "device", "seconds" of work done outside the shards.
     """
-    counts = _account_for_rows(plan, work)
-    seconds = dict(facts["seconds"])
-    for stage, name in STAGE_FILES.items():
-        if work.done(name, 0):
-            seconds[stage] = seconds.get(stage, 0.0) + work.seconds(name, plan.n_shards)
+    counts = dict.fromkeys(COUNTS, 0)
+    seconds: dict[str, float] = dict(facts["seconds"])
+    quarantine_path, parts_path = plan.run_dir / "quarantine.jsonl", plan.run_dir / "scores" / PARTS_FILE
+    with (
+        atomic_path(quarantine_path) as quarantine_partial,
+        atomic_path(parts_path) as parts_partial,
+        quarantine_partial.open("w", encoding="utf-8") as quarantine,
+        parts_partial.open("w", encoding="utf-8") as parts,
+    ):
+        for record in work.records.each(plan.n_shards):
+            quarantine.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in record.quarantine)
+            name = plan.part_path(record.shard).name
+            entry = {"part": name, "rows": record.counts["rows"], "bytes": record.bytes, "sha256": record.sha256}
+            parts.write(json.dumps(entry) + "\n")
+            for key in COUNTS:
+                counts[key] += record.counts[key]
+            for stage, value in record.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + value
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
     manifest = {
@@ -78,27 +90,8 @@ def _head(plan: Plan) -> dict[str, Any]:
         "config": plan.config.to_json(),
         "config_sha256": json_sha256(plan.fingerprint),
         "fingerprint": plan.fingerprint,
-        "inputs": plan.fingerprint["inputs"],
+        "inputs": list(plan.inputs),
     }
-
-
-def _account_for_rows(plan: Plan, work: Work) -> dict[str, int]:
-    """Write quarantine.jsonl, one line a quarantined row, and count; rows = scored + quarantined."""
-    counts = dict.fromkeys(("rows", "scored", "quarantined", "truncated", "tokens"), 0)
-    lines: list[str] = []
-    for shard in range(plan.n_shards):
-        table = work.read("finished", shard)
-        bad = table.filter(pc.is_valid(table.column("reason"))).select(["row_id", "file", "row", "reason"])
-        good = table.filter(pc.is_null(table.column("reason")))
-        lines += [json.dumps(entry, ensure_ascii=False) for entry in bad.to_pylist()]
-        counts["rows"] += table.num_rows
-        counts["scored"] += good.num_rows
-        counts["quarantined"] += bad.num_rows
-        counts["truncated"] += pc.sum(good.column("truncated")).as_py() or 0
-        counts["tokens"] += pc.sum(good.column("n_tokens")).as_py() or 0
-    text = "".join(f"{line}\n" for line in lines)
-    write_atomic(plan.run_dir / "quarantine.jsonl", lambda handle: handle.write(text.encode()))
-    return counts
 
 
 def _versions() -> dict[str, str]:

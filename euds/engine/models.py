@@ -1,4 +1,4 @@
-"""Stage 2: run the models over a shard's tokens, batch by batch."""
+"""Run the models over a shard's tokens, batch by batch."""
 
 from collections.abc import Callable
 

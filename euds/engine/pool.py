@@ -1,17 +1,20 @@
-"""Stage 3: what a score needs to know of the whole pool: how often each token occurs, and where the clusters lie."""
+"""What a score needs to know of the whole pool: how often each token occurs, and where the clusters lie."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from euds.engine.models import embeddings_of
 from euds.engine.prepare import Plan
-from euds.engine.read import ragged, usable
+from euds.engine.read import ragged
 from euds.engine.work import Work
-from euds.files import write_atomic
+from euds.files import read_json, write_atomic, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder
 from euds.ops.cluster import default_n_clusters, fit_centroids
 from euds.types import Float32Array, Int64Array
@@ -20,99 +23,147 @@ POINTS_PER_CENTROID = 256
 """Embeddings that the clustering looks at for each centroid; more change its result little."""
 
 
-class ModelUnigram:
-    """Token counts of the pool over a model's vocabulary."""
+@dataclass(frozen=True, eq=False)
+class Unigram:
+    """How often each token or word occurs in the pool.
 
-    def __init__(self, plan: Plan, work: Work, vocabulary_size: int) -> None:
-        self.counts: Int64Array = np.zeros(vocabulary_size, np.int64)
-        for shard in range(plan.n_shards):
-            ids, _ = usable_tokens(work.read("tokens", shard))
-            self.counts += np.bincount(ids, minlength=vocabulary_size)
+    Attributes:
+        counts: int64, by id.
+        ids: id of each word; None where the ids are a model's.
+    """
 
-    def shared_ids(self, table: pa.Table, ids: Int64Array) -> Int64Array:
-        """Return ids that index `counts`."""
-        return ids
-
-
-class WordUnigram:
-    """Word counts of the pool; a shard's own word ids are mapped to the pool's."""
-
-    def __init__(self, plan: Plan, work: Work) -> None:
-        counter: Counter[str] = Counter()
-        for shard in range(plan.n_shards):
-            table = work.read("tokens", shard)
-            words = json.loads(table.schema.metadata[b"words"])
-            ids, _ = usable_tokens(table)
-            counts = np.bincount(ids, minlength=len(words))
-            counter.update(dict(zip(words, counts.tolist(), strict=True)))
-        self._ids = {word: at for at, word in enumerate(counter)}
-        self.counts: Int64Array = np.array(list(counter.values()), np.int64)
+    counts: Int64Array
+    ids: dict[str, int] | None
 
     def shared_ids(self, table: pa.Table, ids: Int64Array) -> Int64Array:
-        """Return ids that index `counts`."""
+        """Return ids that index `counts`; a shard's word ids are its own."""
+        if self.ids is None:
+            return ids
         words = json.loads(table.schema.metadata[b"words"])
-        return np.array([self._ids[word] for word in words], np.int64)[ids]
-
-
-Unigram = ModelUnigram | WordUnigram
-
-
-def unigram(plan: Plan, work: Work, encoder: TextEncoder) -> Unigram:
-    """Count the tokens of the pool."""
-    if isinstance(encoder, ModelTokenizer):
-        return ModelUnigram(plan, work, encoder.vocabulary_size)
-    return WordUnigram(plan, work)
-
-
-def usable_tokens(table: pa.Table) -> tuple[Int64Array, Int64Array]:
-    """Return the ragged tokens of the rows that can be scored; the others' lists are empty anyway."""
-    return ragged(table, "tokens")
+        return np.array([self.ids[word] for word in words], np.int64)[ids]
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
-    """The meaning groups of the pool: unit-norm centroids, float32 (K, H)."""
+class Pool:
+    """What `fit_pool` has found.
 
-    centroids: Float32Array
-
-    @property
-    def n_clusters(self) -> int:
-        """Number K of clusters."""
-        return len(self.centroids)
-
-
-def clusters(plan: Plan, work: Work) -> Clusters | None:
-    """Fit the centroids to a seeded sample of the pool's embeddings, or read those an interrupted run has fitted.
-
-    Returns:
-        None if no row of the pool has an embedding.
+    Attributes:
+        unigram: token counts; None unless information entropy is measured.
+        centroids: meaning groups, (K, H) float32, unit norm; None without semantic entropy or a single embedding.
     """
-    path = work.folder / "centroids.npy"
-    if path.exists():
-        return Clusters(np.load(path, allow_pickle=False))
-    embedded = [
-        (shard, at)
-        for shard in range(plan.n_shards)
-        for at, reason in enumerate(_embedding_reasons(work, shard))
-        if reason is None
-    ]
-    if not embedded:
-        return None
-    n_clusters = min(plan.config.n_clusters or default_n_clusters(len(embedded)), len(embedded))
-    sample_size = min(len(embedded), POINTS_PER_CENTROID * n_clusters)
-    chosen = np.sort(np.random.default_rng(plan.config.seed).permutation(len(embedded))[:sample_size])
-    by_shard: dict[int, list[int]] = {}
-    for at in chosen:
-        shard, line = embedded[int(at)]
-        by_shard.setdefault(shard, []).append(line)
-    sample = np.concatenate([embeddings_of(work.read("embeddings", shard))[lines] for shard, lines in by_shard.items()])
-    centroids = fit_centroids(sample, n_clusters=n_clusters, seed=plan.config.seed)
-    write_atomic(path, lambda handle: np.save(handle, centroids, allow_pickle=False))
-    return Clusters(centroids)
+
+    unigram: Unigram | None
+    centroids: Float32Array | None
+
+    @classmethod
+    def load(cls, plan: Plan, work: Work) -> "Pool":
+        """Read what `fit_pool` has left in `work`; nothing, for a run that does not need the pool."""
+        unigram = None
+        if _counts_path(work).exists():
+            counts: Int64Array = np.load(_counts_path(work), allow_pickle=False)
+            words = read_json(_words_path(work)) if _words_path(work).exists() else None
+            unigram = Unigram(counts, None if words is None else {word: at for at, word in enumerate(words)})
+        centroids = None
+        if _centroids_path(work).exists():
+            centroids = np.load(_centroids_path(work), allow_pickle=False)
+        return cls(unigram, centroids)
 
 
-def _embedding_reasons(work: Work, shard: int) -> list[str | None]:
-    tokens = work.read("tokens", shard)
-    reasons: list[str | None] = work.read("embeddings", shard).column("reason").to_pylist()
-    able = set(usable(tokens))
-    return [reasons[at] if at in able else "unusable" for at in range(tokens.num_rows)]
+def is_fitted(work: Work) -> bool:
+    """Tell whether the pool's facts are all there."""
+    return _seconds_path(work).exists()
+
+
+def fit_pool(plan: Plan, work: Work, encoder: TextEncoder | None) -> None:
+    """Count the tokens and fit the clusters of a pool whose shards are all measured."""
+    seconds: dict[str, float] = {}
+    if "information" in plan.config.measures and encoder is not None:
+        start = time.perf_counter()
+        if isinstance(encoder, ModelTokenizer):
+            _count_tokens(plan, work, encoder.vocabulary_size)
+        else:
+            _count_words(plan, work)
+        seconds["information"] = time.perf_counter() - start
+    if "semantic" in plan.config.measures:
+        start = time.perf_counter()
+        _fit_clusters(plan, work)
+        seconds["clustering"] = time.perf_counter() - start
+    write_json(_seconds_path(work), seconds)
+
+
+def pool_seconds(work: Work) -> dict[str, float]:
+    """Return the seconds that `fit_pool` took, by stage."""
+    return dict(read_json(_seconds_path(work))) if is_fitted(work) else {}
+
+
+def _count_tokens(plan: Plan, work: Work, vocabulary_size: int) -> None:
+    counts: Int64Array = np.zeros(vocabulary_size, np.int64)
+    for shard in range(plan.n_shards):
+        ids, _ = ragged(work.read("tokens", shard), "tokens")
+        counts += np.bincount(ids, minlength=vocabulary_size)
+    _save(_counts_path(work), counts)
+
+
+def _count_words(plan: Plan, work: Work) -> None:
+    counter: Counter[str] = Counter()
+    for shard in range(plan.n_shards):
+        table = work.read("tokens", shard)
+        words = json.loads(table.schema.metadata[b"words"])
+        ids, _ = ragged(table, "tokens")
+        counter.update(dict(zip(words, np.bincount(ids, minlength=len(words)).tolist(), strict=True)))
+    write_json(_words_path(work), list(counter))
+    _save(_counts_path(work), np.array(list(counter.values()), np.int64))
+
+
+def _fit_clusters(plan: Plan, work: Work) -> None:
+    """Fit the centroids to a seeded sample of the pool's embeddings."""
+    able = [_embedded(work, shard) for shard in range(plan.n_shards)]
+    ends = np.cumsum([len(lines) for lines in able])
+    n_embedded = int(ends[-1])
+    if n_embedded == 0:
+        return
+    n_clusters = min(plan.config.n_clusters or default_n_clusters(n_embedded), n_embedded)
+    size = min(n_embedded, POINTS_PER_CENTROID * n_clusters)
+    chosen = np.sort(np.random.default_rng(plan.config.seed).choice(n_embedded, size, replace=False))
+    sample = np.concatenate(
+        [
+            embeddings_of(work.read("embeddings", shard))[able[shard][lines]]
+            for shard, lines in enumerate(_by_shard(chosen, ends))
+            if len(lines)
+        ]
+    )
+    _save(_centroids_path(work), fit_centroids(sample, n_clusters=n_clusters, seed=plan.config.seed))
+
+
+def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
+    """Split sorted positions over the pool into positions within each shard."""
+    cuts = np.searchsorted(chosen, ends)
+    starts = np.concatenate(([0], ends[:-1]))
+    return [part - start for part, start in zip(np.split(chosen, cuts[:-1]), starts, strict=True)]
+
+
+def _embedded(work: Work, shard: int) -> Int64Array:
+    """Return the lines of a shard that have an embedding, ascending; int32, as millions of them are kept."""
+    usable = pc.is_null(work.read("tokens", shard).column("reason"))
+    present = pc.and_(usable, pc.is_null(work.read("embeddings", shard).column("reason")))
+    return np.flatnonzero(np.asarray(present)).astype(np.int32)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    write_atomic(path, lambda handle: np.save(handle, array, allow_pickle=False))
+
+
+def _counts_path(work: Work) -> Path:
+    return work.folder / "counts.npy"
+
+
+def _words_path(work: Work) -> Path:
+    return work.folder / "words.json"
+
+
+def _centroids_path(work: Work) -> Path:
+    return work.folder / "centroids.npy"
+
+
+def _seconds_path(work: Work) -> Path:
+    return work.folder / "pool.json"

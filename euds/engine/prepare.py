@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from euds.assets import content_sha256, tokenizer_sha256
-from euds.corpus import check_fields, check_inputs, count_rows, field_names, list_inputs
+from euds.corpus import Identity, check_fields, check_inputs, field_names, identities, list_inputs
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
+from euds.engine.shards import default_shard_rows
 from euds.errors import InputError
-from euds.files import file_sha256, read_json
+from euds.files import read_json
 from euds.measures.device import precision
 from euds.measures.models import context_length, model_folder
 
@@ -24,6 +25,7 @@ class Plan:
         run_dir: where it writes.
         config: its settings, with automatic field names settled.
         files: input files in reading order.
+        inputs: their identities.
         n_rows: rows in all files, bad ones included.
         folders: model folder by role: "lm", "embedder", "tokenizer".
         fingerprint: all that the scores depend on, as JSON types; two runs with equal ones may share a directory.
@@ -32,6 +34,7 @@ class Plan:
     run_dir: Path
     config: ScoreConfig
     files: tuple[Path, ...]
+    inputs: tuple[Identity, ...]
     n_rows: int
     folders: dict[str, Path]
     fingerprint: dict[str, Any]
@@ -39,18 +42,25 @@ class Plan:
     @property
     def n_shards(self) -> int:
         """Number of part files."""
+        assert self.config.shard_rows is not None
         return -(-self.n_rows // self.config.shard_rows)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The corpus fields that scoring reads."""
         config = self.config
-        return (*config.text_fields, *(name for name in (config.label_field, config.source_field) if name))
+        carried = (config.id_field, config.label_field, config.source_field)
+        return (*config.text_fields, *(name for name in carried if name))
 
     @property
     def reads_tokens(self) -> bool:
         """Whether information or generative entropy is measured, so that `n_tokens` counts their tokens."""
         return bool({"information", "generative"} & set(self.config.measures))
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether a score needs to know the whole pool, so that no part can be written before all is measured."""
+        return bool({"information", "semantic"} & set(self.config.measures))
 
     @property
     def max_tokens(self) -> int:
@@ -91,13 +101,11 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     files = tuple(file.resolve() for file in list_inputs(config.inputs))
     check_inputs(files)
     config = _settle_fields(config, files)
-    rows = [count_rows([file]) for file in files]
-    inputs = [
-        {"path": str(file), "bytes": file.stat().st_size, "sha256": file_sha256(file), "rows": n}
-        for file, n in zip(files, rows, strict=True)
-    ]
-    if sum(rows) == 0:
+    inputs = identities(files, _known_inputs(run_dir))
+    n_rows = sum(entry["rows"] for entry in inputs)
+    if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
+    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows))
     models = {
         role: {
             "name": _models(config)[role],
@@ -111,11 +119,17 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
         "config": config.to_json(),
         "precision": asdict(precision(config.device, config.dtype)) if folders.keys() & {"lm", "embedder"} else None,
         "models": models,
-        "inputs": inputs,
+        # Without the time of change: a copied corpus is the same corpus.
+        "inputs": [{key: value for key, value in entry.items() if key != "modified_ns"} for entry in inputs],
     }
-    plan = Plan(run_dir, config, files, sum(rows), folders, fingerprint)
+    plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
     _refuse_other_run(plan)
     return plan
+
+
+def _known_inputs(run_dir: Path) -> Sequence[Identity]:
+    manifest = run_dir / "manifest.json"
+    return read_json(manifest).get("inputs", ()) if manifest.exists() else ()
 
 
 def _models(config: ScoreConfig) -> dict[str, str]:
@@ -131,7 +145,8 @@ def _models(config: ScoreConfig) -> dict[str, str]:
 
 def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
     """Check the named fields, and carry `label` and `source` along where they exist and nothing else was named."""
-    named = [*config.text_fields, *(name for name in (config.label_field, config.source_field) if name)]
+    carried = (config.id_field, config.label_field, config.source_field)
+    named = [*config.text_fields, *(name for name in carried if name)]
     check_fields(files, named)
     known = field_names(files)
     return replace(

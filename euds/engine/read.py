@@ -1,20 +1,23 @@
-"""Stage 1: read a shard's rows and tokenise their texts, once, for every model of the run."""
+"""Read a shard's rows and tokenise their texts, once, for every model of the run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_text
+from euds.engine.config import ScoreConfig
 from euds.engine.prepare import Plan
 from euds.measures.semantic import embedder_limit
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
 from euds.types import Int64Array
 
-STAGE = "tokens"
 NO_TOKENS = Encoded([], truncated=False)
+CHUNK_ROWS = 1024
+CHUNK_CHARS = 1 << 22
+"""Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it."""
 
 SCHEMA = pa.schema(
     [
@@ -22,6 +25,7 @@ SCHEMA = pa.schema(
         ("file", pa.string()),
         ("position", pa.int64()),
         ("reason", pa.string()),
+        ("id", pa.string()),
         ("label", pa.string()),
         ("source", pa.string()),
         ("n_bytes", pa.int64()),
@@ -55,39 +59,62 @@ class Encoders:
         return cls(tokens, embedder)
 
 
-def read_shard(plan: Plan, rows: Sequence[Row], encoders: Encoders) -> pa.Table:
-    """Turn the rows of one shard into tokens.
+def read_shard(plan: Plan, rows: Iterable[Row], encoders: Encoders) -> pa.Table:
+    """Turn the rows of one shard into tokens; only a chunk of the texts is held at a time.
 
     Returns:
         A table of `SCHEMA`, one line a row in order; `reason` is why a row cannot be scored at all, or null. Word ids
         are local to the shard: the words stand in the schema's metadata under `words`.
     """
-    extracted = [extract_text(row, plan.config.text_fields) for row in rows]
-    texts = [text for text, _ in extracted]
     if isinstance(encoders.tokens, WordTokenizer):
         encoders = Encoders(WordTokenizer(encoders.tokens.max_tokens), encoders.embedder)
+    batches = [_read_chunk(plan.config, chunk, encoders) for chunk in _chunks(rows, plan.config.text_fields)]
+    table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
+    if isinstance(encoders.tokens, WordTokenizer):
+        table = table.replace_schema_metadata({b"words": json.dumps(encoders.tokens.words).encode()})
+    return table
+
+
+def _chunks(rows: Iterable[Row], text_fields: Sequence[str]) -> Iterator[list[tuple[Row, str | None, str | None]]]:
+    """Yield rows with their text or reason, some at a time."""
+    chunk: list[tuple[Row, str | None, str | None]] = []
+    chars = 0
+    for row in rows:
+        text, reason = extract_text(row, text_fields)
+        chunk.append((row, text, reason))
+        chars += len(text or "")
+        if len(chunk) == CHUNK_ROWS or chars >= CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
+
+
+def _read_chunk(
+    config: ScoreConfig, chunk: Sequence[tuple[Row, str | None, str | None]], encoders: Encoders
+) -> pa.RecordBatch:
+    texts = [text for _, text, _ in chunk]
+    rows = [row for row, _, _ in chunk]
     tokens = _encode(encoders.tokens, texts)
     embedder_tokens = _encode(encoders.embedder, texts)
     reasons = [
         reason or ("text has no tokens" if _is_empty(encoders, main, side) else None)
-        for (_, reason), main, side in zip(extracted, tokens, embedder_tokens, strict=True)
+        for (_, _, reason), main, side in zip(chunk, tokens, embedder_tokens, strict=True)
     ]
     columns = {
         "row_id": [row.row_id for row in rows],
         "file": [row.file for row in rows],
         "position": [row.position for row in rows],
         "reason": reasons,
-        "label": [_scalar(row, plan.config.label_field) for row in rows],
-        "source": [_scalar(row, plan.config.source_field) for row in rows],
+        "id": [_scalar(row, config.id_field) for row in rows],
+        "label": [_scalar(row, config.label_field) for row in rows],
+        "source": [_scalar(row, config.source_field) for row in rows],
         "n_bytes": [None if text is None else len(text.encode()) for text in texts],
         "truncated": [a.truncated or b.truncated for a, b in zip(tokens, embedder_tokens, strict=True)],
         "tokens": [encoded.ids for encoded in tokens],
         "embedder_tokens": [encoded.ids for encoded in embedder_tokens],
     }
-    table = pa.table(columns, schema=SCHEMA)
-    if isinstance(encoders.tokens, WordTokenizer):
-        table = table.replace_schema_metadata({b"words": json.dumps(encoders.tokens.words).encode()})
-    return table
+    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
 
 
 def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:

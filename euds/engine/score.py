@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from euds.corpus import verify_parts
 from euds.engine.config import MEASURES, ScoreConfig
+from euds.engine.execution import Execution
+from euds.engine.forget import forget
 from euds.engine.manifest import result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
+from euds.engine.split import Split
 from euds.engine.work import Work
+from euds.errors import InvalidArgument
 from euds.files import read_json
 from euds.progress import console
 from euds.types import ScoreResult
@@ -17,6 +22,7 @@ def score(
     *,
     out: str | Path,
     text_field: str | Sequence[str] = "text",
+    id_field: str | None = None,
     label_field: str | None = None,
     source_field: str | None = None,
     measures: Sequence[str] = MEASURES,
@@ -25,13 +31,18 @@ def score(
     tokenizer: str | Path | None = None,
     max_tokens: int | None = None,
     token_budget: int | None = None,
-    shard_rows: int = 1024,
+    shard_rows: int | None = None,
     n_clusters: int | None = None,
     n_neighbors: int = 16,
     similarity_temperature: float = 0.05,
     device: str = "auto",
     dtype: str = "auto",
     seed: int = 0,
+    workers: int | None = None,
+    ray: bool = False,
+    ray_address: str | None = None,
+    split: str | None = None,
+    force_new: bool = False,
     dry_run: bool = False,
 ) -> ScoreResult:
     """Give every sample of a corpus its entropies, in a table beside the corpus.
@@ -44,6 +55,7 @@ def score(
         inputs: JSONL, JSONL.gz, Parquet, CSV or Arrow files, globs, or files of fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
+        id_field: field carried along as `id`, for those who join by an id of their own.
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
@@ -52,17 +64,25 @@ def score(
         tokenizer: model whose tokens information entropy counts; the LM's if None, and lower-cased words without one.
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
         token_budget: tokens of a batch, padding included; None: by device.
-        shard_rows: rows of a part file; batches never cross parts, so it is part of the configuration.
+        shard_rows: rows of a part file, of which at most one a worker is lost in a crash; None: 1,024 to 16,384 by the
+            number of rows. Batches never cross parts, so it is part of the configuration.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
         n_neighbors: nearest centroids that semantic entropy runs over.
         similarity_temperature: divisor of the cosine similarities, > 0.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on the CPU, bfloat16 on CUDA), "float32", "bfloat16" or "float16".
         seed: of the clustering.
+        workers: processes, or actors under Ray; None: one for each CUDA device. It changes no score.
+        ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
+        ray_address: address of a Ray cluster; None: Ray's own rule.
+        split: "I/N" scores only every N-th shard from the I-th on, "slurm" those of this task of a job array; the
+            piece that ends last completes the run.
+        force_new: delete what `out` holds of an earlier run and start over.
         dry_run: check everything, say what would be done on standard error, and do nothing.
 
     Returns:
-        Counts, tokens and seconds; the scores are in `out`/scores/part-*.parquet. A dry run counts rows only.
+        Counts, tokens and seconds; the scores are in `out`/scores/part-*.parquet. A dry run, and a piece of a split run
+        that leaves shards to others, count rows only.
 
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
@@ -73,6 +93,7 @@ def score(
     config = ScoreConfig(
         inputs=tuple(map(str, many)),
         text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+        id_field=id_field,
         label_field=label_field,
         source_field=source_field,
         measures=tuple(dict.fromkeys(measures)),
@@ -89,28 +110,43 @@ def score(
         dtype=dtype,
         seed=seed,
     )
+    execution = Execution(workers, ray, ray_address)
+    piece = None if split is None else Split.of(split)
+    if piece is not None and (force_new or ray):
+        raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
+    if force_new and not dry_run:
+        forget(Path(out))
     plan = prepare(config, Path(out))
     if dry_run:
         console.print(plan.describe())
-        return ScoreResult(plan.run_dir, plan.n_rows, 0, 0, 0, 0, {}, 0.0)
-    return execute(plan)
+        return _nothing_scored(plan)
+    return execute(plan, execution, piece)
 
 
-def execute(plan: Plan) -> ScoreResult:
+def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:
     """Run what is left of a plan."""
     if plan.manifest_path.exists():
         manifest = read_json(plan.manifest_path)
         if manifest.get("finished"):
+            verify_parts(plan.run_dir)
             return result_of(plan.run_dir, manifest)
     work = Work(plan.run_dir)
-    with work.locked():
+    with work.locked(split):
         write_started(plan)
-        # The stages load torch and the models; a finished run never gets here.
-        from euds.engine.stages import run_stages
+        # Running loads torch and the models; a finished run never gets here.
+        from euds.engine.run import run_plan
 
-        manifest = write_finished(plan, work, run_stages(plan, work))
+        facts = run_plan(plan, work, execution, split)
+        if facts is None:
+            console.print("this piece is done; the piece that ends last completes the run")
+            return _nothing_scored(plan)
+        manifest = write_finished(plan, work, facts)
     work.remove()
     return result_of(plan.run_dir, manifest)
+
+
+def _nothing_scored(plan: Plan) -> ScoreResult:
+    return ScoreResult(plan.run_dir, plan.n_rows, 0, 0, 0, 0, {}, 0.0)
 
 
 def _name(model: str | Path | None) -> str | None:

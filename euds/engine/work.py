@@ -3,20 +3,24 @@
 import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
+from euds.engine.records import Records
+from euds.engine.split import Split
 from euds.errors import InputError
-from euds.files import atomic_path
+from euds.files import PARTIAL_PATTERN, atomic_path
 
 
 class Work:
     """The folder `work/` of a run directory."""
 
     def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
         self.folder = run_dir / "work"
+        self.records = Records(self.folder / "records")
 
     def path(self, stage: str, shard: int) -> Path:
         """Where a stage keeps its result for a shard."""
@@ -38,29 +42,61 @@ class Work:
         with pa.memory_map(str(self.path(stage, shard))) as source:
             return pa.ipc.open_file(source).read_all()
 
-    def seconds(self, stage: str, n_shards: int) -> float:
-        """Sum the seconds a stage took over all shards, those of earlier, interrupted runs included."""
-        total = 0.0
-        for shard in range(n_shards):
-            with pa.memory_map(str(self.path(stage, shard))) as source:
-                total += float(pa.ipc.open_file(source).schema.metadata[b"seconds"])
-        return total
+    def seconds(self, stage: str, shard: int) -> float:
+        """Return the seconds that a stage took for a shard."""
+        with pa.memory_map(str(self.path(stage, shard))) as source:
+            return float(pa.ipc.open_file(source).schema.metadata[b"seconds"])
+
+    def drop(self, stage: str, shard: int) -> None:
+        """Delete a stage's result for a shard."""
+        self.path(stage, shard).unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second run out of this directory; the kernel drops the lock when the process dies.
+    def locked(self, split: Split | None = None) -> Iterator[None]:
+        """Keep other runs out of this directory; the kernel drops the lock when the process dies.
+
+        Args:
+            split: None for a run that does everything; the runs of different pieces go side by side.
 
         Raises:
             InputError: another process is scoring into it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.folder.parent}: another process is scoring into this directory") from None
+        with ExitStack() as held:
+            if split is None:
+                held.enter_context(self._lock("lock", fcntl.LOCK_EX))
+                self._sweep()
+            else:
+                held.enter_context(self._lock("lock", fcntl.LOCK_SH))
+                held.enter_context(self._lock(f"lock-{split.index}-of-{split.count}", fcntl.LOCK_EX))
             yield
+
+    @contextmanager
+    def finishing(self) -> Iterator[bool]:
+        """Give True to one process at a time; False if another one is finishing the run."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._lock("lock-finish", fcntl.LOCK_EX))
+            except InputError:
+                yield False
+            else:
+                yield True
 
     def remove(self) -> None:
         """Delete the folder; everything worth keeping is in its final place."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _lock(self, name: str, kind: int) -> Iterator[None]:
+        with (self.folder / name).open("w") as handle:
+            try:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
+            yield
+
+    def _sweep(self) -> None:
+        """Delete what killed processes have left half-written; nobody else writes while the lock is held."""
+        for folder in (self.run_dir, self.run_dir / "scores", self.folder, self.records.folder):
+            for partial in folder.glob(PARTIAL_PATTERN):
+                partial.unlink(missing_ok=True)

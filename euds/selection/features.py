@@ -55,7 +55,7 @@ def _tf_idf(texts: Sequence[str]) -> Any:
 def _embeddings(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[str, Any]) -> Float32Array:
     from euds.assets import content_sha256
     from euds.engine.batches import TokenBudget, run_batches
-    from euds.engine.stages import TOKEN_BUDGET
+    from euds.engine.worker import TOKEN_BUDGET
     from euds.measures.device import is_out_of_memory, precision
     from euds.measures.models import model_folder
     from euds.measures.semantic import Embedder

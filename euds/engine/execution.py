@@ -1,0 +1,70 @@
+"""Where the shards of a run are scored: in this process, in several, or on Ray."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from euds.engine.prepare import Plan
+from euds.engine.shards import Shard
+from euds.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    # A worker brings torch along, which a finished run does without.
+    from euds.engine.worker import Worker
+
+Task = tuple[Shard, ...]
+
+
+class Runner(AbstractContextManager["Runner"], Protocol):
+    """Runs a step of a `Worker` over tasks; how many at once and where is its own business."""
+
+    def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
+        """Run "score" or "finish" over all shards of `tasks`, showing progress from `done` rows on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; it changes nothing in the scores and may differ when a run is resumed.
+
+    Attributes:
+        workers: processes; None: one for each CUDA device if there are several and no device was named, else this one.
+        ray: whether the shards are scored by actors of Ray Data.
+        ray_address: address of a Ray cluster; None: Ray's own rule, a local one if it knows none.
+    """
+
+    workers: int | None = None
+    ray: bool = False
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible number of workers."""
+        if self.workers is not None and self.workers < 1:
+            raise InvalidArgument(f"workers: must be at least 1, got {self.workers}")
+
+    def runner(self, plan: Plan, worker: "Worker") -> Runner:
+        """Return the runner; `worker` is this process' own."""
+        if self.ray:
+            from euds.engine.ray_runner import RayRunner
+
+            return RayRunner(plan, workers=self.workers, address=self.ray_address)
+        devices = self._devices(plan)
+        if len(devices) > 1:
+            from euds.engine.process_runner import ProcessRunner
+
+            return ProcessRunner(plan, devices)
+        from euds.engine.local_runner import LocalRunner
+
+        return LocalRunner(plan, worker)
+
+    def _devices(self, plan: Plan) -> list[str]:
+        """The device of each process: all CUDA devices in turn unless one was named."""
+        import torch
+
+        device = plan.config.device
+        cuda = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if device in ("auto", "cuda") else []
+        if not plan.folders.keys() & {"lm", "embedder"}:
+            cuda = []
+        count = self.workers or max(1, len(cuda))
+        return [cuda[at % len(cuda)] if cuda else device for at in range(count)]

@@ -1,0 +1,28 @@
+"""Delete what a scoring run has left in its directory, and nothing that is not of its making."""
+
+import shutil
+from pathlib import Path
+
+from euds.engine.work import Work
+from euds.errors import InputError
+
+FILES = ("manifest.json", "quarantine.jsonl", "selection.json", "selected.parquet", "report.html")
+
+
+def forget(run_dir: Path) -> None:
+    """Make `run_dir` as if nothing had been scored into it.
+
+    Raises:
+        InputError: it holds files but no run, or another process is scoring into it.
+    """
+    if not run_dir.is_dir() or not any(run_dir.iterdir()):
+        return
+    if not (run_dir / "manifest.json").exists() and not (run_dir / "work").is_dir():
+        raise InputError(f"{run_dir}: holds files but no run (no manifest.json); nothing was deleted")
+    work = Work(run_dir)
+    with work.locked():
+        # The manifest first: without it the rest is no run that could be mistaken for a finished one.
+        for name in FILES:
+            (run_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / "scores", ignore_errors=True)
+    work.remove()

@@ -1,0 +1,47 @@
+"""Score in this process; the next shard is read and tokenised while the models work on this one."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from types import TracebackType
+from typing import Self
+
+from euds.engine.execution import Task
+from euds.engine.meter import Meter
+from euds.engine.prepare import Plan
+from euds.engine.worker import Worker
+from euds.progress import bar
+
+
+class LocalRunner:
+    """Runs one shard after another."""
+
+    def __init__(self, plan: Plan, worker: Worker) -> None:
+        self._plan = plan
+        self._worker = worker
+
+    def __enter__(self) -> Self:
+        """Nothing to start."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing to stop."""
+
+    def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
+        """Run "score" or "finish" over all shards of `tasks`."""
+        shards = list(chain.from_iterable(tasks))
+        if not shards:
+            return
+        with bar(step, self._plan.n_rows, done=done) as progress:
+            if step == "finish":
+                for shard in shards:
+                    progress.advance(self._worker.finish(shard))
+                return
+            meter = Meter(progress)
+            with ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
+                ahead = reading.submit(self._worker.read, shards[0])
+                for shard, following in zip(shards, [*shards[1:], None], strict=True):
+                    ahead.result()
+                    if following is not None:
+                        ahead = reading.submit(self._worker.read, following)
+                    self._worker.score_shard(shard, meter)

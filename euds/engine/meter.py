@@ -1,0 +1,23 @@
+"""Show how far a run has come: rows, non-padding tokens a second, quarantined rows."""
+
+import time
+
+from euds.progress import Bar
+
+
+class Meter:
+    """Counts behind a bar."""
+
+    def __init__(self, progress: Bar) -> None:
+        self._progress = progress
+        self._start = time.perf_counter()
+        self._tokens = 0
+        self._quarantined = 0
+
+    def __call__(self, rows: int, tokens: int, quarantined: int) -> None:
+        """Count what a batch or a shard has done."""
+        self._tokens += tokens
+        self._quarantined += quarantined
+        rate = self._tokens / (time.perf_counter() - self._start)
+        note = f"{rate:,.0f} tokens/s, {self._quarantined} quarantined" if self._tokens else None
+        self._progress.advance(rows, note)

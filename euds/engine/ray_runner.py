@@ -1,0 +1,84 @@
+"""Score on Ray: a Ray row is a task of shard descriptors, an actor is a worker, and only counts come back."""
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from euds.engine.execution import Task
+from euds.engine.meter import Meter
+from euds.engine.prepare import Plan
+from euds.engine.shards import Shard
+from euds.engine.worker import Worker, run_task
+from euds.errors import BackendUnavailable
+from euds.progress import bar
+
+try:
+    import ray
+    import ray.data
+except ImportError as error:
+    raise BackendUnavailable(f"ray: cannot be imported ({error}); install it with: pip install 'euds[ray]'") from None
+
+
+class RayRunner:
+    """Runs tasks on a pool of Ray Data actors, which Ray restarts and whose tasks it repeats when they die.
+
+    Args:
+        plan: the run; its directory and inputs must be visible to every node.
+        workers: most actors at once; None: one a GPU, or one a CPU where there is no GPU or no model.
+        address: address of a cluster; None: Ray's own rule.
+    """
+
+    def __init__(self, plan: Plan, *, workers: int | None, address: str | None) -> None:
+        self._plan = plan
+        self._workers = workers
+        self._address = address
+        self._started_ray = False
+
+    def __enter__(self) -> Self:
+        """Connect to the cluster, or start one here."""
+        if not ray.is_initialized():
+            ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
+            self._started_ray = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Leave the cluster that was entered."""
+        if self._started_ray:
+            ray.shutdown()
+
+    def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
+        """Run "score" or "finish" over all shards of `tasks`."""
+        if not tasks:
+            return
+        cluster = ray.cluster_resources()
+        needs_gpu = step == "score" and "GPU" in cluster and bool(self._plan.folders.keys() & {"lm", "embedder"})
+        n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
+        # Progress is counted in rows here, not in Ray's blocks.
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = [{"shards": [shard.to_json() for shard in task]} for task in tasks]
+        counts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_args=(self._plan, step),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
+            num_cpus=1,
+            num_gpus=1 if needs_gpu else None,
+        )
+        with bar(step, self._plan.n_rows, done=done) as progress:
+            meter = Meter(progress)
+            for row in counts.iter_rows():
+                meter(row["rows"], row["tokens"], row["quarantined"])
+
+
+class _Actor:
+    """A worker in a Ray actor."""
+
+    def __init__(self, plan: Plan, step: str) -> None:
+        self._worker = Worker(plan)
+        self._step = step
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+        """Run one task."""
+        task = tuple(Shard.from_json(shard) for shard in row["shards"])
+        rows, tokens, quarantined = run_task(self._worker, self._step, task)
+        return {"rows": rows, "tokens": tokens, "quarantined": quarantined}

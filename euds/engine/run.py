@@ -1,0 +1,66 @@
+"""Run a plan: measure every shard, fit the pool, finish every shard; skip whatever an interrupted run has finished."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from euds.engine.execution import Execution, Runner
+from euds.engine.facts import device_facts, model_facts, pool_facts
+from euds.engine.pool import fit_pool, is_fitted, pool_seconds
+from euds.engine.prepare import Plan
+from euds.engine.shards import Shard, cut_shards, read_shards, tasks, write_shards
+from euds.engine.split import Split
+from euds.engine.work import Work
+from euds.engine.worker import Worker
+
+Facts = dict[str, Any]
+
+
+def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) -> Facts | None:
+    """Bring every part file into being.
+
+    Returns:
+        Facts for the manifest: "models", "pool", "device" and the "seconds" of work that belongs to no single shard;
+        None if other pieces of a split run still have shards to do.
+    """
+    shards = _shards(plan, work)
+    worker = Worker(plan)
+    runner = execution.runner(plan, worker)
+    with runner:
+        todo = [shard for shard in shards if not work.records.verified(shard.index, plan.part_path(shard.index))]
+        unmeasured = [shard for shard in todo if not worker.measured(shard.index)]
+        own = list(tasks(unmeasured))
+        if split is not None:
+            own = own[split.index :: split.count]
+        runner.run("score", own, done=plan.n_rows - sum(shard.n_rows for shard in unmeasured))
+        if split is None:
+            _finish(plan, work, worker, runner, todo)
+        else:
+            with work.finishing() as alone:
+                todo = [shard for shard in shards if work.records.read(shard.index) is None]
+                if not alone or not all(worker.measured(shard.index) for shard in todo):
+                    return None
+                _finish(plan, work, worker, runner, todo)
+    seconds = {"loading": worker.loading_seconds, **pool_seconds(work)}
+    return {
+        "seconds": seconds,
+        "models": model_facts(plan, worker.encoders, worker.precision),
+        "device": device_facts(worker.precision),
+        "pool": pool_facts(plan, worker.pool),
+    }
+
+
+def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequence[Shard]) -> None:
+    if plan.needs_pool and not is_fitted(work):
+        fit_pool(plan, work, worker.encoders.tokens)
+    # Without a need of the pool, the shards measured just now are finished already.
+    left = [shard for shard in todo if worker.measured(shard.index)]
+    runner.run("finish", list(tasks(left)), done=plan.n_rows - sum(shard.n_rows for shard in left))
+
+
+def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
+    """Return the shards, as they were cut when the run began."""
+    path = work.folder / "shards.jsonl"
+    if not path.exists():
+        assert plan.config.shard_rows is not None
+        write_shards(path, tuple(cut_shards(plan.files, plan.config.shard_rows)))
+    return read_shards(path)

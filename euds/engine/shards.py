@@ -1,0 +1,95 @@
+"""Shards: which rows are scored together, and where they are read."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from euds.corpus import Slice, cut, splittable
+from euds.files import write_atomic
+
+MIN_ROWS = 1024
+MAX_ROWS = 16384
+AIMED_SHARDS = 1024
+"""Shards of `shard_rows=None`: small enough that a crash costs little, few enough that a billion rows are no burden."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard descriptor: all that a process anywhere needs to find the shard's rows.
+
+    Attributes:
+        index: number of the part file.
+        first_row_id: id of its first row; ids count over all files in order.
+        slices: where its rows lie, in order.
+    """
+
+    index: int
+    first_row_id: int
+    slices: tuple[Slice, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the shard, bad ones included."""
+        return sum(part.n_rows for part in self.slices)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the descriptor as plain JSON types."""
+        slices = [part.to_json() for part in self.slices]
+        return {"index": self.index, "first_row_id": self.first_row_id, "slices": slices}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Shard":
+        """Return the descriptor that `to_json` gave."""
+        return cls(value["index"], value["first_row_id"], tuple(map(Slice.from_json, value["slices"])))
+
+
+def default_shard_rows(n_rows: int) -> int:
+    """Return the power of two from 1,024 to 16,384 that gives about a thousand shards."""
+    rows = MIN_ROWS
+    while rows < MAX_ROWS and rows * AIMED_SHARDS < n_rows:
+        rows *= 2
+    return rows
+
+
+def cut_shards(files: Sequence[Path], shard_rows: int) -> Iterator[Shard]:
+    """Yield the shards of a corpus in order, each of `shard_rows` rows but the last."""
+    first_row_id = 0
+    for index, slices in enumerate(cut(files, shard_rows)):
+        shard = Shard(index, first_row_id, slices)
+        yield shard
+        first_row_id += shard.n_rows
+
+
+def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
+    """Group shards for workers: one by one, but a compressed file, which cannot be entered midway, stays together."""
+    group: list[Shard] = []
+    for shard in shards:
+        if group and not _continues(group[-1], shard):
+            yield tuple(group)
+            group = []
+        group.append(shard)
+    if group:
+        yield tuple(group)
+
+
+def _continues(before: Shard, shard: Shard) -> bool:
+    file = shard.slices[0].file
+    return before.index + 1 == shard.index and before.slices[-1].file == file and not splittable(file)
+
+
+def write_shards(path: Path, shards: Sequence[Shard]) -> None:
+    """Keep the descriptors, a line each, atomically."""
+
+    def write(handle: Any) -> None:
+        for shard in shards:
+            handle.write(json.dumps(shard.to_json(), ensure_ascii=False).encode() + b"\n")
+
+    write_atomic(path, write)
+
+
+def read_shards(path: Path) -> tuple[Shard, ...]:
+    """Read what `write_shards` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        return tuple(Shard.from_json(json.loads(line)) for line in lines)

@@ -1,0 +1,136 @@
+"""How far a scoring run has come, from its directory alone."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from euds.corpus import open_manifest, read_quarantine
+from euds.engine.config import stage_files
+from euds.engine.records import COUNTS, Record
+from euds.engine.work import Work
+from euds.errors import InputError
+
+RECENT = 20
+"""Shards that the present rate is taken over."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run.
+
+    Attributes:
+        run_dir: the run directory.
+        state: "finished", "running", or "stopped", which the same command resumes.
+        n_rows: rows of the corpus.
+        n_measured: rows whose models have run.
+        n_finished: rows in finished parts; what needs the whole pool is finished after the last row is measured.
+        counts: rows, scored, quarantined, truncated and tokens of the finished parts.
+        quarantine: quarantined rows of the finished parts by reason, most frequent first.
+        rows_per_second: over the last shards; None with fewer than two of them, or when finished.
+        eta_seconds: until the last row is measured, or None.
+    """
+
+    run_dir: Path
+    state: str
+    n_rows: int
+    n_measured: int
+    n_finished: int
+    counts: Mapping[str, int]
+    quarantine: Mapping[str, int]
+    rows_per_second: float | None
+    eta_seconds: float | None
+
+    def __str__(self) -> str:
+        """Several lines for people."""
+        lines = [f"{self.run_dir}: {self.state}"]
+        if self.state != "finished":
+            share = self.n_measured / self.n_rows
+            lines.append(f"measured {self.n_measured:,} of {self.n_rows:,} rows ({share:.1%})")
+            if self.rows_per_second is not None and self.eta_seconds is not None:
+                lines[-1] += f", {self.rows_per_second:,.1f} rows/s, {_duration(self.eta_seconds)} left"
+        lines.append(
+            f"in parts: {self.n_finished:,} of {self.n_rows:,} rows = {self.counts['scored']:,} scored + "
+            f"{self.counts['quarantined']:,} quarantined; {self.counts['tokens']:,} tokens"
+        )
+        lines += [f"  {n:,} x {reason}" for reason, n in self.quarantine.items()]
+        return "\n".join(lines)
+
+
+def run_status(run_dir: str | Path) -> RunStatus:
+    """Return how far the run in `run_dir` has come; never waits for it and changes nothing.
+
+    Raises:
+        InputError: `run_dir` is no run directory.
+    """
+    folder = Path(run_dir)
+    manifest = open_manifest(folder)
+    n_rows = sum(entry["rows"] for entry in manifest["inputs"])
+    if manifest["finished"]:
+        counts = manifest["counts"]
+        reasons = _reasons(read_quarantine(folder))
+        return RunStatus(folder, "finished", n_rows, n_rows, n_rows, counts, reasons, None, None)
+    work = Work(folder)
+    size = manifest["config"]["shard_rows"]
+    n_shards = -(-n_rows // size)
+    last_stage = stage_files(manifest["config"]["measures"])[-1]
+    counts = dict.fromkeys(COUNTS, 0)
+    entries: list[dict[str, Any]] = []
+    times: list[float] = []
+    n_measured = 0
+    for shard in range(n_shards):
+        done_at = _measured_at(work, last_stage, shard)
+        if done_at is not None:
+            times.append(done_at)
+            n_measured += min(size, n_rows - shard * size)
+        record = work.records.read(shard)
+        if record is not None:
+            _add(counts, record)
+            entries += record.quarantine
+    recent = sorted(times)[-RECENT:]
+    rate = size * (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else None
+    return RunStatus(
+        folder,
+        "running" if _is_running(work) else "stopped",
+        n_rows,
+        n_measured,
+        counts["rows"],
+        counts,
+        _reasons(entries),
+        rate,
+        None if rate is None else (n_rows - n_measured) / rate,
+    )
+
+
+def _measured_at(work: Work, stage: str, shard: int) -> float | None:
+    """When a shard's last model stage was done, by the file's clock."""
+    for path in (work.path(stage, shard), work.records.path(shard)):
+        try:
+            return path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _is_running(work: Work) -> bool:
+    try:
+        with work.locked():
+            return False
+    except InputError:
+        return True
+
+
+def _add(counts: dict[str, int], record: Record) -> None:
+    for key in COUNTS:
+        counts[key] += record.counts[key]
+
+
+def _reasons(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
+    return dict(Counter(entry["reason"] for entry in entries).most_common())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

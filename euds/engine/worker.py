@@ -1,0 +1,153 @@
+"""Score shards: the one function that a process, a process per GPU, an array task or a Ray actor runs."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from euds.corpus import SliceReader
+from euds.engine.batches import TokenBudget
+from euds.engine.config import stage_files
+from euds.engine.finish import finish_shard
+from euds.engine.models import Advance, embedding_shard, generative_shard
+from euds.engine.pool import Pool
+from euds.engine.prepare import Plan
+from euds.engine.read import Encoders, read_shard
+from euds.engine.shards import Shard
+from euds.engine.work import Work
+from euds.measures.device import Precision, precision
+from euds.measures.generative import GenerativeScorer
+from euds.measures.semantic import Embedder
+from euds.measures.tokens import ModelTokenizer
+
+TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
+"""Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
+
+TOKENS = "tokens"
+
+
+class Worker:
+    """Everything that one process needs to score shards of a run; models are loaded when they are first needed.
+
+    Args:
+        plan: the run.
+        device: overrides the plan's device, for a process per GPU; None: the plan's.
+    """
+
+    def __init__(self, plan: Plan, device: str | None = None) -> None:
+        self.plan = plan
+        self.work = Work(plan.run_dir)
+        self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
+        self.loading_seconds = 0.0
+        self._reader = SliceReader()
+
+    def score_shard(self, shard: Shard, advance: Advance) -> int:
+        """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
+
+        What an interrupted process has finished of it is kept. Order and repetition do not matter: a shard's part is
+        the same bytes whoever writes it.
+
+        Returns:
+            Rows of the shard.
+        """
+        self.measure(shard, advance)
+        if not self.plan.needs_pool:
+            self.finish(shard)
+        return shard.n_rows
+
+    def read(self, shard: Shard) -> None:
+        """Read and tokenise a shard, if that is not done."""
+        if self.work.done(TOKENS, shard.index):
+            return
+        start = time.perf_counter()
+        rows = self._reader.read(
+            shard.slices, first_row_id=shard.first_row_id, columns=self.plan.columns
+        )
+        table = read_shard(self.plan, rows, self.encoders)
+        self.work.write(TOKENS, shard.index, table, time.perf_counter() - start)
+
+    def measure(self, shard: Shard, advance: Advance) -> None:
+        """Run the models over a shard, as far as that is not done."""
+        self.read(shard)
+        for stage in self.stages[1:]:
+            if not self.work.done(stage, shard.index):
+                last = stage == self.stages[-1]
+                start = time.perf_counter()
+                table = self._compute(stage, self.work.read(TOKENS, shard.index), advance if last else _ignore)
+                self.work.write(stage, shard.index, table, time.perf_counter() - start)
+        if self.stages == [TOKENS]:
+            advance(shard.n_rows, 0, 0)
+
+    def finish(self, shard: Shard) -> int:
+        """Write a measured shard's part and its record, and drop its intermediate files."""
+        record = finish_shard(self.plan, self.work, shard.index, self.pool)
+        self.work.records.write(record)
+        for stage in self.stages:
+            self.work.drop(stage, shard.index)
+        return shard.n_rows
+
+    @cached_property
+    def stages(self) -> list[str]:
+        """The stages of `measure`, in order."""
+        return stage_files(self.plan.config.measures)
+
+    def measured(self, shard: int) -> bool:
+        """Tell whether all stages of `measure` are done for a shard."""
+        return all(self.work.done(stage, shard) for stage in self.stages)
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The tokenizers."""
+        return self._loaded(lambda: Encoders.of(self.plan))
+
+    @cached_property
+    def pool(self) -> Pool:
+        """What the scores take from the whole pool, as `fit_pool` has left it."""
+        return Pool.load(self.plan, self.work)
+
+    @cached_property
+    def _scorer(self) -> GenerativeScorer:
+        tokenizer = self.encoders.tokens
+        assert isinstance(tokenizer, ModelTokenizer)
+        return self._loaded(lambda: GenerativeScorer(self.plan.folders["lm"], tokenizer.bos_id, self.precision))
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return self._loaded(lambda: Embedder(self.plan.folders["embedder"], self.precision))
+
+    @cached_property
+    def _budgets(self) -> dict[str, TokenBudget]:
+        tokens = self.plan.config.token_budget or TOKEN_BUDGET[self.precision.torch_device.type]
+        return {stage: TokenBudget(tokens) for stage in self.stages[1:]}
+
+    def _compute(self, stage: str, tokens: pa.Table, advance: Advance) -> pa.Table:
+        budget = self._budgets[stage]
+        if stage == "embeddings":
+            return embedding_shard(tokens, self._embedder, budget, advance)
+        return generative_shard(tokens, self._scorer, budget, advance)
+
+    def _loaded(self, load: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        loaded = load()
+        self.loading_seconds += time.perf_counter() - start
+        return loaded
+
+
+def _ignore(rows: int, tokens: int, quarantined: int) -> None:
+    """Count nothing: rows are counted when their last stage is done."""
+
+
+def run_task(worker: Worker, step: str, task: Sequence[Shard]) -> tuple[int, int, int]:
+    """Run "score" or "finish" over the shards of a task; returns rows, non-padding tokens and quarantined rows."""
+    rows = tokens = quarantined = 0
+
+    def count(_: int, more_tokens: int, more_quarantined: int) -> None:
+        nonlocal tokens, quarantined
+        tokens += more_tokens
+        quarantined += more_quarantined
+
+    for shard in task:
+        rows += worker.finish(shard) if step == "finish" else worker.score_shard(shard, count)
+    return rows, tokens, quarantined
