@@ -106,7 +106,7 @@ def texts_of(corpus: str) -> list[str]:
 
 def by_euds(texts: Sequence[str]) -> tuple[float, int, list[float]]:
     """`euds.score` with its defaults, files and all."""
-    import euds.engine.stages
+    import euds.engine.run
     from euds.corpus import read_scores
 
     with tempfile.TemporaryDirectory() as folder:

@@ -102,15 +102,16 @@ def make_contenders(model_folder: Path, corpus: Path, folder: Path) -> dict[str,
     """Return the contenders; the plain ones read the batches that the engine forms."""
     from transformers import AutoModelForCausalLM
 
-    import euds.engine.stages
     from euds.corpus import read_scores
+    from euds.engine.score import score
     from euds.engine.batches import plan
+    from euds.engine.worker import TOKEN_BUDGET
 
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     samples = [[int(word[1:]) for word in text.split()] for text in texts]
     model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
     model.cuda().eval()
-    budget = euds.engine.stages.TOKEN_BUDGET["cuda"]
+    budget = TOKEN_BUDGET["cuda"]
     shard_rows = 1024
     shards = [range(start, min(start + shard_rows, ROWS)) for start in range(0, ROWS, shard_rows)]
     batches = [batch for shard in shards for batch in plan([len(ids) for ids in samples], list(shard), budget)]
@@ -118,7 +119,7 @@ def make_contenders(model_folder: Path, corpus: Path, folder: Path) -> dict[str,
     def engine() -> Outcome:
         out = Path(tempfile.mkdtemp(dir=folder))
         settings: dict[str, Any] = {"measures": ["generative"], "lm": model_folder, "device": "cuda"}
-        result = euds.score(corpus, out=out, max_tokens=MAX_TOKENS, shard_rows=shard_rows, **settings)
+        result = score(corpus, out=out, max_tokens=MAX_TOKENS, shard_rows=shard_rows, **settings)
         entropies: np.ndarray = read_scores(out).column("generative_entropy_nats").to_numpy()
         return result.seconds["generative"], entropies
 

@@ -70,7 +70,7 @@ def test_a_recipe_ends_with_table_and_report_and_repeats_nothing(
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("nothing is scored or trained twice")
 
-    monkeypatch.setattr("euds.engine.stages.run_stages", never)
+    monkeypatch.setattr("euds.engine.run.run_plan", never)
     monkeypatch.setattr("euds.study.cell.train_and_test", never)
     again = euds.run(recipe)
     assert isinstance(again, RunResult)

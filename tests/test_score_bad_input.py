@@ -1,7 +1,7 @@
 """Bad rows are quarantined with a reason and a null score; bad requests end before a model loads."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copytree
 
@@ -160,16 +160,16 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, write_jsonl: WriteJsonl, capsy
 def test_memory_that_runs_out_halves_the_batches_and_gives_up_a_row_that_never_fits(
     tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from euds.measures.generative import GenerativeScorer
+    from euds.measures.generative import GenerativeScorer, GenerativeScores
 
-    real = GenerativeScorer.hidden_states
+    real = GenerativeScorer.score
 
-    def small_memory(self: GenerativeScorer, input_ids: torch.Tensor) -> torch.Tensor:
-        if input_ids.numel() > 40:
+    def small_memory(self: GenerativeScorer, samples: Sequence[Sequence[int]]) -> GenerativeScores:
+        if sum(map(len, samples)) > 40:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, input_ids)
+        return real(self, samples)
 
-    monkeypatch.setattr(GenerativeScorer, "hidden_states", small_memory)
+    monkeypatch.setattr(GenerativeScorer, "score", small_memory)
     corpus = write_jsonl([{"text": "the film was sad"}] * 20 + [{"text": "the film was sad " * 20}])
     result = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
     assert quarantine(tmp_path / "run") == {20: "out of memory on this row alone"}

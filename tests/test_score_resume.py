@@ -77,7 +77,7 @@ def test_a_second_run_returns_at_once_without_models(
     def never(*arguments: object) -> None:
         raise AssertionError("a finished run must not run a stage")
 
-    monkeypatch.setattr("euds.engine.stages.run_stages", never)
+    monkeypatch.setattr("euds.engine.run.run_plan", never)
     second = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
     assert second == first
     assert digests(tmp_path / "run") == before
@@ -100,7 +100,7 @@ def test_an_unfinished_run_of_another_configuration_is_refused(
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("euds.engine.stages.finish_shard", killed)
+    monkeypatch.setattr("euds.engine.worker.finish_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         euds.score(corpus, out=tmp_path / "run", measures=["information"])
     with pytest.raises(InputError, match=r"config\.seed: 0 -> 1"):

@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("fetch")(assets.fetch)
 app.command("score")(score.score)
+app.command("status")(score.status)
 app.command("select")(select.select)
 app.command("finetune")(study.finetune)
 app.command("run")(pipeline.run)

@@ -31,7 +31,7 @@ def score(
     workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
-    split: Annotated[str | None, typer.Option(help="I/N: this process' piece of the shards; slurm: by the array.")] = None,
+    split: Annotated[str | None, typer.Option(help="I/N: score this piece only; slurm: by the array.")] = None,
     force_new: Annotated[bool, typer.Option("--force-new", help="Delete what --out holds and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
@@ -71,3 +71,10 @@ def score(
             f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "
             f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
         )
+
+
+def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")]) -> None:
+    """Say how far a run has come: rows, rate, time left, quarantined rows by reason."""
+    from euds.engine.status import run_status
+
+    typer.echo(str(run_status(run_dir)))

@@ -2,6 +2,7 @@
 
 from euds.corpus.identity import Identity, identities
 from euds.corpus.inputs import list_inputs
+from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
 from euds.corpus.row import Row, extract_text
 from euds.corpus.run_files import (
@@ -12,16 +13,21 @@ from euds.corpus.run_files import (
     read_scores,
     verify_parts,
 )
+from euds.corpus.slices import Slice, SliceReader, cut, read_slices, splittable
 
 __all__ = [
     "Identity",
     "Row",
+    "Slice",
+    "SliceReader",
     "check_fields",
     "check_inputs",
     "corpus_files",
     "count_rows",
+    "cut",
     "extract_text",
     "field_names",
+    "file_path",
     "identities",
     "list_inputs",
     "open_manifest",
@@ -29,6 +35,8 @@ __all__ = [
     "read_quarantine",
     "read_rows",
     "read_scores",
+    "read_slices",
+    "splittable",
     "take_rows",
     "verify_parts",
 ]

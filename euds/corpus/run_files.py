@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus.identity import identity
+from euds.corpus.location import file_path
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
 
-
 PARTS_FILE = "_parts.jsonl"
-"""Beside the part files: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
+"""Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
 
 
 def open_manifest(run_dir: Path) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
     """
     files = []
     for entry in manifest["inputs"]:
-        file = Path(entry["path"])
+        file = file_path(entry["path"])
         if not file.exists():
             raise InputError(f"{file}: the scored corpus is no longer there")
         if identity(file, entry)["sha256"] != entry["sha256"]:

@@ -116,7 +116,7 @@ def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, 
     ]
     if changes:
         raise InputError(
-            f"{run_dir} holds a run with another configuration; choose another --out, undo the change, or start over with --force-new:\n"
+            f"{run_dir} holds another run; choose another --out, undo the change, or start over with --force-new:\n"
             + "\n".join(changes)
         )
 

@@ -19,6 +19,7 @@ from euds.ops.cluster import entropy_to_centroids
 from euds.ops.information import information_entropy, unigram_surprisal
 from euds.types import Float32Array
 
+
 def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     """Write scores/part-NNNNN.parquet atomically and return what is to be recorded of it."""
     tokens = work.read("tokens", shard)
@@ -119,4 +120,3 @@ def _add_reasons(reasons: list[list[str]], table: pa.Table) -> None:
     for found, reason in zip(reasons, table.column("reason").to_pylist(), strict=True):
         if reason is not None:
             found.append(reason)
-

@@ -25,7 +25,8 @@ class LocalRunner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Nothing to stop."""
+        """Let go of the corpus."""
+        self._worker.close()
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`."""

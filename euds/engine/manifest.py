@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from euds.engine.prepare import FORMAT, Plan
 from euds.corpus.run_files import PARTS_FILE
+from euds.engine.prepare import FORMAT, Plan
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.files import atomic_path, json_sha256, read_json, write_json

@@ -51,14 +51,14 @@ class RayRunner:
         """Run "score" or "finish" over all shards of `tasks`."""
         if not tasks:
             return
-        cluster = ray.cluster_resources()
+        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         needs_gpu = step == "score" and "GPU" in cluster and bool(self._plan.folders.keys() & {"lm", "embedder"})
         n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
         # Progress is counted in rows here, not in Ray's blocks.
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"shards": [shard.to_json() for shard in task]} for task in tasks]
         counts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
+            _Actor,  # type: ignore[arg-type]
             fn_constructor_args=(self._plan, step),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
             num_cpus=1,

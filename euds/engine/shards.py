@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import Slice, cut, splittable
+from euds.corpus import Slice, cut, file_path, splittable
 from euds.files import write_atomic
 
 MIN_ROWS = 1024
@@ -76,7 +76,7 @@ def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
 
 def _continues(before: Shard, shard: Shard) -> bool:
     file = shard.slices[0].file
-    return before.index + 1 == shard.index and before.slices[-1].file == file and not splittable(file)
+    return before.index + 1 == shard.index and before.slices[-1].file == file and not splittable(file_path(file))
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:

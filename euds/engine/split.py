@@ -24,9 +24,12 @@ class Split:
         if text == "slurm":
             try:
                 first = int(environment["SLURM_ARRAY_TASK_MIN"])
-                index, count = int(environment["SLURM_ARRAY_TASK_ID"]) - first, int(environment["SLURM_ARRAY_TASK_COUNT"])
+                index = int(environment["SLURM_ARRAY_TASK_ID"]) - first
+                count = int(environment["SLURM_ARRAY_TASK_COUNT"])
             except KeyError as missing:
-                raise InvalidArgument(f"split: 'slurm' needs {missing.args[0]}; this is no task of a job array") from None
+                raise InvalidArgument(
+                    f"split: {missing.args[0]} is not set; this is no task of a Slurm array"
+                ) from None
         else:
             try:
                 index, count = map(int, text.split("/"))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
 
 TOKENS = "tokens"
+Loaded = TypeVar("Loaded")
 
 
 class Worker:
@@ -41,7 +42,7 @@ class Worker:
         self.work = Work(plan.run_dir)
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.loading_seconds = 0.0
-        self._reader = SliceReader()
+        self._reader = SliceReader(plan.columns)
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
@@ -62,11 +63,13 @@ class Worker:
         if self.work.done(TOKENS, shard.index):
             return
         start = time.perf_counter()
-        rows = self._reader.read(
-            shard.slices, first_row_id=shard.first_row_id, columns=self.plan.columns
-        )
+        rows = self._reader.read(shard.slices, first_row_id=shard.first_row_id)
         table = read_shard(self.plan, rows, self.encoders)
         self.work.write(TOKENS, shard.index, table, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Close the corpus file that is open, if any."""
+        self._reader.close()
 
     def measure(self, shard: Shard, advance: Advance) -> None:
         """Run the models over a shard, as far as that is not done."""
@@ -128,7 +131,7 @@ class Worker:
             return embedding_shard(tokens, self._embedder, budget, advance)
         return generative_shard(tokens, self._scorer, budget, advance)
 
-    def _loaded(self, load: Callable[[], Any]) -> Any:
+    def _loaded(self, load: Callable[[], Loaded]) -> Loaded:
         start = time.perf_counter()
         loaded = load()
         self.loading_seconds += time.perf_counter() - start

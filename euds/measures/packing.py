@@ -26,7 +26,8 @@ class Layout:
     """Where the tokens of packed texts stand in a padded block.
 
     Attributes:
-        padded: index into the packed tokens for each place of the block, int64 (n, longest); 0 on padding.
+        padded: index into the packed tokens for each place of the block, int64 (n, longest). Padding repeats the text's
+            own first token: a weight of 0 on another text's NaN would still be NaN.
         packed: index into the flat block for each packed token, int64 (tokens,).
     """
 
@@ -38,8 +39,8 @@ class Layout:
         """Return the layout of texts with the given numbers of tokens."""
         n_tokens = torch.tensor(lengths)
         inside = torch.arange(max(lengths))[None, :] < n_tokens[:, None]
-        padded = torch.zeros(inside.shape, dtype=torch.int64)
-        padded[inside] = torch.arange(int(n_tokens.sum()))
+        starts = n_tokens.cumsum(0) - n_tokens
+        padded = torch.where(inside, starts[:, None] + torch.arange(max(lengths)), starts[:, None])
         return cls(padded.to(device), inside.flatten().nonzero()[:, 0].to(device))
 
 
