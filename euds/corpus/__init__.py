@@ -1,21 +1,29 @@
 """Read corpora row by row, whatever their format, and account for every row."""
 
 from euds.corpus.inputs import list_inputs
+from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
 from euds.corpus.row import Row, extract_text
 from euds.corpus.run_files import corpus_files, read_manifest, read_scores
+from euds.corpus.slices import Slice, SliceReader, cut, read_slices, splittable
 
 __all__ = [
     "Row",
+    "Slice",
+    "SliceReader",
     "check_fields",
     "check_inputs",
     "corpus_files",
     "count_rows",
+    "cut",
     "extract_text",
     "field_names",
+    "file_path",
     "list_inputs",
     "read_manifest",
     "read_rows",
     "read_scores",
+    "read_slices",
+    "splittable",
     "take_rows",
 ]

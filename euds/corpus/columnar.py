@@ -1,56 +1,192 @@
 """Parquet and Arrow IPC files and streams, read batch by batch and only the columns that are asked for."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus.raw import RawRow
+from euds.corpus.location import is_url
+from euds.corpus.raw import Marks, RawRow
 from euds.errors import InputError
 
 BATCH_ROWS = 1024
+"""Rows of a Parquet file decoded at a time."""
+
+CONVERTED_ROWS = 64
+"""Rows turned into Python values at a time."""
+
+BUFFER_BYTES = 1 << 20
+"""Bytes of a Parquet column read at a time; without it a whole row group's column would be in memory."""
+
+ARROW_MAGIC = b"ARROW1"
+
+VALUE_ERRORS = (ValueError, OverflowError, NotImplementedError)
+"""What turning a value into Python's raises, for instance a date beyond the year 9999."""
 
 
-def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[RawRow]:
-    """Yield the rows of a file with the given columns that it has, or all of them."""
-    position = 0
-    with _errors(path):
-        for batch in _batches(path, columns):
-            _validate(batch)
-            for at in range(batch.num_rows):
-                position += 1
-                yield _row(position, batch, at)
+class Source:
+    """An open file."""
+
+    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
+        """Open a file, to read the given columns that it has, or all of them.
+
+        Raises:
+            InputError: it is not what its suffix says, or is damaged.
+        """
+        self._path = path
+        with _errors(path):
+            self._file = _open(path, columns)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        # The current batch and its first row; before the first one nothing has been read.
+        self._batch: pa.RecordBatch | None = None
+        self._begin = 0
+
+    def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:
+        """Yield the rows from row `start` on, counted from 0."""
+        with _errors(self._path):
+            self._enter(start)
+            row = start
+            while self._batch is not None:
+                for at in range(row - self._begin, self._batch.num_rows, CONVERTED_ROWS):
+                    some = self._batch.slice(at, CONVERTED_ROWS)
+                    _validate(some)
+                    for fields, error in _converted(some):
+                        row += 1
+                        yield RawRow(row - start + position - 1, fields, error)
+                self._next_batch()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _enter(self, start: int) -> None:
+        """Make the batch that holds a row the current one, going on from the current one if that is no detour."""
+        entry = bisect_right(self._file.entries, start) - 1
+        behind = self._begin + (0 if self._batch is None else self._batch.num_rows)
+        if self._batch is None or start < self._begin or behind < self._file.entries[entry]:
+            self._batches = self._file.batches(entry)
+            self._begin, self._batch = self._file.entries[entry], next(self._batches, None)
+        while self._batch is not None and self._begin + self._batch.num_rows <= start:
+            self._next_batch()
+
+    def _next_batch(self) -> None:
+        if self._batch is not None:
+            self._begin += self._batch.num_rows
+        self._batch = next(self._batches, None)
 
 
-def count(path: Path) -> int:
-    """Count the rows of a file."""
-    with _errors(path):
-        if _is_parquet(path):
-            with pq.ParquetFile(path) as file:
-                return int(file.metadata.num_rows)
-        return sum(batch.num_rows for batch in _batches(path, []))
+def marks(path: Path) -> Iterator[Marks]:
+    """Yield 0-based and 1-based number of every row, from the row counts that the file itself keeps."""
+    with _errors(path), closing(_open(path, None)) as file:
+        row = 0
+        for n_rows in file.row_counts():
+            yield range(row, row + n_rows), range(row + 1, row + n_rows + 1)
+            row += n_rows
+
+
+def splittable(path: Path) -> bool:
+    """Whether a row can be reached without reading what is before it; in an Arrow stream none can.
+
+    Raises:
+        InputError: the file cannot be opened.
+    """
+    with _errors(path), closing(_open(path, None)) as file:
+        return not isinstance(file, _ArrowStream)
 
 
 def field_names(path: Path) -> tuple[str, ...]:
     """Return the names of the columns."""
-    with _errors(path):
-        if _is_parquet(path):
-            with pq.ParquetFile(path) as file:
-                return tuple(file.schema_arrow.names)
-        with pa.memory_map(str(path)) as source:
-            return tuple(_open_ipc(source).schema.names)
+    with _errors(path), closing(_open(path, None)) as file:
+        return file.names
 
 
 def check(path: Path) -> None:
     """Read the schema.
 
     Raises:
-        InputError: the file is not what its suffix says, or is damaged.
+        InputError: the file is not what its suffix says or is damaged, or two columns have the same name.
     """
-    field_names(path)
+    names = field_names(path)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have the same name: {', '.join(names)}")
+
+
+class _Parquet:
+    """A Parquet file; reading can begin at any row group."""
+
+    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
+        self._source = source
+        self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES)
+        self.names = tuple(self._file.schema_arrow.names)
+        self._wanted = [name for name in self.names if columns is None or name in columns]
+        self.entries = list(accumulate(self.row_counts(), initial=0))
+
+    def row_counts(self) -> list[int]:
+        metadata = self._file.metadata
+        return [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+
+    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
+        groups = range(entry, self._file.metadata.num_row_groups)
+        # Threads would decode whole row groups ahead, which a bounded reader must not.
+        options = {"columns": self._wanted, "use_threads": False}
+        return iter(self._file.iter_batches(BATCH_ROWS, row_groups=groups, **options) if groups else ())
+
+    def close(self) -> None:
+        self._file.close()
+        self._source.close()
+
+
+class _ArrowFile:
+    """An Arrow IPC file; reading can begin at any batch."""
+
+    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
+        self._source = source
+        names = pa.ipc.open_file(source).schema.names
+        self.names = tuple(names)
+        self._wanted = [name for name in names if columns is None or name in columns]
+        # Without one of them all would be read.
+        fields = [at for at, name in enumerate(names) if name in self._wanted] or [0]
+        self._file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields if names else []))
+        self.entries = list(accumulate(self.row_counts(), initial=0))
+
+    def row_counts(self) -> list[int]:
+        return [self._file.get_batch(at).num_rows for at in range(self._file.num_record_batches)]
+
+    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
+        for at in range(entry, self._file.num_record_batches):
+            yield self._file.get_batch(at).select(self._wanted)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _ArrowStream:
+    """An Arrow IPC stream; it is read from its beginning."""
+
+    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
+        self._source = source
+        self.names = tuple(self._restart().schema.names)
+        self._wanted = [name for name in self.names if columns is None or name in columns]
+        self.entries = [0]
+
+    def row_counts(self) -> Iterator[int]:
+        return (batch.num_rows for batch in self._restart())
+
+    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
+        assert entry == 0
+        return (batch.select(self._wanted) for batch in self._restart())
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _restart(self) -> Any:
+        self._source.seek(0)
+        return pa.ipc.open_stream(self._source)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -67,33 +203,21 @@ def _errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: not a readable {kind} file: {reason}") from error
 
 
-def _batches(path: Path, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    if _is_parquet(path):
-        with pq.ParquetFile(path) as file:
-            known = file.schema_arrow.names
-            wanted = known if columns is None else [name for name in known if name in columns]
-            # Threads would decode whole row groups ahead, which a bounded reader must not.
-            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False)
-        return
-    with pa.memory_map(str(path)) as source:
-        opened = _open_ipc(source)
-        if isinstance(opened, pa.ipc.RecordBatchFileReader):
-            batches = (opened.get_batch(at) for at in range(opened.num_record_batches))
-        else:
-            batches = iter(opened)
-        for batch in batches:
-            if columns is not None:
-                batch = batch.select([name for name in batch.schema.names if name in columns])
-            yield batch
-
-
-def _open_ipc(source: Any) -> Any:
-    """Open the file format, or the stream format where the file's magic is missing."""
+def _open(path: Path, columns: Sequence[str] | None) -> _Parquet | _ArrowFile | _ArrowStream:
+    source: Any
+    if is_url(path):
+        source = path.open("rb")
+    else:
+        source = pa.OSFile(str(path)) if _is_parquet(path) else pa.memory_map(str(path))
     try:
-        return pa.ipc.open_file(source)
-    except pa.ArrowInvalid:
+        if _is_parquet(path):
+            return _Parquet(source, columns)
+        is_file = source.read(len(ARROW_MAGIC)) == ARROW_MAGIC
         source.seek(0)
-        return pa.ipc.open_stream(source)
+        return _ArrowFile(source, columns) if is_file else _ArrowStream(source, columns)
+    except BaseException:
+        source.close()
+        raise
 
 
 def _validate(batch: pa.RecordBatch) -> None:
@@ -104,11 +228,26 @@ def _validate(batch: pa.RecordBatch) -> None:
         (column if bytes_type is None else column.view(bytes_type)).validate(full=True)
 
 
-def _row(position: int, batch: pa.RecordBatch, at: int) -> RawRow:
+def _converted(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, object] | None, str | None]]:
+    """Yield every row's values, or why one of them has no counterpart in Python."""
+    names = batch.schema.names
+    try:
+        columns = [column.to_pylist() for column in batch.columns]
+    except VALUE_ERRORS:
+        for at in range(batch.num_rows):
+            yield _converted_alone(batch, at)
+        return
+    for at in range(batch.num_rows):
+        yield {name: column[at] for name, column in zip(names, columns, strict=True)}, None
+
+
+def _converted_alone(batch: pa.RecordBatch, at: int) -> tuple[dict[str, object] | None, str | None]:
     fields: dict[str, object] = {}
-    for name in batch.schema.names:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            fields[name] = batch.column(name)[at].as_py()
+            fields[name] = column[at].as_py()
         except UnicodeDecodeError as error:
-            return RawRow(position, None, f"not UTF-8: {error.reason}")
-    return RawRow(position, fields, None)
+            return None, f"not UTF-8: {error.reason}"
+        except VALUE_ERRORS:
+            return None, f"field {name!r} is a {column.type} that Python cannot hold"
+    return fields, None

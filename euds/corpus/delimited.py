@@ -3,37 +3,106 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from euds.corpus.raw import RawRow
+from euds.corpus.raw import Marks, RawRow
+from euds.corpus.streams import BUFFER_BYTES, READ_ERRORS, compression, open_stream, unreadable
 from euds.errors import InputError
 
 MAX_FIELD_CHARS = 1 << 26
 """Longest value read; Python's own limit of 131,072 characters is too short for documents."""
 
+BLOCK_ROWS = 4096
+"""Rows marked at a time."""
 
-def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[RawRow]:
-    """Yield the rows of a file; `columns` is not needed, as a line is parsed whole."""
-    for position, values, header in _records(path):
-        if any("\udc80" <= char <= "\udcff" for value in values for char in value if not char.isascii()):
-            yield RawRow(position, None, "not UTF-8")
-        elif len(values) != len(header):
-            yield RawRow(position, None, f"{len(values)} values, but the header has {len(header)}")
-        else:
-            yield RawRow(position, dict(zip(header, values, strict=True)), None)
+BOM = b"\xef\xbb\xbf"
 
 
-def count(path: Path) -> int:
-    """Count the rows of a file, bad ones included; the header is none."""
-    return sum(1 for _ in _records(path))
+class Source:
+    """An open file behind its header."""
+
+    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
+        """Open a file and read its header; `columns` is not needed, as a line is parsed whole.
+
+        Raises:
+            InputError: it cannot be opened, or its header cannot be read.
+        """
+        csv.field_size_limit(MAX_FIELD_CHARS)
+        self._path = path
+        try:
+            self._handle = open_stream(path)
+        except READ_ERRORS as error:
+            raise unreadable(path, "row 0", error) from error
+        try:
+            begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
+            self._lines = _Lines(self._handle, begin)
+            self.header = tuple(next(csv.reader(self._lines), ()))
+        except csv.Error as error:
+            self.close()
+            raise InputError(f"{path}: not CSV: {error}") from error
+        except READ_ERRORS as error:
+            self.close()
+            raise unreadable(path, "row 0", error) from error
+        self._first = self._lines.at
+
+    def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:
+        """Yield the rows from the record whose first line is at byte `start` on."""
+        for _, number, values in self.records(start, position):
+            if any("\udc80" <= char <= "\udcff" for value in values for char in value if not char.isascii()):
+                yield RawRow(number, None, "not UTF-8")
+            elif len(values) != len(self.header):
+                yield RawRow(number, None, f"{len(values)} values, but the header has {len(self.header)}")
+            else:
+                yield RawRow(number, dict(zip(self.header, values, strict=True)), None)
+
+    def records(self, start: int = 0, position: int = 1) -> Iterator[tuple[int, int, list[str]]]:
+        """Yield byte offset, number and values of every record; bytes that are no UTF-8 are surrogates for now."""
+        number = position - 1
+        try:
+            if self._lines.at != max(start, self._first):
+                self._lines = _Lines(self._handle, max(start, self._first))
+            begin = self._lines.at
+            for values in csv.reader(self._lines):
+                if values:
+                    number += 1
+                    yield begin, number, values
+                begin = self._lines.at
+        except csv.Error as error:
+            raise InputError(f"{self._path}: not CSV after row {number}: {error}") from error
+        except READ_ERRORS as error:
+            raise unreadable(self._path, f"row {number}", error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def marks(path: Path) -> Iterator[Marks]:
+    """Yield byte offset and number of every row, bad ones included; the header is none."""
+    source = Source(path, None)
+    begins: list[int] = []
+    number = 0
+    try:
+        for begin, number, _ in source.records():
+            begins.append(begin)
+            if len(begins) == BLOCK_ROWS:
+                yield begins, range(number - len(begins) + 1, number + 1)
+                begins = []
+    finally:
+        source.close()
+    yield begins, range(number - len(begins) + 1, number + 1)
+
+
+def splittable(path: Path) -> bool:
+    """Whether a row can be reached without reading what is before it."""
+    return compression(path) is None
 
 
 def field_names(path: Path) -> tuple[str, ...]:
     """Return the names in the header."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            return tuple(next(csv.reader(handle), ()))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    source = Source(path, None)
+    source.close()
+    return source.header
 
 
 def check(path: Path) -> None:
@@ -49,19 +118,29 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str], tuple[str, ...]]]:
-    """Yield 1-based record number, values and header; bytes that are not UTF-8 become surrogates for the moment."""
-    csv.field_size_limit(MAX_FIELD_CHARS)
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            records = csv.reader(handle)
-            header = tuple(next(records, ()))
-            position = 0
-            for values in records:
-                if values:
-                    position += 1
-                    yield position, values, header
-    except csv.Error as error:
-        raise InputError(f"{path}: not CSV after row {position}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+class _Lines:
+    """The lines of a file from an offset on, ended by \\n, \\r or \\r\\n; `at` is where the next one begins."""
+
+    def __init__(self, handle: BinaryIO, at: int) -> None:
+        handle.seek(at)
+        self.at = at
+        self._lines = _split(handle)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.at += len(line)
+        return line.decode("utf-8", "surrogateescape")
+
+
+def _split(handle: BinaryIO) -> Iterator[bytes]:
+    rest = b""
+    while chunk := handle.readline(BUFFER_BYTES):
+        lines = (rest + chunk).splitlines(keepends=True)
+        # Where the chunk was cut, its last line may go on, if only by the \n of a \r\n.
+        rest = b"" if chunk.endswith(b"\n") else lines.pop()
+        yield from lines
+    if rest:
+        yield rest

@@ -1,12 +1,12 @@
 """Which files a corpus is made of, and how each format is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from euds.assets import resolve_input
 from euds.corpus import columnar, delimited, jsonl
-from euds.corpus.raw import RawRow
+from euds.corpus.location import file_path, find_files, is_pattern, is_url, reaching
 from euds.errors import InputError
 
 FORMATS: dict[str, ModuleType] = {
@@ -14,32 +14,39 @@ FORMATS: dict[str, ModuleType] = {
     ".ndjson": jsonl,
     ".jsonl.gz": jsonl,
     ".ndjson.gz": jsonl,
+    ".jsonl.zst": jsonl,
+    ".ndjson.zst": jsonl,
     ".csv": delimited,
+    ".csv.gz": delimited,
+    ".csv.zst": delimited,
     ".parquet": columnar,
     ".arrow": columnar,
     ".feather": columnar,
 }
-"""Reader by suffix; each has rows(path, columns), count(path), field_names(path) and check(path)."""
+"""Reader by suffix; each has Source(path, columns), and marks, splittable, field_names and check of a path."""
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
-    """Return the files that `inputs` name: paths, globs (`**` too), or files of fetched assets, in the order given.
+    """Return the files that `inputs` name: paths, URLs, globs of either (`**` too), or files of fetched assets.
 
-    The files of a glob are sorted by path.
+    They are in the order given, those of a glob sorted. Remote files are as `file_path` gives them.
 
     Raises:
-        InputError: a name matches no file, a format is unknown, or a file is named twice.
+        InputError: a name matches no file, a format is unknown, a file is named twice, or a URL's protocol is unknown
+            or needs a package that is not installed.
     """
     files: list[Path] = []
     for spec in inputs:
         files += _expand(str(spec))
     if not files:
         raise InputError("no input was given")
+    seen: set[Path] = set()
     for file in files:
         reader(file)
-    twice = [file for at, file in enumerate(files) if file.resolve() in {other.resolve() for other in files[:at]}]
-    if twice:
-        raise InputError(f"{twice[0]}: the file is named twice")
+        identity = file if is_url(file) else file.resolve()
+        if identity in seen:
+            raise InputError(f"{file}: the file is named twice")
+        seen.add(identity)
     return tuple(files)
 
 
@@ -55,26 +62,20 @@ def reader(file: Path) -> ModuleType:
     raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}")
 
 
-def raw_rows(file: Path, columns: Sequence[str] | None) -> Iterator[RawRow]:
-    """Read one file."""
-    rows: Iterator[RawRow] = reader(file).rows(file, columns)
-    return rows
-
-
 def _expand(spec: str) -> list[Path]:
-    path = Path(spec)
-    if path.is_file():
-        return [path]
-    if any(sign in spec for sign in "*?["):
-        root = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else spec
-        found = sorted(match for match in root.glob(pattern) if match.is_file())
+    path = file_path(spec)
+    with reaching(spec):
+        if path.is_file():
+            return [path]
+    if is_pattern(spec):
+        found = find_files(spec)
         if not found:
             raise InputError(f"{spec}: the pattern matches no file")
         return found
-    asset = resolve_input(spec)
+    asset = None if is_url(spec) else resolve_input(spec)
     if asset is not None:
         return [asset]
-    if path.is_dir():
-        raise InputError(f"{spec}: is a folder; name its files, such as {spec}/*.jsonl")
+    with reaching(spec):
+        if path.is_dir():
+            raise InputError(f"{spec}: is a folder; name its files, such as {spec.rstrip('/')}/*.jsonl")
     raise InputError(f"{spec}: no such file")

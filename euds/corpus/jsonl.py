@@ -1,13 +1,14 @@
-"""JSON lines, plain or gzipped: one object a line; blank lines are no rows."""
+"""JSON lines: one object a line; blank lines are no rows."""
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from euds.corpus.raw import RawRow
+import numpy as np
+
+from euds.corpus.raw import Marks, RawRow
+from euds.corpus.streams import READ_ERRORS, compression, open_stream, unreadable
 from euds.errors import InputError
 
 MAX_LINE_BYTES = 1 << 26
@@ -16,69 +17,138 @@ MAX_LINE_BYTES = 1 << 26
 SAMPLE_ROWS = 1000
 """Good rows looked at to learn the field names."""
 
+BLOCK_BYTES = 1 << 20
+"""Bytes searched for newlines at a time."""
+
 BOM = b"\xef\xbb\xbf"
 
-
-def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[RawRow]:
-    """Yield the rows of a file; `columns` is not needed, as a line is parsed whole."""
-    for number, line in _lines(path):
-        if len(line) > MAX_LINE_BYTES:
-            yield RawRow(number, None, f"line is longer than {MAX_LINE_BYTES} bytes")
-        else:
-            yield _parse(number, line)
+IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
+"""By byte, whether `bytes.strip` removes it."""
 
 
-def count(path: Path) -> int:
-    """Count the rows of a file, bad ones included."""
-    return sum(1 for _ in _lines(path))
+class Source:
+    """An open file."""
+
+    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
+        """Open a file; `columns` is not needed, as a line is parsed whole.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        self._path = path
+        try:
+            self._handle = open_stream(path)
+        except READ_ERRORS as error:
+            raise unreadable(path, "line 0", error) from error
+
+    def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:
+        """Yield the rows from the line at byte `start` on."""
+        number = position - 1
+        try:
+            self._seek(start)
+            while line := self._handle.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    _skip_line(self._handle, line)
+                    yield RawRow(number, None, f"line is longer than {MAX_LINE_BYTES} bytes")
+                elif not line.isspace():
+                    yield _parse(number, line)
+        except READ_ERRORS as error:
+            raise unreadable(self._path, f"line {number}", error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    def _seek(self, start: int) -> None:
+        handle = self._handle
+        if start == 0:
+            handle.seek(0)
+            _skip_bom(handle)
+        elif handle.tell() != start:
+            handle.seek(start - 1)
+            if handle.read(1) != b"\n" and start != len(BOM):
+                raise InputError(f"{self._path}: no line begins at byte {start}; the file has changed since it was cut")
+
+
+def marks(path: Path) -> Iterator[Marks]:
+    """Yield byte offset and line number of every row, bad ones included, without parsing any."""
+    number = 0
+    try:
+        with open_stream(path) as handle:
+            begin = _skip_bom(handle)
+            # The line that is open at the end of a block: where it begins, and whether it is more than blank so far.
+            filled = False
+            base = begin
+            while block := handle.read(BLOCK_BYTES):
+                data = np.frombuffer(block, np.uint8)
+                ends = np.flatnonzero(data == ord("\n"))
+                begins = np.concatenate(([begin], base + ends + 1))
+                row = _filled(block, data, ends)
+                row[0] |= filled
+                begin, filled = int(begins[-1]), bool(row[-1])
+                rows = np.flatnonzero(row[:-1] | (np.diff(begins) > MAX_LINE_BYTES))
+                yield begins[rows].tolist(), (number + 1 + rows).tolist()
+                number += len(ends)
+                base += len(block)
+            if filled or base - begin > MAX_LINE_BYTES:
+                yield [begin], [number + 1]
+    except READ_ERRORS as error:
+        raise unreadable(path, f"line {number}", error) from error
+
+
+def splittable(path: Path) -> bool:
+    """Whether a row can be reached without reading what is before it."""
+    return compression(path) is None
 
 
 def field_names(path: Path) -> tuple[str, ...]:
     """Return the fields of the first good rows, in order of first appearance."""
     names: dict[str, None] = {}
     good = 0
-    for row in rows(path):
-        if row.fields is not None:
-            names.update(dict.fromkeys(row.fields))
-            good += 1
-        if good == SAMPLE_ROWS:
-            break
+    source = Source(path, None)
+    try:
+        for row in source.rows():
+            if row.fields is not None:
+                names.update(dict.fromkeys(row.fields))
+                good += 1
+            if good == SAMPLE_ROWS:
+                break
+    finally:
+        source.close()
     return tuple(names)
 
 
 def check(path: Path) -> None:
-    """Open the file and read its first line.
+    """Open the file and read its first lines.
 
     Raises:
         InputError: it cannot be opened or decompressed.
     """
-    next(_lines(path), None)
+    next(marks(path), None)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield numbered lines that are not blank; a line above the limit is yielded cut, one byte above it."""
-    number = 0
-    try:
-        with _open(path) as handle:
-            while line := handle.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    _skip_line(handle, line)
-                if number == 1:
-                    line = line.removeprefix(BOM)
-                if line.strip():
-                    yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: damaged gzip file after line {number}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+def _skip_bom(handle: BinaryIO) -> int:
+    """Go behind the byte order mark, if there is one, and return the offset there."""
+    if handle.read(len(BOM)) == BOM:
+        return len(BOM)
+    handle.seek(0)
+    return 0
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+def _filled(block: bytes, data: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Tell for every line of a block, the pieces at its edges included, whether it is more than blank."""
+    firsts = np.concatenate(([0], ends + 1))
+    stops = np.concatenate((ends, [len(block)]))
+    filled = firsts < stops
+    filled[filled] = ~IS_SPACE[data[firsts[filled]]]
+    # What begins with a space is rare, and mostly short.
+    for at in np.flatnonzero(~filled & (firsts < stops)):
+        filled[at] = not block[firsts[at] : stops[at]].isspace()
+    return filled
 
 
-def _skip_line(handle: BinaryIO | gzip.GzipFile, line: bytes) -> None:
+def _skip_line(handle: BinaryIO, line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = handle.readline(MAX_LINE_BYTES)
 

@@ -1,9 +1,10 @@
 """Read a corpus of many files as one sequence of rows with stable ids."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from euds.corpus.inputs import raw_rows, reader
+from euds.corpus.inputs import reader
 from euds.corpus.row import Row
 from euds.errors import InputError, nearest
 
@@ -24,23 +25,31 @@ def read_rows(
     """
     row_id = 0
     for file in files:
+        begin, position = 0, 1
+        if row_id < start:
+            n_rows = 0
+            for starts, positions in reader(file).marks(file):
+                if row_id + n_rows + len(starts) > start:
+                    begin, position = starts[start - row_id - n_rows], positions[start - row_id - n_rows]
+                    row_id = start
+                    break
+                n_rows += len(starts)
+            else:
+                row_id += n_rows
+                continue
         if stop is not None and row_id >= stop:
             return
-        n_rows = reader(file).count(file) if row_id < start else 0
-        if row_id + n_rows <= start and row_id < start:
-            row_id += n_rows
-            continue
-        for raw in raw_rows(file, columns):
-            if stop is not None and row_id >= stop:
-                return
-            if row_id >= start:
+        with closing(reader(file).Source(file, columns)) as source:
+            for raw in source.rows(begin, position):
+                if stop is not None and row_id >= stop:
+                    return
                 yield Row(row_id, str(file), raw.position, raw.fields, raw.error)
-            row_id += 1
+                row_id += 1
 
 
 def count_rows(files: Sequence[Path]) -> int:
-    """Count the rows of a corpus, bad ones included."""
-    return sum(reader(file).count(file) for file in files)
+    """Count the rows of a corpus, bad ones included, without parsing them."""
+    return sum(len(starts) for file in files for starts, _ in reader(file).marks(file))
 
 
 def field_names(files: Sequence[Path]) -> tuple[str, ...]:
@@ -59,7 +68,7 @@ def check_inputs(files: Sequence[Path]) -> None:
     """
     for file in files:
         reader(file).check(file)
-    if all(next(raw_rows(file, None), None) is None for file in files):
+    if not any(len(starts) for file in files for starts, _ in reader(file).marks(file)):
         raise InputError(f"{', '.join(map(str, files))}: the corpus is empty")
 
 

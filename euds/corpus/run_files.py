@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from euds.corpus.location import file_path
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
 
@@ -52,7 +53,7 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
     """
     files = []
     for entry in manifest["inputs"]:
-        file = Path(entry["path"])
+        file = file_path(entry["path"])
         if not file.exists():
             raise InputError(f"{file}: the scored corpus is no longer there")
         if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:

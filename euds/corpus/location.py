@@ -1,0 +1,81 @@
+"""Local paths and URLs, behind pathlib's interface."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from euds.errors import InputError
+
+
+def file_path(name: str) -> Path:
+    """Return the file that a path or URL names; it need not exist.
+
+    Args:
+        name: a path, or a URL of any protocol that fsspec knows, such as s3://, gs://, https://, file:// or memory://.
+
+    Returns:
+        A `Path`, or for a remote file a `UPath`, which has pathlib's interface (`open("rb")`, `stat().st_size`, `name`,
+        `str()` that gives the URL again) without being its subclass.
+
+    Raises:
+        InputError: the protocol is unknown, or the package that it needs is not installed.
+    """
+    if not is_url(name):
+        return Path(name)
+    protocol = name.partition("://")[0]
+    from fsspec.core import url_to_fs
+    from upath import UPath
+
+    try:
+        _, path = url_to_fs(name)
+        return Path(path) if protocol in ("file", "local") else cast(Path, UPath(name))
+    except ImportError as error:
+        raise InputError(f"{name}: {protocol}:// needs a package that is not installed: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error
+
+
+def find_files(pattern: str) -> list[Path]:
+    """Return the files that a glob matches, local or remote, sorted.
+
+    Raises:
+        InputError: as `file_path`, or the file system cannot be reached.
+    """
+    if not is_url(pattern):
+        path = Path(pattern)
+        root = Path(path.anchor) if path.is_absolute() else Path()
+        found = root.glob(str(path.relative_to(path.anchor)) if path.is_absolute() else pattern)
+        return sorted(match for match in found if match.is_file())
+    file_path(pattern)
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(pattern)
+    with reaching(pattern):
+        entries = system.glob(path, detail=True)
+    names = sorted(name for name, entry in entries.items() if entry["type"] == "file")
+    return [file_path(system.unstrip_protocol(name)) for name in names]
+
+
+def is_url(name: str | Path) -> bool:
+    """Whether a name, or a path that `file_path` gave, is a URL."""
+    return "://" in str(name)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name is a glob; in a web address a question mark is none."""
+    return any(sign in name for sign in ("*[" if name.startswith(("http://", "https://")) else "*?["))
+
+
+@contextmanager
+def reaching(name: str) -> Iterator[None]:
+    """Turn whatever a remote file system raises into one error that names the URL; do nothing for local paths."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_url(name):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name}: cannot be reached: {reason}") from error

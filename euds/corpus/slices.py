@@ -1,0 +1,166 @@
+"""Cut a corpus into shards of so many rows, and read any of them without reading what is before it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from euds.corpus.inputs import reader
+from euds.corpus.location import file_path
+from euds.corpus.raw import Source
+from euds.corpus.row import Row
+from euds.errors import InputError
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of rows of one file that can be read without reading what is before it.
+
+    Attributes:
+        file: path or URL of the file.
+        start: where reading begins: byte offset of the first row's line (JSONL, CSV; in the uncompressed bytes of a
+            compressed file), or 0-based number of the first row (Parquet, Arrow).
+        position: 1-based line (JSONL) or row of the first row, as `Row.position`.
+        n_rows: number of rows, bad ones included, at least 1.
+        file_bytes: size of the file when it was cut, which shows whether it has changed since.
+    """
+
+    file: str
+    start: int
+    position: int
+    n_rows: int
+    file_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the slice as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Slice":
+        """Return the slice that `to_json` has described."""
+        return cls(**value)
+
+
+def cut(files: Sequence[Path], shard_rows: int) -> Iterator[tuple[Slice, ...]]:
+    """Cut a corpus into shards in one pass, in memory that does not grow with it.
+
+    Lines of JSON are not parsed, and of Parquet only the footer is read; CSV is parsed, as nothing else tells which
+    newlines end a row.
+
+    Args:
+        files: as `list_inputs` gives them.
+        shard_rows: rows of a shard, at least 1.
+
+    Yields:
+        The slices of each shard in order, at most one a file: exactly `shard_rows` rows together, bad ones included; in
+        the last shard at least one.
+
+    Raises:
+        InputError: a file cannot be read any further; the message names it.
+    """
+    shard: list[Slice] = []
+    room = shard_rows
+    for file in files:
+        empty = Slice(str(file), 0, 0, 0, _size(file))
+        current = empty
+        for starts, positions in reader(file).marks(file):
+            at = 0
+            while at < len(starts):
+                if current.n_rows == 0:
+                    current = replace(current, start=starts[at], position=positions[at])
+                taken = min(room, len(starts) - at)
+                current = replace(current, n_rows=current.n_rows + taken)
+                at += taken
+                room -= taken
+                if room == 0:
+                    yield (*shard, current)
+                    shard, current, room = [], empty, shard_rows
+        if current.n_rows:
+            shard.append(current)
+    if shard:
+        yield tuple(shard)
+
+
+def read_slices(slices: Sequence[Slice], *, first_row_id: int, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a shard, bad ones included; `SliceReader` does so for many shards.
+
+    Args:
+        slices: a shard, as `cut` gives it.
+        first_row_id: row id of its first row.
+        columns: fields wanted, where the format can leave the others out; None: all.
+
+    Raises:
+        InputError: a file cannot be read, or has changed since it was cut; the message names it.
+    """
+    with SliceReader(columns) as slice_reader:
+        yield from slice_reader.read(slices, first_row_id=first_row_id)
+
+
+def splittable(file: Path) -> bool:
+    """Whether slices of a file can be read apart at no extra cost.
+
+    Of other files (compressed ones and Arrow streams), all that is before a slice is read again, unless the same
+    `SliceReader` has just done so: let one read all the slices of such a file, in order.
+
+    Raises:
+        InputError: an Arrow file cannot be opened.
+    """
+    answer: bool = reader(file).splittable(file)
+    return answer
+
+
+class SliceReader:
+    """Reads slices, and keeps the last file open, so that the next slice of it goes on where the last one ended."""
+
+    def __init__(self, columns: Sequence[str] | None = None) -> None:
+        """Read the given fields, where the format can leave the others out, or all of them."""
+        self._columns = columns
+        self._file: str | None = None
+        self._source: Source | None = None
+
+    def __enter__(self) -> "SliceReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file that is open, if any."""
+        if self._source is not None:
+            self._source.close()
+        self._file = self._source = None
+
+    def read(self, slices: Sequence[Slice], *, first_row_id: int) -> Iterator[Row]:
+        """Yield the rows of a shard, bad ones included; read them all before the next call.
+
+        Raises:
+            InputError: a file cannot be read, or has changed since it was cut; the message names it.
+        """
+        row_id = first_row_id
+        for piece in slices:
+            end = row_id + piece.n_rows
+            for raw in islice(self._open(piece).rows(piece.start, piece.position), piece.n_rows):
+                yield Row(row_id, piece.file, raw.position, raw.fields, raw.error)
+                row_id += 1
+            if row_id < end:
+                raise InputError(f"{piece.file}: {end - row_id} rows less than when it was cut; start a new run")
+
+    def _open(self, piece: Slice) -> Source:
+        if self._source is None or self._file != piece.file:
+            self.close()
+            path = file_path(piece.file)
+            if _size(path) != piece.file_bytes:
+                raise InputError(
+                    f"{path}: {_size(path)} bytes, but {piece.file_bytes} when it was cut; start a new run"
+                )
+            self._source = reader(path).Source(path, self._columns)
+            self._file = piece.file
+        return self._source
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,93 @@
+"""The bytes of a file, decompressed where its name says so."""
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from euds.corpus.location import is_url
+from euds.errors import InputError
+
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+
+BUFFER_BYTES = 1 << 18
+
+READ_ERRORS = (OSError, EOFError, zlib.error)
+"""What reading a missing or damaged file raises."""
+
+
+def compression(path: Path) -> str | None:
+    """Return how a file is compressed, by its suffix, or None."""
+    return COMPRESSED.get(path.suffix.lower())
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """Open a file's uncompressed bytes; seeking forward in a compressed one reads on, seeking back starts over."""
+    if compression(path) is not None:
+        return io.BufferedReader(_Decompressed(path), BUFFER_BYTES)
+    handle = path.open("rb")
+    return io.BufferedReader(handle, BUFFER_BYTES) if is_url(path) else handle
+
+
+def unreadable(path: Path, after: str, error: Exception) -> InputError:
+    """Say that a file cannot be read, or is damaged after the row or line that `after` names."""
+    kind = compression(path)
+    # The system's errors have a number, the decompressors' have none.
+    if kind is None or (isinstance(error, OSError) and error.errno is not None):
+        reason = getattr(error, "strerror", None) or error
+        return InputError(f"{path}: cannot be read: {reason}")
+    return InputError(f"{path}: damaged {kind} file after {after}: {error}")
+
+
+class _Decompressed(io.RawIOBase):
+    """The uncompressed bytes of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kind = compression(path)
+        self._restart()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._stream.read(len(buffer))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        assert whence == io.SEEK_SET
+        if offset < self._at:
+            self._close_stream()
+            self._restart()
+        while self._at < offset and (content := self._stream.read(min(BUFFER_BYTES, offset - self._at))):
+            self._at += len(content)
+        return self._at
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close_stream()
+        super().close()
+
+    def _restart(self) -> None:
+        self._at = 0
+        self._handle = self._path.open("rb")
+        self._stream: Any = (
+            gzip.GzipFile(fileobj=self._handle)
+            if self._kind == "gzip"
+            else pa.CompressedInputStream(self._handle, self._kind)
+        )
+
+    def _close_stream(self) -> None:
+        self._stream.close()
+        self._handle.close()
