@@ -25,22 +25,14 @@ def read_rows(
     """
     row_id = 0
     for file in files:
-        begin, position = 0, 1
-        if row_id < start:
-            n_rows = 0
-            for starts, positions in reader(file).marks(file):
-                if row_id + n_rows + len(starts) > start:
-                    begin, position = starts[start - row_id - n_rows], positions[start - row_id - n_rows]
-                    row_id = start
-                    break
-                n_rows += len(starts)
-            else:
-                row_id += n_rows
-                continue
         if stop is not None and row_id >= stop:
             return
+        mark, n_rows = _find(file, max(start - row_id, 0))
+        row_id += n_rows
+        if mark is None:
+            continue
         with closing(reader(file).Source(file, columns)) as source:
-            for raw in source.rows(begin, position):
+            for raw in source.rows(*mark):
                 if stop is not None and row_id >= stop:
                     return
                 yield Row(row_id, str(file), raw.position, raw.fields, raw.error)
@@ -105,3 +97,15 @@ def take_rows(files: Sequence[Path], row_ids: Sequence[int]) -> list[dict[str, o
     if missing:
         raise InputError(f"row {min(missing)} is not in {', '.join(map(str, files))}; has the corpus changed?")
     return [found[int(row_id)] for row_id in row_ids]
+
+
+def _find(file: Path, row: int) -> tuple[tuple[int, int] | None, int]:
+    """Return where a file's row begins, as `Source.rows` wants it, or None if there are fewer; and the rows before."""
+    if row == 0:
+        return (0, 1), 0
+    before = 0
+    for starts, positions in reader(file).marks(file):
+        if row < before + len(starts):
+            return (starts[row - before], positions[row - before]), row
+        before += len(starts)
+    return None, before
