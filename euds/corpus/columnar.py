@@ -119,9 +119,9 @@ def check(path: Path) -> None:
 class _Parquet:
     """A Parquet file; reading can begin at any row group."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        self._source = path.open("rb")
-        self._file = pq.ParquetFile(self._source, buffer_size=BUFFER_BYTES)
+    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
+        self._source = source
+        self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES)
         self.names = tuple(self._file.schema_arrow.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
         self.entries = list(accumulate(self.row_counts(), initial=0))
@@ -204,12 +204,20 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, columns: Sequence[str] | None) -> _Parquet | _ArrowFile | _ArrowStream:
-    if _is_parquet(path):
-        return _Parquet(path, columns)
-    source = path.open("rb") if is_url(path) else pa.memory_map(str(path))
-    is_file = source.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-    source.seek(0)
-    return _ArrowFile(source, columns) if is_file else _ArrowStream(source, columns)
+    source: Any
+    if is_url(path):
+        source = path.open("rb")
+    else:
+        source = pa.OSFile(str(path)) if _is_parquet(path) else pa.memory_map(str(path))
+    try:
+        if _is_parquet(path):
+            return _Parquet(source, columns)
+        is_file = source.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+        source.seek(0)
+        return _ArrowFile(source, columns) if is_file else _ArrowStream(source, columns)
+    except BaseException:
+        source.close()
+        raise
 
 
 def _validate(batch: pa.RecordBatch) -> None:

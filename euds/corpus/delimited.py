@@ -29,16 +29,20 @@ class Source:
         """
         csv.field_size_limit(MAX_FIELD_CHARS)
         self._path = path
-        self._position = 0
         try:
             self._handle = open_stream(path)
+        except READ_ERRORS as error:
+            raise unreadable(path, "row 0", error) from error
+        try:
             begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
             self._lines = _Lines(self._handle, begin)
             self.header = tuple(next(csv.reader(self._lines), ()))
-        except READ_ERRORS as error:
-            raise unreadable(path, "row 0", error) from error
         except csv.Error as error:
+            self.close()
             raise InputError(f"{path}: not CSV: {error}") from error
+        except READ_ERRORS as error:
+            self.close()
+            raise unreadable(path, "row 0", error) from error
         self._first = self._lines.at
 
     def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:

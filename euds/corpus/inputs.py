@@ -23,7 +23,7 @@ FORMATS: dict[str, ModuleType] = {
     ".arrow": columnar,
     ".feather": columnar,
 }
-"""Reader by suffix; each has Source(path, columns), marks(path), splittable(path), field_names(path) and check(path)."""
+"""Reader by suffix; each has Source(path, columns), and marks, splittable, field_names and check of a path."""
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:

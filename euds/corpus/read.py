@@ -39,8 +39,12 @@ def read_rows(
                 continue
         if stop is not None and row_id >= stop:
             return
+        mark, n_rows = _find(file, max(start - row_id, 0))
+        row_id += n_rows
+        if mark is None:
+            continue
         with closing(reader(file).Source(file, columns)) as source:
-            for raw in source.rows(begin, position):
+            for raw in source.rows(*mark):
                 if stop is not None and row_id >= stop:
                     return
                 yield Row(row_id, str(file), raw.position, raw.fields, raw.error)
@@ -105,3 +109,15 @@ def take_rows(files: Sequence[Path], row_ids: Sequence[int]) -> list[dict[str, o
     if missing:
         raise InputError(f"row {min(missing)} is not in {', '.join(map(str, files))}; has the corpus changed?")
     return [found[int(row_id)] for row_id in row_ids]
+
+
+def _find(file: Path, row: int) -> tuple[tuple[int, int] | None, int]:
+    """Return where a file's row begins, as `Source.rows` wants it, or None if there are fewer; and the rows before."""
+    if row == 0:
+        return (0, 1), 0
+    before = 0
+    for starts, positions in reader(file).marks(file):
+        if row < before + len(starts):
+            return (starts[row - before], positions[row - before]), row
+        before += len(starts)
+    return None, before

@@ -27,9 +27,9 @@ def compression(path: Path) -> str | None:
 def open_stream(path: Path) -> BinaryIO:
     """Open a file's uncompressed bytes; seeking forward in a compressed one reads on, seeking back starts over."""
     if compression(path) is not None:
-        return io.BufferedReader(_Decompressed(path), BUFFER_BYTES)  # type: ignore[return-value]
+        return io.BufferedReader(_Decompressed(path), BUFFER_BYTES)
     handle = path.open("rb")
-    return io.BufferedReader(handle, BUFFER_BYTES) if is_url(path) else handle  # type: ignore[type-var,return-value]
+    return io.BufferedReader(handle, BUFFER_BYTES) if is_url(path) else handle
 
 
 def unreadable(path: Path, after: str, error: Exception) -> InputError:
