@@ -103,8 +103,8 @@ def make_contenders(model_folder: Path, corpus: Path, folder: Path) -> dict[str,
     from transformers import AutoModelForCausalLM
 
     from euds.corpus import read_scores
-    from euds.engine.score import score
     from euds.engine.batches import plan
+    from euds.engine.score import score
     from euds.engine.worker import TOKEN_BUDGET
 
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]

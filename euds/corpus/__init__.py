@@ -5,7 +5,14 @@ from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
 from euds.corpus.row import Row, extract_text
-from euds.corpus.run_files import corpus_files, read_manifest, read_scores
+from euds.corpus.run_files import (
+    corpus_files,
+    open_manifest,
+    read_manifest,
+    read_quarantine,
+    read_scores,
+    verify_parts,
+)
 from euds.corpus.slices import Slice, SliceReader, cut, read_slices, splittable
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "extract_text",
     "field_names",
     "file_path",
+    "identities",
     "list_inputs",
     "open_manifest",
     "read_manifest",

@@ -25,18 +25,6 @@ def read_rows(
     """
     row_id = 0
     for file in files:
-        begin, position = 0, 1
-        if row_id < start:
-            n_rows = 0
-            for starts, positions in reader(file).marks(file):
-                if row_id + n_rows + len(starts) > start:
-                    begin, position = starts[start - row_id - n_rows], positions[start - row_id - n_rows]
-                    row_id = start
-                    break
-                n_rows += len(starts)
-            else:
-                row_id += n_rows
-                continue
         if stop is not None and row_id >= stop:
             return
         mark, n_rows = _find(file, max(start - row_id, 0))

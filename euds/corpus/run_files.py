@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from euds.corpus.identity import identity
 from euds.corpus.location import file_path
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
