@@ -30,7 +30,9 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
         unmeasured = [shard for shard in todo if not worker.measured(shard.index)]
         own = list(tasks(unmeasured))
         if split is not None:
-            own = own[split.index :: split.count]
+            # Pieces are of all shards: what the others have done must not move the bounds.
+            mine = {shard.index for task in list(tasks(shards))[split.index :: split.count] for shard in task}
+            own = list(tasks([shard for shard in unmeasured if shard.index in mine]))
         runner.run("score", own, done=plan.n_rows - sum(shard.n_rows for shard in unmeasured))
         if split is None:
             _finish(plan, work, worker, runner, todo)

@@ -1,12 +1,13 @@
 """Entropy of a softmax over a few similarities, row by row, in Numba."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float32Array
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def softmax_entropy(similarities: Float32Array, temperature: float) -> Float32Array:
     """Entropy of softmax(similarities / temperature) per row, (n,) float32, nats; rows (n, m) sorted downwards."""
     n, m = similarities.shape

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
+from euds.kernels.parallel_numba import parallel_njit
 from euds.types import BoolArray, Float32Array, Float64Array
 
 # Sums may be reordered into vector lanes; NaN and infinity keep their meaning.
@@ -54,7 +55,7 @@ def norm(row: Float64Array | Float32Array) -> tuple[float, float]:
     return np.sqrt(dot(scaled, scaled)), scale
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def unit_rows(rows: Float64Array | Float32Array) -> tuple[Float32Array, BoolArray]:
     """Rows (n, H) at unit norm in float32, and which have a direction; the others, zero or not finite, become zeros."""
     n, width = rows.shape
@@ -74,7 +75,7 @@ def unit_rows(rows: Float64Array | Float32Array) -> tuple[Float32Array, BoolArra
     return unit, usable
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def have_direction(rows: Float64Array | Float32Array) -> BoolArray:
     """Which rows (n, H) are finite and not zero, (n,)."""
     result = np.empty(len(rows), np.bool_)

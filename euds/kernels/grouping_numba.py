@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from euds.kernels.cosine_numba import dot, inverse_norms
+from euds.kernels.parallel_numba import parallel_njit
 from euds.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 
@@ -78,7 +79,7 @@ def by_component(rows: Float32Array, empty: BoolArray, least: float) -> Int64Arr
     return group
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_similarity_groups(
     embeddings: Float32Array, offsets: Int64Array, empty: BoolArray, least: float, components: bool
 ) -> Int64Array:
@@ -94,7 +95,7 @@ def ragged_similarity_groups(
     return result
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_first_equal(codes: Int64Array, offsets: Int64Array) -> Int64Array:
     """Position of the first equal code in the same sample, for every position (total,)."""
     result = np.empty(len(codes), np.int64)
@@ -111,7 +112,7 @@ def ragged_first_equal(codes: Int64Array, offsets: Int64Array) -> Int64Array:
     return result
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_ranks(firsts: Int64Array, offsets: Int64Array) -> Int64Array:
     """Groups numbered from 0 within each sample by first appearance; firsts names each group by its first position."""
     result = np.empty(len(firsts), np.int64)

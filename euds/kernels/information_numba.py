@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
+from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float64Array, Int64Array
 
 PLUGIN, MILLER_MADOW, CHAO_SHEN = 0, 1, 2
@@ -46,7 +47,7 @@ def run_lengths(values: Int64Array) -> Int64Array:
     return lengths[:n_runs]
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_count_entropy(ids: Int64Array, offsets: Int64Array, estimator: int) -> Float64Array:
     """Entropy of the counts in each ids[offsets[i]:offsets[i+1]], (n,) float64; 0 for an empty sample."""
     result = np.zeros(len(offsets) - 1)
@@ -58,7 +59,7 @@ def ragged_count_entropy(ids: Int64Array, offsets: Int64Array, estimator: int) -
     return result
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_mean(values: Float64Array, ids: Int64Array, offsets: Int64Array) -> Float64Array:
     """Mean of values[ids] in each sample, (n,) float64; 0 for an empty sample."""
     result = np.zeros(len(offsets) - 1)

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
+from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float64Array, Int64Array
 
 
@@ -32,7 +33,7 @@ def group_masses(groups: Int64Array, logprobs: Float64Array, top: float) -> Floa
     return masses[: at + 1]
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_mass_entropy(groups: Int64Array, logprobs: Float64Array, offsets: Int64Array) -> Float64Array:
     """Entropy of each sample's summed probabilities by group, (n,); 0 if empty, NaN if all are -inf."""
     result = np.zeros(len(offsets) - 1)
@@ -48,7 +49,7 @@ def ragged_mass_entropy(groups: Int64Array, logprobs: Float64Array, offsets: Int
     return result
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_n_groups(groups: Int64Array, offsets: Int64Array) -> Int64Array:
     """Number of different groups in each sample, (n,)."""
     result = np.zeros(len(offsets) - 1, np.int64)

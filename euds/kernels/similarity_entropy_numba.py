@@ -4,11 +4,12 @@ import numpy as np
 from numba import njit, prange
 
 from euds.kernels.cosine_numba import cosines
+from euds.kernels.parallel_numba import parallel_njit
 from euds.kernels.semantic_numba import mass_entropy
 from euds.types import Float32Array, Float64Array, Int64Array
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_neighbor_entropy(embeddings: Float32Array, offsets: Int64Array, temperature: float) -> Float64Array:
     """-(1/n) sum_i ln sum_j exp(cos_ij / temperature) of each sample, (n,); NaN if empty or without a direction."""
     result = np.full(len(offsets) - 1, np.nan)
@@ -60,7 +61,7 @@ def heat_entropy(matrix: Float64Array, time: float, unit_diagonal: bool) -> floa
     return mass_entropy(np.maximum(np.linalg.eigvalsh(half @ half.T), 0.0))
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@parallel_njit
 def ragged_heat_entropy(
     embeddings: Float32Array, offsets: Int64Array, time: float, normalized: bool, unit_diagonal: bool
 ) -> Float64Array:

@@ -1,0 +1,239 @@
+"""However a run is carried out, its parts are the same bytes; what is damaged is found; status tells the truth."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from test_score_resume import digests
+
+import euds
+from euds.engine.shards import cut_shards, default_shard_rows, tasks
+from euds.engine.split import Split
+from euds.engine.status import run_status
+from euds.engine.work import Work
+from euds.errors import InputError, InvalidArgument
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
+
+
+@pytest.fixture
+def corpus(write_jsonl: WriteJsonl, make_texts: Texts) -> Path:
+    rows: list[object] = [{"text": text, "uid": f"u{at}"} for at, text in enumerate(make_texts(150, 4))]
+    rows[7:7] = [{"text": None, "uid": "bad"}, "no object"]
+    return write_jsonl(rows)
+
+
+@pytest.fixture
+def whole(corpus: Path, tmp_path: Path) -> Path:
+    """A run in one go."""
+    euds.score(corpus, out=tmp_path / "whole", **INFORMATION)
+    return tmp_path / "whole"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_pieces_of_a_split_run_make_the_whole(
+    corpus: Path, whole: Path, tmp_path: Path, order: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [euds.score(corpus, out=tmp_path / "split", split=f"{piece}/3", **INFORMATION) for piece in order]
+    assert [result.n_scored for result in results[:2]] == [0, 0]
+    assert results[2].n_scored == 150
+    assert "the piece that ends last completes the run" in capsys.readouterr().err
+    assert digests(tmp_path / "split") == digests(whole)
+
+
+def test_a_job_array_names_the_piece() -> None:
+    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert Split.of("slurm", array) == Split(2, 4)
+    with pytest.raises(InvalidArgument, match="SLURM_ARRAY_TASK_MIN is not set"):
+        Split.of("slurm", {})
+    for text in ("3/3", "-1/2", "a/b", "1"):
+        with pytest.raises(InvalidArgument, match="split:"):
+            Split.of(text)
+
+
+def test_two_of_the_same_piece_exclude_each_other_and_a_whole_run(corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Work(run_dir).locked(Split(0, 2)):
+        for split in ("0/2", None):
+            with pytest.raises(InputError, match="another process is scoring"):
+                euds.score(corpus, out=run_dir, split=split, **INFORMATION)
+        euds.score(corpus, out=run_dir, split="1/2", **INFORMATION)
+
+
+@pytest.mark.slow
+def test_processes_write_the_same_bytes(corpus: Path, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        euds.score(
+            corpus, out=tmp_path / name, lm=tiny_lm, embedder=tiny_encoder, shard_rows=16, n_clusters=4, workers=workers
+        )
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_processes_die_with_their_parent_and_the_run_resumes(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(4000, 5)])
+    run_dir = tmp_path / "killed"
+    command = [
+        *(sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir)),
+        *("--measures", "information", "--shard-rows", "16", "--workers", "2"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None and len(list(run_dir.rglob("tokens-*.arrow"))) < 20:
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while _members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _members(process.pid) == []
+    assert run_status(run_dir).state == "stopped"
+    euds.score(corpus, out=run_dir, measures=["information"], shard_rows=16)
+    euds.score(corpus, out=tmp_path / "whole", measures=["information"], shard_rows=16)
+    assert digests(run_dir) == digests(tmp_path / "whole")
+
+
+def _members(session: int) -> list[int]:
+    """Processes of a session that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, own = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def test_every_part_is_recorded_by_its_hash_and_a_damaged_one_is_found(corpus: Path, whole: Path) -> None:
+    parts = [json.loads(line) for line in (whole / "scores" / "_parts.jsonl").read_text().splitlines()]
+    assert [entry["part"] for entry in parts] == sorted(path.name for path in whole.glob("scores/*.parquet"))
+    assert sum(entry["rows"] for entry in parts) == 152
+    assert pq.read_table(whole / "scores").num_rows == 152
+    part = whole / "scores" / parts[3]["part"]
+    content = bytearray(part.read_bytes())
+    content[40] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{part.name}: missing or damaged; .*--force-new"):
+        euds.score(corpus, out=whole, **INFORMATION)
+
+
+def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
+    assert len(list(whole.glob("scores/*.parquet"))) == 2
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("42")
+    with pytest.raises(InputError, match="holds files but no run"):
+        euds.score(corpus, out=tmp_path / "precious", force_new=True, **INFORMATION)
+    assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
+
+
+def test_a_part_that_was_damaged_before_the_end_is_written_again(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+
+    def full(*arguments: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.score.write_finished", full)
+        with pytest.raises(OSError, match="no space left"):
+            euds.score(corpus, out=run_dir, **INFORMATION)
+    status = run_status(run_dir)
+    assert (status.state, status.n_finished, status.quarantine["field 'text' is null"]) == (
+        "stopped",
+        152,
+        1,
+    )
+    (run_dir / "scores" / "part-00002.parquet").write_bytes(b"PAR1")
+    (run_dir / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"half")
+    euds.score(corpus, out=run_dir, **INFORMATION)
+    assert digests(run_dir) == digests(whole)
+
+
+def test_the_users_id_is_carried_along(corpus: Path, tmp_path: Path) -> None:
+    euds.score(corpus, out=tmp_path / "run", id_field="uid", **INFORMATION)
+    ids = pq.read_table(tmp_path / "run" / "scores").column("id").to_pylist()
+    assert ids[:9] == ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "bad", None]
+    with pytest.raises(InputError, match=r"unknown field 'uidd' \(did you mean 'uid'\?\)"):
+        euds.score(corpus, out=tmp_path / "other", id_field="uidd", **INFORMATION)
+
+
+def test_status_of_a_finished_run_and_of_none(whole: Path, tmp_path: Path) -> None:
+    status = run_status(whole)
+    assert (status.state, status.n_rows, status.n_finished, status.rows_per_second) == ("finished", 152, 152, None)
+    assert dict(status.quarantine) == {"field 'text' is null": 1, "not a JSON object but str": 1}
+    assert "152 of 152 rows = 150 scored + 2 quarantined" in str(status)
+    with pytest.raises(InputError, match="not a run directory"):
+        run_status(tmp_path)
+
+
+def test_status_of_a_running_run_has_a_rate(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from euds.engine.worker import Worker
+
+    real = Worker.score_shard
+
+    def slow(self: Worker, shard: object, advance: object) -> int:
+        time.sleep(0.02)
+        rows = real(self, shard, advance)  # type: ignore[arg-type]
+        if len(list((tmp_path / "run" / "work").glob("tokens-*"))) == 7:
+            seen.append(run_status(tmp_path / "run"))
+        return rows
+
+    seen: list[euds.engine.status.RunStatus] = []
+    monkeypatch.setattr(Worker, "score_shard", slow)
+    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    status = seen[0]
+    assert status.state == "running"
+    assert status.n_measured == 7 * 16
+    assert status.rows_per_second is not None
+    assert status.rows_per_second > 0
+    assert "left" in str(status)
+
+
+def test_an_unchanged_corpus_is_not_hashed_again_and_a_changed_one_is_refused(
+    corpus: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.corpus.identity.file_sha256", lambda path: pytest.fail("hashed again"))
+        euds.score(corpus, out=whole, **INFORMATION)
+    text = corpus.read_text()
+    corpus.write_text(text)
+    euds.score(corpus, out=whole, **INFORMATION)
+    corpus.write_text(text[:-20] + text[-20:].swapcase())
+    with pytest.raises(InputError, match=r"inputs\[0\]\.sha256"):
+        euds.score(corpus, out=whole, **INFORMATION)
+
+
+def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path, tmp_path: Path) -> None:
+    import gzip
+
+    packed = tmp_path / "more.jsonl.gz"
+    packed.write_bytes(gzip.compress(corpus.read_bytes()))
+    shards = list(cut_shards([corpus, packed], 40))
+    assert [shard.n_rows for shard in shards] == [40] * 7 + [24]
+    assert [shard.first_row_id for shard in shards] == list(range(0, 304, 40))
+    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3, 4, 5, 6, 7]]
+    assert [default_shard_rows(n) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+
+
+def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="workers: must be at least 1"):
+        euds.score(corpus, out=tmp_path / "run", workers=0, **INFORMATION)
+    with pytest.raises(InvalidArgument, match="split: goes neither"):
+        euds.score(corpus, out=tmp_path / "run", split="0/2", ray=True, **INFORMATION)
+    assert not (tmp_path / "run").exists()
