@@ -40,8 +40,13 @@ public:
             flush();
             pending_ = part.size();
         }
-        for (std::size_t begin = 0; begin < part.size(); begin += kBlock) {
-            add_block(part.subspan(begin, std::min(kBlock, part.size() - begin)));
+        // The first block is shorter, so that the others begin with a cache line.
+        std::size_t size = kBlock - reinterpret_cast<std::uintptr_t>(part.data()) % kCacheLine / sizeof(T);
+        while (!part.empty()) {
+            size = std::min(size, part.size());
+            add_block(part.first(size));
+            part = part.subspan(size);
+            size = kBlock;
         }
     }
 
@@ -138,7 +143,7 @@ private:
     std::vector<std::uint32_t> tables_;
     std::vector<std::int64_t> totals_;
     std::size_t pending_ = 0;  // values in the tables, at most
-    std::array<std::int32_t, kBlock> bins_{};
+    alignas(kCacheLine) std::array<std::int32_t, kBlock> bins_{};
     LeftOut left_out_;
 };
 

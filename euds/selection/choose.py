@@ -15,7 +15,17 @@ from euds.ops.search import STABLE_RULES, region_stability
 from euds.selection.auto import decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, group_names
-from euds.selection.rules import BOX_RULES, RULES, SEARCHED_RULES, Pool, Region, apply_rule, axes_for, search_of
+from euds.selection.rules import (
+    BOX_RULES,
+    RULES,
+    SEARCHED_RULES,
+    VALIDATED,
+    Pool,
+    Region,
+    apply_rule,
+    axes_for,
+    search_of,
+)
 from euds.selection.trainee import Trainee
 from euds.selection.validated import Validation, search_validated
 from euds.types import Int64Array, Selection
@@ -26,7 +36,7 @@ SEARCHES = {
     **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
     "densest": "shortest interval of values (C++, exact)",
     "random": "seeded hash of the row id",
-    "validated": "successive halving over intervals and boxes by a linear probe; uses labels",
+    VALIDATED: "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
 
@@ -40,7 +50,7 @@ def check_choice(
     """
     one_of("rule", rule, (*RULES, *SEARCHED_RULES))
     check_keep(keep)
-    if rule == "validated" and group_by is not None:
+    if rule == VALIDATED and group_by is not None:
         raise InvalidArgument("group_by: rule 'validated' searches the whole pool; leave group_by out")
     if group_by is not None:
         one_of("group_by", group_by, GROUPS)
@@ -144,7 +154,7 @@ def _search(
     """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
     if plan.stability < 0:
         raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
-    if plan.rule == "validated":
+    if plan.rule == VALIDATED:
         if trainee is None:
             raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
         region, validation = search_validated(pool, budget, trainee, seed=plan.seed, bins=plan.bins)
