@@ -2,6 +2,7 @@
 
 from euds.ops.box import BOX_OBJECTIVES, find_box, find_boxes
 from euds.ops.groups import find_by_group
+from euds.ops.histogram_box import find_histogram_box
 from euds.ops.histogram_interval import find_histogram_interval
 from euds.ops.intersection import find_intersection
 from euds.ops.interval import INTERVAL_RULES, find_interval
@@ -14,6 +15,7 @@ __all__ = [
     "find_box",
     "find_boxes",
     "find_by_group",
+    "find_histogram_box",
     "find_histogram_interval",
     "find_intersection",
     "find_interval",
