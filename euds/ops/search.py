@@ -6,7 +6,7 @@ from euds.ops.histogram_box import find_histogram_box
 from euds.ops.histogram_interval import find_histogram_interval
 from euds.ops.intersection import find_intersection
 from euds.ops.interval import INTERVAL_RULES, find_interval
-from euds.ops.stability import STABLE_RULES, region_stability
+from euds.ops.stability import STABLE_RULES, quantile_stability, region_stability
 
 __all__ = [
     "BOX_OBJECTIVES",
@@ -19,5 +19,6 @@ __all__ = [
     "find_histogram_interval",
     "find_intersection",
     "find_interval",
+    "quantile_stability",
     "region_stability",
 ]

@@ -23,8 +23,9 @@ def summary(selection: Selection) -> str:
     stable = record.get("stability")
     if isinstance(stable, dict):
         low, _, high = stable["overlap_quantiles"]
+        regions = "the same quantiles" if record.get("validated") else "regions"
         lines.append(
-            f"  stability: regions of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
+            f"  stability: {regions} of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
             f"({low:.0%} .. {high:.0%}) of the rows"
         )
     for kind in ("label", "source"):
