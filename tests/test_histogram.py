@@ -57,6 +57,11 @@ EDGES = {
     "not uniform": np.cumsum(1 / np.arange(1, 40)),
     "subnormal": np.array([0.0, 5e-324, 1e-323]),
     "all floats": np.array([-1.7e308, 0.0, 1.7e308]),
+    "no floats of single precision": 0.1 + 0.7 * equal_width_edges(0.0, 1.0, 33) ** 1.5,
+    "heavy tails": np.sort(np.random.default_rng(1).standard_cauchy(300)),
+    "one crowded place": np.concatenate([[-1e6], 1 + 1e-4 * np.arange(200), [1e6]]),
+    "more than can have cells": np.sort(np.random.default_rng(2).random(40_000)),
+    "beyond single precision": np.array([-1e300, -1e39, 0.0, 1e-50, 1e39, 1e300]),
 }
 
 
@@ -82,6 +87,22 @@ def test_values_of_one_axis_fall_where_the_edges_say(name: str, dtype: type[np.f
         assert histogram.n_nan == np.isnan(wide).sum()
         assert histogram.n_infinite == np.isinf(wide).sum()
         assert histogram.n_outside == len(finite) - len(held)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 7, 15, 16, 17, 511, 512, 513, 1041])
+@pytest.mark.parametrize("name", ["uniform", "not uniform"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_length_and_layout_counts_alike(n: int, name: str, dtype: type[np.floating]) -> None:
+    edges = EDGES[name]
+    values = (edges[-1] * np.random.default_rng(n).uniform(-0.1, 1.1, n)).astype(dtype)
+    expected = np.histogram(values.astype(np.float64), edges)[0].tolist()
+    wide = np.repeat(values, 3)
+    unaligned = np.frombuffer(b"x" + values.tobytes(), dtype, offset=1)
+    swapped = values.astype(values.dtype.newbyteorder())
+    for layout in (values, values[::-1], wide[::3], wide[1::3], unaligned, swapped, values[:, None], values.tolist()):
+        histogram = Histogram(edges)
+        histogram.add(layout)
+        assert histogram.counts.tolist() == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 60), min_size=1, max_size=5))

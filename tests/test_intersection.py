@@ -8,8 +8,9 @@ import pytest
 
 import euds
 from euds.errors import InvalidArgument
+from euds.ops.keep import split_budget
 from euds.reference import search as reference
-from euds.types import Box, Intersection
+from euds.types import Box, Intersection, Interval
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4])
@@ -79,3 +80,27 @@ def test_groups_are_searched_one_by_one_with_budgets_in_proportion() -> None:
     assert list(intervals) == sorted(intervals)
     with pytest.raises(InvalidArgument, match="groups: must have shape"):
         euds.find_by_group(euds.find_box, scores, labels[1:], keep=3)
+
+
+def test_groups_take_their_own_part_of_what_belongs_to_rows() -> None:
+    rng = np.random.default_rng(2)
+    scores, utility, expected = rng.normal(size=(3, 90))
+    expected[::9] = math.nan
+    labels = rng.integers(0, 3, 90)
+    searches: list[tuple[Callable[..., Interval | Box], dict[str, object], np.ndarray]] = [
+        (euds.find_interval, {"rule": "utility", "utility": utility, "max_keep": 0.9}, scores),
+        (euds.find_interval, {"rule": "typical", "expected": expected}, scores),
+        (euds.find_box, {"utility": utility, "bins": 8}, scores[:, None]),
+    ]
+    for search, extra, values in searches:
+        found = euds.find_by_group(search, values, labels, keep=0.4, **extra)  # type: ignore[arg-type]  # Of several kinds.
+        known = np.isfinite(expected) if "expected" in extra else np.ones(90, bool)
+        for label, region in found.items():
+            rows = np.flatnonzero((labels == label) & known)
+            own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in extra.items()}
+            share = region.n_kept if "max_keep" not in extra else split_budget(36, np.bincount(labels).tolist())[label]
+            alone = search(values[rows], keep=share, ids=rows, **own)
+            assert region.indices.tolist() == rows[alone.indices].tolist()
+            assert region.utility == alone.utility
+    with pytest.raises(InvalidArgument, match=r"utility: must have shape \(90,\), got \(3,\)"):
+        euds.find_by_group(euds.find_box, scores[:, None], labels, keep=3, utility=[1.0, 2.0, 3.0])

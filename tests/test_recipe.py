@@ -8,7 +8,7 @@ import yaml
 
 from euds.errors import EudsError, InputError
 from euds.pipeline.demo import SENTIMENT
-from euds.pipeline.recipe import load_recipe, method_list
+from euds.pipeline.recipe import load_recipe, method_list, selected_method
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MINIMAL: dict[str, Any] = {
@@ -98,3 +98,43 @@ def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
         (tmp_path / "r.yaml").write_text(content)
         with pytest.raises(InputError, match=message):
             load_recipe(tmp_path / "r.yaml")
+
+
+def test_methods_that_use_labels_have_names_and_options() -> None:
+    recipe = load_recipe(
+        MINIMAL,
+        [
+            "select.keep=auto",
+            "select.margin=0.02",
+            "select.methods=[random, validated, {name: v, rule: validated, keep: 0.2, axes: [nll], bins: 16}, igse]",
+        ],
+    )
+    methods = {method.name: method for method in method_list(recipe)}
+    assert (methods["validated"].rule, methods["validated"].axes, methods["validated"].keep) == ("validated", (), None)
+    assert (methods["v"].keep, methods["v"].axes, methods["v"].bins) == (0.2, ("nll",), 16)
+    selected = selected_method(recipe)
+    assert selected is not None
+    assert selected.name == "igse"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["select.keep=auto", "select.methods=[random]"], r"keep: 'auto' is found for the last method that looks at"),
+        (["select.keep=auto", "select.methods=[igse, validated]"], r"keep: 'auto' needs a rule that does not search"),
+        (["select.keep=auto", "select.methods=[{name: a, rule: igse, keep: 0.1}]"], r"no keep of its own"),
+        (["select.keep=auto", "select.margin=0"], r"margin: must be above 0 and below 1"),
+        (["select.methods=[{name: a, rule: validated, keep: auto}]"], r"keep: 'auto' needs a rule"),
+        (["select.methods=[{name: a, rule: validated, group_by: label}]"], r"searches the whole pool"),
+        (["select.methods=[{name: a, rule: igse, keep: 1.5}]"], r"keep: give a fraction"),
+        (
+            ["select.methods=[{name: a, rule: igse, bins: 0}]"],
+            r"select.methods.0.bins: input should be greater than 0, got 0",
+        ),
+        (["task=question_answering", "select.methods=[validated]"], r"methods: validated: rule 'validated' and keep"),
+        (["task=question_answering", "select.keep=auto"], r"task question_answering has none"),
+    ],
+)
+def test_what_labels_cannot_do_is_named_before_any_work(overrides: list[str], message: str) -> None:
+    with pytest.raises(EudsError, match=message):
+        load_recipe(MINIMAL, overrides)

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import euds
 from euds.pipeline.run import RunResult
 from euds.report import write_report
+from euds.study.table import notes
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -170,6 +172,68 @@ def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any
     cells = list((result.run_dir / "study" / "cells").iterdir())
     assert len(cells) == 2
     assert len(np.unique([json.loads(cell.read_text())["seed"] for cell in cells])) == 2
+
+
+def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
+    recipe: dict[str, Any],
+    tmp_path: Path,
+    write_jsonl: WriteJsonl,
+    make_texts: Texts,
+) -> None:
+    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
+    half = "{name: half, rule: validated, keep: 0.5, axes: [information], bins: 8}"
+    enough = "{name: enough, rule: middle, axes: [information], keep: auto}"
+    methods = f"select.methods=[random, validated, {half}, {enough}]"
+    result = euds.run(recipe, [methods, "select.margin=0.1"])
+    assert isinstance(result, RunResult)
+    rows = {row.name: row for row in result.table.methods}
+    assert rows["random"].search is None
+    assert (rows["validated"].rows, rows["half"].rows) == (72, 120)
+    for name in ("validated", "half"):
+        search = rows[name].search
+        assert search is not None
+        assert search["validated"]["n_validation"] == 48
+        assert search["validated"]["n_trials"] > 10
+        assert search["validated"]["luck"] > 0
+    found = rows["enough"].search
+    assert found is not None
+    assert rows["enough"].keep == pytest.approx(found["keep_auto"]["keep"] or 1.0, abs=1 / 240)
+    record = json.loads((result.run_dir / "selection.json").read_text())
+    assert record["rule"] == "middle"
+    assert record["keep_auto"]["curves"] == found["keep_auto"]["curves"]
+    assert record["uses_labels"] is True
+    said = " ".join(notes(asdict(row) for row in result.table.methods))
+    assert "trials in" in said
+    assert "enough: keep auto: within 10 points of full data" in said
+    assert "validated: validated: " in (result.run_dir / "report.html").read_text()
+    # Other test rows, the same choices: the searches carve their validation rows from the pool.
+    other = write_jsonl([{"text": "the film", "label": 1}] * 8, "other.jsonl")
+    again = euds.run(recipe, [methods, "select.margin=0.1", f"data.test={other}", f"out={tmp_path / 'other'}"])
+    assert isinstance(again, RunResult)
+    for name, row in ((row.name, row) for row in again.table.methods):
+        assert without_seconds(row.search) == without_seconds(rows[name].search)
+
+
+def test_one_budget_found_by_labels_serves_every_method(
+    recipe: dict[str, Any], write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
+    settings = ["select.keep=auto", "select.margin=0.2", "select.methods=[full, random, information, nll]"]
+    result = euds.run(recipe, settings)
+    assert isinstance(result, RunResult)
+    assert result.selection is not None
+    keep: float = result.selection.record["keep"]  # type: ignore[assignment]  # A fraction was found.
+    assert [row.rows for row in result.table.methods] == [240, *[int(np.ceil(round(keep * 240, 6)))] * 3]
+    assert [row.name for row in result.table.methods if row.search] == ["nll"]
+
+
+def without_seconds(search: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        name: found and {key: value for key, value in found.items() if key != "seconds"}
+        for name, found in (search or {}).items()
+    }
 
 
 def euds_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

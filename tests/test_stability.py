@@ -7,6 +7,7 @@ import pytest
 
 import euds
 from euds.errors import InvalidArgument
+from euds.ops.search import quantile_stability
 from euds.types import BoolArray, Box, Float64Array, Intersection, Interval, Stability
 
 Find = Callable[[Float64Array], Interval | Box | Intersection]
@@ -40,6 +41,46 @@ FINDS: dict[str, tuple[int, Find]] = {
     "box": (2, lambda scores: euds.find_box(scores, keep=0.2)),
     "intersection": (3, lambda scores: euds.find_intersection(scores, keep=0.2)),
 }
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_fixed_quantiles_move_as_those_of_resampled_rows(d: int) -> None:
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=(1501, 1)) + 0.4 * rng.normal(size=(1501, d))
+    low, high = np.quantile(scores, 0.3, axis=0), np.quantile(scores, 0.7, axis=0)
+    own = np.all((scores >= low) & (scores <= high), axis=1)
+    lows, highs, overlaps = [], [], []
+    for _ in range(200):
+        drawn = scores[rng.integers(0, len(scores), len(scores))]
+        lows.append(np.quantile(drawn, 0.3, axis=0))
+        highs.append(np.quantile(drawn, 0.7, axis=0))
+        other = np.all((scores >= lows[-1]) & (scores <= highs[-1]), axis=1)
+        overlaps.append((own & other).sum() / (own | other).sum())
+    found = quantile_stability(scores, [(0.3, 0.7)] * d, n_replicates=200, seed=1)
+    assert found.overlap == pytest.approx(np.mean(overlaps), abs=0.02)
+    for axis, side in enumerate(found.sides):
+        for quantiles, bounds in ((side.low, np.array(lows)[:, axis]), (side.high, np.array(highs)[:, axis])):
+            assert quantiles == pytest.approx(np.quantile(bounds, [0.05, 0.5, 0.95]), abs=0.06)
+        # The pool's own quantiles; bins of 1/64 of the rows for two axes.
+        assert side.low_rank[1] == pytest.approx(0.3, abs=0.02)
+        assert side.high_rank[1] == pytest.approx(0.7, abs=0.02)
+    again = quantile_stability(scores, [(0.3, 0.7)] * d, n_replicates=200, seed=1, n_threads=1)
+    assert again == found
+
+
+def test_a_quantile_between_two_rows_still_has_a_bin() -> None:
+    found = quantile_stability(np.array([[1.0], [1.0], [5.0]]), [(0.9, 0.95)], n_replicates=5)
+    assert 0 < found.overlap <= 1
+    for scores, sides, message in (
+        ([[np.nan]], [(0.0, 1.0)], "no row has finite"),
+        ([[1.0]], [(0.5, 0.4)], "sides: give an ascending pair"),
+        ([[1.0]], [(0.0, 1.0)] * 2, "sides: give an ascending pair"),
+        ([1.0], [(0.0, 1.0)], "scores: must have shape"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            quantile_stability(scores, sides)
+    with pytest.raises(InvalidArgument, match="n_replicates"):
+        quantile_stability([[1.0]], [(0.0, 1.0)], n_replicates=0)
 
 
 @pytest.mark.parametrize("rule", FINDS)

@@ -167,6 +167,12 @@ def test_select_validates_and_records_that_labels_were_used(
     assert ("embeddings by" if embedded else "TF-IDF") in record["validated"]["trainee"]
     assert ("box" in record["validated"]["fixed"]) == embedded
     assert "labels were used" in summary(selection)
+    assert "the same quantiles of 100 resampled pools" in summary(selection)
+    assert [side["axis"] for side in record["stability"]["sides"]] == [side["axis"] for side in record["bounds"]]
+    for side, bounds in zip(record["stability"]["sides"], record["bounds"], strict=True):
+        assert side["low"][0] <= bounds["low"] + 0.3
+        assert bounds["high"] - 0.3 <= side["high"][2]
+    assert "The quantiles of the winner again" in write_report(run_dir).read_text()
     assert "labels" in write_report(run_dir).read_text()
     plain = euds.select(run_dir, keep=0.3, rule="random")
     assert plain.record["uses_labels"] is False

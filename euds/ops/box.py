@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
+from euds.ops.histogram import Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import Ranks, check_threads, rank_rows
@@ -22,7 +23,7 @@ Progress = Callable[[float], None]
 
 
 def find_box(
-    scores: npt.ArrayLike,
+    scores: npt.ArrayLike | Histogram,
     *,
     keep: Keep,
     bins: int = 64,
@@ -44,7 +45,8 @@ def find_box(
     mid-ranks from the box's centre, equals by a seeded hash of the id. Source: method.md, "Intervals", rule `box`.
 
     Args:
-        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out.
+        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out. Or a histogram of them, as
+            for `find_histogram_box`, whose bins and utilities are then the ones used.
         keep: fraction in (0, 1] (float) or count (int) of the other rows: what the box holds at least.
         bins: equal-mass bins per axis, >= 1.
         objective: "volume", "utility" or "lift"; "utility" if a utility is given and this is None, else "volume".
@@ -63,8 +65,15 @@ def find_box(
 
     Raises:
         InvalidArgument: a shape or number is impossible, more than 2^31 - 2 rows, the grid has more than 2^27 cells, or
-            no box of the grid meets `keep` and `max_keep` together.
+            no box of the grid meets `keep` and `max_keep` together; a histogram comes with arguments of rows.
     """
+    if isinstance(scores, Histogram):
+        from euds.ops.histogram_box import find_histogram_box
+
+        refuse_rows(utility=utility, groups=groups, ids=ids)
+        return find_histogram_box(
+            scores, keep=keep, objective=objective, max_keep=max_keep, n_threads=n_threads, progress=progress
+        )
     return find_boxes(
         scores,
         keep=keep,
@@ -125,7 +134,7 @@ def find_boxes(
     if not 0 <= max_overlap <= 1:
         raise InvalidArgument(f"max_overlap: must be in 0..1, got {max_overlap}")
     weights = None if utility is None else as_utility(utility, len(values))
-    goal = _objective(objective, weights)
+    goal = objective_of(objective, has_utility=weights is not None)
     ranks = rank_rows(values, n_threads=n_threads)
     hashed_ids = as_ids(ids, len(values))
     if ranks.n_ranked == 0:
@@ -180,10 +189,11 @@ class _Pool:
     keeps_all: bool
 
 
-def _objective(objective: str | None, weights: Float64Array | None) -> str:
+def objective_of(objective: str | None, *, has_utility: bool) -> str:
+    """Return the objective that is meant; raises InvalidArgument if it is unknown or lacks a utility."""
     if objective is None:
-        return "volume" if weights is None else "utility"
-    if objective == "utility" and weights is None:
+        return "utility" if has_utility else "volume"
+    if objective == "utility" and not has_utility:
         raise InvalidArgument("objective: 'utility' needs a utility of each row")
     return one_of("objective", objective, BOX_OBJECTIVES)
 

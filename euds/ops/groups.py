@@ -22,6 +22,8 @@ def find_by_group(
     *,
     keep: Keep,
     ids: npt.ArrayLike | None = None,
+    utility: npt.ArrayLike | None = None,
+    expected: npt.ArrayLike | None = None,
     **named: Any,
 ) -> dict[Any, Region]:
     """Run a search inside each group: `find_by_group(find_interval, scores, labels, keep=0.16, rule="middle")`.
@@ -30,25 +32,35 @@ def find_by_group(
 
     Args:
         search: `find_interval`, `find_box` or `find_intersection`.
-        scores: (n,) or (n, d) real numbers; rows that are not finite belong to no group.
+        scores: (n,) or (n, d) real numbers; rows that are not finite, or not `expected` to be, belong to no group.
         groups: (n,) labels.
         keep: fraction in (0, 1] (float) or count (int) of the finite rows, split over the groups in proportion to their
             finite rows, by largest remainder.
         ids: (n,) integers to hash, such as row ids; positions if None.
-        **named: other arguments of the search that are not one number a row, such as `rule` or `seed`.
+        utility, expected: (n,) numbers, for searches and rules that take them.
+        **named: other arguments of the search, the same for every group, such as `rule`, `seed` or `max_keep`.
 
     Returns:
         The region of each group that gets a row, by label, ascending; its indices are positions among all rows.
 
     Raises:
-        InvalidArgument: `groups` has not one label a row, no row is finite, or the search refuses its arguments.
+        InvalidArgument: `groups`, `utility` or `expected` have not one entry a row, no row is finite, or the search
+            refuses its arguments.
     """
     values = as_floats("scores", scores)
     labels = np.asarray(groups)
     if labels.shape != values.shape[:1]:
         raise InvalidArgument(f"groups: must have shape {values.shape[:1]}, got {labels.shape}")
     hashed = as_ids(ids, len(values))
-    finite = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(1))
+    per_row = {"utility": utility, "expected": expected}
+    columns = {name: as_floats(name, given) for name, given in per_row.items() if given is not None}
+    for name, column in columns.items():
+        if column.shape != labels.shape:
+            raise InvalidArgument(f"{name}: must have shape {labels.shape}, got {column.shape}")
+    known = np.isfinite(values.reshape(len(values), -1)).all(1)
+    if "expected" in columns:
+        known &= np.isfinite(columns["expected"])
+    finite = np.flatnonzero(known)
     if not len(finite):
         raise InvalidArgument("scores: no row has finite scores")
     names, codes, sizes = np.unique(labels[finite], return_inverse=True, return_counts=True)
@@ -57,6 +69,7 @@ def find_by_group(
     for code, (name, share) in enumerate(zip(names.tolist(), shares, strict=True)):
         if share:
             rows = finite[codes == code]
-            region = search(values[rows], keep=share, ids=hashed[rows], **named)
+            own = {name: column[rows] for name, column in columns.items()}
+            region = search(values[rows], keep=share, ids=hashed[rows], **own, **named)
             found[name] = replace(region, indices=rows[region.indices])
     return found

@@ -173,6 +173,13 @@ def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
     return np.append(lowest, end)
 
 
+def refuse_rows(**given: object) -> None:
+    """Refuse arguments that hold something of each row: a histogram has no rows."""
+    for name, value in given.items():
+        if value is not None:
+            raise InvalidArgument(f"{name}: a histogram has no rows; leave it out, or give the scores themselves")
+
+
 def _as_edges(edges: npt.ArrayLike | Sequence[npt.ArrayLike]) -> tuple[Float64Array, ...]:
     try:
         axes: list[npt.ArrayLike] = [edges] if np.ndim(next(iter(edges), 0.0)) == 0 else list(edges)  # type: ignore[arg-type, list-item]  # A sequence of numbers or of axes.

@@ -22,7 +22,8 @@ def find_histogram_interval(
     """Find the interval of whole bins that holds the rows to keep, in O(bins).
 
     The rules are those of `find_interval`, with bins in place of scores: `low`, `middle` and `high` take the bins with
-    the lowest, most central and highest mid-ranks until they hold the budget; `densest` the shortest range of bins;
+    the lowest, most central and highest mid-ranks until they hold the budget (`low` of |score - expected| is the rule
+    `typical`); `densest` the shortest range of bins;
     `density` the one with most rows per width; `utility` the one with the largest utility sum. Rows in no bin are left
     out.
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
+from euds.ops.histogram import Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import BoolArray, rank_rows
@@ -18,7 +19,7 @@ ALL_INTERVAL_RULES = (*INTERVAL_RULES, "density", "utility", "typical")
 
 
 def find_interval(
-    scores: npt.ArrayLike,
+    scores: npt.ArrayLike | Histogram,
     *,
     keep: Keep,
     rule: str = "densest",
@@ -41,7 +42,8 @@ def find_interval(
     hash of the id. Source: method.md, "Intervals".
 
     Args:
-        scores: (n,) real numbers; nulls, NaN and infinite ones are left out.
+        scores: (n,) real numbers; nulls, NaN and infinite ones are left out. Or a histogram of them, as for
+            `find_histogram_interval`, whose utilities are then the ones used.
         keep: fraction in (0, 1] (float) or count (int) of the finite scores.
         rule: "low", "middle", "high", "densest", "density", "utility" or "typical".
         seed: of the hash.
@@ -58,8 +60,13 @@ def find_interval(
     Raises:
         InvalidArgument: scores are not flat numbers, none is finite, more than 2^31 - 2; keep or rule is impossible; an
             argument that the rule needs is missing, or one it has no use for is given; no interval meets `keep` and
-            `max_keep` together.
+            `max_keep` together; a histogram comes with arguments of rows.
     """
+    if isinstance(scores, Histogram):
+        from euds.ops.histogram_interval import find_histogram_interval
+
+        refuse_rows(ids=ids, utility=utility, expected=expected)
+        return find_histogram_interval(scores, keep=keep, rule=rule, max_keep=max_keep, min_width=min_width)
     one_of("rule", rule, ALL_INTERVAL_RULES)
     values = as_floats("scores", scores)
     if values.ndim != 1:

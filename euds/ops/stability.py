@@ -1,6 +1,6 @@
 """How much the region of a rule depends on which rows happened to be in the pool: a bootstrap over rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,17 +58,53 @@ def region_stability(
         raise InvalidArgument(f"scores: must have shape (n, d) with d = 1..{MAX_AXES}, got {values.shape}")
     if rule in INTERVAL_RULES and values.shape[1] != 1:
         raise InvalidArgument(f"rule: {rule!r} looks at one axis, got {values.shape[1]}")
-    if n_replicates < 1:
-        raise InvalidArgument(f"n_replicates: must be at least 1, got {n_replicates}")
     cells = count_cells(values, BINS[values.shape[1]] if bins is None else bins, check_threads(n_threads))
     budget = parse_keep(keep, cells.n)
-    own = _find(rule, cells, cells.counts, budget)
-    found = [_find(rule, cells, drawn, budget) for drawn in _replicates(cells.counts, n_replicates, seed)]
+    return _stability(cells, lambda counts: _find(rule, cells, counts, budget), n_replicates, seed)
+
+
+def quantile_stability(
+    scores: npt.ArrayLike,
+    sides: Sequence[tuple[float, float]],
+    *,
+    n_replicates: int = 100,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> Stability:
+    """Take the region between fixed quantiles again in pools drawn with replacement, and tell how far it moves.
+
+    For regions whose search is too dear to repeat: it shows how the pool's sample moves the bounds and the rows inside,
+    but not that another region might have won. Otherwise as `region_stability`.
+
+    Args:
+        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out.
+        sides: the lower and the upper quantile of each axis, in 0..1.
+        n_replicates: resampled pools, >= 1.
+        seed: of the resampling.
+        n_threads: threads to use, all cores if None; the result does not depend on it.
+
+    Raises:
+        InvalidArgument: a shape or number is impossible, or no row is finite.
+    """
+    values = as_floats("scores", scores)
+    if values.ndim != 2 or not 1 <= values.shape[1] <= MAX_AXES:
+        raise InvalidArgument(f"scores: must have shape (n, d) with d = 1..{MAX_AXES}, got {values.shape}")
+    if len(sides) != values.shape[1] or not all(0 <= low <= high <= 1 for low, high in sides):
+        raise InvalidArgument(f"sides: give an ascending pair of quantiles in 0..1 for each axis, got {list(sides)}")
+    cells = count_cells(values, BINS[values.shape[1]], check_threads(n_threads))
+    return _stability(cells, lambda counts: _between(counts, sides), n_replicates, seed)
+
+
+def _stability(cells: "Cells", find: Callable[[Int64Array], Ranges], n_replicates: int, seed: int) -> Stability:
+    if n_replicates < 1:
+        raise InvalidArgument(f"n_replicates: must be at least 1, got {n_replicates}")
+    own = find(cells.counts)
+    found = [find(drawn) for drawn in _replicates(cells.counts, n_replicates, seed)]
     overlaps = np.array([_overlap(cells.counts, own, other) for other in found])
     return Stability(
         overlap=float(overlaps.mean()),
         overlap_quantiles=_quantiles(overlaps),
-        sides=tuple(_spread(cells, axis, [ranges[axis] for ranges in found]) for axis in range(values.shape[1])),
+        sides=tuple(_spread(cells, axis, [ranges[axis] for ranges in found]) for axis in range(cells.counts.ndim)),
         n_replicates=n_replicates,
         seed=seed,
         bins=cells.bins,
@@ -162,6 +198,20 @@ def _find_intersection(counts: Int64Array, budget: int) -> Ranges:
     largest = farthest.ravel()[order[enough]]
     inside = [np.flatnonzero((reach <= largest) & (of > 0)) for reach, of in zip(reaches, marginals, strict=True)]
     return tuple((int(places[0]), int(places[-1])) for places in inside)
+
+
+def _between(counts: Int64Array, sides: Sequence[tuple[float, float]]) -> Ranges:
+    """Return the filled bins whose mid-ranks lie between quantiles, at least the one nearest to their middle."""
+    n = int(counts.sum())
+    ranges = []
+    for marginal, (low, high) in zip(marginals_of(counts), sides, strict=True):
+        filled = np.flatnonzero(marginal)
+        ranks = (np.cumsum(marginal) - marginal / 2)[filled] / n
+        nearest = int(np.abs(ranks - (low + high) / 2).argmin())
+        inside = np.flatnonzero((ranks >= low) & (ranks <= high))
+        first, last = (inside[0], inside[-1]) if len(inside) else (nearest, nearest)
+        ranges.append((int(filled[first]), int(filled[last])))
+    return tuple(ranges)
 
 
 def marginals_of(counts: Int64Array) -> list[Int64Array]:

@@ -1,15 +1,20 @@
 """The rows that each method of a recipe trains on, and what finding them cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.pipeline.recipe import Method, Recipe, measure_of, method_list
+from euds.ops.keep import Keep
+from euds.pipeline.recipe import Method, Recipe, measure_of, method_list, selected_method
 from euds.selection.axes import score_columns
 from euds.selection.choose import choose
+from euds.selection.rules import VALIDATED
+from euds.selection.select import AUTO, find_keep_of
+from euds.selection.trainee import Trainee
 from euds.study.types import MethodRows
-from euds.types import Int64Array
+from euds.types import Int64Array, Selection
 
 STAGES = {
     "information": ("read", "information", "finish"),
@@ -19,15 +24,24 @@ STAGES = {
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
 
-def method_rows(recipe: Recipe, scored: pa.Table, seconds: Mapping[str, float]) -> list[MethodRows]:
-    """Choose the rows of every method at the recipe's budget.
+def method_rows(
+    recipe: Recipe,
+    scored: pa.Table,
+    seconds: Mapping[str, float],
+    *,
+    selection: Selection | None,
+    trainee_of: Callable[[], Trainee],
+) -> list[MethodRows]:
+    """Choose the rows of every method at the recipe's budget, or its own.
 
     Args:
         recipe: the methods and how much to keep.
         scored: rows that have all scores; every method chooses among the same, so that they compare on equal terms.
         seconds: what each stage of scoring took.
+        selection: the run's selection, which knows what `keep: auto` of the recipe found.
+        trainee_of: makes what the searches by labels learn from; the test rows are no part of it.
     """
-    return [_rows(method, recipe, scored, seconds) for method in method_list(recipe)]
+    return [_rows(method, recipe, scored, seconds, selection, trainee_of) for method in method_list(recipe)]
 
 
 def fully_scored(scores: pa.Table) -> pa.Table:
@@ -37,27 +51,64 @@ def fully_scored(scores: pa.Table) -> pa.Table:
     return scores
 
 
-def _rows(method: Method, recipe: Recipe, scores: pa.Table, seconds: Mapping[str, float]) -> MethodRows:
+def _rows(
+    method: Method,
+    recipe: Recipe,
+    scores: pa.Table,
+    seconds: Mapping[str, float],
+    selection: Selection | None,
+    trainee_of: Callable[[], Trainee],
+) -> MethodRows:
     if method.rule is None:
         return MethodRows(method.name, None, (), scores.column("row_id").to_numpy(), 0.0)
+    settings: dict[str, Any] = {
+        "axes": method.axes,
+        "group_by": method.group_by,
+        "adjust": method.adjust,
+        "bins": method.bins,
+    }
+    keep, keep_auto = _budget(method, recipe, scores, settings, selection, trainee_of)
+    trainee = trainee_of() if method.rule == VALIDATED else None
     drawn: dict[int, Int64Array] = {}
     axes: Sequence[str] = ()
+    validated = None
     # Only random draws anew for every seed; the other rules would give the same rows up to ties.
     for seed in recipe.seed_list if method.rule == "random" else [0]:
-        selection = choose(
-            scores,
-            keep=recipe.select.keep,
-            rule=method.rule,
-            axes=method.axes,
-            seed=seed,
-            group_by=method.group_by,
-            adjust=method.adjust,
-        )
-        drawn[seed] = selection.row_ids
-        decided = selection.record["auto"]
+        chosen = choose(scores, keep=keep, rule=method.rule, seed=seed, trainee=trainee, **settings)
+        drawn[seed] = chosen.row_ids
+        decided = chosen.record["auto"]
         # Every score that `auto` examined had to be computed.
-        axes = decided["examined"] if isinstance(decided, dict) else selection.axes
+        axes = decided["examined"] if isinstance(decided, dict) else chosen.axes
+        validated = chosen.record["validated"]
     measures = {measure_of(axis) for axis in axes}
     stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
-    cost = sum(seconds.get(stage, 0.0) for stage in stages)
-    return MethodRows(method.name, method.rule, tuple(axes), drawn if len(drawn) > 1 else drawn[min(drawn)], cost)
+    return MethodRows(
+        name=method.name,
+        rule=method.rule,
+        axes=tuple(axes),
+        row_ids=drawn if len(drawn) > 1 else drawn[min(drawn)],
+        scoring_seconds=sum(seconds.get(stage, 0.0) for stage in stages),
+        search={"validated": validated, "keep_auto": keep_auto} if validated or keep_auto else None,
+    )
+
+
+def _budget(
+    method: Method,
+    recipe: Recipe,
+    scores: pa.Table,
+    settings: Mapping[str, Any],
+    selection: Selection | None,
+    trainee_of: Callable[[], Trainee],
+) -> tuple[Keep, Mapping[str, Any] | None]:
+    """Return how much a method keeps, and the record of the search for it if the method has had one."""
+    if method.keep == AUTO and method.rule is not None:
+        found = find_keep_of(method.rule, trainee_of(), scores, settings, margin=recipe.select.margin, seed=0)
+        return found.keep or 1.0, found.to_record()
+    if method.keep is not None:
+        return method.keep, None
+    if recipe.select.keep != AUTO or selection is None:
+        return recipe.select.keep, None
+    selected = selected_method(recipe)
+    found_for_it = selected is not None and selected.name == method.name
+    record: Mapping[str, Any] = selection.record
+    return record["keep"], record["keep_auto"] if found_for_it else None

@@ -12,10 +12,11 @@ from euds.errors import InputError, InvalidArgument, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
-from euds.selection.rules import FIXED_AXES
-from euds.study.types import QUESTION_ANSWERING
+from euds.selection.rules import FIXED_AXES, SEARCHED_RULES, VALIDATED
+from euds.selection.select import AUTO, check_automatic
+from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING
 
-UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "MethodSection")
+UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
 """What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
 
 DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
@@ -50,19 +51,26 @@ class ScoreSection(_Section):
 
 
 class MethodSection(_Section):
-    """A method that has no short name."""
+    """A method that has no short name, or its own options; without `keep` it keeps as much as the others."""
 
     name: str
     rule: str
+    keep: float | int | Literal["auto"] | None = None
     axes: list[str] | None = None
     group_by: str | None = None
     adjust: str | None = None
+    bins: PositiveInt = 64
 
 
 class SelectSection(_Section):
-    """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score."""
+    """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score.
 
-    keep: float | int
+    `keep: auto` finds how much the run's selection may drop, and lets every method keep as much; `margin` is the loss
+    of accuracy that counts as none.
+    """
+
+    keep: float | int | Literal["auto"]
+    margin: float = 0.005
     methods: tuple[str | MethodSection, ...] = Field(DEFAULT_METHODS, strict=False)
     interval: str = "middle"
 
@@ -116,9 +124,16 @@ class Method(BaseModel):
 
     name: str
     rule: str | None
+    keep: float | int | Literal["auto"] | None = None
     axes: tuple[str, ...] = ()
     group_by: str | None = None
     adjust: str | None = None
+    bins: int = 64
+
+    @property
+    def has_region(self) -> bool:
+        """Whether the rule looks at scores."""
+        return bool(self.axes) or self.rule in SEARCHED_RULES
 
 
 def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -139,6 +154,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     try:
         for method in method_list(settings):
             _check_method(method, settings)
+        _check_labels(settings)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: select.{error}") from None
     if not settings.seed_list or len(set(settings.seed_list)) < len(settings.seed_list):
@@ -159,32 +175,63 @@ def method_list(recipe: Recipe) -> list[Method]:
     return methods
 
 
+def selected_method(recipe: Recipe) -> Method | None:
+    """Return the recipe's last method that looks at scores, whose rows are the run's selection."""
+    return next((method for method in reversed(method_list(recipe)) if method.has_region), None)
+
+
 def _method(entry: str | MethodSection, interval: str) -> Method:
     if isinstance(entry, MethodSection):
         given = entry.model_dump()
         return Method(**{**given, "axes": tuple(entry.axes or ())})
     if entry == "full":
         return Method(name=entry, rule=None)
-    if entry == "auto":
+    if entry in SEARCHED_RULES:
         return Method(name=entry, rule=entry)
     if entry in FIXED_AXES:
         return Method(name=entry, rule=entry, axes=FIXED_AXES[entry])
-    one_of("methods", entry, ["full", "auto", *FIXED_AXES, *AXES])
+    one_of("methods", entry, ["full", *SEARCHED_RULES, *FIXED_AXES, *AXES])
     return Method(name=entry, rule=interval, axes=(entry,))
 
 
 def _check_method(method: Method, recipe: Recipe) -> None:
     one_of("interval", recipe.select.interval, INTERVAL_RULES)
-    rule = method.rule or "random"
+    if method.rule is None:
+        return
+    keep = recipe.select.keep if method.keep is None else method.keep
     axes = check_choice(
-        keep=recipe.select.keep, rule=rule, axes=method.axes, group_by=method.group_by, adjust=method.adjust
+        keep=1.0 if keep == AUTO else keep,
+        rule=method.rule,
+        axes=method.axes,
+        group_by=method.group_by,
+        adjust=method.adjust,
     )
+    if method.keep == AUTO:
+        check_automatic(method.rule, recipe.select.margin)
     for axis in axes:
         measure = measure_of(axis)
         if measure is None:
             raise InvalidArgument(f"methods: {method.name}: unknown score {axis!r}{nearest(axis, AXES)}")
         if measure not in recipe.score.measures:
             raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.measures lacks {measure}")
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Refuse what needs labels where there are none, and a common budget that no method can tell."""
+    if recipe.select.keep == AUTO:
+        selected = selected_method(recipe)
+        if selected is None or selected.rule is None or selected.keep is not None:
+            raise InvalidArgument(
+                "keep: 'auto' is found for the last method that looks at scores, which must have no keep of its own"
+            )
+        check_automatic(selected.rule, recipe.select.margin)
+    if recipe.task != CLASSIFICATION:
+        for method in method_list(recipe):
+            if method.rule == VALIDATED or AUTO in (recipe.select.keep, method.keep):
+                raise InvalidArgument(
+                    f"methods: {method.name}: rule 'validated' and keep 'auto' train a classifier on labels; "
+                    f"task {recipe.task} has none"
+                )
 
 
 def measure_of(axis: str) -> str | None:
@@ -234,7 +281,9 @@ def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     """One line about the first mistake, an unknown key before all others, as it is often the cause of them."""
     mistakes = error.errors(include_url=False)
-    mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), mistakes[0])
+    # Of the forms that a value may take, the one meant is the one whose mistake lies deepest.
+    deepest = max(mistakes, key=lambda found: len(found["loc"]))
+    mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), deepest)
     path = ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(mistake["loc"][:-1])

@@ -1,19 +1,23 @@
 """`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import list_inputs, read_rows, read_scores
+from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
 from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
-from euds.pipeline.recipe import Recipe, load_recipe, method_list
+from euds.pipeline.recipe import Recipe, load_recipe, method_list, selected_method
 from euds.progress import console
-from euds.selection.select import select
+from euds.selection.features import make_trainee
+from euds.selection.rules import VALIDATED
+from euds.selection.select import AUTO, select
+from euds.selection.trainee import Trainee
 from euds.study.compare import compare
 from euds.study.types import CLASSIFICATION, StudyTable, Task, TrainConfig
 from euds.types import ScoreResult, Selection
@@ -66,8 +70,10 @@ def run(
         console.print(f"then compare {names} over seeds {', '.join(map(str, settings.seed_list))}")
         return None
     run_dir = Path(settings.out)
-    selection = _select(settings, run_dir)
-    table = _compare(settings, data, run_dir)
+    # The pool is read again only if a method uses its labels, and then once.
+    trainee_of = cache(partial(_trainee, run_dir))
+    selection = _select(settings, run_dir, trainee_of)
+    table = _compare(settings, data, run_dir, selection, trainee_of)
     return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
@@ -89,27 +95,42 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
     )
 
 
-def _select(recipe: Recipe, run_dir: Path) -> Selection | None:
-    """Make the recipe's last method with a region, IGSE by default, the run's selection."""
-    method = next((method for method in reversed(method_list(recipe)) if method.axes or method.rule == "auto"), None)
+def _trainee(run_dir: Path) -> Trainee:
+    manifest = read_manifest(run_dir)
+    return make_trainee(manifest, corpus_files(manifest), read_scores(run_dir))
+
+
+def _select(recipe: Recipe, run_dir: Path, trainee_of: Callable[[], Trainee]) -> Selection | None:
+    """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
+    method = selected_method(recipe)
     if method is None or method.rule is None:
         return None
+    keep = recipe.select.keep if method.keep is None else method.keep
     return select(
         run_dir,
-        keep=recipe.select.keep,
+        keep=keep,
         rule=method.rule,
         axes=method.axes,
         group_by=method.group_by,
         adjust=method.adjust,
+        bins=method.bins,
+        margin=recipe.select.margin,
+        trainee=trainee_of() if keep == AUTO or method.rule == VALIDATED else None,
     )
 
 
-def _compare(recipe: Recipe, data: RunData, run_dir: Path) -> StudyTable:
+def _compare(
+    recipe: Recipe,
+    data: RunData,
+    run_dir: Path,
+    selection: Selection | None,
+    trainee_of: Callable[[], Trainee],
+) -> StudyTable:
     manifest = read_json(run_dir / "manifest.json")
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
     scored = fully_scored(read_scores(run_dir))
-    methods = method_rows(recipe, scored, manifest["seconds"])
+    methods = method_rows(recipe, scored, manifest["seconds"], selection=selection, trainee_of=trainee_of)
     train = recipe.train
     return compare(
         pool,

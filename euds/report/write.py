@@ -13,7 +13,7 @@ from euds.errors import InputError
 from euds.files import read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
-from euds.study.table import TITLES
+from euds.study.table import TITLES, notes
 from euds.types import Int64Array
 
 STAGES = {
@@ -88,6 +88,7 @@ def _view(content: Content) -> dict[str, Any]:
         "selection": selection,
         "overall": overall,
         "study": content.study,
+        "study_notes": notes(content.study["methods"]) if content.study else [],
         "study_figure": figures.study(content.study) if content.study else None,
         "curves_figure": figures.learning_curves(keep_auto) if keep_auto else None,
         "metric_titles": TITLES,

@@ -11,14 +11,24 @@ import pyarrow as pa
 from euds.errors import InputError, InvalidArgument, one_of
 from euds.ops.box import MAX_AXES
 from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
-from euds.ops.search import STABLE_RULES, region_stability
+from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, group_names
-from euds.selection.rules import BOX_RULES, RULES, SEARCHED_RULES, Pool, Region, apply_rule, axes_for, search_of
+from euds.selection.rules import (
+    BOX_RULES,
+    RULES,
+    SEARCHED_RULES,
+    VALIDATED,
+    Pool,
+    Region,
+    apply_rule,
+    axes_for,
+    search_of,
+)
 from euds.selection.trainee import Trainee
 from euds.selection.validated import Validation, search_validated
-from euds.types import Int64Array, Selection
+from euds.types import Int64Array, Selection, Stability
 
 GROUPS = ("label", "source")
 ADJUSTMENTS = ("log_length",)
@@ -26,7 +36,7 @@ SEARCHES = {
     **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
     "densest": "shortest interval of values (C++, exact)",
     "random": "seeded hash of the row id",
-    "validated": "successive halving over intervals and boxes by a linear probe; uses labels",
+    VALIDATED: "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
 
@@ -40,7 +50,7 @@ def check_choice(
     """
     one_of("rule", rule, (*RULES, *SEARCHED_RULES))
     check_keep(keep)
-    if rule == "validated" and group_by is not None:
+    if rule == VALIDATED and group_by is not None:
         raise InvalidArgument("group_by: rule 'validated' searches the whole pool; leave group_by out")
     if group_by is not None:
         one_of("group_by", group_by, GROUPS)
@@ -144,10 +154,12 @@ def _search(
     """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
     if plan.stability < 0:
         raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
-    if plan.rule == "validated":
+    if plan.rule == VALIDATED:
         if trainee is None:
             raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
         region, validation = search_validated(pool, budget, trainee, seed=plan.seed, bins=plan.bins)
+        if plan.stability:
+            region = replace(region, stability=_stability_of_region(region, pool, plan.stability, plan.seed))
         return [("", groups[0][1], region)], validation
     shares = split_budget(budget, [len(rows) for _, rows in groups])
     parts = zip(groups, shares, strict=True)
@@ -162,9 +174,22 @@ def stability_of(rule: str, pool: Pool, budget: int, n_replicates: int, seed: in
     search = search_of(rule, pool)
     if search is None or search.values.shape[1] > MAX_AXES or search.rule not in STABLE_RULES:
         return None
-    found = asdict(region_stability(search.values, keep=budget, rule=search.rule, n_replicates=n_replicates, seed=seed))
-    sides = [{"axis": axis, **side} for axis, side in zip(search.axes, found.pop("sides"), strict=True)]
-    return {**found, "sides": sides}
+    found = region_stability(search.values, keep=budget, rule=search.rule, n_replicates=n_replicates, seed=seed)
+    return _stability_record(found, search.axes)
+
+
+def _stability_of_region(region: Region, pool: Pool, n_replicates: int, seed: int) -> dict[str, Any]:
+    """Return the stability of a region between its quantiles, for a search that is too dear to repeat."""
+    axes = [side.axis for side in region.bounds]
+    quantiles = [(side.low_rank, side.high_rank) for side in region.bounds]
+    found = quantile_stability(pool.on(axes).values, quantiles, n_replicates=n_replicates, seed=seed)
+    return _stability_record(found, axes)
+
+
+def _stability_record(found: Stability, axes: Sequence[str]) -> dict[str, Any]:
+    record = asdict(found)
+    sides = [{"axis": axis, **side} for axis, side in zip(axes, record.pop("sides"), strict=True)]
+    return {**record, "sides": sides}
 
 
 def _entropies(scores: pa.Table) -> tuple[str, ...]:

@@ -107,8 +107,7 @@ def find_keep(
         InvalidArgument: the margin is out of its range.
         InputError: the pool is too small for a split, or for three different parts.
     """
-    if not 0 < margin < 1:
-        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin}")
+    check_margin(margin)
     fractions = tuple(fraction for fraction in FRACTIONS if fraction * n_rows * 0.8 >= MIN_ROWS)
     if len(fractions) < 3:
         raise InputError(f"keep: {n_rows} rows are too few for learning curves; give a fraction or a count")
@@ -137,6 +136,12 @@ def find_keep(
         trainee=f"{PROBE}, on {trainee.source}",
         curves=tuple(curves),
     )
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is not above 0 and below 1."""
+    if not 0 < margin < 1:
+        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin}")
 
 
 def fit_curve(

@@ -15,7 +15,8 @@ BOX_RULES = ("box", "igse")
 RULES = (*INTERVAL_RULES, "typical", "random", "longest", "shortest", "intersection", *BOX_RULES)
 """The rules that `apply_rule` knows."""
 
-SEARCHED_RULES = ("auto", "validated")
+VALIDATED = "validated"
+SEARCHED_RULES = ("auto", VALIDATED)
 """The rules that choose one of the others, or a region of their own."""
 
 ONE_AXIS = INTERVAL_RULES

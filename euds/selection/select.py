@@ -15,8 +15,9 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import atomic_path, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose
-from euds.selection.curves import KeepChoice, find_keep
+from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import make_trainee
+from euds.selection.rules import VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -42,6 +43,7 @@ def select(
     margin: float = 0.005,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
+    trainee: Trainee | None = None,
 ) -> Selection:
     """Choose rows of a scored run; nothing is scored again. Source of the rules: method.md, "Intervals".
 
@@ -70,6 +72,7 @@ def select(
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; None: all.
+        trainee: features and labels of the rows with tokens, where labels are used; made from the run if None.
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
@@ -81,8 +84,8 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
-    if keep == AUTO and rule == "validated":
-        raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
+    if keep == AUTO:
+        check_automatic(rule, margin)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -90,10 +93,12 @@ def select(
         check_fields(files, columns)
     scores = read_scores(folder)
     settings |= {"bins": bins}
-    trainee = make_trainee(manifest, files, scores) if keep == AUTO or rule == "validated" else None
+    uses_labels = keep == AUTO or rule == VALIDATED
+    if uses_labels and trainee is None:
+        trainee = make_trainee(manifest, files, scores)
     found = None
     if trainee is not None and keep == AUTO:
-        found = _find_keep(trainee, scores, rule, settings, margin, seed)
+        found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
     if stability is None:
         stability = DEFAULT_STABILITY if group_by is None else 0
@@ -103,15 +108,28 @@ def select(
     rows = take_rows(files, selection.row_ids.tolist())
     _write_parquet(path, _with_scores(_corpus_columns(rows, columns), kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record["uses_labels"] = trainee is not None
+    record["uses_labels"] = uses_labels
     record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path)}
     write_json(folder / "selection.json", record)
     return replace(selection, record=record)
 
 
-def _find_keep(
-    trainee: Trainee, scores: pa.Table, rule: str, settings: Mapping[str, Any], margin: float, seed: int
+def check_automatic(rule: str, margin: float) -> None:
+    """Refuse `keep="auto"` where it is impossible.
+
+    Raises:
+        InvalidArgument: the rule searches by labels itself, or the margin is out of its range.
+    """
+    if rule == VALIDATED:
+        raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
+    check_margin(margin)
+
+
+def find_keep_of(
+    rule: str, trainee: Trainee, scores: pa.Table, settings: Mapping[str, Any], *, margin: float, seed: int
 ) -> KeepChoice:
+    """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
+
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
         axes = None if name == "random" and rule != "random" else settings["axes"]
         return choose(scores, keep=fraction, rule=name, seed=at, **{**settings, "axes": axes}).row_ids

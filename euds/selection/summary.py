@@ -1,5 +1,8 @@
 """A selection in a few lines of text."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from euds.types import Selection
 
 
@@ -10,7 +13,7 @@ def summary(selection: Selection) -> str:
     decided = record.get("auto")
     if isinstance(decided, dict):
         lines.append(f"  auto: {' '.join((decided['rule'], *decided['axes']))}; {decided['reason']}")
-    lines += _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
+    lines += [f"  {line}" for line in label_lines(record)]
     lines += [
         f"  {side.axis}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
         for side in selection.bounds
@@ -20,8 +23,9 @@ def summary(selection: Selection) -> str:
     stable = record.get("stability")
     if isinstance(stable, dict):
         low, _, high = stable["overlap_quantiles"]
+        regions = "the same quantiles" if record.get("validated") else "regions"
         lines.append(
-            f"  stability: regions of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
+            f"  stability: {regions} of {stable['n_replicates']} resampled pools share {stable['overlap']:.0%} "
             f"({low:.0%} .. {high:.0%}) of the rows"
         )
     for kind in ("label", "source"):
@@ -38,6 +42,11 @@ def summary(selection: Selection) -> str:
     return "\n".join(lines)
 
 
+def label_lines(record: Mapping[str, Any]) -> list[str]:
+    """Say what the searches of a record by labels found: how much may be dropped, and who won; none without labels."""
+    return _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
+
+
 def _keep_lines(found: object) -> list[str]:
     """Say how much may be dropped, and what random needs for the same."""
     if not isinstance(found, dict):
@@ -47,7 +56,7 @@ def _keep_lines(found: object) -> list[str]:
         for curve in found["curves"]
     ]
     return [
-        f"  keep auto: within {100 * found['margin']:g} points of full data ({100 * found['full_accuracy']:.1f} %) at "
+        f"keep auto: within {100 * found['margin']:g} points of full data ({100 * found['full_accuracy']:.1f} %) at "
         f"{found['confidence']:.0%} confidence: {', '.join(parts)}; labels were used"
     ]
 
@@ -59,7 +68,7 @@ def _validated_lines(found: object) -> list[str]:
     fixed = ", ".join(f"{name} {100 * accuracy:.1f}" for name, accuracy in found["fixed"].items())
     won = f"{found['chosen']} {100 * found['accuracy']:.1f} % of {found['n_validation']} rows"
     return [
-        f"  validated: {won}; fixed: {fixed}",
-        f"  {found['n_trials']} trials in {found['seconds']:.1f} s; the best of as many equals looks "
+        f"validated: {won}; fixed: {fixed}",
+        f"{found['n_trials']} trials in {found['seconds']:.1f} s; the best of as many equals looks "
         f"{100 * found['luck']:.1f} points better by luck alone; labels were used",
     ]

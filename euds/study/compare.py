@@ -93,4 +93,5 @@ def _summary(method: MethodRows, cells: Sequence[CellResult], full_rows: int) ->
         metrics={name: spread([cell.metrics[name] for cell in cells]) for name in names},
         train_seconds=spread([cell.train_seconds for cell in cells]),
         scoring_seconds=round(method.scoring_seconds, 2),
+        search=method.search,
     )

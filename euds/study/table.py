@@ -1,9 +1,12 @@
 """A study as a table, for a terminal and for Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from rich.table import Table
 
+from euds.selection.summary import label_lines
 from euds.study.types import Spread, StudyTable
 
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "f1": "F1", "exact_match": "exact match"}
@@ -36,9 +39,14 @@ def caption(table: StudyTable) -> str:
     return f"{spread} over {seeds}, {table.n_test:,} test rows, {length}"
 
 
+def notes(methods: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what searches by labels found, method by method; each has at least `name`, and `search` if it has one."""
+    return [f"{method['name']}: {line}" for method in methods for line in label_lines(method.get("search") or {})]
+
+
 def render(table: StudyTable) -> Table:
     """Return the table for a terminal."""
-    shown = Table(caption=caption(table))
+    shown = Table(caption="\n".join([caption(table), *notes(map(asdict, table.methods))]))
     for at, title in enumerate(header(table)):
         shown.add_column(title, justify="right" if at else "left", no_wrap=True)
     for line in lines(table):

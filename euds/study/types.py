@@ -120,6 +120,7 @@ class MethodRows:
         axes: scores that the rule looked at.
         row_ids: the rows, or rows by seed where the method draws anew for each.
         scoring_seconds: cost of the scores that the rule needs.
+        search: records of searches by labels, `validated` and `keep_auto`, as selection.json has them; None without.
     """
 
     name: str
@@ -127,6 +128,7 @@ class MethodRows:
     axes: tuple[str, ...]
     row_ids: Int64Array | Mapping[int, Int64Array]
     scoring_seconds: float
+    search: Mapping[str, Any] | None = None
 
     def rows_for(self, seed: int) -> Int64Array:
         """Return the rows for a training seed."""
@@ -144,7 +146,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One method of a study; `keep` is its share of the pool's scored rows."""
+    """One method of a study; `keep` is its share of the pool's scored rows, `search` that of `MethodRows`."""
 
     name: str
     rule: str | None
@@ -154,6 +156,7 @@ class StudyRow:
     metrics: Mapping[str, Spread]
     train_seconds: Spread
     scoring_seconds: float
+    search: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ struct LeftOut {
 // Adds rows to the histogram. values: n x axes, row-major; utility: n, each |u| <= 2^30, or empty.
 LeftOut add_rows(const Histogram& histogram, std::span<const double> values, std::span<const double> utility);
 
-// Adds values of one axis to the counts of its bins, on several threads; float or double. Almost equally wide bins take
-// a way without a search. counts: one entry a bin. Requires n_threads >= 1.
+// Adds values of one axis to the counts of its bins, on several threads; float or double. Few values need a
+// search. counts: one entry a bin. Requires n_threads >= 1.
 template <typename T>
 LeftOut add_values(std::span<const double> edges, std::span<const T> values, std::span<std::int64_t> counts,
                    std::size_t n_threads);

@@ -1,0 +1,94 @@
+"""Find the box of several scores from their histogram, for pools too large to hold."""
+
+import numpy as np
+
+from euds.errors import InvalidArgument
+from euds.ops.box import MAX_AXES, MAX_CELLS, Progress, objective_of
+from euds.ops.histogram import Histogram
+from euds.ops.interval import scaled_utility
+from euds.ops.keep import Keep, parse_keep
+from euds.ops.ranks import MAX_ROWS, check_threads
+from euds.types import Box
+
+
+def find_histogram_box(
+    histogram: Histogram,
+    *,
+    keep: Keep,
+    objective: str | None = None,
+    max_keep: Keep | None = None,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Box:
+    """Find the box of whole bins that holds the rows to keep and is best over all boxes of the histogram: exact.
+
+    Objectives, volume and the order of ties are those of `find_box`; on the edges of `equal_mass_edges` the box is the
+    one that `find_box` finds in the rows themselves. Rows in no cell are left out.
+
+    Args:
+        histogram: of 1 to 3 axes, with utilities for the objective "utility"; merged parts serve as well as one.
+        keep: fraction in (0, 1] (float) or count (int) of the counted rows: what the box holds at least.
+        objective: "volume", "utility" or "lift"; "utility" if the histogram has utilities and this is None, else
+            "volume".
+        max_keep: most rows that the box may hold, as `keep`.
+        n_threads: threads to use, all cores if None; the result does not depend on it.
+        progress: told the share of the search that is done; what it raises, and Ctrl-C, end the search.
+
+    Returns:
+        Bin edges as bounds, ranks, counts, volume and lift, and no indices: a histogram knows no rows. An upper edge
+        itself belongs to the next bin, but for the last one. `bins` is the number of bins of the axis with most.
+
+    Raises:
+        InvalidArgument: the histogram has no rows, more than 2^31 - 2 rows or 2^27 cells, or no utilities where the
+            objective needs them; keep or objective is impossible; no box meets `keep` and `max_keep` together.
+    """
+    from euds import _core
+
+    counts, n = histogram.counts, histogram.n_counted
+    if n == 0:
+        raise InvalidArgument("histogram: no row is in a bin")
+    if n > MAX_ROWS or counts.size > MAX_CELLS:
+        raise InvalidArgument(
+            f"histogram: {n} rows in {counts.size} cells are more than {MAX_ROWS} rows or {MAX_CELLS} cells; take fewer"
+        )
+    utilities = histogram.utilities
+    goal = objective_of(objective, has_utility=utilities is not None)
+    least = parse_keep(keep, n)
+    most = n if max_keep is None else parse_keep(max_keep, n)
+    axes = range(counts.ndim)
+    marginals = [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
+    # The search takes no empty bins.
+    used = [np.flatnonzero(marginal) for marginal in marginals]
+    shape = (1,) * (MAX_AXES - counts.ndim) + tuple(map(len, used))
+    cells = np.ascontiguousarray(counts[np.ix_(*used)].reshape(1, *shape), np.int32)
+    sums = None
+    if utilities is not None:
+        sums = np.ascontiguousarray(scaled_utility(utilities.ravel()).reshape(counts.shape)[np.ix_(*used)])
+        sums = sums.reshape(shape)
+    found = _core.find_boxes(cells, sums, np.array([least]), most, goal, 1, 0.5, check_threads(n_threads), progress)
+    if not found:
+        raise InvalidArgument(f"max_keep: no box of the histogram holds {least} to {most} rows; raise it")
+    ((lowest, highest, n_inside),) = found
+    first, last = (
+        [int(places[at]) for places, at in zip(used, ends[-counts.ndim :], strict=True)] for ends in (lowest, highest)
+    )
+    below = [np.concatenate(([0], np.cumsum(marginal))) for marginal in marginals]
+    low_rank = tuple(float(below[axis][first[axis]] / n) for axis in axes)
+    high_rank = tuple(float(below[axis][last[axis] + 1] / n) for axis in axes)
+    volume = float(np.prod(np.subtract(high_rank, low_rank)))
+    inside = tuple(slice(first[axis], last[axis] + 1) for axis in axes)
+    return Box(
+        low=tuple(float(histogram.edges[axis][first[axis]]) for axis in axes),
+        high=tuple(float(histogram.edges[axis][last[axis] + 1]) for axis in axes),
+        low_rank=low_rank,
+        high_rank=high_rank,
+        bins=max(counts.shape),
+        n_scores=n,
+        n_left_out=histogram.n_left_out,
+        n_in_region=n_inside,
+        volume=volume,
+        lift=n_inside / (n * volume),
+        utility=None if utilities is None else float(utilities[inside].sum()),
+        objective=goal,
+        indices=np.empty(0, np.int64),
+    )

@@ -1,0 +1,128 @@
+"""Boxes from histograms against boxes from the rows, whole and merged from parts, and against brute force."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import euds
+from euds.errors import InvalidArgument
+from euds.ops.histogram import Histogram, equal_mass_edges
+
+
+def merged(
+    scores: np.ndarray, edges: list[np.ndarray], utility: np.ndarray | None, rng: np.random.Generator
+) -> Histogram:
+    """The histogram of the rows, merged from parts in any order."""
+    whole = Histogram(edges, utilities=utility is not None)
+    for rows in np.array_split(rng.permutation(len(scores)), int(rng.integers(1, 5))):
+        part = Histogram(edges, utilities=utility is not None)
+        part.add(scores[rows], None if utility is None else utility[rows])
+        whole.merge(part)
+    return whole
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from(["volume", "lift", "utility"]))
+@settings(max_examples=150, deadline=None)
+def test_the_box_of_merged_parts_is_that_of_the_rows(seed: int, d: int, objective: str) -> None:
+    rng = np.random.default_rng(seed)
+    n, bins = int(rng.integers(1, 60)), int(rng.integers(1, 7))
+    scores = rng.integers(0, rng.integers(1, 20), (n, d)).astype(float)
+    utility = rng.integers(-3, 4, n).astype(float) if objective == "utility" else None
+    edges = [equal_mass_edges(axis, bins) for axis in scores.T]
+    left_out = np.concatenate([scores, np.full((2, d), np.nan)])
+    weights = None if utility is None else np.append(utility, [1.0, 1.0])
+    keep = int(rng.integers(1, n + 1))
+    rows = euds.find_box(scores, keep=keep, bins=bins, objective=objective, utility=utility, max_keep=n)
+    found = euds.find_box(merged(left_out, edges, weights, rng), keep=keep, objective=objective, max_keep=n)
+    for name in ("low_rank", "high_rank", "n_scores", "n_in_region", "volume", "lift", "utility", "objective"):
+        assert getattr(found, name) == getattr(rows, name), name
+    assert found.n_left_out == 2
+    assert found.indices.tolist() == []
+    assert all(
+        low <= least and most <= high
+        for low, least, most, high in zip(found.low, rows.low, rows.high, found.high, strict=True)
+    )
+    again = euds.find_histogram_box(merged(left_out, edges, weights, rng), keep=keep, objective=objective, n_threads=1)
+    assert (again.low, again.high) == (found.low, found.high)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_bins_of_any_width_against_all_boxes(d: int) -> None:
+    rng = np.random.default_rng(d)
+    for _ in range(30):
+        edges = [np.unique(rng.choice(30, int(rng.integers(2, 6)), replace=False)).astype(float) for _ in range(d)]
+        histogram = Histogram(edges)
+        histogram.add(rng.uniform(0, 30, (40, d)))
+        n = histogram.n_counted
+        if n == 0:
+            continue
+        keep = int(rng.integers(1, n + 1))
+        found = euds.find_box(histogram, keep=keep)
+        best = min(
+            (volume, -inside)
+            for volume, inside in (describe(histogram, sides, n) for sides in all_sides(histogram))
+            if inside >= keep
+        )
+        assert found.volume == pytest.approx(best[0])
+        assert found.n_in_region == -best[1]
+        assert found.bins == max(histogram.counts.shape)
+        places = [
+            slice(int(np.searchsorted(axis, low)), int(np.searchsorted(axis, high)))
+            for axis, low, high in zip(edges, found.low, found.high, strict=True)
+        ]
+        assert histogram.counts[tuple(places)].sum() == found.n_in_region
+
+
+def all_sides(histogram: Histogram) -> list[tuple[tuple[int, int], ...]]:
+    """First bin and the one after the last, of every box."""
+    return list(product(*(combinations(range(bins + 1), 2) for bins in histogram.counts.shape)))
+
+
+def describe(histogram: Histogram, sides: tuple[tuple[int, int], ...], n: int) -> tuple[float, int]:
+    """Rank volume and rows of a box."""
+    counts = histogram.counts
+    shares = [np.moveaxis(counts, axis, 0)[first:end].sum() / n for axis, (first, end) in enumerate(sides)]
+    return float(np.prod(shares)), int(counts[tuple(slice(*side) for side in sides)].sum())
+
+
+def test_an_interval_of_a_histogram_has_the_same_door() -> None:
+    histogram = Histogram([0.0, 1.0, 2.0, 4.0])
+    histogram.add([0.5, 1.5, 1.6, 3.0])
+    found = euds.find_interval(histogram, keep=2, rule="densest")
+    assert (found.low, found.high, found.n_in_region) == (1.0, 2.0, 2)
+    assert found.to_json() == euds.find_histogram_interval(histogram, keep=2, rule="densest").to_json()
+
+
+def test_the_typical_set_is_the_low_end_of_the_distances() -> None:
+    rng = np.random.default_rng(3)
+    nll, expected = rng.normal(size=(2, 500))
+    distance = Histogram(equal_mass_edges(np.abs(nll - expected), 500))
+    distance.add(np.abs(nll - expected))
+    rows = euds.find_interval(nll, keep=100, rule="typical", expected=expected)
+    found = euds.find_interval(distance, keep=100, rule="low")
+    assert found.n_in_region == rows.n_in_region
+    assert found.high > max(-rows.low, rows.high) >= found.low
+
+
+def test_what_a_histogram_cannot_answer_is_named() -> None:
+    plain, empty = Histogram([[0.0, 1.0], [0.0, 1.0]]), Histogram([[0.0, 1.0], [0.0, 1.0]])
+    plain.add([[0.5, 0.5], [0.1, 0.2]])
+    huge = Histogram([[0.0, 1.0]])
+    huge.counts[:] = 1 << 31
+    for call, message in (
+        (lambda: euds.find_box(empty, keep=1), "no row is in a bin"),
+        (lambda: euds.find_box(plain, keep=3), "keep: give a fraction"),
+        (lambda: euds.find_box(plain, keep=2, max_keep=1), "max_keep: no box of the histogram holds 2 to 1"),
+        (lambda: euds.find_box(plain, keep=1, objective="utility"), "objective: 'utility' needs a utility"),
+        (lambda: euds.find_box(plain, keep=1, objective="volum"), "objective: unknown value 'volum'"),
+        (lambda: euds.find_box(plain, keep=1, utility=[1.0, 1.0]), "utility: a histogram has no rows"),
+        (lambda: euds.find_box(plain, keep=1, groups=[0, 1]), "groups: a histogram has no rows"),
+        (lambda: euds.find_interval(huge, keep=1, ids=[1]), "ids: a histogram has no rows"),
+        (lambda: euds.find_interval(plain, keep=1), "histogram: must be of one axis"),
+        (lambda: euds.find_box(huge, keep=1), "histogram: 2147483648 rows in 1 cells"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            call()
