@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from euds.corpus import meanings_path
 from euds.engine.models import embeddings_of, nullable
 from euds.engine.pool import Clusters, Unigram
 from euds.engine.prepare import Plan
@@ -32,10 +33,14 @@ def finish_shard(plan: Plan, work: Work, shard: int, counts: Unigram | None, gro
         generative = work.read("generative", shard)
         _add_reasons(reasons, generative)
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
-    if "semantic" in plan.config.measures:
+    if plan.config.clusters:
         table = work.read("embeddings", shard)
         _add_reasons(reasons, table)
         columns |= _semantic(plan, table, groups)
+    if plan.config.samples is not None:
+        meanings = pq.read_table(meanings_path(plan.run_dir, shard))
+        _add_reasons(reasons, meanings)
+        columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
     columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:

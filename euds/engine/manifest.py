@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from euds.engine.cost import semantic_cost
 from euds.engine.prepare import FORMAT, Plan
 from euds.engine.work import Work
 from euds.files import json_sha256, read_json, write_atomic, write_json
@@ -40,6 +41,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
             seconds[stage] = seconds.get(stage, 0.0) + work.seconds(name, plan.n_shards)
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
+    cost = {"cost": semantic_cost(plan, work, seconds)} if plan.config.semantic else {}
     manifest = {
         **_head(plan),
         "started": read_json(plan.manifest_path)["started"],
@@ -51,6 +53,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         "counts": counts,
         "seconds": {**seconds, "total": round(total, 3)},
         "tokens_per_second": round(counts["tokens"] / total, 1) if total > 0 else 0.0,
+        **cost,
     }
     write_json(plan.manifest_path, manifest)
     return manifest

@@ -7,6 +7,7 @@ from typing import Any
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.corpus import check_fields, check_inputs, count_rows, field_names, list_inputs
+from euds.engine.borrow import check_generations
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
@@ -49,8 +50,9 @@ class Plan:
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether information or generative entropy is measured, so that `n_tokens` counts their tokens."""
-        return bool({"information", "generative"} & set(self.config.measures))
+        """Whether `n_tokens` counts the tokens of information and generative entropy, or else the encoder's."""
+        # Without the clusters, nothing else counts them.
+        return bool({"information", "generative"} & set(self.config.measures)) or not self.config.clusters
 
     @property
     def max_tokens(self) -> int:
@@ -109,23 +111,26 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     fingerprint = {
         "format": FORMAT,
         "config": config.to_json(),
-        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() & {"lm", "embedder"} else None,
+        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() - {"tokenizer"} else None,
         "models": models,
         "inputs": inputs,
     }
     plan = Plan(run_dir, config, files, sum(rows), folders, fingerprint)
     _refuse_other_run(plan)
+    check_generations(run_dir, config.samples, fingerprint)
     return plan
 
 
 def _models(config: ScoreConfig) -> dict[str, str]:
     roles: dict[str, str] = {}
-    if "generative" in config.measures and config.lm is not None:
+    if config.runs_lm and config.lm is not None:
         roles["lm"] = config.lm
     elif "information" in config.measures and config.token_model is not None:
         roles["tokenizer"] = config.token_model
-    if "semantic" in config.measures and config.embedder is not None:
+    if config.embeds and config.embedder is not None:
         roles["embedder"] = config.embedder
+    if config.samples is not None and config.samples.nli is not None:
+        roles["nli"] = config.samples.nli
     return roles
 
 

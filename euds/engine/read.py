@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_text
 from euds.engine.prepare import Plan
+from euds.engine.prompts import add_prompts, prompt_encoder
+from euds.measures.prompts import PromptEncoder
 from euds.measures.semantic import embedder_limit
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
 from euds.types import Int64Array
@@ -34,10 +36,17 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Encoders:
-    """The tokenizers of a run; `tokens` feeds information and generative entropy, `embedder` semantic entropy."""
+    """The tokenizers of a run.
+
+    Attributes:
+        tokens: feeds information and generative entropy.
+        embedder: feeds the clusters of semantic entropy.
+        prompts: feeds the generations of semantic entropy.
+    """
 
     tokens: TextEncoder | None
     embedder: ModelTokenizer | None
+    prompts: PromptEncoder | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> "Encoders":
@@ -49,23 +58,24 @@ class Encoders:
         elif "information" in config.measures:
             tokens = WordTokenizer(config.max_tokens)
         embedder = None
-        if "embedder" in folders:
+        if config.clusters:
             limit = embedder_limit(folders["embedder"])
             embedder = ModelTokenizer(folders["embedder"], min(limit, config.max_tokens or limit))
-        return cls(tokens, embedder)
+        return cls(tokens, embedder, prompt_encoder(plan))
 
 
 def read_shard(plan: Plan, rows: Sequence[Row], encoders: Encoders) -> pa.Table:
     """Turn the rows of one shard into tokens.
 
     Returns:
-        A table of `SCHEMA`, one line a row in order; `reason` is why a row cannot be scored at all, or null. Word ids
-        are local to the shard: the words stand in the schema's metadata under `words`.
+        A table of `SCHEMA`, with prompts if generations are sampled; one line a row in order, `reason` is why a row
+        cannot be scored at all, or null. Word ids are local to the shard: the words stand in the schema's metadata
+        under `words`.
     """
     extracted = [extract_text(row, plan.config.text_fields) for row in rows]
     texts = [text for text, _ in extracted]
     if isinstance(encoders.tokens, WordTokenizer):
-        encoders = Encoders(WordTokenizer(encoders.tokens.max_tokens), encoders.embedder)
+        encoders = replace(encoders, tokens=WordTokenizer(encoders.tokens.max_tokens))
     tokens = _encode(encoders.tokens, texts)
     embedder_tokens = _encode(encoders.embedder, texts)
     reasons = [
@@ -87,7 +97,7 @@ def read_shard(plan: Plan, rows: Sequence[Row], encoders: Encoders) -> pa.Table:
     table = pa.table(columns, schema=SCHEMA)
     if isinstance(encoders.tokens, WordTokenizer):
         table = table.replace_schema_metadata({b"words": json.dumps(encoders.tokens.words).encode()})
-    return table
+    return table if encoders.prompts is None else add_prompts(plan, table, rows, encoders.prompts)
 
 
 def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:

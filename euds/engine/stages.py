@@ -12,16 +12,18 @@ from euds.corpus import read_rows
 from euds.engine.batches import TokenBudget
 from euds.engine.facts import device_facts, model_facts, pool_facts
 from euds.engine.finish import finish_shard
+from euds.engine.meter import Meter
 from euds.engine.models import Advance, embedding_shard, generative_shard
 from euds.engine.pool import Clusters, Unigram, clusters, unigram
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders, read_shard
+from euds.engine.samples import run_samples, stage_seconds
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
 from euds.measures.generative import GenerativeScorer
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
-from euds.progress import Bar, bar
+from euds.progress import bar
 
 Model = TypeVar("Model")
 Seconds = dict[str, float]
@@ -43,14 +45,17 @@ def run_stages(plan: Plan, work: Work) -> dict[str, Any]:
     _read_all(plan, work, encoders)
     if "generative" in plan.config.measures:
         _generative(plan, work, seconds, settled, encoders)
-    if "semantic" in plan.config.measures:
+    if plan.config.clusters:
         _embeddings(plan, work, seconds, settled)
+    if plan.config.samples is not None:
+        seconds["loading"] += run_samples(plan, work, settled, _budget(plan, settled))
+        seconds |= stage_seconds(plan, work)
     counts: Unigram | None = None
     groups: Clusters | None = None
     if "information" in plan.config.measures and encoders.tokens is not None:
         with _timed(seconds, "information"):
             counts = unigram(plan, work, encoders.tokens)
-    if "semantic" in plan.config.measures:
+    if plan.config.clusters:
         with _timed(seconds, "clustering"):
             groups = clusters(plan, work)
     for shard in range(plan.n_shards):
@@ -135,23 +140,6 @@ def _each_shard(
             start = time.perf_counter()
             table = compute(work.read("tokens", shard), model, budget, meter)
             work.write(stage, shard, table, time.perf_counter() - start)
-
-
-class Meter:
-    """Shows rows, non-padding tokens a second and quarantined rows behind a bar."""
-
-    def __init__(self, progress: Bar) -> None:
-        self._progress = progress
-        self._start = time.perf_counter()
-        self._tokens = 0
-        self._quarantined = 0
-
-    def __call__(self, rows: int, tokens: int, quarantined: int) -> None:
-        """Count what a batch has done."""
-        self._tokens += tokens
-        self._quarantined += quarantined
-        rate = self._tokens / (time.perf_counter() - self._start)
-        self._progress.advance(rows, f"{rate:,.0f} tokens/s, {self._quarantined} quarantined")
 
 
 def _budget(plan: Plan, settled: Precision) -> TokenBudget:
