@@ -28,10 +28,10 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_lm: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(3)
-    size = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2}
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, **size)).save_pretrained(
-        folder
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1, initializer_range=0.2
     )
+    GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 
@@ -110,7 +110,7 @@ def test_tokens_are_drawn_as_often_as_the_warped_distribution_says(tiny_lm: Path
     with torch.inference_mode():
         logits = model(torch.tensor(prompts[:1])).logits[:, -1]
     ids = torch.tensor(prompts[:1])
-    share = TopPLogitsWarper(0.9)(ids, TopKLogitsWarper(6)(ids, logits)).softmax(-1)[0]  # type: ignore[arg-type]
+    share = TopPLogitsWarper(0.9)(ids, TopKLogitsWarper(6)(ids, logits)).softmax(-1)[0]
     logp = logits.log_softmax(-1)[0].double()
     expected = (share.double() * logp).nan_to_num().sum()
     deviation = ((share.double() * (logp - expected) ** 2).nan_to_num().sum() / n) ** 0.5
@@ -125,8 +125,8 @@ def test_warping_leaves_what_transformers_leaves(seed: int, top_k: int, top_p: f
     ids = torch.zeros((3, 1), dtype=torch.int64)
     cut = logits / temperature
     if top_k:
-        cut = TopKLogitsWarper(top_k)(ids, cut)  # type: ignore[arg-type]
-    expected = TopPLogitsWarper(top_p)(ids, cut).softmax(-1).double()  # type: ignore[arg-type]
+        cut = TopKLogitsWarper(top_k)(ids, cut)
+    expected = TopPLogitsWarper(top_p)(ids, cut).softmax(-1).double()
     shares = torch.diff(found.upto, prepend=torch.zeros(3, 1, dtype=torch.float64))
     own = torch.zeros(3, 12, dtype=torch.float64).scatter(1, found.ids, shares)
     # At the very edge of top_p, float32 sums of transformers may fall on the other side.

@@ -190,7 +190,8 @@ def test_a_killed_run_resumes_to_the_same_files(
     from euds.engine import samples
 
     for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_part", 4)):
-        real, calls = getattr(samples, step), []
+        real = getattr(samples, step)
+        calls: list[int] = []
 
         def killed(
             *arguments: Any, real: Callable[..., Any] = real, calls: list[int] = calls, stops: int = stops

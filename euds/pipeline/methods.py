@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from euds.pipeline.recipe import Method, Recipe, measure_of, method_list
-from euds.selection.axes import score_columns
+from euds.selection.axes import AXES, SAMPLE_COLUMNS, score_columns
 from euds.selection.choose import choose
 from euds.study.types import MethodRows
 from euds.types import Int64Array
@@ -15,6 +15,7 @@ STAGES = {
     "information": ("read", "information", "finish"),
     "generative": ("loading", "read", "generative", "finish"),
     "semantic": ("loading", "read", "embedding", "clustering", "finish"),
+    "samples": ("loading", "read", "generation", "generation_embedding", "grouping", "estimation", "finish"),
 }
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
@@ -57,7 +58,7 @@ def _rows(method: Method, recipe: Recipe, scores: pa.Table, seconds: Mapping[str
         decided = selection.record["auto"]
         # Every score that `auto` examined had to be computed.
         axes = decided["examined"] if isinstance(decided, dict) else selection.axes
-    measures = {measure_of(axis) for axis in axes}
+    measures = {"samples" if AXES.get(axis, axis) in SAMPLE_COLUMNS else measure_of(axis) for axis in axes}
     stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
     cost = sum(seconds.get(stage, 0.0) for stage in stages)
     return MethodRows(method.name, method.rule, tuple(axes), drawn if len(drawn) > 1 else drawn[min(drawn)], cost)

@@ -23,6 +23,9 @@ AXES = {
 }
 """Score columns by short name; `semantic` comes from clusters, `samples_...` from generations: they do not compare."""
 
+SAMPLE_COLUMNS = tuple(AXES[f"samples_{name}"] for name in SAMPLE_ESTIMATORS)
+"""Semantic entropy over generations, by estimator."""
+
 ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")
 """The three axes of IGSE."""
 
