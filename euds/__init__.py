@@ -8,9 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
     from euds.ops.cluster import cluster_entropy
+    from euds.ops.entailment import entailment_groups
+    from euds.ops.grouping import embedding_groups, label_groups
     from euds.ops.histogram import Histogram
     from euds.ops.information import information_entropy
     from euds.ops.search import (
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
         find_interval,
         region_stability,
     )
-    from euds.ops.semantic import semantic_entropy
+    from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy, semantic_entropy
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.run import run
     from euds.selection.select import select
@@ -39,11 +42,14 @@ _HOME = {
     "Histogram": "euds.ops.histogram",
     "Intersection": "euds.types",
     "Interval": "euds.types",
+    "SampleSettings": "euds.engine.samples_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
     "Stability": "euds.types",
     "TokenStats": "euds.types",
     "cluster_entropy": "euds.ops.cluster",
+    "embedding_groups": "euds.ops.grouping",
+    "entailment_groups": "euds.ops.entailment",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
     "find_by_group": "euds.ops.search",
@@ -53,7 +59,10 @@ _HOME = {
     "find_interval": "euds.ops.search",
     "finetune": "euds.study.finetune",
     "information_entropy": "euds.ops.information",
+    "kernel_language_entropy": "euds.ops.semantic",
+    "label_groups": "euds.ops.grouping",
     "linear_token_stats": "euds.ops.token_stats",
+    "nearest_neighbor_entropy": "euds.ops.semantic",
     "region_stability": "euds.ops.search",
     "run": "euds.pipeline.run",
     "score": "euds.engine.score",
@@ -70,12 +79,15 @@ __all__ = [
     "Histogram",
     "Intersection",
     "Interval",
+    "SampleSettings",
     "ScoreResult",
     "Selection",
     "Stability",
     "TokenStats",
     "__version__",
     "cluster_entropy",
+    "embedding_groups",
+    "entailment_groups",
     "find_box",
     "find_boxes",
     "find_by_group",
@@ -85,7 +97,10 @@ __all__ = [
     "find_interval",
     "finetune",
     "information_entropy",
+    "kernel_language_entropy",
+    "label_groups",
     "linear_token_stats",
+    "nearest_neighbor_entropy",
     "region_stability",
     "run",
     "score",

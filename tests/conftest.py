@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -96,6 +97,22 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.3,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_nli(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """A random BERT of two layers with MNLI's labels, over the encoder's tokenizer; 64 positions."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("tiny-nli")
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    config = BertConfig.from_pretrained(tiny_encoder, id2label=labels, initializer_range=0.6)
+    torch.manual_seed(7)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_encoder / name, folder)
     return folder
 
 

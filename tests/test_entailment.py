@@ -13,23 +13,6 @@ from euds.measures.device import precision
 from euds.measures.entailment import EntailmentModel, batches_of, entailment_label, entailment_meanings
 from euds.reference import grouping as reference
 
-MNLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
-
-
-@pytest.fixture(scope="module")
-def tiny_nli(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
-    """A random BERT of two layers with MNLI's labels, over the encoder's tokenizer; 64 positions."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    folder = tmp_path_factory.mktemp("tiny-nli")
-    config = BertConfig.from_pretrained(tiny_encoder, id2label=MNLI, initializer_range=0.6)
-    torch.manual_seed(7)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tiny_encoder / name, folder)
-    return folder
-
 
 @pytest.fixture(scope="module")
 def model(tiny_nli: Path) -> EntailmentModel:

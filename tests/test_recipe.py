@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from euds.engine.samples_config import SampleSettings
 from euds.errors import EudsError, InputError
 from euds.pipeline.demo import SENTIMENT
 from euds.pipeline.recipe import load_recipe, method_list, selected_method
@@ -70,6 +71,13 @@ def test_overrides_reach_inner_keys_and_are_typed() -> None:
         ("select.methods=[{name: a, rule: low, axes: [nl]}]", r"unknown score 'nl' \(did you mean 'nll'\?\)"),
         ("select.interval=centre", r"interval: unknown value 'centre'"),
         ("score.measures=[information]", r"score.measures lacks generative"),
+        ("score.semantic=[cluster]", r"score.semantic: unknown value 'cluster' \(did you mean 'clusters'\?\)"),
+        ("score.samples={top_p: 0.5}", r"score.samples: settings of generations need samples among score.semantic"),
+        ("score={lm: a, embedder: b, semantic: [samples], samples: {top_p: 2.0}}", r"score.samples.top_p: must be"),
+        ("score={lm: a, embedder: b, semantic: [samples], samples: {topp: 0.5}}", r"samples.topp' .*'top_p'"),
+        ("score={embedder: b, measures: [semantic], semantic: [samples]}", r"score.lm: sampling generations needs"),
+        ("select.methods=[samples_discrete]", r"score.semantic does not estimate it"),
+        ("score={lm: a, embedder: b, semantic: [samples]}", r"semantic looks at semantic, but score.semantic does not"),
         ("seeds=0", r"seeds: input should be greater than 0"),
         ("seeds=[1, 1]", r"seeds: give a number of seeds"),
         ("task=regression", r"task: input should be 'classification' or 'question_answering'"),
@@ -138,3 +146,19 @@ def test_methods_that_use_labels_have_names_and_options() -> None:
 def test_what_labels_cannot_do_is_named_before_any_work(overrides: list[str], message: str) -> None:
     with pytest.raises(EudsError, match=message):
         load_recipe(MINIMAL, overrides)
+
+
+def test_generations_are_set_as_by_the_function() -> None:
+    recipe = load_recipe(
+        MINIMAL,
+        [
+            "score.semantic=[clusters, samples]",
+            "score.samples={template: labels, labels: [good, bad], grouping: labels, n_generations: 5}",
+            "select.methods=[full, samples_discrete]",
+        ],
+    )
+    expected = SampleSettings(template="labels", labels=("good", "bad"), grouping="labels", n_generations=5)
+    assert recipe.score.sample_settings == expected
+    assert load_recipe(MINIMAL).score.sample_settings is None
+    assert load_recipe(MINIMAL, ["score.semantic=[clusters, samples]"]).score.sample_settings == SampleSettings()
+    assert [method.axes for method in method_list(recipe)] == [(), ("samples_discrete",)]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 DEFAULT_MEASURES = "information,generative,semantic"
+DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
 
 
 def score(
@@ -27,7 +28,27 @@ def score(
     similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = 0.05,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the clustering and of the generations.")] = 0,
+    semantic: Annotated[str, typer.Option(help="clusters, samples or both: clusters,samples.")] = "clusters",
+    n_generations: Annotated[int, typer.Option(help="samples: generations of a row.")] = 10,
+    max_new_tokens: Annotated[int, typer.Option(help="samples: most tokens of a generation.")] = 32,
+    template: Annotated[
+        str, typer.Option(help="samples: continuation, labels, question, or a template with {text}.")
+    ] = "continuation",
+    labels: Annotated[str, typer.Option(help="samples: label words, such as positive,negative.")] = "",
+    temperature: Annotated[float, typer.Option(help="samples: divisor of the logits.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="samples: probability that is left to draw from.")] = 0.9,
+    top_k: Annotated[int, typer.Option(help="samples: tokens left to draw from; 0: all, 1: greedy.")] = 50,
+    grouping: Annotated[str, typer.Option(help="samples: similarity, entailment or labels.")] = "similarity",
+    min_similarity: Annotated[float, typer.Option(help="samples: smallest cosine similarity of one meaning.")] = 0.7,
+    linkage: Annotated[
+        str, typer.Option(help="samples: first_representative or connected_components.")
+    ] = "first_representative",
+    nli: Annotated[str | None, typer.Option(help="samples: cross-encoder with a label entailment.")] = None,
+    estimators: Annotated[
+        str, typer.Option(help="samples: any of discrete,rao_blackwell,miller_madow,chao_shen,...")
+    ] = DEFAULT_ESTIMATORS,
+    generations_from: Annotated[str | None, typer.Option(help="samples: run whose generations are taken over.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
@@ -36,8 +57,25 @@ def score(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""
+    from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score as score_corpus
 
+    estimates = _names(semantic)
+    samples = SampleSettings(
+        n_generations=n_generations,
+        max_new_tokens=max_new_tokens,
+        template=template,
+        labels=tuple(_names(labels)),
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        grouping=grouping,
+        min_similarity=min_similarity,
+        linkage=linkage,
+        nli=nli,
+        estimators=tuple(_names(estimators)),
+        generations_from=generations_from,
+    )
     result = score_corpus(
         inputs,
         out=out,
@@ -45,7 +83,9 @@ def score(
         id_field=id_field,
         label_field=label_field,
         source_field=source_field,
-        measures=[name.strip() for name in measures.split(",") if name.strip()],
+        measures=_names(measures),
+        semantic=estimates,
+        samples=samples if "samples" in estimates or samples != SampleSettings() else None,
         lm=lm,
         embedder=embedder,
         tokenizer=tokenizer,
@@ -78,3 +118,7 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, fin
     from euds.engine.status import run_status
 
     typer.echo(str(run_status(run_dir)))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

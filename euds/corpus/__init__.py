@@ -7,6 +7,8 @@ from euds.corpus.read import check_fields, check_inputs, count_rows, field_names
 from euds.corpus.row import Row, extract_text
 from euds.corpus.run_files import (
     corpus_files,
+    generations_path,
+    meanings_path,
     open_manifest,
     read_manifest,
     read_quarantine,
@@ -28,8 +30,10 @@ __all__ = [
     "extract_text",
     "field_names",
     "file_path",
+    "generations_path",
     "identities",
     "list_inputs",
+    "meanings_path",
     "open_manifest",
     "read_manifest",
     "read_quarantine",

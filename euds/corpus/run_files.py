@@ -68,6 +68,16 @@ def read_scores(run_dir: Path) -> pa.Table:
     return table
 
 
+def generations_path(run_dir: Path, shard: int) -> Path:
+    """Return where a run keeps the sampled generations of a shard."""
+    return run_dir / "generations" / f"part-{shard:05d}.parquet"
+
+
+def meanings_path(run_dir: Path, shard: int) -> Path:
+    """Return where a run keeps the meaning groups of a shard's generations."""
+    return run_dir / "meanings" / f"part-{shard:05d}.parquet"
+
+
 def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
     """Return the files that a run has scored, after checking that they are still the same.
 

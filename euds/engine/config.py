@@ -4,9 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument, one_of
+from euds.measures.prompts import template_of
 
 MEASURES = ("information", "generative", "semantic")
+SEMANTIC = ("clusters", "samples")
+"""The two estimates of semantic entropy: from clusters of embeddings, or from sampled generations."""
+
 DEFAULT_MAX_TOKENS = 1024
 """Tokens of a text that a model reads unless told otherwise; the LM's context length if that is shorter."""
 
@@ -22,7 +27,9 @@ class ScoreConfig:
         label_field: field carried along as `label`, or None.
         source_field: field carried along as `source` (original, synthetic, ...), or None.
         measures: some of "information", "generative", "semantic".
-        lm: causal language model for generative entropy: asset, folder or hub name.
+        semantic: some of "clusters", "samples", the estimates of semantic entropy; empty without that measure.
+        samples: settings of "samples", or None without it.
+        lm: causal language model for generative entropy and generations: asset, folder or hub name.
         embedder: sentence encoder for semantic entropy: asset, folder or hub name.
         tokenizer: model whose tokens information entropy counts; None: the LM's, and words without an LM.
         max_tokens: tokens read of each text; None: no limit for words, 1024 or the LM's context for models.
@@ -33,7 +40,7 @@ class ScoreConfig:
         similarity_temperature: divisor of the cosine similarities.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto", "float32", "bfloat16" or "float16".
-        seed: of the clustering.
+        seed: of the clustering and of the generations.
     """
 
     inputs: tuple[str, ...]
@@ -42,6 +49,8 @@ class ScoreConfig:
     label_field: str | None
     source_field: str | None
     measures: tuple[str, ...]
+    semantic: tuple[str, ...]
+    samples: SampleSettings | None
     lm: str | None
     embedder: str | None
     tokenizer: str | None
@@ -65,12 +74,9 @@ class ScoreConfig:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
         if "generative" in self.measures and self.lm is None:
             raise InvalidArgument("lm: generative entropy needs a causal language model, such as --lm smollm2-135m")
-        if "semantic" in self.measures and self.embedder is None:
-            raise InvalidArgument("embedder: semantic entropy needs an encoder, such as --embedder all-minilm-l6-v2")
-        if "generative" in self.measures and self.tokenizer not in (None, self.lm):
-            raise InvalidArgument(
-                "tokenizer: with generative entropy the texts are tokenised once, by the LM's tokenizer"
-            )
+        self._check_semantic()
+        if self.runs_lm and self.tokenizer not in (None, self.lm):
+            raise InvalidArgument("tokenizer: where the LM runs, the texts are tokenised once, by the LM's tokenizer")
         for name in ("max_tokens", "token_budget", "shard_rows", "n_clusters", "n_neighbors"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -80,10 +86,37 @@ class ScoreConfig:
         if not self.similarity_temperature > 0:
             raise InvalidArgument(f"similarity_temperature: must be above 0, got {self.similarity_temperature}")
 
+    def _check_semantic(self) -> None:
+        for estimate in self.semantic:
+            one_of("semantic", estimate, SEMANTIC)
+        if "semantic" in self.measures and not self.semantic:
+            raise InvalidArgument(f"semantic: name at least one of {', '.join(SEMANTIC)}")
+        if self.samples is not None and self.lm is None:
+            raise InvalidArgument("lm: sampling generations needs a causal language model, such as --lm smollm2-135m")
+        if self.embeds and self.embedder is None:
+            raise InvalidArgument("embedder: semantic entropy needs an encoder, such as --embedder all-minilm-l6-v2")
+        if self.samples is not None:
+            template_of(self.samples.template, self.text_fields)
+
+    @property
+    def clusters(self) -> bool:
+        """Whether semantic entropy is estimated from clusters."""
+        return "clusters" in self.semantic
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the sentence encoder runs."""
+        return self.clusters or (self.samples is not None and self.samples.needs_embeddings)
+
+    @property
+    def runs_lm(self) -> bool:
+        """Whether the causal language model runs."""
+        return "generative" in self.measures or self.samples is not None
+
     @property
     def token_model(self) -> str | None:
         """The model whose tokens information and generative entropy read; None means words."""
-        if "generative" in self.measures:
+        if self.runs_lm:
             return self.lm
         return self.tokenizer or self.lm
 
@@ -92,13 +125,15 @@ class ScoreConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def stage_files(measures: Sequence[str]) -> list[str]:
-    """Return the names of the intermediate files that a shard's measures need, in the order they are made."""
+def stages_of(measures: Sequence[str], semantic: Sequence[str]) -> list[str]:
+    """Return the stages that bring a shard's measures into being, in order."""
     stages = ["tokens"]
-    if "semantic" in measures:
+    if "clusters" in semantic:
         stages.append("embeddings")
     if "generative" in measures:
         stages.append("generative")
+    if "samples" in semantic:
+        stages += ["generation", "meanings"]
     return stages
 
 
@@ -108,17 +143,22 @@ def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, 
     Raises:
         InputError: they differ; the message lists every difference as `key: before -> now`.
     """
+    found = changes(before, now)
+    if found:
+        raise InputError(
+            f"{run_dir} holds another run; choose another --out, undo the change, or start over with --force-new:\n"
+            + "\n".join(found)
+        )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return every difference of two nested mappings as a line `key: before -> now`, by key."""
     old, new = dict(_flat(before)), dict(_flat(now))
-    changes = [
+    return [
         f"  {key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, "(absent)") != new.get(key, "(absent)")
     ]
-    if changes:
-        raise InputError(
-            f"{run_dir} holds another run; choose another --out, undo the change, or start over with --force-new:\n"
-            + "\n".join(changes)
-        )
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -10,7 +11,9 @@ import torch
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
+from euds.engine.samples_config import SampleSettings
 from euds.measures.device import Precision
+from euds.measures.prompts import template_of
 from euds.measures.tokens import ModelTokenizer
 
 
@@ -22,12 +25,12 @@ def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str,
         models["lm"] |= {"dtype": settled.dtype, "first_token_rule": _first_token_rule(encoders.tokens)}
     if isinstance(encoders.tokens, ModelTokenizer):
         models["lm" if "lm" in models else "tokenizer"]["max_tokens"] = encoders.tokens.max_tokens
+    if "embedder" in models:
+        models["embedder"] |= {"dtype": settled.dtype, "pooling": "mean, unit norm"}
     if encoders.embedder is not None:
-        models["embedder"] |= {
-            "dtype": settled.dtype,
-            "pooling": "mean, unit norm",
-            "max_tokens": encoders.embedder.max_tokens,
-        }
+        models["embedder"]["max_tokens"] = encoders.embedder.max_tokens
+    if "nli" in models:
+        models["nli"]["dtype"] = settled.dtype
     return models
 
 
@@ -63,7 +66,27 @@ def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
             "similarity_temperature": plan.config.similarity_temperature,
             "seed": plan.config.seed,
         }
+    if plan.config.samples is not None:
+        facts["samples"] = _sample_facts(plan, plan.config.samples)
     return facts
+
+
+def _sample_facts(plan: Plan, settings: SampleSettings) -> dict[str, Any]:
+    return {
+        "estimator": "samples",
+        "estimators": list(settings.estimators),
+        "n_generations": settings.n_generations,
+        "max_new_tokens": settings.max_new_tokens,
+        "template": template_of(settings.template, plan.config.text_fields),
+        "ends": "end tokens or a line break" if settings.stops_at_newline else "end tokens",
+        "warping": {**asdict(settings.warping), "order": "temperature, top_k, top_p"},
+        "logprobs": "of every drawn token, the ending one included, before warping, at temperature 1",
+        "draws": "inverse of the cumulated probabilities at SplitMix64 of seed, row, generation and step",
+        "seed": plan.config.seed,
+        "grouping": settings.grouping,
+        "question_in_front": settings.grouping == "entailment" and settings.template == "question",
+        "repeated_texts": "rao_blackwell counts the probability of a text once, however often it was drawn",
+    }
 
 
 def _first_token_rule(tokenizer: ModelTokenizer) -> str:

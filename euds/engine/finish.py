@@ -8,11 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from euds.corpus import meanings_path
 from euds.engine.models import embeddings_of, nullable
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
 from euds.engine.read import ragged
 from euds.engine.records import COUNTS, Record
+from euds.engine.samples import sample_cost, stage_seconds
 from euds.engine.work import Work
 from euds.files import atomic_path, file_sha256
 from euds.ops.cluster import entropy_to_centroids
@@ -26,6 +28,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     reasons: list[list[str]] = [[] if reason is None else [reason] for reason in tokens.column("reason").to_pylist()]
     columns = _identity(plan, tokens)
     seconds = {"read": work.seconds("tokens", shard)}
+    cost: dict[str, dict[str, Any]] = {}
     start = time.perf_counter()
     if pool.unigram is not None:
         columns |= _information(tokens, pool.unigram)
@@ -34,11 +37,19 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         seconds["generative"] = work.seconds("generative", shard)
         _add_reasons(reasons, generative)
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
-    if "semantic" in plan.config.measures:
+    if plan.config.clusters:
         table = work.read("embeddings", shard)
         seconds["embedding"] = work.seconds("embeddings", shard)
         _add_reasons(reasons, table)
+        cost["clusters"] = {"tokens": len(ragged(tokens, "embedder_tokens")[0])}
         columns |= _semantic(plan, table, pool.centroids)
+    if plan.config.samples is not None:
+        meanings = pq.read_table(meanings_path(plan.run_dir, shard))
+        sampled = sample_cost(work, shard)
+        seconds |= stage_seconds(sampled)
+        cost |= sampled
+        _add_reasons(reasons, meanings)
+        columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
     columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:
@@ -53,7 +64,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
     counts = _counts(scores, np.array([not found for found in reasons]))
-    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, time.time())
+    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, cost, time.time())
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:

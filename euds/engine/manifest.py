@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus.run_files import PARTS_FILE
+from euds.engine.cost import semantic_cost
 from euds.engine.prepare import FORMAT, Plan
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
@@ -33,6 +34,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         facts: what the run found out: "models", "pool", "device", "seconds" of work done outside the shards.
     """
     counts = dict.fromkeys(COUNTS, 0)
+    spent: dict[str, dict[str, float]] = {}
     seconds: dict[str, float] = dict(facts["seconds"])
     quarantine_path, parts_path = plan.run_dir / "quarantine.jsonl", plan.run_dir / "scores" / PARTS_FILE
     with (
@@ -50,8 +52,13 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
                 counts[key] += record.counts[key]
             for stage, value in record.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + value
+            for part, found in record.cost.items():
+                sums = spent.setdefault(part, {})
+                for key, value in found.items():
+                    sums[key] = sums.get(key, 0) + value
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
+    cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}
     manifest = {
         **_head(plan),
         "started": read_json(plan.manifest_path)["started"],
@@ -63,6 +70,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         "counts": counts,
         "seconds": {**seconds, "total": round(total, 3)},
         "tokens_per_second": round(counts["tokens"] / total, 1) if total > 0 else 0.0,
+        **cost,
     }
     write_json(plan.manifest_path, manifest)
     return manifest

@@ -84,7 +84,7 @@ def fit_pool(plan: Plan, work: Work, encoder: TextEncoder | None) -> None:
         else:
             _count_words(plan, work)
         seconds["information"] = time.perf_counter() - start
-    if "semantic" in plan.config.measures:
+    if plan.config.clusters:
         start = time.perf_counter()
         _fit_clusters(plan, work)
         seconds["clustering"] = time.perf_counter() - start

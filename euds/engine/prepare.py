@@ -7,6 +7,7 @@ from typing import Any
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.corpus import Identity, check_fields, check_inputs, field_names, identities, list_inputs
+from euds.engine.borrow import check_generations
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
 from euds.errors import InputError
@@ -54,13 +55,14 @@ class Plan:
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether information or generative entropy is measured, so that `n_tokens` counts their tokens."""
-        return bool({"information", "generative"} & set(self.config.measures))
+        """Whether `n_tokens` counts the tokens of information and generative entropy, or else the encoder's."""
+        # Without the clusters, nothing else counts them.
+        return bool({"information", "generative"} & set(self.config.measures)) or not self.config.clusters
 
     @property
     def needs_pool(self) -> bool:
         """Whether a score needs to know the whole pool, so that no part can be written before all is measured."""
-        return bool({"information", "semantic"} & set(self.config.measures))
+        return "information" in self.config.measures or self.config.clusters
 
     @property
     def max_tokens(self) -> int:
@@ -117,13 +119,14 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     fingerprint = {
         "format": FORMAT,
         "config": config.to_json(),
-        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() & {"lm", "embedder"} else None,
+        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() - {"tokenizer"} else None,
         "models": models,
         # Without the time of change: a copied corpus is the same corpus.
         "inputs": [{key: value for key, value in entry.items() if key != "modified_ns"} for entry in inputs],
     }
     plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
     _refuse_other_run(plan)
+    check_generations(run_dir, config.samples, fingerprint)
     return plan
 
 
@@ -134,12 +137,14 @@ def _known_inputs(run_dir: Path) -> Sequence[Identity]:
 
 def _models(config: ScoreConfig) -> dict[str, str]:
     roles: dict[str, str] = {}
-    if "generative" in config.measures and config.lm is not None:
+    if config.runs_lm and config.lm is not None:
         roles["lm"] = config.lm
     elif "information" in config.measures and config.token_model is not None:
         roles["tokenizer"] = config.token_model
-    if "semantic" in config.measures and config.embedder is not None:
+    if config.embeds and config.embedder is not None:
         roles["embedder"] = config.embedder
+    if config.samples is not None and config.samples.nli is not None:
+        roles["nli"] = config.samples.nli
     return roles
 
 

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_text
-from euds.engine.config import ScoreConfig
 from euds.engine.prepare import Plan
+from euds.engine.prompts import add_prompts, prompt_encoder
+from euds.measures.prompts import PromptEncoder
 from euds.measures.semantic import embedder_limit
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
 from euds.types import Int64Array
@@ -38,10 +39,17 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Encoders:
-    """The tokenizers of a run; `tokens` feeds information and generative entropy, `embedder` semantic entropy."""
+    """The tokenizers of a run.
+
+    Attributes:
+        tokens: feeds information and generative entropy.
+        embedder: feeds the clusters of semantic entropy.
+        prompts: feeds the generations of semantic entropy.
+    """
 
     tokens: TextEncoder | None
     embedder: ModelTokenizer | None
+    prompts: PromptEncoder | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> "Encoders":
@@ -53,23 +61,24 @@ class Encoders:
         elif "information" in config.measures:
             tokens = WordTokenizer(config.max_tokens)
         embedder = None
-        if "embedder" in folders:
+        if config.clusters:
             limit = embedder_limit(folders["embedder"])
             embedder = ModelTokenizer(folders["embedder"], min(limit, config.max_tokens or limit))
-        return cls(tokens, embedder)
+        return cls(tokens, embedder, prompt_encoder(plan))
 
 
 def read_shard(plan: Plan, rows: Iterable[Row], encoders: Encoders) -> pa.Table:
     """Turn the rows of one shard into tokens; only a chunk of the texts is held at a time.
 
     Returns:
-        A table of `SCHEMA`, one line a row in order; `reason` is why a row cannot be scored at all, or null. Word ids
-        are local to the shard: the words stand in the schema's metadata under `words`.
+        A table of `SCHEMA`, with prompts if generations are sampled; one line a row in order, `reason` is why a row
+        cannot be scored at all, or null. Word ids are local to the shard: the words stand in the schema's metadata
+        under `words`.
     """
     if isinstance(encoders.tokens, WordTokenizer):
-        encoders = Encoders(WordTokenizer(encoders.tokens.max_tokens), encoders.embedder)
-    batches = [_read_chunk(plan.config, chunk, encoders) for chunk in _chunks(rows, plan.config.text_fields)]
-    table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
+        encoders = replace(encoders, tokens=WordTokenizer(encoders.tokens.max_tokens))
+    batches = [_read_chunk(plan, chunk, encoders) for chunk in _chunks(rows, plan.config.text_fields)]
+    table = pa.concat_tables(batches).combine_chunks() if batches else SCHEMA.empty_table()
     if isinstance(encoders.tokens, WordTokenizer):
         table = table.replace_schema_metadata({b"words": json.dumps(encoders.tokens.words).encode()})
     return table
@@ -90,9 +99,8 @@ def _chunks(rows: Iterable[Row], text_fields: Sequence[str]) -> Iterator[list[tu
         yield chunk
 
 
-def _read_chunk(
-    config: ScoreConfig, chunk: Sequence[tuple[Row, str | None, str | None]], encoders: Encoders
-) -> pa.RecordBatch:
+def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]], encoders: Encoders) -> pa.Table:
+    config = plan.config
     texts = [text for _, text, _ in chunk]
     rows = [row for row, _, _ in chunk]
     tokens = _encode(encoders.tokens, texts)
@@ -114,7 +122,8 @@ def _read_chunk(
         "tokens": [encoded.ids for encoded in tokens],
         "embedder_tokens": [encoded.ids for encoded in embedder_tokens],
     }
-    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+    table = pa.table(columns, schema=SCHEMA)
+    return table if encoders.prompts is None else add_prompts(plan, table, rows, encoders.prompts)
 
 
 def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:

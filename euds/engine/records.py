@@ -21,6 +21,7 @@ class Record:
         counts: rows, scored, quarantined, truncated, and tokens of the scored rows.
         quarantine: row_id, file, row and reason of every quarantined row.
         seconds: wall-clock seconds by stage.
+        cost: what semantic entropy took, by part: tokens, pairs, seconds.
         finished: when, in seconds since the epoch.
     """
 
@@ -30,6 +31,7 @@ class Record:
     counts: dict[str, int]
     quarantine: list[dict[str, Any]] = field(repr=False)
     seconds: dict[str, float]
+    cost: dict[str, dict[str, Any]]
     finished: float
 
 

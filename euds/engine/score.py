@@ -9,6 +9,7 @@ from euds.engine.execution import Execution
 from euds.engine.forget import forget
 from euds.engine.manifest import result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
+from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
@@ -26,6 +27,8 @@ def score(
     label_field: str | None = None,
     source_field: str | None = None,
     measures: Sequence[str] = MEASURES,
+    semantic: str | Sequence[str] = "clusters",
+    samples: SampleSettings | None = None,
     lm: str | Path | None = None,
     embedder: str | Path | None = None,
     tokenizer: str | Path | None = None,
@@ -59,7 +62,9 @@ def score(
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
-        lm: causal language model for generative entropy: asset name, folder or hub name.
+        semantic: how semantic entropy is estimated: "clusters" of embeddings, "samples" of generations, or both.
+        samples: how generations are sampled, grouped and weighed; None: the defaults of `euds.SampleSettings`.
+        lm: causal language model for generative entropy and generations: asset name, folder or hub name.
         embedder: sentence encoder for semantic entropy: asset name, folder or hub name.
         tokenizer: model whose tokens information entropy counts; the LM's if None, and lower-cased words without one.
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
@@ -71,7 +76,7 @@ def score(
         similarity_temperature: divisor of the cosine similarities, > 0.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on the CPU, bfloat16 on CUDA), "float32", "bfloat16" or "float16".
-        seed: of the clustering.
+        seed: of the clustering and of the generations.
         workers: processes, or actors under Ray; None: one for each CUDA device. It changes no score.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
@@ -89,6 +94,10 @@ def score(
         InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` holds a run with
             another configuration (the message lists the differences), or another process is scoring into it.
     """
+    estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
+    if samples is not None and "samples" not in estimates:
+        raise InvalidArgument("samples: settings of generations need semantic='samples'")
+    measured = "semantic" in measures
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     config = ScoreConfig(
         inputs=tuple(map(str, many)),
@@ -97,6 +106,8 @@ def score(
         label_field=label_field,
         source_field=source_field,
         measures=tuple(dict.fromkeys(measures)),
+        semantic=estimates if measured else (),
+        samples=(samples or SampleSettings()) if measured and "samples" in estimates else None,
         lm=_name(lm),
         embedder=_name(embedder),
         tokenizer=_name(tokenizer),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus import open_manifest, read_quarantine
-from euds.engine.config import stage_files
+from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
 from euds.engine.work import Work
 from euds.errors import InputError
@@ -74,7 +74,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
     work = Work(folder)
     size = manifest["config"]["shard_rows"]
     n_shards = -(-n_rows // size)
-    last_stage = stage_files(manifest["config"]["measures"])[-1]
+    last_stage = stages_of(manifest["config"]["measures"], manifest["config"]["semantic"])[-1]
     counts = dict.fromkeys(COUNTS, 0)
     entries: list[dict[str, Any]] = []
     times: list[float] = []

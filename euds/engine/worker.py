@@ -9,15 +9,18 @@ import pyarrow as pa
 
 from euds.corpus import SliceReader
 from euds.engine.batches import TokenBudget
-from euds.engine.config import stage_files
+from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
+from euds.engine.meanings import Judges
 from euds.engine.models import Advance, embedding_shard, generative_shard
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders, read_shard
+from euds.engine.samples import GENERATION_BUDGET, generation_stage, load_generator, load_judges, meanings_stage
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
+from euds.measures.generate import Generator
 from euds.measures.generative import GenerativeScorer
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
@@ -78,7 +81,7 @@ class Worker:
             if not self.work.done(stage, shard.index):
                 last = stage == self.stages[-1]
                 start = time.perf_counter()
-                table = self._compute(stage, self.work.read(TOKENS, shard.index), advance if last else _ignore)
+                table = self._compute(stage, shard.index, advance if last else _ignore)
                 self.work.write(stage, shard.index, table, time.perf_counter() - start)
         if self.stages == [TOKENS]:
             advance(shard.n_rows, 0, 0)
@@ -94,7 +97,7 @@ class Worker:
     @cached_property
     def stages(self) -> list[str]:
         """The stages of `measure`, in order."""
-        return stage_files(self.plan.config.measures)
+        return stages_of(self.plan.config.measures, self.plan.config.semantic)
 
     def measured(self, shard: int) -> bool:
         """Tell whether all stages of `measure` are done for a shard."""
@@ -121,15 +124,28 @@ class Worker:
         return self._loaded(lambda: Embedder(self.plan.folders["embedder"], self.precision))
 
     @cached_property
-    def _budgets(self) -> dict[str, TokenBudget]:
-        tokens = self.plan.config.token_budget or TOKEN_BUDGET[self.precision.torch_device.type]
-        return {stage: TokenBudget(tokens) for stage in self.stages[1:]}
+    def _generator(self) -> Generator | None:
+        return self._loaded(lambda: load_generator(self.plan, self.precision))
 
-    def _compute(self, stage: str, tokens: pa.Table, advance: Advance) -> pa.Table:
-        budget = self._budgets[stage]
+    @cached_property
+    def _judges(self) -> Judges:
+        return self._loaded(lambda: load_judges(self.plan, self.precision))
+
+    @cached_property
+    def _budgets(self) -> dict[str, TokenBudget]:
+        kind = self.precision.torch_device.type
+        budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind]) | {"generation": GENERATION_BUDGET[kind]}
+        return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
+
+    def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
+        tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
         if stage == "embeddings":
             return embedding_shard(tokens, self._embedder, budget, advance)
-        return generative_shard(tokens, self._scorer, budget, advance)
+        if stage == "generative":
+            return generative_shard(tokens, self._scorer, budget, advance)
+        if stage == "generation":
+            return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)
+        return meanings_stage(self.plan, shard, self._judges, budget, advance)
 
     def _loaded(self, load: Callable[[], Loaded]) -> Loaded:
         start = time.perf_counter()

@@ -31,6 +31,7 @@ class EntailmentModel:
 
     Attributes:
         n_truncated: pairs so far whose texts were longer together than the model reads, cut at the end of the longer.
+        n_tokens: tokens of the pairs judged so far, padding left out.
 
     Raises:
         InputError: the model cannot be found or loaded, or has no label, or more than one, for entailment.
@@ -49,6 +50,7 @@ class EntailmentModel:
         self.token_budget = token_budget
         self.max_tokens = min(self.tokenizer.model_max_length, _positions(self.model.config))
         self.n_truncated = 0
+        self.n_tokens = 0
 
     def entails(self, premises: Sequence[str], hypotheses: Sequence[str]) -> BoolArray:
         """Return whether each premise entails its hypothesis, (n,) booleans, in order."""
@@ -63,6 +65,7 @@ class EntailmentModel:
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         self.n_truncated += self._count_truncated(premises, hypotheses, lengths)
+        self.n_tokens += int(lengths.sum())
         result = np.empty(len(lengths), np.bool_)
         for batch in batches_of(lengths, self.token_budget):
             result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})

@@ -36,6 +36,11 @@ class Embedder:
         """Length H of an embedding."""
         return int(self.model.config.hidden_size)
 
+    @property
+    def n_special(self) -> int:
+        """Tokens that are put around every text."""
+        return len(self._before) + len(self._after)
+
     @torch.inference_mode()
     def embed(self, samples: Sequence[Sequence[int]]) -> Float32Array:
         """Embed token sequences in one forward pass.

@@ -91,6 +91,26 @@ def label_groups(texts: Sequence[str], *, labels: Sequence[str] | None = None, n
     return groups[len(known) :]
 
 
+def leading_labels(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return for each text the label word that it begins with, the longest of several, or else the text itself.
+
+    Texts and labels are compared by `normalize_label`; a label ends where no letter or digit follows.
+
+    Args:
+        texts: generations such as "Positive, I think".
+        labels: label words, none of them empty.
+    """
+    known = sorted(((normalize_label(label), label) for label in labels), key=lambda pair: -len(pair[0]))
+    result = []
+    for text in texts:
+        words = normalize_label(text)
+        begins = (
+            label for word, label in known if words.startswith(word) and not words[len(word) : len(word) + 1].isalnum()
+        )
+        result.append(next(begins, text))
+    return result
+
+
 def normalize_label(text: str) -> str:
     """Return a text in compatibility form and folded case, with single spaces, no punctuation or quotes around it."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_WORDS)

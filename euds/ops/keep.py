@@ -68,10 +68,11 @@ def split_budget(budget: int, sizes: Sequence[int]) -> list[int]:
 
 def tie_hash(ids: Int64Array, seed: int) -> UInt64Array:
     """Return a seeded 64-bit hash of each id, the order in which equals are kept; SplitMix64 (Steele et al. 2014)."""
-    return _splitmix64(ids.astype(np.uint64) ^ _splitmix64(np.array([seed], np.int64).astype(np.uint64)))
+    return splitmix64(ids.astype(np.uint64) ^ splitmix64(np.array([seed], np.int64).astype(np.uint64)))
 
 
-def _splitmix64(x: UInt64Array) -> UInt64Array:
+def splitmix64(x: UInt64Array) -> UInt64Array:
+    """Return a 64-bit hash of each number; SplitMix64 (Steele et al. 2014)."""
     # Unsigned overflow is meant.
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

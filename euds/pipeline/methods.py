@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from euds.ops.keep import Keep
 from euds.pipeline.recipe import Method, Recipe, measure_of, method_list, selected_method
-from euds.selection.axes import score_columns
+from euds.selection.axes import AXES, SAMPLE_COLUMNS, score_columns
 from euds.selection.choose import choose
 from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, find_keep_of
@@ -20,6 +20,7 @@ STAGES = {
     "information": ("read", "information", "finish"),
     "generative": ("loading", "read", "generative", "finish"),
     "semantic": ("loading", "read", "embedding", "clustering", "finish"),
+    "samples": ("loading", "read", "generation", "generation_embedding", "grouping", "estimation", "finish"),
 }
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
@@ -80,7 +81,7 @@ def _rows(
         # Every score that `auto` examined had to be computed.
         axes = decided["examined"] if isinstance(decided, dict) else chosen.axes
         validated = chosen.record["validated"]
-    measures = {measure_of(axis) for axis in axes}
+    measures = {"samples" if AXES.get(axis, axis) in SAMPLE_COLUMNS else measure_of(axis) for axis in axes}
     stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
     return MethodRows(
         name=method.name,

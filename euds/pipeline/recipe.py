@@ -7,7 +7,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from euds.engine.config import MEASURES
+from euds.engine.config import MEASURES, SEMANTIC
+from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
 from euds.selection.axes import AXES
@@ -39,15 +40,42 @@ class DataSection(_Section):
     seed: int = 0
 
 
+class SamplesSection(_Section):
+    """Settings of semantic entropy over generations, as `euds.SampleSettings` has them."""
+
+    n_generations: int = 10
+    max_new_tokens: int = 32
+    template: str = "continuation"
+    labels: tuple[str, ...] = Field(default=(), strict=False)
+    temperature: float = 1.0
+    top_p: float = 0.9
+    top_k: int = 50
+    grouping: str = "similarity"
+    min_similarity: float = 0.7
+    linkage: str = "first_representative"
+    nli: str | None = None
+    estimators: tuple[str, ...] = Field(default=("discrete", "rao_blackwell"), strict=False)
+    generations_from: str | None = None
+
+
 class ScoreSection(_Section):
     """Settings of `euds.score`."""
 
     lm: str | None = None
     embedder: str | None = None
     measures: list[str] = Field(default_factory=lambda: list(MEASURES))
+    semantic: tuple[str, ...] = Field(default=("clusters",), strict=False)
+    samples: SamplesSection = Field(default_factory=SamplesSection)
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
+
+    @property
+    def sample_settings(self) -> SampleSettings | None:
+        """The settings of the generations, or None where none are sampled."""
+        if "samples" not in self.semantic:
+            return None
+        return SampleSettings(**self.samples.model_dump())
 
 
 class MethodSection(_Section):
@@ -152,6 +180,10 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     except ValidationError as error:
         raise InvalidArgument(f"{where}: {_explain(error)}") from None
     try:
+        _check_semantic(settings.score)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: score.{error}") from None
+    try:
         for method in method_list(settings):
             _check_method(method, settings)
         _check_labels(settings)
@@ -194,6 +226,19 @@ def _method(entry: str | MethodSection, interval: str) -> Method:
     return Method(name=entry, rule=interval, axes=(entry,))
 
 
+def _check_semantic(score: ScoreSection) -> None:
+    for estimate in score.semantic:
+        one_of("semantic", estimate, SEMANTIC)
+    if score.samples != SamplesSection() and "samples" not in score.semantic:
+        raise InvalidArgument("samples: settings of generations need samples among score.semantic")
+    try:
+        settings = score.sample_settings
+    except InvalidArgument as error:
+        raise InvalidArgument(f"samples.{error}") from None
+    if settings is not None and score.lm is None:
+        raise InvalidArgument("lm: sampling generations needs a causal language model")
+
+
 def _check_method(method: Method, recipe: Recipe) -> None:
     one_of("interval", recipe.select.interval, INTERVAL_RULES)
     if method.rule is None:
@@ -214,6 +259,17 @@ def _check_method(method: Method, recipe: Recipe) -> None:
             raise InvalidArgument(f"methods: {method.name}: unknown score {axis!r}{nearest(axis, AXES)}")
         if measure not in recipe.score.measures:
             raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.measures lacks {measure}")
+        if measure == "semantic":
+            _check_estimate(method, axis, recipe.score)
+
+
+def _check_estimate(method: Method, axis: str, score: ScoreSection) -> None:
+    """Refuse an axis of semantic entropy that the recipe does not estimate."""
+    column = AXES.get(axis, axis)
+    settings = score.sample_settings
+    sampled = () if settings is None else tuple(f"semantic_samples_{name}_nats" for name in settings.estimators)
+    if column not in (*sampled, *(["semantic_entropy_nats"] if "clusters" in score.semantic else [])):
+        raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.semantic does not estimate it")
 
 
 def _check_labels(recipe: Recipe) -> None:
@@ -239,7 +295,7 @@ def measure_of(axis: str) -> str | None:
     column = AXES.get(axis, axis)
     if column in ("information_entropy_nats", "surprisal_nats"):
         return "information"
-    if column == "semantic_entropy_nats":
+    if column in AXES.values() and column.startswith("semantic_"):
         return "semantic"
     return "generative" if column in AXES.values() else None
 

@@ -86,6 +86,8 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
         label_field=recipe.label_field if recipe.task == CLASSIFICATION else None,
         source_field=recipe.data.source_field,
         measures=settings.measures,
+        semantic=settings.semantic,
+        samples=settings.sample_settings,
         lm=settings.lm,
         embedder=settings.embedder,
         max_tokens=settings.max_tokens,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from euds.corpus import corpus_files, read_manifest, read_rows, read_scores
 from euds.files import read_json
 from euds.ops.keep import tie_hash
+from euds.report.meanings import Group, Meanings, gather_meanings
 from euds.selection.axes import ENTROPIES, score_columns, values_of
 from euds.selection.describe import keep_rates, length_correlation, source_shift
 from euds.types import Float64Array, Int64Array
@@ -24,6 +25,12 @@ TITLES = {
     "nll_nats": "negative log-likelihood",
     "varentropy_nats2": "varentropy",
     "semantic_entropy_nats": "semantic entropy",
+    "semantic_samples_discrete_nats": "semantic entropy of generations, discrete",
+    "semantic_samples_rao_blackwell_nats": "semantic entropy of generations, weighed",
+    "semantic_samples_miller_madow_nats": "semantic entropy of generations, Miller-Madow",
+    "semantic_samples_chao_shen_nats": "semantic entropy of generations, Chao-Shen",
+    "semantic_samples_nearest_neighbor_nats": "nearest-neighbour entropy of generations",
+    "semantic_samples_kernel_language_nats": "kernel language entropy of generations",
     "n_tokens": "length",
     "typicality_nats": "typicality",
 }
@@ -56,6 +63,8 @@ class Content:
     length_correlation: Mapping[str, float | None]
     rates: Mapping[str, Mapping[str, Mapping[str, float]]]
     shift: Mapping[str, Any] | None
+    meanings: Meanings | None
+    samples_grouped: Sequence[tuple[Sample, Sequence[Group]]]
 
     def values(self, column: str) -> Float64Array:
         """Return a score of all rows, NaN where there is none."""
@@ -101,7 +110,9 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     kept_in_pool = np.flatnonzero(is_kept[usable | is_kept])
     rates = {kind: keep_rates(pool, kind, kept_in_pool) for kind in ("label", "source")}
     wanted = [_some(part, ids, examples if kept_ids is not None else 0) for part in (chosen, dropped)]
-    texts = _texts(manifest, [int(ids[at]) for part in wanted for at in part])
+    meanings = gather_meanings(run_dir, manifest)
+    grouped = np.array([], np.int64) if meanings is None else _some(meanings.grouped, ids, examples)
+    texts = _texts(manifest, [int(ids[at]) for part in (*wanted, grouped) for at in part])
     samples = [[_sample(scores, int(at), texts[int(ids[at])]) for at in part] for part in wanted]
     return Content(
         run_dir=run_dir,
@@ -115,6 +126,12 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
         length_correlation=length_correlation(pool),
         rates={kind: found for kind, found in rates.items() if found is not None and kept_ids is not None},
         shift=source_shift(pool),
+        meanings=meanings,
+        samples_grouped=[
+            (_sample(scores, int(at), texts[int(ids[at])]), meanings.groups_of(int(at)))
+            for at in grouped
+            if meanings is not None
+        ],
     )
 
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from euds.report.content import Content, title_of, unit_of
 from euds.study.table import TITLES as METRIC_TITLES
@@ -140,6 +141,18 @@ def learning_curves(found: Mapping[str, Any]) -> Picture:
         axes.legend(frameon=False, fontsize=8, loc="lower right")
 
     return _picture("Accuracy of the probe by the part of the pool kept", 7.6, 3.4, draw)
+
+
+def group_counts(counts: Mapping[int, int], what: str, of: str) -> Picture:
+    """Bars of how often each number occurs."""
+
+    def draw(axes: Axes) -> None:
+        axes.bar(list(counts), list(counts.values()), color=KEPT)
+        axes.set_xlabel(what)
+        axes.set_ylabel(of)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _picture(f"{of} by {what}", 4.6, 2.7, draw)
 
 
 def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float) -> Picture:

@@ -13,6 +13,7 @@ from euds.errors import InputError
 from euds.files import read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
+from euds.report.cost import cost_lines
 from euds.study.table import TITLES, notes
 from euds.types import Int64Array
 
@@ -23,6 +24,10 @@ STAGES = {
     "generative": "generative entropy",
     "embedding": "sentence embeddings",
     "clustering": "cluster",
+    "generation": "sample generations",
+    "generation_embedding": "embed generations",
+    "grouping": "group generations",
+    "estimation": "estimate over groups",
     "finish": "write scores",
 }
 
@@ -97,7 +102,22 @@ def _view(content: Content) -> dict[str, Any]:
         "rates": [(kind, found, figures.rates(kind, found, overall)) for kind, found in content.rates.items()],
         "correlation": [(title_of(column), value) for column, value in content.length_correlation.items()],
         "shift": content.shift,
+        "meanings": content.meanings,
+        "group_figures": _group_figures(content),
+        "samples_grouped": content.samples_grouped,
+        "sampling": manifest["pool"].get("samples"),
+        "cost_lines": cost_lines(manifest, content.study),
+        "cost_rule": manifest.get("cost", {}).get("flops_rule"),
         "samples": [("Kept", content.samples_kept), ("Dropped", content.samples_dropped)],
         "title_of": title_of,
         "unit_of": unit_of,
     }
+
+
+def _group_figures(content: Content) -> list[figures.Picture]:
+    if content.meanings is None or not content.meanings.sizes:
+        return []
+    return [
+        figures.group_counts(content.meanings.sizes, "generations in a group", "groups"),
+        figures.group_counts(content.meanings.numbers, "groups of a row", "rows"),
+    ]

@@ -6,7 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from euds.errors import InputError, InvalidArgument, nearest
+from euds.ops.semantic import ESTIMATORS
 from euds.types import Float64Array
+
+SAMPLE_ESTIMATORS = (*ESTIMATORS, "nearest_neighbor", "kernel_language")
 
 AXES = {
     "information": "information_entropy_nats",
@@ -16,8 +19,12 @@ AXES = {
     "nll": "nll_nats",
     "varentropy": "varentropy_nats2",
     "semantic": "semantic_entropy_nats",
+    **{f"samples_{name}": f"semantic_samples_{name}_nats" for name in SAMPLE_ESTIMATORS},
 }
-"""Score columns by short name."""
+"""Score columns by short name; `semantic` comes from clusters, `samples_...` from generations: they do not compare."""
+
+SAMPLE_COLUMNS = tuple(AXES[f"samples_{name}"] for name in SAMPLE_ESTIMATORS)
+"""Semantic entropy over generations, by estimator."""
 
 ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")
 """The three axes of IGSE."""

@@ -1,0 +1,46 @@
+"""Take generations over from another run directory: only if it would sample the very same ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from euds.corpus import read_manifest
+from euds.engine.config import changes
+from euds.engine.samples_config import GENERATION_KEYS, SampleSettings
+from euds.errors import InputError
+from euds.files import read_json
+
+CONFIG_KEYS = ("text_fields", "max_tokens", "shard_rows", "seed")
+
+
+def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse to take over generations that this run would not sample itself.
+
+    Raises:
+        InputError: the other directory is no finished run with generations, or it has sampled others; the message lists
+            every difference.
+    """
+    if settings is None or settings.generations_from is None:
+        return
+    other = Path(settings.generations_from)
+    if other.resolve() == run_dir.resolve():
+        raise InputError(f"{other}: generations_from names the run directory itself; choose another --out")
+    before = read_json(other / "manifest.json").get("fingerprint", {})
+    if (before.get("config") or {}).get("samples") is None:
+        raise InputError(f"{other}: that run has sampled no generations")
+    found = changes(_identity(before), _identity(fingerprint))
+    if found:
+        raise InputError(f"{other}: its generations were sampled otherwise than this run would:\n" + "\n".join(found))
+    read_manifest(other)
+
+
+def _identity(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """What generations depend on; where the files lie does not matter."""
+    config = fingerprint["config"]
+    return {
+        "inputs": [{"sha256": entry["sha256"], "rows": entry["rows"]} for entry in fingerprint["inputs"]],
+        "lm": {key: value for key, value in fingerprint["models"]["lm"].items() if key != "name"},
+        "precision": fingerprint["precision"],
+        "config": {key: config[key] for key in CONFIG_KEYS},
+        "samples": {key: config["samples"][key] for key in GENERATION_KEYS},
+    }

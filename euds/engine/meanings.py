@@ -1,0 +1,207 @@
+"""Group a shard's generations into meanings, and give each row its semantic entropies."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from euds.engine.batches import TokenBudget, run_batches
+from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY, nullable
+from euds.engine.samples_config import EMBEDDING_ESTIMATORS, SampleSettings
+from euds.measures.device import is_out_of_memory
+from euds.measures.entailment import EntailmentModel, entailment_meanings
+from euds.measures.semantic import Embedder
+from euds.measures.tokens import ModelTokenizer
+from euds.ops.entailment import EntailmentGroups
+from euds.ops.grouping import embedding_groups, label_groups, leading_labels, text_codes
+from euds.ops.semantic import kernel_language_entropy, n_groups, nearest_neighbor_entropy, semantic_entropy
+from euds.types import Float32Array, Float64Array, Int64Array
+
+
+def column_of(estimator: str) -> str:
+    """Return the score column of an estimator."""
+    return f"semantic_samples_{estimator}_nats"
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """The models that tell meanings apart; None where the settings use none."""
+
+    embedder: Embedder | None
+    tokenizer: ModelTokenizer | None
+    nli: EntailmentModel | None
+
+
+@dataclass(eq=False)
+class _Answers:
+    """The generations of the rows that have them, one row after another."""
+
+    texts: list[str]
+    questions: list[str] | None
+    offsets: Int64Array
+    mean_logprobs: Float64Array
+    codes: Int64Array = field(init=False)
+    distinct: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.codes, self.distinct = text_codes(self.texts)
+
+
+def meanings_shard(
+    generations: pa.Table, settings: SampleSettings, judges: Judges, budget: TokenBudget
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Group one shard's generations, and estimate.
+
+    Returns:
+        One line a row: `row_id`, `group` (a list, one number a generation), `semantic_n_groups`, a column an estimator,
+        null where there is none, and `reason` for a usable row that got none; and what it cost.
+    """
+    reasons: list[str | None] = generations.column("reason").to_pylist()
+    rows = [at for at, texts in enumerate(generations.column("text").to_pylist()) if texts is not None]
+    answers = _answers(generations, rows)
+    cost: dict[str, Any] = {}
+    embeddings, failed = _embed(answers, judges, budget, cost) if settings.needs_embeddings else (None, {})
+    start = time.perf_counter()
+    groups = _group(answers, settings, embeddings, judges, cost)
+    cost["grouping"] |= {"seconds": time.perf_counter() - start}
+    start = time.perf_counter()
+    scores = {name: _estimate(name, groups, answers, embeddings) for name in settings.estimators}
+    counts = n_groups(groups, answers.offsets)
+    cost["estimation"] = {"seconds": time.perf_counter() - start}
+    for at, (first, last) in zip(rows, pairwise(answers.offsets.tolist()), strict=True):
+        bad = [failed[code] for code in answers.codes[first:last].tolist() if code in failed]
+        reasons[at] = bad[0] if bad else None
+    return _table(generations, rows, reasons, groups, answers.offsets, counts, scores), cost
+
+
+def _answers(generations: pa.Table, rows: Sequence[int]) -> _Answers:
+    kept = generations.take(pa.array(rows, pa.int64()))
+    lists: list[list[str]] = kept.column("text").to_pylist()
+    questions = kept.column("question").to_pylist()
+    return _Answers(
+        texts=[text.strip() for texts in lists for text in texts],
+        questions=None if None in questions or not questions else questions,
+        offsets=np.cumsum([0, *map(len, lists)]),
+        # Rounded to float32, so that they are what the file holds, whoever computes from it again.
+        mean_logprobs=np.array(
+            [value for values in kept.column("mean_logprob").to_pylist() for value in values], float
+        ),
+    )
+
+
+def _embed(
+    answers: _Answers, judges: Judges, budget: TokenBudget, cost: dict[str, Any]
+) -> tuple[Float32Array, dict[int, str]]:
+    """Embed every different text once; return the generations' embeddings, and why some texts have none."""
+    assert judges.embedder is not None
+    assert judges.tokenizer is not None
+    embedder = judges.embedder
+    start = time.perf_counter()
+    ids = [encoded.ids for encoded in judges.tokenizer.encode(answers.distinct)]
+    lengths = [len(one) + embedder.n_special for one in ids]
+    vectors = np.full((len(ids), embedder.width), np.nan, np.float32)
+    failed: dict[int, str] = {}
+
+    def step(batch: list[int]) -> Float32Array:
+        return embedder.embed([ids[at] for at in batch])
+
+    for batch, found in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+        if found is None:
+            failed[batch[0]] = OUT_OF_MEMORY
+            continue
+        vectors[batch] = found
+        for at, vector in zip(batch, found, strict=True):
+            if not (np.isfinite(vector).all() and vector.any()):
+                failed[at] = EMBEDDING_NOT_FINITE
+    cost["embedding"] = {"seconds": time.perf_counter() - start, "tokens": sum(lengths)}
+    return vectors[answers.codes], failed
+
+
+def _group(
+    answers: _Answers,
+    settings: SampleSettings,
+    embeddings: Float32Array | None,
+    judges: Judges,
+    cost: dict[str, Any],
+) -> Int64Array:
+    sizes = np.diff(answers.offsets)
+    cost["grouping"] = {"all_pairs": int((sizes * (sizes - 1)).sum())}
+    if settings.grouping == "labels":
+        return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels)
+    if settings.grouping == "entailment":
+        assert judges.nli is not None
+        before = judges.nli.n_tokens
+        found = _entailed(answers, judges.nli)
+        judged = {"judged_pairs": found.n_evaluated, "tokens": judges.nli.n_tokens - before}
+        cost["grouping"] |= judged
+        return found.groups
+    assert embeddings is not None
+    # At most: a generation that has found its group is held against no other.
+    cost["grouping"]["flops"] = cost["grouping"]["all_pairs"] * embeddings.shape[1]
+    empty = np.array([not text for text in answers.texts], np.bool_)
+    return embedding_groups(
+        embeddings, answers.offsets, min_similarity=settings.min_similarity, linkage=settings.linkage, empty=empty
+    )
+
+
+def _entailed(answers: _Answers, nli: EntailmentModel) -> EntailmentGroups:
+    """Group by entailment, with ever smaller batches where memory runs out."""
+    while True:
+        try:
+            return entailment_meanings(answers.texts, answers.offsets, nli, questions=answers.questions)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or nli.token_budget == 1:
+                raise
+            nli.token_budget //= 2
+
+
+def _estimate(estimator: str, groups: Int64Array, answers: _Answers, embeddings: Float32Array | None) -> Float64Array:
+    if estimator in EMBEDDING_ESTIMATORS:
+        assert embeddings is not None
+        function = nearest_neighbor_entropy if estimator == "nearest_neighbor" else kernel_language_entropy
+        return function(embeddings, answers.offsets)
+    if estimator == "rao_blackwell":
+        # A text drawn twice has its probability once.
+        return semantic_entropy(
+            groups,
+            logprobs=answers.mean_logprobs,
+            offsets=answers.offsets,
+            estimator=estimator,
+            text_ids=answers.codes,
+        )
+    return semantic_entropy(groups, offsets=answers.offsets, estimator=estimator)
+
+
+def _table(
+    generations: pa.Table,
+    rows: Sequence[int],
+    reasons: Sequence[str | None],
+    groups: Int64Array,
+    offsets: Int64Array,
+    counts: Int64Array,
+    scores: dict[str, Float64Array],
+) -> pa.Table:
+    n = generations.num_rows
+    good = np.zeros(n, np.bool_)
+    good[rows] = [reasons[at] is None for at in rows]
+    lists: list[list[int] | None] = [None] * n
+    for at, (first, last) in zip(rows, pairwise(offsets.tolist()), strict=True):
+        lists[at] = groups[first:last].tolist() if good[at] else None
+    columns = {
+        "row_id": generations.column("row_id"),
+        "group": pa.array(lists, pa.list_(pa.int32())),
+        "semantic_n_groups": pa.array(_spread(counts, rows, n, np.int32), mask=~good),
+    }
+    for name, values in scores.items():
+        columns[column_of(name)] = nullable(_spread(values, rows, n, np.float64), good)
+    return pa.table({**columns, "reason": pa.array(reasons, pa.string())})
+
+
+def _spread(values: np.ndarray, rows: Sequence[int], n: int, dtype: Any) -> np.ndarray:
+    whole = np.zeros(n, dtype)
+    whole[list(rows)] = values
+    return whole

@@ -1,0 +1,112 @@
+"""The stages of semantic entropy over generations: sample a shard's, then group and weigh them."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from euds.corpus import generations_path, meanings_path
+from euds.engine.batches import TokenBudget
+from euds.engine.generations import generate_shard, write_part
+from euds.engine.meanings import Judges, meanings_shard
+from euds.engine.models import Advance
+from euds.engine.prepare import Plan
+from euds.engine.work import Work
+from euds.files import atomic_path
+from euds.measures.device import Precision
+from euds.measures.entailment import EntailmentModel
+from euds.measures.generate import Generator
+from euds.measures.semantic import Embedder, embedder_limit
+from euds.measures.tokens import ModelTokenizer
+
+GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
+"""Tokens that the LM remembers in a batch of generations, by kind of device."""
+
+STAGES = ("generation", "meanings")
+
+Cost = dict[str, dict[str, Any]]
+"""What a part of the estimate (generation, embedding, grouping, estimation) took: seconds, tokens, pairs."""
+
+
+def load_generator(plan: Plan, settled: Precision) -> Generator | None:
+    """Load the LM that samples generations; None for a run that takes them over."""
+    settings = plan.config.samples
+    assert settings is not None
+    if settings.generations_from is not None:
+        return None
+    return Generator(plan.folders["lm"], settled, settings.warping, stop_at_newline=settings.stops_at_newline)
+
+
+def load_judges(plan: Plan, settled: Precision) -> Judges:
+    """Load the models that tell meanings apart."""
+    settings = plan.config.samples
+    assert settings is not None
+    embedder = tokenizer = None
+    if settings.needs_embeddings:
+        folder = plan.folders["embedder"]
+        embedder, tokenizer = Embedder(folder, settled), ModelTokenizer(folder, embedder_limit(folder))
+    nli = None if settings.nli is None else EntailmentModel(settings.nli, settled)
+    return Judges(embedder, tokenizer, nli)
+
+
+def generation_stage(
+    plan: Plan, shard: int, tokens: pa.Table, generator: Generator | None, budget: TokenBudget, advance: Advance
+) -> pa.Table:
+    """Write a shard's generations, sampled or taken over from another run, and return what that cost."""
+    settings = plan.config.samples
+    assert settings is not None
+    path = generations_path(plan.run_dir, shard)
+    if generator is None:
+        assert settings.generations_from is not None
+        with atomic_path(path) as partial:
+            shutil.copyfile(generations_path(Path(settings.generations_from), shard), partial)
+        advance(tokens.num_rows, 0, 0)
+        return _cost_table({})
+    start = time.perf_counter()
+    table = generate_shard(tokens, generator, settings, plan.config.seed, budget, advance)
+    write_part(path, table)
+    return _cost_table({"generation": {"seconds": time.perf_counter() - start, **_counts(table)}})
+
+
+def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, advance: Advance) -> pa.Table:
+    """Write the meanings of a shard's generations and return what they cost."""
+    settings = plan.config.samples
+    assert settings is not None
+    generations = pq.read_table(generations_path(plan.run_dir, shard))
+    table, cost = meanings_shard(generations, settings, judges, budget)
+    write_part(meanings_path(plan.run_dir, shard), table)
+    advance(table.num_rows, 0, 0)
+    return _cost_table(cost)
+
+
+def sample_cost(work: Work, shard: int) -> Cost:
+    """Return what the stages of a shard have cost."""
+    cost: Cost = {}
+    for stage in STAGES:
+        (text,) = work.read(stage, shard).column("cost").to_pylist()
+        cost |= json.loads(text)
+    return cost
+
+
+def stage_seconds(cost: Cost) -> dict[str, float]:
+    """Return the seconds in a cost by the manifest's names of stages."""
+    return {f"generation_{part}" if part == "embedding" else part: found["seconds"] for part, found in cost.items()}
+
+
+def _cost_table(cost: Cost) -> pa.Table:
+    return pa.table({"cost": [json.dumps(cost)]})
+
+
+def _counts(generations: pa.Table) -> dict[str, int]:
+    made = generations.filter(pc.is_valid(generations.column("text")))
+    drawn = [count for counts in made.column("n_tokens").to_pylist() for count in counts]
+    return {
+        "prompt_tokens": sum(made.column("n_prompt_tokens").to_pylist()),
+        "new_tokens": sum(drawn),
+        "generations": len(drawn),
+    }

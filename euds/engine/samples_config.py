@@ -1,0 +1,102 @@
+"""The settings of semantic entropy over sampled generations."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from euds.errors import InvalidArgument, one_of
+from euds.measures.warping import Warping
+from euds.ops.grouping import LINKAGES, normalize_label
+from euds.ops.semantic import ESTIMATORS
+
+GROUPINGS = ("similarity", "entailment", "labels")
+EMBEDDING_ESTIMATORS = ("nearest_neighbor", "kernel_language")
+"""Estimators over embeddings of the generations, without groups."""
+
+GENERATION_KEYS = (
+    *("n_generations", "max_new_tokens", "template", "temperature", "top_p", "top_k"),
+    "labels",
+)
+"""The settings that generations depend on; the others may change and use the same generations."""
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How generations are sampled, grouped into meanings, and weighed (`semantic="samples"`).
+
+    Attributes:
+        n_generations: generations of a row, >= 2.
+        max_new_tokens: most tokens of a generation.
+        template: "continuation", "labels", "question", or a template of one's own with {text} or names of text fields
+            in braces. All but "continuation" end at a line break, too.
+        labels: label words, for the template and the grouping of that name.
+        temperature, top_k, top_p: as in `euds.measures.warping.Warping`; log-probabilities are taken before.
+        grouping: "similarity" (of embeddings), "entailment" (both ways, by the model `nli`) or "labels" (by the label
+            word that a generation begins with, else by its words).
+        min_similarity: smallest cosine similarity of one meaning, for "similarity".
+        linkage: "first_representative" or "connected_components", for "similarity".
+        nli: cross-encoder with a label named entailment: asset, folder or hub name, for "entailment".
+        estimators: some of "discrete", "rao_blackwell", "miller_madow", "chao_shen", "nearest_neighbor",
+            "kernel_language"; each gives a column `semantic_samples_NAME_nats`.
+        generations_from: run directory whose generations are taken over instead of sampling again; it must have sampled
+            them from the same rows in the same way.
+    """
+
+    n_generations: int = 10
+    max_new_tokens: int = 32
+    template: str = "continuation"
+    labels: tuple[str, ...] = ()
+    temperature: float = 1.0
+    top_p: float = 0.9
+    top_k: int = 50
+    grouping: str = "similarity"
+    min_similarity: float = 0.7
+    linkage: str = "first_representative"
+    nli: str | None = None
+    estimators: tuple[str, ...] = ("discrete", "rao_blackwell")
+    generations_from: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings before any file or model is opened."""
+        for name, least in (("n_generations", 2), ("max_new_tokens", 1)):
+            if getattr(self, name) < least:
+                raise InvalidArgument(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        Warping(self.temperature, self.top_k, self.top_p)
+        one_of("grouping", self.grouping, GROUPINGS)
+        one_of("linkage", self.linkage, LINKAGES)
+        if not self.estimators or len(set(self.estimators)) < len(self.estimators):
+            raise InvalidArgument("estimators: name at least one, and none twice")
+        for estimator in self.estimators:
+            one_of("estimators", estimator, (*ESTIMATORS, *EMBEDDING_ESTIMATORS))
+        # Written so that NaN is refused too.
+        if not -1 <= self.min_similarity <= 1:
+            raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {self.min_similarity}")
+        if (self.grouping == "entailment") != (self.nli is not None):
+            raise InvalidArgument(
+                "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
+            )
+        words = [normalize_label(label) for label in self.labels]
+        if ("labels" in (self.grouping, self.template)) and len(words) < 2:
+            raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
+        if not all(words) or len(set(words)) < len(words):
+            raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, self.labels))}")
+
+    @property
+    def stops_at_newline(self) -> bool:
+        """Whether a generation ends at a line break: all but a continuation are answers."""
+        return self.template != "continuation"
+
+    @property
+    def warping(self) -> Warping:
+        """How distributions are cut."""
+        return Warping(self.temperature, self.top_k, self.top_p)
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether the generations are embedded."""
+        return self.grouping == "similarity" or bool(set(self.estimators) & set(EMBEDDING_ESTIMATORS))
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """The settings that generations depend on."""
+        fields = asdict(self)
+        return {name: fields[name] for name in GENERATION_KEYS}

@@ -1,0 +1,209 @@
+"""Sampled generations of a causal language model: each prompt is read once, each draw depends on its place alone."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from euds.measures.device import Precision
+from euds.measures.models import load_model
+from euds.measures.tokens import load_tokenizer
+from euds.measures.warping import Warping
+from euds.ops.draws import uniform_draws
+from euds.types import BoolArray, Float64Array, Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Generations:
+    """N generations a prompt.
+
+    Attributes:
+        texts: the N texts of every prompt, without the token that ended them.
+        n_tokens: tokens drawn, the ending one included, int64 (n, N), >= 1.
+        sum_logprob: sum of the drawn tokens' log-probabilities under the model's whole distribution, before warping and
+            at temperature 1; nats, float64 (n, N), <= 0.
+        finite: whether all logits looked at were numbers, (n,); where not, the row's other values mean nothing.
+    """
+
+    texts: list[list[str]]
+    n_tokens: Int64Array
+    sum_logprob: Float64Array
+    finite: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The tokens that warping has left at a position, most probable first.
+
+    Attributes:
+        ids: int64 (n, K).
+        upto: sums of their renormalised probabilities, float64 (n, K), rising to 1.
+        logprobs: under the whole distribution, float32 (n, K).
+        finite: whether the logits were numbers, (n,).
+    """
+
+    ids: torch.Tensor
+    upto: torch.Tensor
+    logprobs: torch.Tensor
+    finite: torch.Tensor
+
+    def repeat(self, times: int) -> "Candidates":
+        """Return every position `times` times in a row."""
+        parts = (self.ids, self.upto, self.logprobs, self.finite)
+        return Candidates(*(part.repeat_interleave(times, 0) for part in parts))
+
+
+class Generator:
+    """A causal language model that is sampled from.
+
+    Args:
+        folder: model folder with safetensors weights.
+        precision: device and dtype.
+        warping: how distributions are cut.
+        stop_at_newline: end a generation at the first token that holds a line break, as at an end token.
+
+    Raises:
+        InputError: the folder holds no causal LM or no tokenizer.
+    """
+
+    def __init__(self, folder: Path, precision: Precision, warping: Warping, *, stop_at_newline: bool = False) -> None:
+        self.device = precision.torch_device
+        self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
+        self.tokenizer = load_tokenizer(folder)
+        self.warping = warping
+        self.stop_at_newline = stop_at_newline
+        ends = end_tokens(self.model, self.tokenizer)
+        self._ends = torch.tensor(sorted(ends | (self._line_breaks() if stop_at_newline else set())), dtype=torch.int64)
+        self._ends = self._ends.to(self.device)
+        self._takes = inspect.signature(self.model.forward).parameters.keys()
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], row_ids: Sequence[int], *, n: int, max_new_tokens: int, seed: int
+    ) -> Generations:
+        """Draw n generations for each prompt; a generation ends at an end token or after max_new_tokens.
+
+        The prompts are read in one pass, and what the model remembers of them is copied n times. A draw is the inverse
+        of the cumulated probabilities at `uniform_draws(seed, row id, generation, step)`, so it depends on the batch
+        only as far as floating point lets the model's logits depend on it.
+
+        Args:
+            prompts: token ids with any BOS token, each at least one.
+            row_ids: (len(prompts),) numbers that name the prompts, >= 0.
+            n: generations a prompt, >= 1.
+            max_new_tokens: most tokens drawn for a generation, >= 1.
+            seed: of the draws.
+        """
+        places = np.repeat(np.asarray(row_ids), n), np.tile(np.arange(n), len(prompts))
+        draws = uniform_draws(seed, places[0], places[1], np.arange(max_new_tokens)[:, None])
+        uniform = torch.from_numpy(draws).to(self.device)
+        tokens = torch.full((len(prompts) * n, max_new_tokens), -1, dtype=torch.int64, device=self.device)
+        logprobs = torch.zeros((len(prompts) * n, max_new_tokens), device=self.device)
+        finite = torch.ones(len(prompts) * n, dtype=torch.bool, device=self.device)
+        state = _Prompts.of(prompts, self.device)
+        candidates = self._read(state).repeat(n)
+        state.repeat(n)
+        going = torch.arange(len(prompts) * n, device=self.device)
+        for step in range(max_new_tokens):
+            drawn = (candidates.upto <= uniform[step, going, None]).sum(1, keepdim=True)
+            ids = candidates.ids.gather(1, drawn)
+            tokens[going, step] = ids[:, 0]
+            logprobs[going, step] = candidates.logprobs.gather(1, drawn)[:, 0]
+            finite[going] &= candidates.finite
+            on = (~torch.isin(ids[:, 0], self._ends) & candidates.finite).nonzero()[:, 0]
+            if step + 1 == max_new_tokens or len(on) == 0:
+                break
+            if len(on) < len(going):
+                state.select(on)
+                going, ids = going[on], ids[on]
+            candidates = self._step(state, ids)
+        shape = (len(prompts), n, max_new_tokens)
+        return self._result(tokens.view(shape), logprobs.view(shape), finite.view(shape[:2]))
+
+    def _read(self, state: "_Prompts") -> Candidates:
+        given = {"input_ids": state.ids, "attention_mask": state.mask, "position_ids": state.positions()}
+        output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
+        state.cache = output.past_key_values
+        return warp(output.logits[:, -1].float(), self.warping)
+
+    def _step(self, state: "_Prompts", ids: torch.Tensor) -> Candidates:
+        state.append()
+        given = {"input_ids": ids, "attention_mask": state.mask, "position_ids": state.positions()[:, -1:]}
+        output = self.model(**self._known(given), past_key_values=state.cache, use_cache=True)
+        return warp(output.logits[:, -1].float(), self.warping)
+
+    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out what this model's forward does not take."""
+        return {name: value for name, value in given.items() if name in self._takes}
+
+    def _result(self, tokens: torch.Tensor, logprobs: torch.Tensor, finite: torch.Tensor) -> Generations:
+        ids = tokens.cpu().numpy()
+        texts = [[self._text([token for token in one if token >= 0]) for one in row] for row in ids.tolist()]
+        sums: Float64Array = logprobs.double().sum(-1).cpu().numpy()
+        # The rounding of a float32 log-softmax can put a sure token a hair above 0.
+        return Generations(texts, (ids >= 0).sum(-1), np.minimum(sums, 0.0), finite.all(-1).cpu().numpy())
+
+    def _text(self, ids: list[int]) -> str:
+        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True)
+        # A token with a line break may hold text before it.
+        return str(text.partition("\n")[0] if self.stop_at_newline else text)
+
+    def _line_breaks(self) -> set[int]:
+        pieces = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return {token for token, piece in enumerate(pieces) if "\n" in piece}
+
+
+class _Prompts:
+    """What the model has been given so far, left-padded: ids, attention mask (n, length), and what it remembers."""
+
+    def __init__(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        self.ids = ids
+        self.mask = mask
+        self.cache: Any = None
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> "_Prompts":
+        longest = max(map(len, prompts))
+        # Padded with a token of its own, so that a prompt can only be spoilt by itself.
+        ids = torch.tensor([[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        return cls(ids.to(device), mask.to(device))
+
+    def positions(self) -> torch.Tensor:
+        return (self.mask.cumsum(1) - 1).clamp_min(0)
+
+    def repeat(self, n: int) -> None:
+        self.cache.batch_repeat_interleave(n)
+        self.mask = self.mask.repeat_interleave(n, 0)
+
+    def append(self) -> None:
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+
+def warp(logits: torch.Tensor, warping: Warping) -> Candidates:
+    """Cut next-token distributions, float32 logits (n, V), to what may be drawn; a -inf logit is never drawn."""
+    total = logits.logsumexp(-1, keepdim=True)
+    k = min(warping.top_k or logits.shape[-1], logits.shape[-1])
+    top, ids = logits.topk(k)
+    shares = torch.softmax(top.double() / warping.temperature, -1)
+    before = shares.cumsum(-1) - shares
+    # The most probable token always stays, as nothing is before it.
+    shares = shares.where(before < warping.top_p, 0.0)
+    upto = shares.cumsum(-1)
+    return Candidates(ids, upto / upto[:, -1:], top - total, total[:, 0].isfinite())
+
+
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """Return the tokens that end a text: those of the generation configuration, or else the tokenizer's."""
+    given = getattr(model.generation_config, "eos_token_id", None)
+    given = tokenizer.eos_token_id if given is None else given
+    return set() if given is None else {given} if isinstance(given, int) else set(given)

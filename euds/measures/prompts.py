@@ -1,0 +1,86 @@
+"""From a row's fields to the prompt that a language model goes on from."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from euds.errors import InvalidArgument, nearest
+from euds.measures.tokens import Encoded, ModelTokenizer
+
+TEMPLATES = ("continuation", "labels", "question")
+"""Templates by name: go on with the text; name its label; answer a question."""
+
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+def template_of(template: str, fields: Sequence[str]) -> str:
+    """Return the template with places in braces: {text}, all fields joined by newlines; {labels}; or a field's name.
+
+    Args:
+        template: one of `TEMPLATES`, or a template of one's own.
+        fields: the text fields; for "question", the question and, if there are two, what it is about.
+
+    Raises:
+        InvalidArgument: a template of one's own has an unknown place, or none for the text.
+    """
+    if template == "continuation":
+        return "{text}"
+    if template == "labels":
+        return "Text: {text}\nLabel ({labels}):"
+    if template == "question":
+        about = "" if len(fields) == 1 else f"{{{fields[1]}}}\n\n"
+        return f"{about}Question: {{{fields[0]}}}\nAnswer:"
+    places = _PLACE.findall(template)
+    known = ("text", "labels", *fields)
+    for place in places:
+        if place not in known:
+            raise InvalidArgument(
+                f"template: unknown place {{{place}}}{nearest(place, known)}; known: {', '.join(known)}"
+            )
+    if set(places) <= {"labels"}:
+        raise InvalidArgument(
+            f"template: {template!r} is not one of {', '.join(TEMPLATES)} and has no place for the text, as {{text}}"
+        )
+    return template
+
+
+class PromptEncoder:
+    """Fills a template and encodes it; a prompt that is too long loses the end of its longest field.
+
+    Args:
+        folder: model folder.
+        template: with places in braces, as `template_of` returns it.
+        labels: the label words for {labels}.
+        max_tokens: most tokens of a prompt, any BOS token included, >= 1.
+    """
+
+    def __init__(self, folder: Path, template: str, labels: Sequence[str], max_tokens: int) -> None:
+        self.tokens = ModelTokenizer(folder, None)
+        self.template = template
+        self.labels = " or ".join(labels)
+        self.max_tokens = max_tokens
+
+    def encode(self, fields: Mapping[str, str]) -> Encoded:
+        """Return the prompt's ids and whether a field was cut; no ids if even an empty field leaves too many."""
+        values = {"text": "\n".join(fields.values()), **fields}
+        used = [name for name in dict.fromkeys(_PLACE.findall(self.template)) if name in values]
+        values = {name: values[name] for name in used}
+        ids, truncated = self._ids(values), False
+        while len(ids) > self.max_tokens:
+            pieces = {name: self.tokens.encode([value])[0].ids for name, value in values.items()}
+            longest = max(pieces, key=lambda name: len(pieces[name]))
+            kept = len(pieces[longest]) - (len(ids) - self.max_tokens)
+            if not pieces[longest]:
+                return Encoded([], truncated=True)
+            shorter: Any = self.tokens.tokenizer.decode(pieces[longest][: max(kept, 0)])
+            # Half a character would come back as other tokens than were cut.
+            values[longest] = shorter.rstrip("\N{REPLACEMENT CHARACTER}")
+            ids, truncated = self._ids(values), True
+        return Encoded(ids, truncated)
+
+    def _ids(self, values: Mapping[str, str]) -> list[int]:
+        known = {"labels": self.labels, **values}
+        prompt = _PLACE.sub(lambda place: known.get(place[1], place[0]), self.template)
+        bos = [] if self.tokens.bos_id is None else [self.tokens.bos_id]
+        return [*bos, *self.tokens.encode([prompt])[0].ids]

@@ -1,0 +1,200 @@
+"""Generations of tiny real models: log-probabilities, greedy search, warping, draws and ends, against transformers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
+
+from euds.errors import InvalidArgument
+from euds.measures.device import precision
+from euds.measures.generate import Generator, warp
+from euds.measures.warping import Warping
+from euds.ops.draws import uniform_draws
+
+Texts = Callable[[int, int], list[str]]
+N, NEW = 4, 7
+
+
+@pytest.fixture(scope="module")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_lm: Path) -> Path:
+    """A random GPT-2 of two layers, with learned positions, over the tokenizer of the tiny Llama."""
+    folder = tmp_path_factory.mktemp("tiny-gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1, initializer_range=0.2
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, tiny_lm: Path, tiny_gpt2: Path) -> Path:
+    return tiny_lm if request.param == "llama" else tiny_gpt2
+
+
+@pytest.fixture
+def prompts(tiny_lm: Path, make_texts: Texts) -> list[list[int]]:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
+    ids: list[list[int]] = tokenizer(make_texts(9, 5), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def generator(folder: Path, *, newline: bool = False, **warping: float) -> Generator:
+    return Generator(folder, precision("cpu"), Warping(**warping), stop_at_newline=newline)  # type: ignore[arg-type]
+
+
+def test_greedy_equals_transformers(folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(folder, top_k=1).generate(prompts, range(9), n=2, max_new_tokens=NEW, seed=0)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for prompt, texts in zip(prompts, own.texts, strict=True):
+        ids = torch.tensor([prompt])
+        whole = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW, pad_token_id=1
+        )
+        expected = tokenizer.decode(whole[0, len(prompt) :], skip_special_tokens=True)
+        assert texts == [expected, expected]
+
+
+def test_logprobs_equal_a_float64_forward_of_the_whole_distribution(folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(folder, top_k=20, temperature=1.5)
+    drawn: list[torch.Tensor] = []
+    keep = own._result
+
+    def spy(tokens: torch.Tensor, logprobs: torch.Tensor, finite: torch.Tensor) -> object:
+        drawn.append(tokens.clone())
+        return keep(tokens, logprobs, finite)
+
+    own._result = spy  # type: ignore[assignment,method-assign]
+    found = own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=1)
+    model = AutoModelForCausalLM.from_pretrained(folder).double().eval()
+    errors = [0.0]
+    for at, prompt in enumerate(prompts):
+        for number in range(N):
+            tokens = [token for token in drawn[0][at, number].tolist() if token >= 0]
+            with torch.inference_mode():
+                logits = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
+            logp = torch.log_softmax(logits, -1)[torch.arange(len(tokens)), tokens]
+            errors.append(abs(float(logp.sum()) - found.sum_logprob[at, number]))
+            assert found.n_tokens[at, number] == len(tokens)
+    assert max(errors) < 1e-4
+    assert len({text for texts in found.texts for text in texts}) > 9
+
+
+def test_generations_do_not_depend_on_the_batch(folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(folder)
+    whole = own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=2)
+    for at in (0, 4, 8):
+        alone = own.generate([prompts[at]], [at], n=N, max_new_tokens=NEW, seed=2)
+        assert alone.texts[0] == whole.texts[at]
+        assert np.abs(alone.sum_logprob[0] - whole.sum_logprob[at]).max() < 1e-4
+    fewer = own.generate(prompts, range(9), n=2, max_new_tokens=NEW, seed=2)
+    assert fewer.texts == [texts[:2] for texts in whole.texts]
+    assert own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=3).texts != whole.texts
+    assert own.generate(prompts, range(9, 18), n=N, max_new_tokens=NEW, seed=2).texts != whole.texts
+
+
+def test_tokens_are_drawn_as_often_as_the_warped_distribution_says(tiny_lm: Path, prompts: list[list[int]]) -> None:
+    n = 4000
+    own = generator(tiny_lm, top_k=6, top_p=0.9)
+    found = own.generate(prompts[:1], [7], n=n, max_new_tokens=1, seed=0)
+    model = AutoModelForCausalLM.from_pretrained(tiny_lm).eval()
+    with torch.inference_mode():
+        logits = model(torch.tensor(prompts[:1])).logits[:, -1]
+    ids = torch.tensor(prompts[:1])
+    share = TopPLogitsWarper(0.9)(ids, TopKLogitsWarper(6)(ids, logits)).softmax(-1)[0]
+    logp = logits.log_softmax(-1)[0].double()
+    expected = (share.double() * logp).nan_to_num().sum()
+    deviation = ((share.double() * (logp - expected) ** 2).nan_to_num().sum() / n) ** 0.5
+    assert abs(found.sum_logprob.mean() - float(expected)) < 4 * float(deviation)
+    assert len(np.unique(np.round(found.sum_logprob, 5))) == int((share > 0).sum())
+
+
+@given(st.integers(0, 10_000), st.integers(0, 12), st.floats(0.05, 1), st.floats(0.3, 3))
+def test_warping_leaves_what_transformers_leaves(seed: int, top_k: int, top_p: float, temperature: float) -> None:
+    logits = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed)) * 3
+    found = warp(logits, Warping(temperature, top_k, top_p))
+    ids = torch.zeros((3, 1), dtype=torch.int64)
+    cut = logits / temperature
+    if top_k:
+        cut = TopKLogitsWarper(top_k)(ids, cut)
+    expected = TopPLogitsWarper(top_p)(ids, cut).softmax(-1).double()
+    shares = torch.diff(found.upto, prepend=torch.zeros(3, 1, dtype=torch.float64))
+    own = torch.zeros(3, 12, dtype=torch.float64).scatter(1, found.ids, shares)
+    # At the very edge of top_p, float32 sums of transformers may fall on the other side.
+    same = (own > 0) == (expected > 0)
+    assert same.float().mean() > 0.9
+    if bool(same.all()):
+        assert torch.allclose(own, expected, atol=1e-5)
+    assert torch.allclose(found.logprobs, logits.log_softmax(-1).gather(1, found.ids), atol=1e-5)
+
+
+def test_minus_infinity_is_never_drawn_and_nan_is_told() -> None:
+    logits = torch.tensor([[0.0, -torch.inf, 1.0], [torch.nan, 0.0, 0.0], [-torch.inf] * 3, [torch.inf, 0.0, 0.0]])
+    found = warp(logits, Warping(top_p=1.0))
+    assert found.finite.tolist() == [True, False, False, False]
+    # The last is the impossible one, and its share is none.
+    assert found.ids[0].tolist() == [2, 0, 1]
+    assert found.upto[0, 1] == found.upto[0, 2] == 1
+
+
+def test_end_tokens_and_line_breaks_end_a_generation(tiny_lm: Path, prompts: list[list[int]]) -> None:
+    open_end = generator(tiny_lm, top_k=0, top_p=1.0).generate(prompts, range(9), n=20, max_new_tokens=30, seed=0)
+    assert open_end.n_tokens.min() < 30 == open_end.n_tokens.max()
+    assert any("\n" in text for texts in open_end.texts for text in texts)
+    lines = generator(tiny_lm, newline=True, top_k=0, top_p=1.0)
+    one_line = lines.generate(prompts, range(9), n=20, max_new_tokens=30, seed=0)
+    assert (one_line.n_tokens <= open_end.n_tokens).all()
+    for short, long in zip(np.ravel(one_line.texts), np.ravel(open_end.texts), strict=True):
+        assert short == long.partition("\n")[0]
+
+
+def test_a_prompt_whose_logits_are_nan_spoils_no_other(tiny_lm: Path, prompts: list[list[int]]) -> None:
+    own = generator(tiny_lm)
+    # One token only, as the broken one might be drawn and read.
+    whole = own.generate(prompts, range(9), n=N, max_new_tokens=1, seed=2)
+    with torch.no_grad():
+        own.model.model.embed_tokens.weight[0] = torch.nan
+    assert not any(0 in prompt for prompt in prompts)
+    longer = [*prompts[4], 0]
+    broken = own.generate([*prompts[:4], longer], range(5), n=N, max_new_tokens=1, seed=2)
+    assert broken.finite.tolist() == [True] * 4 + [False]
+    assert broken.texts[:4] == whole.texts[:4]
+
+
+def test_draws_are_uniform_and_belong_to_their_place() -> None:
+    draws = uniform_draws(0, np.arange(50)[:, None, None], np.arange(20)[:, None], np.arange(30))
+    assert draws.shape == (50, 20, 30)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = np.histogram(draws, 20, (0, 1))[0]
+    # Chi-squared with 19 degrees of freedom stays below 50 but once in 10,000 times.
+    assert ((counts - 1500) ** 2 / 1500).sum() < 50
+    assert len(np.unique(draws)) == draws.size
+    assert uniform_draws(0, 7, 3, 11) == draws[7, 3, 11]
+    assert uniform_draws(1, 7, 3, 11) != draws[7, 3, 11]
+    with pytest.raises(InvalidArgument, match="64 bits"):
+        uniform_draws(1 << 63, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": 0.0}, "temperature: .* top_k=1 is greedy"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
+    ],
+)
+def test_impossible_warping_is_refused(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        Warping(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,412 @@
+"""Semantic entropy over generations end to end with tiny real models: scores, files, resuming, reuse, bad rows."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_score_bad_input import quarantine
+from test_score_resume import digests
+
+import euds
+from euds.corpus import read_scores
+from euds.engine.samples_config import SampleSettings
+from euds.errors import EudsError, InputError
+from euds.measures.device import precision
+from euds.measures.semantic import Embedder
+from euds.measures.tokens import ModelTokenizer
+from euds.reference import grouping as reference
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+SMALL = {"n_generations": 5, "max_new_tokens": 4}
+ALL = ("discrete", "rao_blackwell", "miller_madow", "chao_shen", "nearest_neighbor", "kernel_language")
+
+
+@pytest.fixture
+def corpus(write_jsonl: WriteJsonl, make_texts: Texts) -> Path:
+    return write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(21, 7))])
+
+
+@pytest.fixture
+def sample(corpus: Path, tiny_lm: Path, tiny_encoder: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """A function (name, settings, **arguments) that scores the corpus into tmp_path/name and returns the scores."""
+
+    def run(name: str, settings: dict[str, Any] | None = None, **arguments: Any) -> list[dict[str, Any]]:
+        given = {"inputs": corpus, "lm": tiny_lm, "embedder": tiny_encoder, "measures": ["semantic"], "shard_rows": 8}
+        samples = SampleSettings(**{**SMALL, **(settings or {})})
+        euds.score(**{**given, "semantic": "samples", **arguments}, out=tmp_path / name, samples=samples)
+        rows: list[dict[str, Any]] = read_scores(tmp_path / name).to_pylist()
+        return rows
+
+    return run
+
+
+Sample = Callable[..., list[dict[str, Any]]]
+
+
+def table(run_dir: Path, folder: str) -> list[dict[str, Any]]:
+    parts = sorted((run_dir / folder).glob("part-*.parquet"))
+    rows: list[dict[str, Any]] = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
+    return rows
+
+
+def test_every_score_follows_from_the_stored_generations(sample: Sample, tiny_encoder: Path, tmp_path: Path) -> None:
+    scores = sample("run", {"estimators": ALL, "min_similarity": 0.9})
+    generations, meanings = table(tmp_path / "run", "generations"), table(tmp_path / "run", "meanings")
+    embedder, tokenizer = Embedder(tiny_encoder, precision("cpu")), ModelTokenizer(tiny_encoder, 62)
+    seen = set()
+    for row, made, meant in zip(scores, generations, meanings, strict=True):
+        assert row["row_id"] == made["row_id"] == meant["row_id"]
+        texts = [text.strip() for text in made["text"]]
+        vectors = embedder.embed([encoded.ids for encoded in tokenizer.encode(texts)]).astype(float)
+        same = reference.similar(vectors, [not text for text in texts], 0.9)
+        assert meant["group"] == reference.by_first_member(5, same)
+        assert row["semantic_n_groups"] == len(set(meant["group"]))
+        # A text drawn twice counts once.
+        firsts = [at for at, text in enumerate(texts) if text not in texts[:at]]
+        masses: dict[int, float] = {}
+        for at in firsts:
+            group = meant["group"][at]
+            masses[group] = masses.get(group, 0.0) + np.exp(made["mean_logprob"][at])
+        weighed = np.array(list(masses.values())) / sum(masses.values())
+        assert row["semantic_samples_rao_blackwell_nats"] == pytest.approx(-(weighed * np.log(weighed)).sum(), abs=1e-5)
+        shares = np.bincount(meant["group"]) / 5
+        assert row["semantic_samples_discrete_nats"] == pytest.approx(-(shares * np.log(shares)).sum(), abs=1e-5)
+        assert np.allclose(np.array(made["mean_logprob"]) * made["n_tokens"], made["sum_logprob"], rtol=1e-5)
+        assert 0 <= row["semantic_samples_kernel_language_nats"] <= np.log(5) + 1e-6
+        assert row["semantic_samples_nearest_neighbor_nats"] <= -1
+        seen.add(row["semantic_n_groups"])
+    assert len(seen) > 1
+
+
+def test_generations_depend_on_row_and_seed_not_on_shards_or_batches(sample: Sample, tmp_path: Path) -> None:
+    texts = {}
+    for name, arguments in {
+        "reference": {},
+        "shards": {"shard_rows": 3},
+        "batches": {"token_budget": 1},
+        "seed": {"seed": 1},
+    }.items():
+        sample(name, {"grouping": "labels", "labels": ("good", "bad")}, embedder=None, **arguments)
+        texts[name] = [row["text"] for row in table(tmp_path / name, "generations")]
+    assert texts["reference"] == texts["shards"] == texts["batches"]
+    assert texts["reference"] != texts["seed"]
+
+
+def test_both_estimates_stand_side_by_side_and_the_manifest_accounts_for_them(sample: Sample, tmp_path: Path) -> None:
+    scores = sample("run", semantic=["clusters", "samples"], n_clusters=3)
+    alone = sample("alone", semantic=["samples"])
+    for row, single in zip(scores, alone, strict=True):
+        assert 0 <= row["semantic_entropy_nats"] <= np.log(3) + 1e-6
+        assert row["semantic_samples_discrete_nats"] == single["semantic_samples_discrete_nats"]
+        assert "semantic_entropy_nats" not in single
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["pool"]["samples"]["warping"] == {
+        "temperature": 1.0,
+        "top_k": 50,
+        "top_p": 0.9,
+        "order": "temperature, top_k, top_p",
+    }
+    assert manifest["pool"]["samples"]["template"] == "{text}"
+    assert {"lm", "embedder"} <= manifest["models"].keys()
+    cost = manifest["cost"]["samples"]
+    generations = table(tmp_path / "run", "generations")
+    drawn = sum(sum(row["n_tokens"]) for row in generations)
+    prompts = sum(row["n_prompt_tokens"] for row in generations)
+    assert (cost["generation"]["new_tokens"], cost["generation"]["prompt_tokens"]) == (drawn, prompts)
+    size = manifest["cost"]["parameters"]["lm"]
+    assert size == sum(
+        tensor.numel() for tensor in load_file(Path(manifest["config"]["lm"]) / "model.safetensors").values()
+    )
+    assert cost["generation"]["flops"] == 2 * size * (prompts + drawn - 5 * len(generations))
+    assert manifest["seconds"]["generation"] == cost["generation"]["seconds"] > 0
+    assert {"generation_embedding", "grouping", "estimation"} <= manifest["seconds"].keys()
+
+
+def test_entailment_groups_with_the_question_in_front(
+    sample: Sample, tiny_nli: Path, write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.measures.entailment import EntailmentModel
+
+    asked: set[str] = set()
+
+    def entails(self: EntailmentModel, premises: list[str], hypotheses: list[str]) -> np.ndarray:
+        asked.update(premises)
+        return np.array([len(left) % 3 == len(right) % 3 for left, right in zip(premises, hypotheses, strict=True)])
+
+    pairs = write_jsonl(
+        [{"q": f"was it {word}", "c": "the film was very sad"} for word in ("funny", "dull")], "p.jsonl"
+    )
+    settings = {"grouping": "entailment", "nli": str(tiny_nli), "template": "question"}
+    real = sample("real", settings, inputs=pairs, text_field=["q", "c"], embedder=None)
+    assert all(1 <= row["semantic_n_groups"] <= 5 for row in real)
+    cost = json.loads((tmp_path / "real" / "manifest.json").read_text())["cost"]["samples"]["grouping"]
+    assert 0 < cost["judged_pairs"] <= cost["all_pairs"] == 40
+    assert cost["tokens"] > 0
+    monkeypatch.setattr(EntailmentModel, "entails", entails)
+    sample("run", settings, inputs=pairs, text_field=["q", "c"], embedder=None)
+    assert asked
+    assert all(text.startswith(("was it funny ", "was it dull ")) for text in asked)
+    for made, meant in zip(table(tmp_path / "run", "generations"), table(tmp_path / "run", "meanings"), strict=True):
+        texts = [f"{made['question']} {text.strip()}" for text in made["text"]]
+        blank = [not text.strip() for text in made["text"]]
+        groups = reference.by_first_member(
+            5,
+            lambda i, j, t=texts, b=blank: b[i] == b[j] and len(t[i]) % 3 == len(t[j]) % 3,  # type: ignore[misc]
+        )
+        assert meant["group"] == groups
+
+
+def test_labels_group_by_the_word_a_generation_begins_with(sample: Sample, tmp_path: Path) -> None:
+    settings = {"grouping": "labels", "template": "labels", "labels": ("the", "film"), "n_generations": 40, "top_k": 0}
+    scores = sample("run", settings, embedder=None)
+    words = {"the": 0, "film": 1}
+    found = set()
+    for row, made, meant in zip(
+        scores, table(tmp_path / "run", "generations"), table(tmp_path / "run", "meanings"), strict=True
+    ):
+        for text, group in zip(made["text"], meant["group"], strict=True):
+            first = text.split()[0].strip(".,") if text.split() else ""
+            if first in words:
+                assert group == words[first]
+                found.add(first)
+            assert "\n" not in text
+        assert row["semantic_n_groups"] == len(set(meant["group"]))
+    assert found
+
+
+def test_a_killed_run_resumes_to_the_same_files(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample("whole")
+    from euds.engine import samples
+
+    for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_part", 4)):
+        real = getattr(samples, step)
+        calls: list[int] = []
+
+        def killed(
+            *arguments: Any, real: Callable[..., Any] = real, calls: list[int] = calls, stops: int = stops
+        ) -> Any:
+            calls.append(1)
+            if len(calls) > stops:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        monkeypatch.setattr(samples, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            sample(step)
+        monkeypatch.setattr(samples, step, real)
+        with pytest.raises(InputError, match=r"config\.samples\.n_generations: 5 -> 6"):
+            sample(step, {"n_generations": 6})
+        sample(step)
+        assert digests(tmp_path / step) == digests(tmp_path / "whole")
+
+
+def test_another_estimate_takes_the_generations_over(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample("first", {"min_similarity": 0.9})
+    sample("second", {"min_similarity": 0.5, "linkage": "connected_components"})
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("generations must not be sampled again")
+
+    monkeypatch.setattr("euds.engine.samples.Generator", never)
+    again = {"generations_from": str(tmp_path / "first"), "min_similarity": 0.5, "linkage": "connected_components"}
+    sample("again", again)
+    found, expected = digests(tmp_path / "again"), digests(tmp_path / "second")
+    assert found == expected
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("first", "again")]
+    paid, taken = (manifest["cost"]["samples"]["generation"] for manifest in manifests)
+    assert taken == {**paid, "taken_from": str(tmp_path / "first")}
+    for changed, message in (
+        ({"n_generations": 6}, r"samples\.n_generations: 5 -> 6"),
+        ({"top_p": 0.5}, r"samples\.top_p: 0\.9 -> 0\.5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sample("refused", {**again, **changed})
+    with pytest.raises(InputError, match=r"config\.seed: 0 -> 1"):
+        sample("refused", again, seed=1)
+    with pytest.raises(InputError, match="names the run directory itself"):
+        sample("again2", {"generations_from": str(tmp_path / "again2")})
+    with pytest.raises(InputError, match="no such file"):
+        sample("refused", {"generations_from": str(tmp_path / "nowhere")})
+    assert not (tmp_path / "refused").exists()
+
+
+def test_bad_rows_are_quarantined_and_never_score_zero(
+    sample: Sample, tiny_lm: Path, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    broken = Path(shutil.copytree(tiny_lm, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    tokenizer = ModelTokenizer(broken, None)
+    (terrible,) = tokenizer.encode([" terrible"])[0].ids
+    weights["model.embed_tokens.weight"][terrible] = torch.nan
+    weights["lm_head.weight"] = load_file(tiny_lm / "model.safetensors")["lm_head.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    rows: list[object] = [
+        {"text": ""},
+        {"text": "the film was terrible"},
+        {"text": None},
+        "no object",
+        {"text": "the film was sad"},
+    ]
+    # Greedy, so that the broken token is not drawn by chance.
+    scores = sample("run", {"top_k": 1}, inputs=write_jsonl(rows, "bad.jsonl"), lm=broken)
+    reasons = quarantine(tmp_path / "run")
+    assert reasons[1] == "the model's logits are NaN or infinite"
+    assert set(reasons) == {0, 1, 2, 3}
+    for row in scores:
+        for column in ("semantic_samples_discrete_nats", "semantic_samples_rao_blackwell_nats", "semantic_n_groups"):
+            assert (row[column] is None) == (row["row_id"] in reasons)
+    # Greedy generations are all one text: that is a score, and it is 0.
+    assert scores[4]["semantic_samples_discrete_nats"] == 0
+    assert scores[4]["semantic_n_groups"] == 1
+
+
+def test_a_prompt_longer_than_the_context_is_cut_and_one_without_room_is_quarantined(
+    sample: Sample, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    long = write_jsonl([{"text": "the film was sad " * 200}, {"text": "the film"}], "long.jsonl")
+    scores = sample("run", {"template": "{text} so it was"}, inputs=long)
+    assert [row["truncated"] for row in scores] == [True, False]
+    prompts = [row["n_prompt_tokens"] for row in table(tmp_path / "run", "generations")]
+    assert 240 < prompts[0] <= 256 - 4
+    sample("none", {"template": "{text}" + " and the film was sad" * 70}, inputs=long)
+    assert set(quarantine(tmp_path / "none").values()) == {"the template alone is longer than a prompt may be"}
+    with pytest.raises(InputError, match="choose fewer max_new_tokens"):
+        sample("room", {"max_new_tokens": 256}, inputs=long)
+
+
+def test_memory_that_runs_out_halves_the_batches(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.measures.generate import Generator
+
+    expected = sample("whole", {"n_generations": 3})
+    real = Generator.generate
+
+    def small_memory(self: Generator, prompts: list[list[int]], *arguments: Any, **named: Any) -> Any:
+        if sum(map(len, prompts)) > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, prompts, *arguments, **named)
+
+    monkeypatch.setattr(Generator, "generate", small_memory)
+    rows = sample("small", {"n_generations": 3})
+    too_long = {row["row_id"] for row in table(tmp_path / "whole", "generations") if row["n_prompt_tokens"] > 60}
+    assert too_long
+    assert quarantine(tmp_path / "small") == dict.fromkeys(sorted(too_long), "out of memory on this row alone")
+    for row, whole in zip(rows, expected, strict=True):
+        if row["row_id"] not in too_long:
+            assert row["semantic_samples_discrete_nats"] == whole["semantic_samples_discrete_nats"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "message"),
+    [
+        ({"n_generations": 1}, {}, "n_generations: must be at least 2"),
+        ({"max_new_tokens": 0}, {}, "max_new_tokens"),
+        ({"template": "continuatoin"}, {}, "not one of continuation, labels, question"),
+        ({"template": "{txt}"}, {}, r"unknown place \{txt\} \(did you mean 'text'\?\)"),
+        ({"grouping": "entailment"}, {}, "needs a cross-encoder"),
+        ({"nli": "x"}, {}, "others use none"),
+        ({"grouping": "labels"}, {}, "two or more"),
+        ({"labels": ("Good", "good ")}, {}, "a word of its own"),
+        ({"estimators": ()}, {}, "at least one"),
+        ({"estimators": ("discret",)}, {}, "did you mean 'discrete'"),
+        ({"min_similarity": 1.5}, {}, "min_similarity"),
+        ({"linkage": "single"}, {}, "linkage"),
+        ({}, {"lm": None}, "needs a causal language model"),
+        ({}, {"embedder": None}, "needs an encoder"),
+        ({}, {"semantic": "sample"}, "did you mean 'samples'|settings of generations"),
+        ({}, {"semantic": "clusters"}, "need semantic='samples'"),
+        ({"grouping": "entailment", "nli": "./nowhere"}, {}, "nowhere"),
+    ],
+)
+def test_a_bad_request_ends_before_any_work(
+    sample: Sample, tmp_path: Path, settings: dict[str, Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EudsError, match=message):
+        sample("run", settings, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_report_shows_groups_and_cost(sample: Sample, tmp_path: Path) -> None:
+    from euds.report import write_report
+    from euds.report.meanings import gather_meanings
+
+    sample("run", {"min_similarity": 0.9}, semantic=["clusters", "samples"], n_clusters=3)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    page = write_report(tmp_path / "run").read_text()
+    for wanted in ("Meanings of the generations", "Cost of semantic entropy", "samples: generation", "an epoch of"):
+        assert wanted in page
+    meanings = gather_meanings(tmp_path / "run", manifest)
+    assert meanings is not None
+    assert sum(size * count for size, count in meanings.sizes.items()) == 5 * 21
+    assert sum(meanings.numbers.values()) == 21
+    groups = meanings.groups_of(0)
+    made, meant = (table(tmp_path / "run", folder)[0] for folder in ("generations", "meanings"))
+    assert [group.size for group in groups] == sorted(np.bincount(meant["group"]).tolist(), reverse=True)
+    assert sum(times for group in groups for _, times in group.texts) == len(made["text"])
+
+
+def test_a_run_without_generations_reports_none(write_jsonl: WriteJsonl, tmp_path: Path) -> None:
+    from euds.report import write_report
+
+    euds.score(write_jsonl([{"text": "the film was sad"}]), out=tmp_path / "run", measures=["information"])
+    page = write_report(tmp_path / "run").read_text()
+    assert "Meanings of the generations" not in page
+    assert "Cost of semantic entropy" not in page
+
+
+def test_generations_can_be_selected_by(sample: Sample, tmp_path: Path) -> None:
+    sample("run", {"min_similarity": 0.9})
+    selection = euds.select(tmp_path / "run", keep=7, rule="high", axes=["samples_rao_blackwell"])
+    rows = read_scores(tmp_path / "run").to_pylist()
+    values = {row["row_id"]: row["semantic_samples_rao_blackwell_nats"] for row in rows}
+    kept = [values[row] for row in selection.row_ids.tolist()]
+    assert min(kept) >= sorted(values.values())[-8]
+    with pytest.raises(EudsError, match="the run has no semantic_entropy_nats"):
+        euds.select(tmp_path / "run", keep=7, rule="high", axes=["semantic"])
+
+
+def test_the_command_line_takes_every_setting(
+    corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from euds.cli.app import app
+
+    options = (
+        "--measures semantic --semantic samples --n-generations 3 --max-new-tokens 2 --template labels "
+        "--labels good,bad --temperature 1.2 --top-p 0.8 --top-k 20 --grouping labels "
+        "--estimators discrete,chao_shen --seed 4"
+    )
+    command = ["score", str(corpus), "--out", str(tmp_path / "run"), "--lm", str(tiny_lm), *options.split()]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    settings = SampleSettings(
+        n_generations=3,
+        max_new_tokens=2,
+        template="labels",
+        labels=("good", "bad"),
+        temperature=1.2,
+        top_p=0.8,
+        top_k=20,
+        grouping="labels",
+        estimators=("discrete", "chao_shen"),
+    )
+    assert manifest["config"]["samples"] == json.loads(json.dumps(asdict(settings)))
+    assert manifest["pool"]["samples"]["seed"] == 4
+    with pytest.raises(EudsError, match="need semantic='samples'"):
+        CliRunner().invoke(app, [*command[:6], "--top-k", "5"], catch_exceptions=False)
