@@ -25,7 +25,7 @@ from table import write_tables
 from timing import interleave, peak_memory_mib
 
 import euds
-from euds.ops.histogram import equal_width_edges
+from euds.ops.histogram import equal_mass_edges, equal_width_edges
 from euds.ops.ranks import check_threads, rank_rows
 from euds.types import Box, Float64Array
 
@@ -54,27 +54,42 @@ def main() -> None:
 
 
 def histogram_part() -> list[Row]:
-    """Equally wide bins of float32 values, against reading them once."""
-    values = np.random.default_rng(0).random(HISTOGRAM_ROWS, dtype=np.float32)
-    words = torch.from_numpy(values).view(torch.int32)
+    """Bins of float32 values, equally wide ones and those of equal mass, against reading the values once."""
+    rng = np.random.default_rng(0)
+    values = rng.random(HISTOGRAM_ROWS, dtype=np.float32)
     rows = []
     for bins in (64, 512):
-        edges = equal_width_edges(0.0, 1.0, bins)
-        calls: dict[str, Call] = {"euds": again(fill, edges, values)}
-        few: dict[str, Call] = {"NumPy, equal widths": again(np.histogram, values[:NUMPY_ROWS], bins, (0.0, 1.0))}
-        peer = boost(bins, values)
-        if peer is not None:
-            calls["boost-histogram, all threads"] = peer
-        expected = np.histogram(values[:NUMPY_ROWS], edges)[0]
-        if fill(edges, values[:NUMPY_ROWS]).tolist() != expected.tolist():
-            raise SystemExit("the counts are not NumPy's: nothing is timed that is not right")
-        calls["memory read"] = lambda _: words.max()
-        facts = {"op": "Histogram.add", "bins": bins, "axes": 1}
-        large = measure(facts, calls, len(values), rounds=7, limit="memory read", bytes_a_row=4)
-        small = measure(facts, few, NUMPY_ROWS, rounds=3)
-        small[0]["ratio_to_euds"] = round(small[0]["p50"] / large[0]["p50"], 5)
-        rows += [*large, *small]
+        rows += fill_rows("Histogram.add", values, equal_width_edges(0.0, 1.0, bins), uniform=True)
+    rng.standard_normal(out=values, dtype=np.float32)
+    for bins in (64, 512):
+        edges = equal_mass_edges(values[:GRID_ROWS], bins)
+        edges[0], edges[-1] = values.min(), values.max()
+        rows += fill_rows("Histogram.add, equal mass", values, edges, uniform=False)
     return rows
+
+
+def fill_rows(op: str, values: np.ndarray, edges: Float64Array, *, uniform: bool) -> list[Row]:
+    """Time the filling of one histogram; what does not know equal widths counts fewer rows."""
+    bins, few = len(edges) - 1, values[:NUMPY_ROWS]
+    if fill(edges, few).tolist() != np.histogram(few, edges)[0].tolist():
+        raise SystemExit("the counts are not NumPy's: nothing is timed that is not right")
+    words = torch.from_numpy(values).view(torch.int32)
+    many: dict[str, Call] = {"euds": again(fill, edges, values)}
+    fewer: dict[str, Call] = {}
+    if uniform:
+        fewer["NumPy, equal widths"] = again(np.histogram, few, bins, (edges[0], edges[-1]))
+    else:
+        fewer["NumPy"] = again(np.histogram, few, edges)
+    peer = boost(edges, values if uniform else few, uniform=uniform)
+    if peer is not None:
+        (many if uniform else fewer)["boost-histogram, all threads"] = peer
+    many["memory read"] = lambda _: words.max()
+    facts = {"op": op, "bins": bins, "axes": 1}
+    large = measure(facts, many, len(values), rounds=7, limit="memory read", bytes_a_row=4)
+    small = measure(facts, fewer, NUMPY_ROWS, rounds=3)
+    for row in small:
+        row["ratio_to_euds"] = round(row["p50"] / large[0]["p50"], 5)
+    return [*large, *small]
 
 
 def fill(edges: Float64Array, values: np.ndarray) -> np.ndarray:
@@ -94,7 +109,7 @@ def find(scores: Float64Array) -> Box:
     return euds.find_box(scores, keep=KEEP)
 
 
-def boost(bins: int, values: np.ndarray) -> Call | None:
+def boost(edges: Float64Array, values: np.ndarray, *, uniform: bool) -> Call | None:
     """Return boost-histogram's way to do it, or None, with a word, where it is not installed."""
     try:
         import boost_histogram
@@ -102,12 +117,9 @@ def boost(bins: int, values: np.ndarray) -> Call | None:
         print("left out boost-histogram: not installed", file=sys.stderr)
         return None
 
-    def call(_: int) -> object:
-        return boost_histogram.Histogram(boost_histogram.axis.Regular(bins, 0.0, 1.0)).fill(
-            values, threads=check_threads(None)
-        )
-
-    return call
+    regular = boost_histogram.axis.Regular(len(edges) - 1, edges[0], edges[-1])
+    axis = regular if uniform else boost_histogram.axis.Variable(edges)
+    return lambda _: boost_histogram.Histogram(axis).fill(values, threads=check_threads(None))
 
 
 def box_part() -> list[Row]:
