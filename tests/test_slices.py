@@ -43,6 +43,7 @@ LINES = [
     b"\xef\xbb\xbf[1]",
     b"\0",
     b"\x1c",
+    b" " * 70,
     b'{"text": "' + b"long " * 20 + b'"}',
 ]
 FIELDS = [
@@ -184,7 +185,7 @@ def test_json_lines_are_those_between_newlines(tmp_path: Path, content: bytes, s
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(compressed(content, suffix))
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    expected = [number for number, line in enumerate(lines, 1) if line.strip()]
+    expected = [at for at, line in enumerate(lines, 1) if line.strip() or len(line) > jsonl.MAX_LINE_BYTES]
     rows = list(read_rows([path]))
     assert [row.position for row in rows] == expected
     for row in rows:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,14 @@ class _Parquet:
 
     def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
         self._source = source
-        self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES)
+        # Buffered before it is asked for, all that was read would stay in memory until the file is closed.
+        self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
         self.names = tuple(self._file.schema_arrow.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
-        self.entries = list(accumulate(self.row_counts(), initial=0))
+
+    @cached_property
+    def entries(self) -> list[int]:
+        return list(accumulate(self.row_counts(), initial=0))
 
     def row_counts(self) -> list[int]:
         metadata = self._file.metadata
@@ -146,16 +151,20 @@ class _ArrowFile:
 
     def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
         self._source = source
-        names = pa.ipc.open_file(source).schema.names
-        self.names = tuple(names)
-        self._wanted = [name for name in names if columns is None or name in columns]
-        # Without one of them all would be read.
-        fields = [at for at, name in enumerate(names) if name in self._wanted] or [0]
-        self._file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields if names else []))
-        self.entries = list(accumulate(self.row_counts(), initial=0))
+        self._schema = pa.ipc.open_file(source).schema
+        self.names = tuple(self._schema.names)
+        self._wanted = [name for name in self.names if columns is None or name in columns]
+        self._file = pa.ipc.open_file(source, options=_only(self._schema, self._wanted))
 
-    def row_counts(self) -> list[int]:
-        return [self._file.get_batch(at).num_rows for at in range(self._file.num_record_batches)]
+    @cached_property
+    def entries(self) -> list[int]:
+        return list(accumulate(self.row_counts(), initial=0))
+
+    def row_counts(self) -> Iterator[int]:
+        # A batch tells its length only when something of it is read: a column of numbers, if there is one.
+        small = sorted(self._schema, key=lambda field: not pa.types.is_primitive(field.type))
+        file = pa.ipc.open_file(self._source, options=_only(self._schema, [field.name for field in small[:1]]))
+        return (file.get_batch(at).num_rows for at in range(file.num_record_batches))
 
     def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
         for at in range(entry, self._file.num_record_batches):
@@ -170,23 +179,30 @@ class _ArrowStream:
 
     def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
         self._source = source
-        self.names = tuple(self._restart().schema.names)
+        self._schema = pa.ipc.open_stream(source).schema
+        self.names = tuple(self._schema.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
         self.entries = [0]
 
     def row_counts(self) -> Iterator[int]:
-        return (batch.num_rows for batch in self._restart())
+        return (batch.num_rows for batch in self._begin(self.names[:1]))
 
     def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
         assert entry == 0
-        return (batch.select(self._wanted) for batch in self._restart())
+        return (batch.select(self._wanted) for batch in self._begin(self._wanted))
 
     def close(self) -> None:
         self._source.close()
 
-    def _restart(self) -> Any:
+    def _begin(self, names: Sequence[str]) -> Any:
         self._source.seek(0)
-        return pa.ipc.open_stream(self._source)
+        return pa.ipc.open_stream(self._source, options=_only(self._schema, names))
+
+
+def _only(schema: pa.Schema, names: Sequence[str]) -> pa.ipc.IpcReadOptions:
+    """Read the named columns, or the first one if there are none: without any, Arrow reads all."""
+    fields = [at for at, name in enumerate(schema.names) if name in names] or [0][: len(schema)]
+    return pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -204,11 +220,8 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path, columns: Sequence[str] | None) -> _Parquet | _ArrowFile | _ArrowStream:
-    source: Any
-    if is_url(path):
-        source = path.open("rb")
-    else:
-        source = pa.OSFile(str(path)) if _is_parquet(path) else pa.memory_map(str(path))
+    # Not mapped into memory: a file that another process cuts short would end this one.
+    source: Any = path.open("rb") if is_url(path) else pa.OSFile(str(path))
     try:
         if _is_parquet(path):
             return _Parquet(source, columns)

@@ -48,7 +48,7 @@ class Source:
     def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:
         """Yield the rows from the record whose first line is at byte `start` on."""
         for _, number, values in self.records(start, position):
-            if any("\udc80" <= char <= "\udcff" for value in values for char in value if not char.isascii()):
+            if not _is_text(values):
                 yield RawRow(number, None, "not UTF-8")
             elif len(values) != len(self.header):
                 yield RawRow(number, None, f"{len(values)} values, but the header has {len(self.header)}")
@@ -116,6 +116,15 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: no header line")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")
+
+
+def _is_text(values: Sequence[str]) -> bool:
+    """Whether no value holds one of the surrogates that stand for bytes that are no UTF-8."""
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Lines:
