@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -388,7 +389,8 @@ def test_the_command_line_takes_every_setting(
 
     options = (
         "--measures semantic --semantic samples --n-generations 3 --max-new-tokens 2 --template labels "
-        "--labels good,bad --temperature 1.2 --top-p 0.8 --top-k 20 --grouping labels --estimators discrete,chao_shen --seed 4"
+        "--labels good,bad --temperature 1.2 --top-p 0.8 --top-k 20 --grouping labels "
+        "--estimators discrete,chao_shen --seed 4"
     )
     command = ["score", str(corpus), "--out", str(tmp_path / "run"), "--lm", str(tiny_lm), *options.split()]
     assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
