@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow check bench wheel clean
+.PHONY: demo test test-slow check crash bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/euds demo
@@ -20,6 +20,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
+
+crash: $(STAMP)
+	$(BIN)/python tests/crash.py
 
 bench: $(STAMP)
 	$(BIN)/euds bench

@@ -24,6 +24,10 @@ class InputError(EudsError):
     """A corpus, model, recipe or run directory is missing, unreadable or not what was expected."""
 
 
+class RunStopped(EudsError):
+    """The machine has ended a run that was well, by a full disk or a killed process; exit code 75 of the command line."""
+
+
 class MissingExtra(EudsError, ImportError):
     """An optional dependency is not installed."""
 

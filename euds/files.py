@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and content hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -9,26 +10,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from euds.errors import InputError
+from euds.errors import InputError, RunStopped
 
 PARTIAL_PATTERN = ".*.partial"
 """Matches what `atomic_path` leaves behind when its process is killed."""
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success fsync it and rename it over `path`, on failure remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path`; on success fsync it and rename it over `path`, on failure remove it.
+
+    Raises:
+        RunStopped: the disk is full.
+    """
     # Two processes may write the same file, each the same content: a name of its own keeps them apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    with needs_room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            with partial.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+@contextmanager
+def needs_room(path: Path) -> Iterator[None]:
+    """Turn the system's error of a full disk, quota or file size into one that names `path`.
+
+    Raises:
+        RunStopped: there was no room.
+    """
     try:
-        yield partial
-        with partial.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        reason = os.strerror(error.errno)
+        raise RunStopped(f"{path}: cannot be written: {reason}; make room, and the same command resumes") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,12 +1,14 @@
 """The `euds` command: registers the verbs and turns errors into one line and an exit code."""
 
+import signal
 import sys
+from types import FrameType
 
 import typer
 from rich.markup import escape
 
 from euds.cli import assets, doctor, pipeline, score, select, study
-from euds.errors import EudsError
+from euds.errors import EudsError, RunStopped
 from euds.progress import console
 
 app = typer.Typer(
@@ -29,19 +31,41 @@ app.command("bench")(doctor.bench)
 app.command("doctor")(doctor.doctor)
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h."""
+
+ENDED_BY = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class _Ended(BaseException):
+    """A signal asks for the end; no KeyboardInterrupt, which typer would answer by itself."""
 
 
 def main() -> None:
-    """Run the command line; exit code 2 for bad input, 130 when interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a defect (with its traceback), 2 bad input or arguments, 75 stopped by the machine (full disk,
+    killed process), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and 143 the same command resumes.
+    """
+    for number in ENDED_BY:
+        # A shell's background job, or nohup, has it ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     try:
         app()
     except EudsError as error:
         console.print(f"error: {escape(str(error))}", soft_wrap=True)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command resumes")
-        sys.exit(INTERRUPTED)
+        sys.exit(TRY_AGAIN if isinstance(error, RunStopped) else BAD_INPUT)
+    except _Ended as ended:
+        (number,) = ended.args
+        console.print(f"{ENDED_BY[number]}; the same command resumes")
+        sys.exit(128 + number)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    # The next one ends the process without waiting for anything.
+    signal.signal(number, signal.SIG_DFL)
+    raise _Ended(signal.Signals(number))
 
 
 if __name__ == "__main__":

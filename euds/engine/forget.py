@@ -21,7 +21,8 @@ def forget(run_dir: Path) -> None:
         raise InputError(f"{run_dir}: holds files but no run (no manifest.json); nothing was deleted")
     work = Work(run_dir)
     with work.locked():
-        # The manifest first: without it the rest is no run that could be mistaken for a finished one.
+        # In this order: killed at any point, what is left is the old run, or none that another could go on with.
+        work.empty()
         for name in FILES:
             (run_dir / name).unlink(missing_ok=True)
         shutil.rmtree(run_dir / "scores", ignore_errors=True)

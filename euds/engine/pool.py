@@ -1,5 +1,6 @@
 """What a score needs to know of the whole pool: how often each token occurs, and where the clusters lie."""
 
+import io
 import json
 import time
 from collections import Counter
@@ -150,7 +151,10 @@ def _embedded(work: Work, shard: int) -> Int64Array:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    write_atomic(path, lambda handle: np.save(handle, array, allow_pickle=False))
+    # Into a file, NumPy would write by itself, and of a full disk tell no more than how many items it has written.
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomic(path, lambda handle: handle.write(content.getbuffer()))
 
 
 def _counts_path(work: Work) -> Path:

@@ -165,5 +165,7 @@ def _refuse_other_run(plan: Plan) -> None:
     if plan.manifest_path.exists():
         before = read_json(plan.manifest_path).get("fingerprint", {})
         refuse_change(plan.run_dir, before, plan.fingerprint)
+    elif any((plan.run_dir / "scores").glob("*.parquet")):
+        raise InputError(f"{plan.run_dir}: holds scores without a manifest.json; start over with --force-new")
     elif plan.run_dir.exists() and not plan.run_dir.is_dir():
         raise InputError(f"{plan.run_dir}: is a file; --out names the run directory")

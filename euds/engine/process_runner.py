@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +16,7 @@ from euds.engine.execution import Task
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker, run_task
-from euds.errors import EudsError
+from euds.errors import RunStopped
 from euds.progress import bar
 
 _worker: Worker | None = None
@@ -28,11 +31,12 @@ class ProcessRunner:
         self._n_processes = len(devices)
         # Fork would carry torch's threads and CUDA into a child that cannot use them.
         context = multiprocessing.get_context("spawn")
+        alive, self._alive = context.Pipe(duplex=False)
         turns = context.Queue()
         for device in devices:
             turns.put(device)
         self._pool = ProcessPoolExecutor(
-            len(devices), mp_context=context, initializer=_start, initargs=(plan, turns, len(devices))
+            len(devices), mp_context=context, initializer=_start, initargs=(plan, turns, len(devices), alive)
         )
 
     def __enter__(self) -> Self:
@@ -40,7 +44,9 @@ class ProcessRunner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Let the processes finish the task they are at, and no more."""
+        """End the processes, after an error at once: what they have not finished will be done again."""
+        if error is not None:
+            self._alive.close()
         self._pool.shutdown(cancel_futures=True)
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
@@ -55,20 +61,31 @@ class ProcessRunner:
                 while True:
                     # Two tasks a process: enough to keep it busy, and an interrupt has little to wait for.
                     while len(running) < 2 * self._n_processes and (task := next(waiting, None)) is not None:
-                        running.add(self._pool.submit(_run, step, task))
+                        with _deaf_to_interrupts():
+                            running.add(self._pool.submit(_run, step, task))
                     if not running:
                         return
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
                         meter(*future.result())
             except BrokenProcessPool:
-                raise EudsError("a scoring process was killed (out of memory?); the same command resumes") from None
+                raise RunStopped("a scoring process was killed (out of memory?); the same command resumes") from None
 
 
-def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int) -> None:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that start in here never hear of Ctrl-C, which a terminal sends to all: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, alive: Connection) -> None:
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
@@ -80,9 +97,7 @@ def _run(step: str, task: Task) -> tuple[int, int, int]:
     return run_task(_worker, step, task)
 
 
-def _die_with_parent() -> None:
-    """End this process when its parent is killed, which closes no queue."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with_parent(alive: Connection) -> None:
+    """End this process when its parent closes the pipe, or is killed, which closes it too."""
+    alive.poll(None)
     os._exit(1)

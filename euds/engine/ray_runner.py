@@ -1,16 +1,18 @@
 """Score on Ray: a Ray row is a task of shard descriptors, an actor is a worker, and only counts come back."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from euds import errors
 from euds.engine.execution import Task
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.engine.worker import Worker, run_task
-from euds.errors import BackendUnavailable
+from euds.errors import BackendUnavailable, EudsError
 from euds.progress import bar
 
 try:
@@ -38,8 +40,11 @@ class RayRunner:
     def __enter__(self) -> Self:
         """Connect to the cluster, or start one here."""
         if not ray.is_initialized():
+            on_sigterm = signal.getsignal(signal.SIGTERM)
             ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
             self._started_ray = True
+            # Ray has put a handler of its own there.
+            signal.signal(signal.SIGTERM, on_sigterm)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -67,6 +72,8 @@ class RayRunner:
         with bar(step, self._plan.n_rows, done=done) as progress:
             meter = Meter(progress)
             for row in counts.iter_rows():
+                if row["error"]:
+                    raise getattr(errors, row["kind"])(row["error"])
                 meter(row["rows"], row["tokens"], row["quarantined"])
 
 
@@ -77,8 +84,13 @@ class _Actor:
         self._worker = Worker(plan)
         self._step = step
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        """Run one task."""
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Run one task; an error that is meant for the user comes back as a row, without Ray's traces around it."""
         task = tuple(Shard.from_json(shard) for shard in row["shards"])
-        rows, tokens, quarantined = run_task(self._worker, self._step, task)
-        return {"rows": rows, "tokens": tokens, "quarantined": quarantined}
+        rows = tokens = quarantined = 0
+        message = kind = ""
+        try:
+            rows, tokens, quarantined = run_task(self._worker, self._step, task)
+        except EudsError as error:
+            message, kind = str(error), type(error).__name__
+        return {"rows": rows, "tokens": tokens, "quarantined": quarantined, "error": message, "kind": kind}

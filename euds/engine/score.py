@@ -140,6 +140,8 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         manifest = read_json(plan.manifest_path)
         if manifest.get("finished"):
             verify_parts(plan.run_dir)
+            # A run that was killed between its manifest and its last step.
+            Work(plan.run_dir).remove()
             return result_of(plan.run_dir, manifest)
     work = Work(plan.run_dir)
     with work.locked(split):
@@ -151,6 +153,8 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         if facts is None:
             console.print("this piece is done; the piece that ends last completes the run")
             return _nothing_scored(plan)
+        # All parts are there: nobody writes any more, but an actor or a piece may have been killed while it did.
+        work.sweep()
         manifest = write_finished(plan, work, facts)
     work.remove()
     return result_of(plan.run_dir, manifest)

@@ -11,7 +11,11 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError
-from euds.files import PARTIAL_PATTERN, atomic_path
+from euds.files import PARTIAL_PATTERN, atomic_path, needs_room
+
+
+LOCK = "lock"
+"""How the names of lock files begin."""
 
 
 class Work:
@@ -61,14 +65,13 @@ class Work:
         Raises:
             InputError: another process is scoring into it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             if split is None:
-                held.enter_context(self._lock("lock", fcntl.LOCK_EX))
-                self._sweep()
+                held.enter_context(self._lock(LOCK, fcntl.LOCK_EX))
+                self.sweep()
             else:
-                held.enter_context(self._lock("lock", fcntl.LOCK_SH))
-                held.enter_context(self._lock(f"lock-{split.index}-of-{split.count}", fcntl.LOCK_EX))
+                held.enter_context(self._lock(LOCK, fcntl.LOCK_SH))
+                held.enter_context(self._lock(f"{LOCK}-{split.index}-of-{split.count}", fcntl.LOCK_EX))
             yield
 
     @contextmanager
@@ -76,11 +79,24 @@ class Work:
         """Give True to one process at a time; False if another one is finishing the run."""
         with ExitStack() as held:
             try:
-                held.enter_context(self._lock("lock-finish", fcntl.LOCK_EX))
+                held.enter_context(self._lock(f"{LOCK}-finish", fcntl.LOCK_EX))
             except InputError:
                 yield False
             else:
                 yield True
+
+    def sweep(self) -> None:
+        """Delete what killed processes have left half-written; nobody else may be writing."""
+        for folder in (self.run_dir, self.run_dir / "scores", self.folder, self.records.folder):
+            for partial in folder.glob(PARTIAL_PATTERN):
+                partial.unlink(missing_ok=True)
+
+    def empty(self) -> None:
+        """Delete everything but the locks."""
+        shutil.rmtree(self.records.folder, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if not path.name.startswith(LOCK):
+                path.unlink()
 
     def remove(self) -> None:
         """Delete the folder; everything worth keeping is in its final place."""
@@ -88,15 +104,13 @@ class Work:
 
     @contextmanager
     def _lock(self, name: str, kind: int) -> Iterator[None]:
-        with (self.folder / name).open("w") as handle:
+        path = self.folder / name
+        with needs_room(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = path.open("w")
+        with handle:
             try:
                 fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
             yield
-
-    def _sweep(self) -> None:
-        """Delete what killed processes have left half-written; nobody else writes while the lock is held."""
-        for folder in (self.run_dir, self.run_dir / "scores", self.folder, self.records.folder):
-            for partial in folder.glob(PARTIAL_PATTERN):
-                partial.unlink(missing_ok=True)
