@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.run import run
     from euds.selection.select import select
+    from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
     from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
@@ -67,6 +68,7 @@ _HOME = {
     "run": "euds.pipeline.run",
     "score": "euds.engine.score",
     "select": "euds.selection.select",
+    "select_streaming": "euds.selection.streaming",
     "semantic_entropy": "euds.ops.semantic",
     "token_entropy": "euds.ops.token_stats",
     "token_stats": "euds.ops.token_stats",
@@ -105,6 +107,7 @@ __all__ = [
     "run",
     "score",
     "select",
+    "select_streaming",
     "semantic_entropy",
     "token_entropy",
     "token_stats",

@@ -119,9 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Started by a shell in the background, this process ignores it, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    kinds = {
-        name: kind for name, kind in KINDS.items() if any(word in name for word in arguments.only or [""])
-    }
+    kinds = {name: kind for name, kind in KINDS.items() if any(word in name for word in arguments.only or [""])}
     order = list(chain.from_iterable([name] * kind.share for name, kind in kinds.items()))
     np.random.default_rng(arguments.seed).shuffle(order)
     folder = Path(tempfile.mkdtemp(prefix="euds-crash-"))

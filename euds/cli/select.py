@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from euds.errors import InvalidArgument
+
 
 def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
@@ -21,11 +23,24 @@ def select(
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
     columns: Annotated[str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all.")] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="For scores larger than memory: igse, box, low, middle, high, densest.")
+    ] = False,
 ) -> None:
     """Choose rows from the scores; seconds, and nothing is scored again."""
     from euds.selection.select import select as select_rows
+    from euds.selection.streaming import select_streaming
     from euds.selection.summary import summary
 
+    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    if streaming:
+        if keep == "auto" or group_by or adjust or stability:
+            raise InvalidArgument("streaming: takes no --keep auto, --group-by, --adjust or --stability")
+        chosen = select_streaming(
+            run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=names
+        )
+        typer.echo(summary(chosen))
+        return
     selection = select_rows(
         run_dir,
         keep=keep,
@@ -38,6 +53,6 @@ def select(
         margin=margin,
         seed=seed,
         out=out,
-        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        columns=names,
     )
     typer.echo(summary(selection))

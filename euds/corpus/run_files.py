@@ -48,6 +48,11 @@ def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def part_files(run_dir: Path) -> tuple[Path, ...]:
+    """Return the part files of the scores, in row order."""
+    return tuple(sorted((run_dir / "scores").glob("part-*.parquet")))
+
+
 def read_scores(run_dir: Path) -> pa.Table:
     """Return the scores of a finished run, in row order.
 
@@ -55,9 +60,8 @@ def read_scores(run_dir: Path) -> pa.Table:
         InputError: the run has not finished, or a part is missing or unreadable.
     """
     manifest = read_manifest(run_dir)
-    parts = sorted((run_dir / "scores").glob("part-*.parquet"))
     try:
-        table = pa.concat_tables([pq.read_table(part) for part in parts])
+        table = pa.concat_tables([pq.read_table(part) for part in part_files(run_dir)])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{run_dir}/scores: unreadable: {str(error).splitlines()[0]}") from error
     if table.num_rows != manifest["counts"]["rows"]:

@@ -13,7 +13,6 @@ from euds.engine.split import Split
 from euds.errors import InputError
 from euds.files import PARTIAL_PATTERN, atomic_path, needs_room
 
-
 LOCK = "lock"
 """How the names of lock files begin."""
 

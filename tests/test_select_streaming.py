@@ -1,0 +1,97 @@
+"""Selecting from part files in passes gives what selecting in memory gives, up to ranks within a bin."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import euds
+from euds.cli.app import app
+from euds.errors import EudsError, InputError
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, make_texts: Texts, tiny_lm: Path, tiny_encoder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("streaming")
+    rows = [{"text": text, "label": "ab"[at % 3 == 0]} for at, text in enumerate(make_texts(400, 6))]
+    lines = [json.dumps(row) for row in rows]
+    lines[5:5] = ["no json", '{"text": null}']
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    euds.score(folder / "corpus.jsonl", out=folder / "run", lm=tiny_lm, embedder=tiny_encoder, shard_rows=64)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("keep", [0.16, 37, 1.0])
+@pytest.mark.parametrize("rule", ["igse", "box"])
+def test_the_box_is_that_of_the_rows(run_dir: Path, tmp_path: Path, rule: str, keep: float) -> None:
+    axes = ["generative", "information"] if rule == "box" else None
+    whole = euds.select(run_dir, keep=keep, rule=rule, axes=axes, bins=8, stability=0, out=tmp_path / "whole.parquet")
+    found = euds.select_streaming(run_dir, keep=keep, rule=rule, axes=axes, bins=8, out=tmp_path / "rows.parquet")
+    assert found.n_kept == whole.n_kept
+    assert found.n_rows == whole.n_rows == 400
+    assert found.record["n_in_region"] == whole.record["n_in_region"]
+    for own, other in zip(found.bounds, whole.bounds, strict=True):
+        # Bounds here are edges of bins, there the extremes of the rows inside.
+        assert own.low <= other.low <= other.high <= own.high
+        assert (own.low_rank, own.high_rank) == pytest.approx((other.low_rank, other.high_rank), abs=1 / 8)
+    common = np.intersect1d(found.row_ids, whole.row_ids)
+    assert len(common) >= 0.9 * whole.n_kept
+    assert found.record["keep_rate_by_label"].keys() == {"a", "b"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("rule", ["low", "middle", "high"])
+def test_one_axis_keeps_the_very_rows(run_dir: Path, tmp_path: Path, rule: str) -> None:
+    # With a row a bin, nothing is interpolated.
+    whole = euds.select(run_dir, keep=0.2, rule=rule, axes=["nll"], stability=0, out=tmp_path / "whole.parquet")
+    found = euds.select_streaming(run_dir, keep=0.2, rule=rule, axes=["nll"], out=tmp_path / "rows.parquet")
+    assert len(np.setdiff1d(found.row_ids, whole.row_ids)) <= 1
+    written = pq.read_table(tmp_path / "rows.parquet")
+    assert written.column("row_id").to_pylist() == found.row_ids.tolist()
+    lines = (run_dir.parent / "corpus.jsonl").read_text().splitlines()
+    texts = [json.loads(lines[at])["text"] for at in found.row_ids]
+    assert written.column("text").to_pylist() == texts
+
+
+def test_edges_from_a_sketch_serve_as_well(run_dir: Path, tmp_path: Path) -> None:
+    exact = euds.select_streaming(run_dir, keep=0.3, out=tmp_path / "a.parquet", bins=8)
+    sketched = euds.select_streaming(run_dir, keep=0.3, out=tmp_path / "b.parquet", bins=8, quantile_limit=50)
+    assert exact.record["rank_error"] == 0
+    assert 0 < sketched.record["rank_error"] < 0.01  # type: ignore[operator]
+    assert sketched.n_kept == exact.n_kept == 120
+    assert len(np.intersect1d(exact.row_ids, sketched.row_ids)) > 60
+
+
+def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}] * 50 + [{"text": "a very long and winding plot"}] * 50)
+    euds.score(corpus, out=tmp_path / "run", measures=["information"], shard_rows=9)
+    kept = [
+        euds.select_streaming(tmp_path / "run", keep=10, rule="low", axes=["information"], seed=seed).row_ids.tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert kept[0] == kept[1] != kept[2]
+    assert [len(ids) for ids in kept] == [10, 10, 10]
+    assert max(kept[0] + kept[2]) < 50
+
+
+def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    with pytest.raises(EudsError, match="rule: unknown value 'random'"):
+        euds.select_streaming(run_dir, keep=0.1, rule="random")
+    with pytest.raises(EudsError, match="looks at 1 to 1 axes, got 2"):
+        euds.select_streaming(run_dir, keep=0.1, rule="low", axes=["nll", "generative"])
+    with pytest.raises(InputError, match="unknown field 'txt'"):
+        euds.select_streaming(run_dir, keep=0.1, columns=["txt"])
+    rows = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
+    euds.score(write_jsonl(rows), out=tmp_path / "mixed", measures=["information"])
+    with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
+        euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
+    outcome = CliRunner().invoke(
+        app, ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
+    )
+    assert "kept 40 of 400 rows by igse" in outcome.output
