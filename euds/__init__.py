@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from euds.engine.estimate import estimate
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
     from euds.ops.cluster import cluster_entropy
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from euds.pipeline.run import run
     from euds.selection.select import select
     from euds.study.finetune import finetune
-    from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
+    from euds.types import Box, Estimate, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
+    "Estimate": "euds.types",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
     "Intersection": "euds.types",
@@ -43,6 +45,7 @@ _HOME = {
     "Stability": "euds.types",
     "TokenStats": "euds.types",
     "cluster_entropy": "euds.ops.cluster",
+    "estimate": "euds.engine.estimate",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
     "find_by_group": "euds.ops.search",
@@ -64,6 +67,7 @@ _HOME = {
 __all__ = [
     "BackendUnavailable",
     "Box",
+    "Estimate",
     "EudsError",
     "Histogram",
     "Intersection",
@@ -74,6 +78,7 @@ __all__ = [
     "TokenStats",
     "__version__",
     "cluster_entropy",
+    "estimate",
     "find_box",
     "find_boxes",
     "find_by_group",

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from euds.cli import assets, doctor, pipeline, score, select, study
+from euds.cli import assets, doctor, estimate, pipeline, score, select, study
 from euds.errors import EudsError
 from euds.progress import console
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("fetch")(assets.fetch)
+app.command("estimate")(estimate.estimate)
 app.command("score")(score.score)
 app.command("status")(score.status)
 app.command("select")(select.select)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from euds.engine.cache import cache_counts
 from euds.engine.models import embeddings_of, nullable
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
@@ -26,17 +27,20 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     reasons: list[list[str]] = [[] if reason is None else [reason] for reason in tokens.column("reason").to_pylist()]
     columns = _identity(plan, tokens)
     seconds = {"read": work.seconds("tokens", shard)}
+    cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
     if pool.unigram is not None:
         columns |= _information(tokens, pool.unigram)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
         seconds["generative"] = work.seconds("generative", shard)
+        cache |= cache_counts("generative", generative)
         _add_reasons(reasons, generative)
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
     if "semantic" in plan.config.measures:
         table = work.read("embeddings", shard)
         seconds["embedding"] = work.seconds("embeddings", shard)
+        cache |= cache_counts("embedding", table)
         _add_reasons(reasons, table)
         columns |= _semantic(plan, table, pool.centroids)
     columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
@@ -53,7 +57,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
     counts = _counts(scores, np.array([not found for found in reasons]))
-    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, time.time())
+    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, time.time(), cache)
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +34,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         facts: what the run found out: "models", "pool", "device", "seconds" of work done outside the shards.
     """
     counts = dict.fromkeys(COUNTS, 0)
+    cache: dict[str, Counter[str]] = {}
     seconds: dict[str, float] = dict(facts["seconds"])
     quarantine_path, parts_path = plan.run_dir / "quarantine.jsonl", plan.run_dir / "scores" / PARTS_FILE
     with (
@@ -50,6 +52,8 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
                 counts[key] += record.counts[key]
             for stage, value in record.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + value
+            for stage, found in record.cache.items():
+                cache.setdefault(stage, Counter()).update(found)
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
     manifest = {
@@ -61,6 +65,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         "models": facts["models"],
         "pool": facts["pool"],
         "counts": counts,
+        "cache": cache,
         "seconds": {**seconds, "total": round(total, 3)},
         "tokens_per_second": round(counts["tokens"] / total, 1) if total > 0 else 0.0,
     }

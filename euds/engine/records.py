@@ -22,6 +22,7 @@ class Record:
         quarantine: row_id, file, row and reason of every quarantined row.
         seconds: wall-clock seconds by stage.
         finished: when, in seconds since the epoch.
+        cache: texts that were found in the cache and that were not, by stage; nothing of a run without one.
     """
 
     shard: int
@@ -31,6 +32,7 @@ class Record:
     quarantine: list[dict[str, Any]] = field(repr=False)
     seconds: dict[str, float]
     finished: float
+    cache: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Records:

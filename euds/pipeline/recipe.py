@@ -47,6 +47,7 @@ class ScoreSection(_Section):
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
+    cache: str | None = None
 
 
 class MethodSection(_Section):
