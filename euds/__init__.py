@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from euds.engine.estimate import estimate
     from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
-    from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
+    from euds.types import Box, Estimate, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
+    "Estimate": "euds.types",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
     "Intersection": "euds.types",
@@ -51,6 +53,7 @@ _HOME = {
     "cluster_entropy": "euds.ops.cluster",
     "embedding_groups": "euds.ops.grouping",
     "entailment_groups": "euds.ops.entailment",
+    "estimate": "euds.engine.estimate",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
     "find_by_group": "euds.ops.search",
@@ -77,6 +80,7 @@ _HOME = {
 __all__ = [
     "BackendUnavailable",
     "Box",
+    "Estimate",
     "EudsError",
     "Histogram",
     "Intersection",
@@ -90,6 +94,7 @@ __all__ = [
     "cluster_entropy",
     "embedding_groups",
     "entailment_groups",
+    "estimate",
     "find_box",
     "find_boxes",
     "find_by_group",

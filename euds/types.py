@@ -264,6 +264,85 @@ class ScoreResult:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What scoring a corpus would take, from a random sample of its rows that was scored.
+
+    Attributes:
+        n_rows: rows of the corpus, counted.
+        n_bytes: size of its files.
+        n_sampled: rows that were scored.
+        n_tokens: estimated tokens of the scored rows, as `ScoreResult.n_tokens` counts them.
+        tokens_low, tokens_high: the 95 % interval of `n_tokens`, by the spread in the sample.
+        quarantine: estimated share of the rows, in 0..1, by reason; a row with two reasons counts for the pair.
+        loading_seconds: to load the models, once in each worker.
+        planning_seconds: to count the rows and cut the corpus before the first is scored.
+        seconds: estimated seconds of one worker by stage.
+        workers: that share the stages, each as fast as the one that was measured.
+        device: that was measured.
+        peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process.
+        part_bytes: of the scores.
+        work_bytes: of intermediate files, deleted at the end.
+        price_per_hour: of a worker, or None.
+    """
+
+    n_rows: int
+    n_bytes: int
+    n_sampled: int
+    n_tokens: int
+    tokens_low: int
+    tokens_high: int
+    quarantine: Mapping[str, float]
+    loading_seconds: float
+    planning_seconds: float
+    seconds: Mapping[str, float]
+    workers: int
+    device: str
+    peak_bytes: int
+    part_bytes: int
+    work_bytes: int
+    price_per_hour: float | None
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of the run."""
+        return self.loading_seconds + self.planning_seconds + sum(self.seconds.values()) / self.workers
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours that all workers together are taken, idle or not; GPU-hours on GPUs."""
+        return self.total_seconds * self.workers / 3600
+
+    @property
+    def cost(self) -> float | None:
+        """At `price_per_hour`."""
+        return None if self.price_per_hour is None else self.worker_hours * self.price_per_hour
+
+    @property
+    def quarantine_share(self) -> float:
+        """Estimated share of rows that cannot be scored, in 0..1."""
+        return sum(self.quarantine.values())
+
+    def __str__(self) -> str:
+        """Several lines for people."""
+        stages = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in self.seconds.items())
+        lines = [
+            f"rows        {self.n_rows:,} in {self.n_bytes:,} bytes; {self.n_sampled:,} of them were scored",
+            f"tokens      {self.n_tokens:,} (95 % interval {self.tokens_low:,} .. {self.tokens_high:,})",
+            f"time        {self.total_seconds:,.1f} s on {self.workers} x {self.device} = "
+            f"{self.worker_hours:,.4g} hours of them together",
+            f"  of it     loading {self.loading_seconds:,.1f} s, planning {self.planning_seconds:,.1f} s; "
+            f"seconds of one worker: {stages}",
+            f"memory      {self.peak_bytes / 1e9:,.2f} GB at most in the sample",
+            f"disk        {self.part_bytes / 1e9:,.3g} GB of scores, {self.work_bytes / 1e9:,.3g} GB while it runs",
+            f"quarantine  {self.quarantine_share:.2%} of the rows",
+            *(f"  {share:.2%} {reason}" for reason, share in self.quarantine.items()),
+        ]
+        if self.cost is not None:
+            lines.append(f"cost        {self.cost:,.2f} at {self.price_per_hour:,g} an hour")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class AxisBounds:
     """The region of a selection on one axis, in the axis' unit and in mid-rank percentiles (0..1), both inclusive."""
 

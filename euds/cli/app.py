@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 from rich.markup import escape
 
-from euds.cli import assets, doctor, pipeline, score, select, study
+from euds.cli import assets, doctor, estimate, pipeline, score, select, study
 from euds.errors import EudsError, RunStopped
 from euds.progress import console
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("fetch")(assets.fetch)
+app.command("estimate")(estimate.estimate)
 app.command("score")(score.score)
 app.command("status")(score.status)
 app.command("select")(select.select)

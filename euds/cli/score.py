@@ -53,6 +53,8 @@ def score(
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
     split: Annotated[str | None, typer.Option(help="I/N: score this piece only; slurm: by the array.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of scores that runs share; none by default.")] = None,
+    cache_limit_gb: Annotated[float, typer.Option(help="Size that the cache is kept within.")] = 10.0,
     force_new: Annotated[bool, typer.Option("--force-new", help="Delete what --out holds and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
@@ -102,6 +104,8 @@ def score(
         ray=ray,
         ray_address=ray_address,
         split=split,
+        cache=cache,
+        cache_limit_gb=cache_limit_gb,
         force_new=force_new,
         dry_run=dry_run,
     )

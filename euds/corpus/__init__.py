@@ -16,7 +16,7 @@ from euds.corpus.run_files import (
     read_scores,
     verify_parts,
 )
-from euds.corpus.slices import Slice, SliceReader, cut, read_slices, splittable
+from euds.corpus.slices import Slice, SliceReader, cut, read_slices, sample, splittable
 
 __all__ = [
     "Identity",
@@ -42,6 +42,7 @@ __all__ = [
     "read_rows",
     "read_scores",
     "read_slices",
+    "sample",
     "splittable",
     "take_rows",
     "verify_parts",

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from euds.corpus.inputs import reader
 from euds.corpus.location import file_path
@@ -80,6 +83,38 @@ def cut(files: Sequence[Path], shard_rows: int) -> Iterator[tuple[Slice, ...]]:
             shard.append(current)
     if shard:
         yield tuple(shard)
+
+
+def sample(files: Sequence[Path], n: int, seed: int) -> tuple[int, tuple[Slice, ...]]:
+    """Draw rows at random, without replacement and each as likely, in one pass that parses no line of JSON.
+
+    Args:
+        files: as `list_inputs` gives them.
+        n: rows wanted, at least 1.
+        seed: of the draw; the same rows for the same seed.
+
+    Returns:
+        The number of rows in all files, bad ones included, and min(n, that) slices of one row each, in order.
+
+    Raises:
+        InputError: a file cannot be read any further; the message names it.
+    """
+    rng = np.random.default_rng(seed)
+    n_rows = 0
+    # The n smallest of a random number per row: memory for n rows, whatever the corpus.
+    kept: list[tuple[float, int, Slice]] = []
+    for file in files:
+        whole = Slice(str(file), 0, 0, 1, _size(file))
+        for starts, positions in reader(file).marks(file):
+            draws = rng.random(len(starts))
+            bound = kept[-1][0] if len(kept) == n else 1.0
+            chosen = np.flatnonzero(draws < bound)
+            for at in chosen[np.argsort(draws[chosen])][:n].tolist():
+                one = replace(whole, start=starts[at], position=positions[at])
+                kept.append((float(draws[at]), n_rows + at, one))
+            kept = sorted(kept, key=itemgetter(0))[:n]
+            n_rows += len(starts)
+    return n_rows, tuple(one for _, _, one in sorted(kept, key=itemgetter(1)))
 
 
 def read_slices(slices: Sequence[Slice], *, first_row_id: int, columns: Sequence[str] | None = None) -> Iterator[Row]:

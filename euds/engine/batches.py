@@ -47,6 +47,12 @@ def plan(lengths: Sequence[int], positions: Sequence[int], budget: int, *, padde
         yield batch
 
 
+def tokens_read(lengths: Sequence[int], budget: int, *, padded: bool) -> int:
+    """Return the tokens, padding included, of all batches that sequences of these lengths make."""
+    batches = plan(lengths, range(len(lengths)), budget, padded=padded)
+    return sum(size(lengths, batch, padded=padded) for batch in batches)
+
+
 def run_batches(
     lengths: Sequence[int],
     budget: TokenBudget,

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import meanings_path
+from euds.engine.cache import cache_counts
 from euds.engine.models import embeddings_of, nullable
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
@@ -29,17 +30,20 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     columns = _identity(plan, tokens)
     seconds = {"read": work.seconds("tokens", shard)}
     cost: dict[str, dict[str, Any]] = {}
+    cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
     if pool.unigram is not None:
         columns |= _information(tokens, pool.unigram)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
         seconds["generative"] = work.seconds("generative", shard)
+        cache |= cache_counts("generative", generative)
         _add_reasons(reasons, generative)
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
     if plan.config.clusters:
         table = work.read("embeddings", shard)
         seconds["embedding"] = work.seconds("embeddings", shard)
+        cache |= cache_counts("embedding", table)
         _add_reasons(reasons, table)
         cost["clusters"] = {"tokens": len(ragged(tokens, "embedder_tokens")[0])}
         columns |= _semantic(plan, table, pool.centroids)
@@ -64,7 +68,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
     counts = _counts(scores, np.array([not found for found in reasons]))
-    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, cost, time.time())
+    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, cost, time.time(), cache)
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:

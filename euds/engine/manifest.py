@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
     """
     counts = dict.fromkeys(COUNTS, 0)
     spent: dict[str, dict[str, float]] = {}
+    cache: dict[str, Counter[str]] = {}
     seconds: dict[str, float] = dict(facts["seconds"])
     quarantine_path, parts_path = plan.run_dir / "quarantine.jsonl", plan.run_dir / "scores" / PARTS_FILE
     with (
@@ -56,6 +58,8 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
                 sums = spent.setdefault(part, {})
                 for key, value in found.items():
                     sums[key] = sums.get(key, 0) + value
+            for stage, found in record.cache.items():
+                cache.setdefault(stage, Counter()).update(found)
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
     cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}
@@ -68,6 +72,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         "models": facts["models"],
         "pool": facts["pool"],
         "counts": counts,
+        "cache": cache,
         "seconds": {**seconds, "total": round(total, 3)},
         "tokens_per_second": round(counts["tokens"] / total, 1) if total > 0 else 0.0,
         **cost,

@@ -8,6 +8,7 @@ from typing import Any
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.corpus import Identity, check_fields, check_inputs, field_names, identities, list_inputs
 from euds.engine.borrow import check_generations
+from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
 from euds.errors import InputError
@@ -30,6 +31,7 @@ class Plan:
         n_rows: rows in all files, bad ones included.
         folders: model folder by role: "lm", "embedder", "tokenizer".
         fingerprint: all that the scores depend on, as JSON types; two runs with equal ones may share a directory.
+        cache: where scores are looked up before a model is run; None: nowhere.
     """
 
     run_dir: Path
@@ -39,6 +41,7 @@ class Plan:
     n_rows: int
     folders: dict[str, Path]
     fingerprint: dict[str, Any]
+    cache: CacheSettings | None = None
 
     @property
     def n_shards(self) -> int:
@@ -99,10 +102,7 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     Raises:
         InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run.
     """
-    folders = {role: model_folder(name) for role, name in _models(config).items()}
-    files = tuple(file.resolve() for file in list_inputs(config.inputs))
-    check_inputs(files)
-    config = _settle_fields(config, files)
+    config, files, folders = resolve(config)
     inputs = identities(files, _known_inputs(run_dir))
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
@@ -128,6 +128,18 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     _refuse_other_run(plan)
     check_generations(run_dir, config.samples, fingerprint)
     return plan
+
+
+def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[str, Path]]:
+    """Return the settings with the fields settled, the input files in order, and each model's folder by role.
+
+    Raises:
+        InputError: a file, field or model is not there.
+    """
+    folders = {role: model_folder(name) for role, name in _models(config).items()}
+    files = tuple(file.resolve() for file in list_inputs(config.inputs))
+    check_inputs(files)
+    return _settle_fields(config, files), files, folders
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:

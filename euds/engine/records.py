@@ -23,6 +23,7 @@ class Record:
         seconds: wall-clock seconds by stage.
         cost: what semantic entropy took, by part: tokens, pairs, seconds.
         finished: when, in seconds since the epoch.
+        cache: texts that were found in the cache and that were not, by stage; nothing of a run without one.
     """
 
     shard: int
@@ -33,6 +34,7 @@ class Record:
     seconds: dict[str, float]
     cost: dict[str, dict[str, Any]]
     finished: float
+    cache: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Records:

@@ -1,9 +1,11 @@
 """`euds.score`: score a corpus into a run directory; the same call again resumes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from euds.corpus import verify_parts
+from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import MEASURES, ScoreConfig
 from euds.engine.execution import Execution
 from euds.engine.forget import forget
@@ -45,6 +47,8 @@ def score(
     ray: bool = False,
     ray_address: str | None = None,
     split: str | None = None,
+    cache: str | Path | None = None,
+    cache_limit_gb: float = 10.0,
     force_new: bool = False,
     dry_run: bool = False,
 ) -> ScoreResult:
@@ -82,6 +86,9 @@ def score(
         ray_address: address of a Ray cluster; None: Ray's own rule.
         split: "I/N" scores only every N-th shard from the I-th on, "slurm" those of this task of a job array; the
             piece that ends last completes the run.
+        cache: folder where texts that the models have seen in an earlier run are looked up, and the others kept; None:
+            every text is computed.
+        cache_limit_gb: size that the cache is kept within, in 1e9 bytes; the least recently used entries go.
         force_new: delete what `out` holds of an earlier run and start over.
         dry_run: check everything, say what would be done on standard error, and do nothing.
 
@@ -125,9 +132,10 @@ def score(
     piece = None if split is None else Split.of(split)
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
+    kept = None if cache is None else CacheSettings.of(cache, cache_limit_gb)
     if force_new and not dry_run:
         forget(Path(out))
-    plan = prepare(config, Path(out))
+    plan = replace(prepare(config, Path(out)), cache=kept)
     if dry_run:
         console.print(plan.describe())
         return _nothing_scored(plan)

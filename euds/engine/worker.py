@@ -8,7 +8,8 @@ from typing import TypeVar
 import pyarrow as pa
 
 from euds.corpus import SliceReader
-from euds.engine.batches import TokenBudget
+from euds.engine.batches import TokenBudget, tokens_read
+from euds.engine.cache import ScoreCache
 from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
 from euds.engine.meanings import Judges
@@ -99,6 +100,11 @@ class Worker:
         """The stages of `measure`, in order."""
         return stages_of(self.plan.config.measures, self.plan.config.semantic)
 
+    def tokens_read(self, stage: str, lengths: Sequence[int]) -> int:
+        """Return the tokens, padding included, that a model stage reads of a shard with texts of these lengths."""
+        padded = stage != "generative" or not self._scorer.packs
+        return tokens_read(lengths, self._budgets[stage].tokens, padded=padded)
+
     def measured(self, shard: int) -> bool:
         """Tell whether all stages of `measure` are done for a shard."""
         return all(self.work.done(stage, shard) for stage in self.stages)
@@ -137,15 +143,26 @@ class Worker:
         budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind]) | {"generation": GENERATION_BUDGET[kind]}
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
 
+    @cached_property
+    def _cache(self) -> ScoreCache | None:
+        plan = self.plan
+        if plan.cache is None:
+            return None
+        return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.encoders)
+
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
-        if stage == "embeddings":
-            return embedding_shard(tokens, self._embedder, budget, advance)
-        if stage == "generative":
-            return generative_shard(tokens, self._scorer, budget, advance)
         if stage == "generation":
             return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)
-        return meanings_stage(self.plan, shard, self._judges, budget, advance)
+        if stage == "meanings":
+            return meanings_stage(self.plan, shard, self._judges, budget, advance)
+
+        def run(rows: pa.Table) -> pa.Table:
+            if stage == "embeddings":
+                return embedding_shard(rows, self._embedder, budget, advance)
+            return generative_shard(rows, self._scorer, budget, advance)
+
+        return run(tokens) if self._cache is None else self._cache.through(stage, tokens, run, advance)
 
     def _loaded(self, load: Callable[[], Loaded]) -> Loaded:
         start = time.perf_counter()

@@ -69,6 +69,7 @@ class ScoreSection(_Section):
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
+    cache: str | None = None
 
     @property
     def sample_settings(self) -> SampleSettings | None:

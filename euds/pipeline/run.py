@@ -93,6 +93,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
         max_tokens=settings.max_tokens,
         token_budget=settings.token_budget,
         shard_rows=settings.shard_rows,
+        cache=settings.cache,
         dry_run=dry_run,
     )
 

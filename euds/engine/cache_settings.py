@@ -1,0 +1,34 @@
+"""Where the scores of earlier runs are kept, and how many of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from euds.errors import InputError, InvalidArgument
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """The cache of a run; it is no part of what the run is, and may differ when it is resumed.
+
+    Attributes:
+        folder: shared by any number of runs and processes, also at the same time.
+        limit_bytes: size that the folder is kept within.
+    """
+
+    folder: Path
+    limit_bytes: int
+
+    @classmethod
+    def of(cls, folder: str | Path, limit_gb: float) -> "CacheSettings":
+        """Return the settings, with an absolute path; nothing is written.
+
+        Raises:
+            InvalidArgument: the limit is not above 0.
+            InputError: `folder` is a file.
+        """
+        if not limit_gb > 0:
+            raise InvalidArgument(f"cache_limit_gb: must be above 0, got {limit_gb}")
+        path = Path(folder).expanduser().resolve()
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file; --cache names a folder")
+        return cls(path, round(limit_gb * 1e9))

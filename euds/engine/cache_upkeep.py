@@ -1,0 +1,108 @@
+"""Keep a score cache small: merge small segments, evict the least recently used, sweep what killed writers left."""
+
+import fcntl
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from euds.engine.segments import READ_ERRORS, DamagedSegment, checked, discard, key_column, segment_names, write_segment
+from euds.files import PARTIAL_PATTERN
+
+FAN = 8
+"""Segments of one size class that are merged into one."""
+
+SMALLEST_BYTES = 1 << 15
+LARGEST_BYTES = 1 << 23
+"""Segments above this are merged no more: a look-up reads a segment as a whole, so none grows beyond eight times it."""
+
+ABANDONED_SECONDS = 3600.0
+"""No segment takes so long to write."""
+
+
+def tend(cache: Path, namespace: Path, limit_bytes: int) -> None:
+    """Merge in one namespace, then evict over the whole cache until it is within `limit_bytes`.
+
+    One process at a time does so; readers and writers do not wait. While a segment is merged, it and its parts are both
+    on disk.
+    """
+    with _locked(cache):
+        _sweep(cache)
+        while small := _mergeable(namespace):
+            _merge(small)
+        _evict(cache, limit_bytes)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    with (cache / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(cache: Path) -> None:
+    for partial in cache.glob(f"*/{PARTIAL_PATTERN}"):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
+                partial.unlink()
+
+
+def _mergeable(namespace: Path) -> list[Path]:
+    """Return the oldest segments of one size class if there are enough of them, else nothing."""
+    classes: defaultdict[int, list[Path]] = defaultdict(list)
+    for name in segment_names(namespace):
+        path = namespace / name
+        size = path.stat().st_size
+        if size <= LARGEST_BYTES:
+            found = classes[(size // SMALLEST_BYTES).bit_length() // (FAN.bit_length() - 1)]
+            found.append(path)
+            if len(found) == FAN:
+                return found
+    return []
+
+
+def _merge(paths: list[Path]) -> None:
+    """Write one segment in the place of several, given oldest first; of rows with one key the oldest stays."""
+    keys, pieces, good, used = [], [], [], 0.0
+    for path in paths:
+        try:
+            segment = pq.read_table(path)
+            pieces.append(checked(segment))
+        except (*READ_ERRORS, DamagedSegment) as error:
+            discard(path, error)
+            continue
+        keys.append(key_column(segment))
+        good.append(path)
+        used = max(used, path.stat().st_mtime)
+    if not good:
+        return
+    distinct, first = np.unique(np.concatenate(keys), return_index=True)
+    rows = pa.concat_tables(pieces).take(pa.array(first))
+    # It takes the age of its oldest part, as the older of two segments counts.
+    age = good[0].name.partition("-")[0]
+    merged = good[0].with_name(f"{age}-{secrets.token_hex(4)}.parquet")
+    write_segment(merged, distinct, rows)
+    os.utime(merged, (used, used))
+    for path in good:
+        path.unlink(missing_ok=True)
+
+
+def _evict(cache: Path, limit_bytes: int) -> None:
+    entries = []
+    for path in cache.glob("*/*.parquet"):
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            entries.append((state.st_mtime_ns, state.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= limit_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= size

@@ -1,0 +1,111 @@
+"""`euds.estimate`: what scoring a corpus would take, told by scoring a sample of it."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from euds.corpus import sample
+from euds.engine.config import MEASURES, ScoreConfig
+from euds.engine.extrapolate import extrapolate
+from euds.engine.prepare import resolve
+from euds.engine.sampled import score_sample
+from euds.errors import InputError, InvalidArgument
+from euds.measures.device import precision
+from euds.types import Estimate
+
+SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
+"""Rows scored by kind of device; fewer would not fill a GPU's batches."""
+
+
+def estimate(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    text_field: str | Sequence[str] = "text",
+    id_field: str | None = None,
+    label_field: str | None = None,
+    source_field: str | None = None,
+    measures: Sequence[str] = MEASURES,
+    lm: str | Path | None = None,
+    embedder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    max_tokens: int | None = None,
+    token_budget: int | None = None,
+    shard_rows: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    sample_rows: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    price_per_hour: float | None = None,
+) -> Estimate:
+    """Tell what `euds.score` with the same arguments would take, by scoring a random sample of the rows.
+
+    The corpus is passed over once, to count its rows and draw the sample; compressed files are read a second time.
+    Everything is written into a temporary directory that is deleted.
+
+    The time of a model is extrapolated by the tokens it would read, with the padding that shards of such lengths hold;
+    that of all else by rows. Left out: hashing the corpus, and fitting the semantic clusters, which looks at no more
+    than about a million rows. A sample may miss the longest texts, and with them the largest batch in memory.
+
+    Args:
+        inputs, text_field, id_field, label_field, source_field, measures, lm, embedder, tokenizer, max_tokens,
+            token_budget, shard_rows, device, dtype: as for `euds.score`.
+        sample_rows: rows to score; None: 256, on a GPU 4,096.
+        seed: of the sample.
+        workers: that the run would have, each like the device measured here.
+        price_per_hour: of a worker, in any currency.
+
+    Raises:
+        InvalidArgument: an argument is impossible; nothing was read.
+        InputError: an input, field or model is missing or unreadable, or the corpus is empty.
+    """
+    if sample_rows is not None and sample_rows < 2:
+        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
+    if workers < 1:
+        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
+    if price_per_hour is not None and not price_per_hour >= 0:
+        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")
+    many = [inputs] if isinstance(inputs, str | Path) else inputs
+    config, files, folders = resolve(
+        ScoreConfig(
+            inputs=tuple(map(str, many)),
+            text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+            id_field=id_field,
+            label_field=label_field,
+            source_field=source_field,
+            measures=tuple(dict.fromkeys(measures)),
+        semantic=("clusters",) if "semantic" in measures else (),
+        samples=None,
+            lm=None if lm is None else str(lm),
+            embedder=None if embedder is None else str(embedder),
+            tokenizer=None if tokenizer is None else str(tokenizer),
+            max_tokens=max_tokens,
+            token_budget=token_budget,
+            shard_rows=shard_rows,
+            n_clusters=None,
+            n_neighbors=16,
+            similarity_temperature=0.05,
+            device=device,
+            dtype=dtype,
+            seed=seed,
+        )
+    )
+    settled = precision(device, dtype)
+    start = time.perf_counter()
+    n_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], seed)
+    pass_seconds = time.perf_counter() - start
+    if n_rows == 0:
+        raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
+    with tempfile.TemporaryDirectory(prefix="euds-estimate-") as folder:
+        scored = score_sample(config, files, folders, slices, Path(folder))
+        return extrapolate(
+            scored,
+            n_rows=n_rows,
+            n_bytes=sum(file.stat().st_size for file in files),
+            # A run passes twice over its corpus before it scores: to count the rows, and to cut shards.
+            planning_seconds=2 * pass_seconds,
+            shard_rows=shard_rows,
+            workers=workers,
+            price_per_hour=price_per_hour,
+        )

@@ -1,0 +1,124 @@
+"""From what a sample took to what its corpus would take."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from euds.engine.read import ragged, usable
+from euds.engine.sampled import ScoredSample
+from euds.engine.shards import default_shard_rows
+from euds.types import Estimate, Float64Array
+
+TOKENS_OF = {"generative": ("generative", "tokens"), "embedding": ("embeddings", "embedder_tokens")}
+"""By name of its seconds: a model stage, and the tokens that it reads."""
+
+SIMULATED_ROWS = 16384
+"""Rows that shards are drawn of to see how much padding they would hold."""
+
+NORMAL_95 = 1.96
+
+
+def extrapolate(
+    scored: ScoredSample,
+    *,
+    n_rows: int,
+    n_bytes: int,
+    planning_seconds: float,
+    shard_rows: int | None,
+    workers: int,
+    price_per_hour: float | None,
+) -> Estimate:
+    """Return the estimate for a corpus of `n_rows` rows.
+
+    Args:
+        scored: a simple random sample of them.
+        n_rows: of the corpus.
+        n_bytes: of its files.
+        planning_seconds: as the estimate has them.
+        shard_rows: of the run; None: by `n_rows`.
+        workers: of the run.
+        price_per_hour: of a worker.
+    """
+    worker = scored.worker
+    n_sampled = scored.tokens.num_rows
+    times = n_rows / n_sampled
+    shard_rows = min(n_rows, shard_rows or default_shard_rows(n_rows))
+    seconds = {
+        name: value * (_token_times(scored, *TOKENS_OF[name], n_rows, shard_rows) if name in TOKENS_OF else times)
+        for name, value in scored.seconds.items()
+    }
+    n_tokens, half_width = _total(_tokens_per_row(scored), n_rows)
+    # Without a need of the pool, a shard's files go as soon as its part is written.
+    working_rows = n_rows if worker.plan.needs_pool else min(n_rows, 2 * workers * shard_rows)
+    return Estimate(
+        n_rows=n_rows,
+        n_bytes=n_bytes,
+        n_sampled=n_sampled,
+        n_tokens=round(n_tokens),
+        tokens_low=max(0, round(n_tokens - half_width)),
+        tokens_high=round(n_tokens + half_width),
+        quarantine=_reason_shares(scored),
+        loading_seconds=worker.loading_seconds,
+        planning_seconds=planning_seconds,
+        seconds=seconds,
+        workers=workers,
+        device=_device_name(worker.precision.torch_device),
+        peak_bytes=scored.peak_bytes,
+        part_bytes=_part_bytes(scored, times, math.ceil(n_rows / shard_rows)),
+        work_bytes=round(scored.work_bytes / n_sampled * working_rows),
+        price_per_hour=price_per_hour,
+    )
+
+
+def _token_times(scored: ScoredSample, stage: str, column: str, n_rows: int, shard_rows: int) -> float:
+    """Return how many times the sample's tokens, padding included, a stage would read of the whole corpus.
+
+    Batches are formed within a shard: the more rows it has, the more alike are the lengths in a batch. Shards are
+    therefore simulated, with lengths drawn from the sample.
+    """
+    _, offsets = ragged(scored.tokens, column)
+    lengths = np.diff(offsets)[usable(scored.tokens)]
+    if not len(lengths):
+        return 0.0
+    able_rows = round(shard_rows * len(lengths) / scored.tokens.num_rows)
+    n_shards = math.ceil(SIMULATED_ROWS / shard_rows)
+    rng = np.random.default_rng(scored.worker.plan.config.seed)
+    drawn = rng.choice(lengths, (n_shards, able_rows)).tolist()
+    simulated = sum(scored.worker.tokens_read(stage, shard) for shard in drawn)
+    read = scored.worker.tokens_read(stage, lengths.tolist())
+    return simulated / (n_shards * shard_rows) * n_rows / read
+
+
+def _tokens_per_row(scored: ScoredSample) -> Float64Array:
+    """Return the tokens of each sampled row, 0 for one that is quarantined."""
+    tokens: Float64Array = pq.read_table(scored.part).column("n_tokens").fill_null(0).to_numpy().astype(np.float64)
+    tokens[[entry["row_id"] for entry in scored.record.quarantine]] = 0
+    return tokens
+
+
+def _total(values: Float64Array, n_rows: int) -> tuple[float, float]:
+    """Return the sum over a corpus by a simple random sample, and half the width of its 95 % interval."""
+    n = len(values)
+    spread = float(values.std(ddof=1)) if n > 1 else 0.0
+    # A sample without replacement that is the corpus leaves nothing open.
+    return float(values.mean()) * n_rows, NORMAL_95 * n_rows * spread * math.sqrt((1 - n / n_rows) / n)
+
+
+def _reason_shares(scored: ScoredSample) -> dict[str, float]:
+    reasons = Counter(entry["reason"] for entry in scored.record.quarantine)
+    return {reason: n / scored.tokens.num_rows for reason, n in reasons.most_common()}
+
+
+def _part_bytes(scored: ScoredSample, times: float, n_parts: int) -> int:
+    """Return the size of the scores; a part's frame does not grow with its rows."""
+    metadata = pq.read_metadata(scored.part)
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    columns = sum(int(group.column(at).total_compressed_size) for group in groups for at in range(group.num_columns))
+    return round(columns * times + (scored.record.bytes - columns) * n_parts)
+
+
+def _device_name(device: torch.device) -> str:
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type

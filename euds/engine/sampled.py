@@ -1,0 +1,98 @@
+"""Score a sample of a corpus for its own sake: what did it take?"""
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from euds.corpus import Slice, SliceReader
+from euds.engine.config import ScoreConfig
+from euds.engine.meter import Meter
+from euds.engine.pool import fit_pool, pool_seconds
+from euds.engine.prepare import Plan
+from euds.engine.read import read_shard
+from euds.engine.records import Record
+from euds.engine.shards import Shard
+from euds.engine.worker import TOKENS, Worker
+from euds.measures.device import Precision
+from euds.progress import bar
+
+WARM_UP_ROWS = 16
+"""Rows scored once before the clock starts: models are loaded and kernels compiled meanwhile."""
+
+WARM_UP, SAMPLED = 0, 1
+"""The two shards."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSample:
+    """A sample after it was scored.
+
+    Attributes:
+        worker: that scored it, with its models.
+        tokens: the sample as `read_shard` gave it.
+        record: of its part.
+        part: file of its scores.
+        seconds: of the sample by stage, without loading and warm-up.
+        work_bytes: of its intermediate files.
+        peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process.
+    """
+
+    worker: Worker
+    tokens: pa.Table
+    record: Record
+    part: Path
+    seconds: Mapping[str, float]
+    work_bytes: int
+    peak_bytes: int
+
+
+def score_sample(
+    config: ScoreConfig, files: Sequence[Path], folders: Mapping[str, Path], slices: Sequence[Slice], folder: Path
+) -> ScoredSample:
+    """Score rows into an empty folder, all in one shard.
+
+    Args:
+        config: settings of the run, fields settled.
+        files: of the corpus.
+        folders: model folder by role.
+        slices: one a row.
+        folder: written into.
+    """
+    warm_up, sampled = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLED, 0, tuple(slices))
+    # As many rows a shard as the sample has make two shards of it and the shorter warm-up.
+    config = replace(config, shard_rows=sampled.n_rows)
+    n_rows = warm_up.n_rows + sampled.n_rows
+    plan = Plan(folder, config, tuple(files), (), n_rows, dict(folders), fingerprint={})
+    worker = Worker(plan)
+    encoders = worker.encoders
+    with SliceReader(plan.columns) as reader:
+        rows = list(reader.read(slices, first_row_id=0))
+    with bar("sample", n_rows) as progress:
+        for shard in (warm_up, sampled):
+            start = time.perf_counter()
+            tokens = read_shard(plan, rows[: shard.n_rows], encoders)
+            worker.work.write(TOKENS, shard.index, tokens, time.perf_counter() - start)
+            worker.measure(shard, Meter(progress))
+    work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in worker.stages)
+    if plan.needs_pool:
+        fit_pool(plan, worker.work, encoders.tokens)
+    for shard in (warm_up, sampled):
+        worker.finish(shard)
+    record = worker.work.records.read(SAMPLED)
+    assert record is not None
+    counting = {name: value for name, value in pool_seconds(worker.work).items() if name == "information"}
+    seconds = {**record.seconds, **counting}
+    return ScoredSample(
+        worker, tokens, record, plan.part_path(SAMPLED), seconds, work_bytes, _peak_bytes(worker.precision)
+    )
+
+
+def _peak_bytes(precision: Precision) -> int:
+    if precision.torch_device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(precision.torch_device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
