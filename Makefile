@@ -12,7 +12,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)
+# Real Ray, too, which nothing else needs.
+test-slow: $(STAMP) $(VENV)/ray
 	$(BIN)/python -m pytest -m "not gpu"
 
 check: $(STAMP)
@@ -21,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
 
-crash: $(STAMP)
+crash: $(STAMP) $(VENV)/ray
 	$(BIN)/python tests/crash.py
 
 bench: $(STAMP)
@@ -34,6 +35,10 @@ $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
 	touch $(STAMP)
+
+$(VENV)/ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ray]"
+	touch $@
 
 clean:
 	rm -rf build dist *.egg-info euds/*.so

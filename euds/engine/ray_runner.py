@@ -56,14 +56,16 @@ class RayRunner:
         """Run "score" or "finish" over all shards of `tasks`."""
         if not tasks:
             return
-        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cluster: dict[str, float] = ray.cluster_resources()
         needs_gpu = step == "score" and "GPU" in cluster and bool(self._plan.folders.keys() & {"lm", "embedder"})
         n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
         # Progress is counted in rows here, not in Ray's blocks.
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"shards": [shard.to_json() for shard in task]} for task in tasks]
+        # A class stands for its instances here, which Ray's own types do not say.
+        actor: Any = _Actor
         counts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,  # type: ignore[arg-type]
+            actor,
             fn_constructor_args=(self._plan, step),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
             num_cpus=1,
