@@ -2,9 +2,9 @@
 
     python tests/crash.py --runs 50 --seed 0
 
-Every other run, as the seed wills, is resumed by the very same command; the rest by one process, whatever they began as.
-Ends with exit code 1 on any difference, stray file, row that is lost, or run that does not end as it should. The seed
-settles what happens to which run after how much of its work; how the operating system then schedules, it cannot.
+Half of the runs are resumed by the very same command; the others, whatever they began as, by one process. The exit code
+is 1 on any difference, stray file, row that is lost, or run that does not end as it should. The seed settles what
+happens to which run after how much of its work; how the operating system then schedules, it cannot.
 """
 
 import argparse
@@ -120,9 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Started by a shell in the background, this process ignores it, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    kinds = {
-        name: kind for name, kind in KINDS.items() if any(word in name for word in arguments.only or [""])
-    }
+    kinds = {name: kind for name, kind in KINDS.items() if any(word in name for word in arguments.only or [""])}
     order = list(chain.from_iterable([name] * kind.share for name, kind in kinds.items()))
     np.random.default_rng(arguments.seed).shuffle(order)
     folder = Path(tempfile.mkdtemp(prefix="euds-crash-"))
@@ -243,7 +241,7 @@ class Trial:
                     check=False,
                 )
                 if again.returncode != 0:
-                    faults.append(f"resuming ended with {again.returncode}: {again.stderr[-2000:]}")
+                    faults.append(f"resuming ended with {again.returncode}: {_last_line(again.stderr)}")
                 else:
                     faults += self._differences(run_dir)
                 return faults, how, misses
@@ -261,11 +259,11 @@ class Trial:
     def _how_it_ended(self, kind: Kind, exit_code: int, said: str) -> list[str]:
         faults = []
         if exit_code != kind.exit_code:
-            faults.append(f"exit code {exit_code}, not {kind.exit_code}: {said[-2000:]}")
+            faults.append(f"exit code {exit_code}, not {kind.exit_code}: {_last_line(said)}")
         elif kind.says not in said or (kind.says and "Traceback" in said):
-            faults.append(f"said {said[-2000:]!r}")
+            faults.append(f"said {_last_line(said)!r}")
         if kind.strike is None and str(self.folder) not in said:
-            faults.append(f"named no path: {said[-2000:]!r}")
+            faults.append(f"named no path: {_last_line(said)!r}")
         return faults
 
     def _differences(self, run_dir: Path) -> list[str]:
@@ -313,6 +311,10 @@ def may_mount(folder: Path) -> bool:
 
 def _mount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
@@ -11,16 +12,19 @@ from euds.corpus import SliceReader
 from euds.engine.batches import TokenBudget
 from euds.engine.config import stage_files
 from euds.engine.finish import finish_shard
-from euds.engine.models import Advance, embedding_shard, generative_shard
+from euds.engine.meter import Advance
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders, read_shard
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
-from euds.measures.generative import GenerativeScorer
-from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
+
+if TYPE_CHECKING:
+    # Both bring transformers along, which takes seconds and counting words does without.
+    from euds.measures.generative import GenerativeScorer
+    from euds.measures.semantic import Embedder
 
 TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
@@ -43,6 +47,9 @@ class Worker:
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.loading_seconds = 0.0
         self._reader = SliceReader(plan.columns)
+        if plan.folders:
+            # Before there are threads: of two that import transformers at once, one gets half of it.
+            import_module("euds.engine.models")
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
@@ -111,13 +118,17 @@ class Worker:
         return Pool.load(self.plan, self.work)
 
     @cached_property
-    def _scorer(self) -> GenerativeScorer:
+    def _scorer(self) -> "GenerativeScorer":
+        from euds.measures.generative import GenerativeScorer
+
         tokenizer = self.encoders.tokens
         assert isinstance(tokenizer, ModelTokenizer)
         return self._loaded(lambda: GenerativeScorer(self.plan.folders["lm"], tokenizer.bos_id, self.precision))
 
     @cached_property
-    def _embedder(self) -> Embedder:
+    def _embedder(self) -> "Embedder":
+        from euds.measures.semantic import Embedder
+
         return self._loaded(lambda: Embedder(self.plan.folders["embedder"], self.precision))
 
     @cached_property
@@ -126,6 +137,8 @@ class Worker:
         return {stage: TokenBudget(tokens) for stage in self.stages[1:]}
 
     def _compute(self, stage: str, tokens: pa.Table, advance: Advance) -> pa.Table:
+        from euds.engine.models import embedding_shard, generative_shard
+
         budget = self._budgets[stage]
         if stage == "embeddings":
             return embedding_shard(tokens, self._embedder, budget, advance)
