@@ -1,6 +1,7 @@
 """Make the tables of benchmarks/README.md from the rows under benchmarks/results, between their markers."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,35 @@ def search_table(content: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scale_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown tables of the scale benchmark: runs of growing size, then what they are made of."""
+    rows = content["rows"]
+    lines = [
+        f"{_where(content['environment'])}.",
+        "",
+        "| measure | way | rows | seconds | rows/s | tokens/s | time exponent | peak memory | again, s | of the run |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    before: Mapping[str, Any] = {}
+    for row in (row for row in rows if row["measure"] != "kernel"):
+        exponent = ""
+        if (before.get("measure"), before.get("way")) == (row["measure"], row["way"]):
+            exponent = f"{math.log(row['seconds'] / before['seconds']) / math.log(row['rows'] / before['rows']):.2f}"
+        lines.append(
+            f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} "
+            f"| {row['rows_per_second']:,} | {row['tokens_per_second']:,} | {exponent} | {row['peak_memory_mib']:,} MiB | {row['again_seconds']:.1f} "
+            f"| {row['again_seconds'] / row['seconds']:.1%} |"
+        )
+        before = row
+    lines += ["", "| alone, on one core | rows | tokens | million tokens/s |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['way']} | {row['rows']:,} | {row['tokens']:,} | {row['tokens_per_second'] / 1e6:.3g} |"
+        for row in rows
+        if row["measure"] == "kernel"
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
     work = "GB/s" if "gb_per_s" in rows[0] else "TFLOP/s"
     titles = [*columns, "contender", f"{rows[0]['unit']} p50 (p20-p80)", work, "of the limit", "memory", "error"]
@@ -140,7 +170,13 @@ def _where(facts: Mapping[str, Any]) -> str:
     return f"{machine}; Python {facts['python']}, {versions}{model}; {facts['date']}"
 
 
-TABLES = {"scoring": scoring_table, "kernels": kernels_table, "semantic": semantic_table, "search": search_table}
+TABLES = {
+    "scoring": scoring_table,
+    "kernels": kernels_table,
+    "semantic": semantic_table,
+    "search": search_table,
+    "scale": scale_table,
+}
 """Maker by kind of benchmark, the first word of its results file."""
 
 if __name__ == "__main__":

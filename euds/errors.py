@@ -25,7 +25,7 @@ class InputError(EudsError):
 
 
 class RunStopped(EudsError):
-    """The machine has ended a run that was well, by a full disk or a killed process; exit code 75."""
+    """The machine has ended a run that was well, as by a full disk; the command line exits with code 75."""
 
 
 class MissingExtra(EudsError, ImportError):

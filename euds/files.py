@@ -20,8 +20,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success fsync it and rename it over `path`, on failure remove it.
+
+    Args:
+        path: what is to appear.
+        durable: whether it must outlast a power cut from now on; False: it may be missing then, but never half there.
 
     Raises:
         RunStopped: the disk is full.
@@ -37,7 +41,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 @contextmanager

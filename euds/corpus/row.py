@@ -52,10 +52,12 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
 
 
 def _flaw(text: str) -> str | None:
-    if not text.strip():
+    if not text or text.isspace():
         return "is empty"
     if "\0" in text:
         return "holds NUL bytes"
+    if text.isascii():
+        return None
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.cache_upkeep import tend
-from euds.engine.models import Advance
-from euds.engine.read import Encoders, ragged, usable
+from euds.engine.columns import ragged, usable
+from euds.engine.meter import Advance
+from euds.engine.read import Encoders
 from euds.engine.segments import Segments, keys_of
 from euds.errors import InputError
 from euds.files import json_sha256, write_json

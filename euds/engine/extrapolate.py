@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from euds.engine.read import ragged, usable
+from euds.engine.columns import ragged, usable
 from euds.engine.sampled import ScoredSample
 from euds.engine.shards import default_shard_rows
 from euds.types import Estimate, Float64Array

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 
 from euds.corpus import meanings_path
 from euds.engine.cache import cache_counts
-from euds.engine.models import embeddings_of, nullable
+from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
-from euds.engine.read import ragged
 from euds.engine.records import COUNTS, Record
-from euds.engine.samples import sample_cost, stage_seconds
+from euds.engine.sample_cost import sample_cost, stage_seconds
 from euds.engine.work import Work
 from euds.files import atomic_path, file_sha256
 from euds.ops.cluster import entropy_to_centroids
@@ -54,16 +53,15 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         cost |= sampled
         _add_reasons(reasons, meanings)
         columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
-    columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
+    columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:
         pq.write_table(scores, partial, compression="zstd", store_schema=False)
+    failed = np.flatnonzero([bool(found) for found in reasons])
+    rows = tokens.select(["row_id", "file", "position"]).take(failed).to_pylist()
     quarantine = [
-        {"row_id": row_id, "file": file, "row": row, "reason": "; ".join(found)}
-        for row_id, file, row, found in zip(
-            *(tokens.column(name).to_pylist() for name in ("row_id", "file", "position")), reasons, strict=True
-        )
-        if found
+        {"row_id": row["row_id"], "file": row["file"], "row": row["position"], "reason": "; ".join(reasons[at])}
+        for at, row in zip(failed, rows, strict=True)
     ]
     seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
@@ -85,7 +83,7 @@ def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:
 
 
 def _bad(tokens: pa.Table) -> np.ndarray:
-    return np.array([reason is not None for reason in tokens.column("reason").to_pylist()])
+    return np.asarray(pc.is_valid(tokens.column("reason")))
 
 
 def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:

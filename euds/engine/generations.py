@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.engine.batches import TokenBudget, run_batches
-from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY, Advance
-from euds.engine.read import ragged, usable
+from euds.engine.columns import ragged, usable
+from euds.engine.meter import Advance
+from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import SampleSettings
 from euds.files import atomic_path
 from euds.measures.device import is_out_of_memory

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from euds.engine.batches import TokenBudget, run_batches
-from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY, nullable
+from euds.engine.columns import nullable
+from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import EMBEDDING_ESTIMATORS, SampleSettings
 from euds.measures.device import is_out_of_memory
 from euds.measures.entailment import EntailmentModel, entailment_meanings

@@ -1,8 +1,12 @@
 """Show how far a run has come: rows, non-padding tokens a second, quarantined rows."""
 
 import time
+from collections.abc import Callable
 
 from euds.progress import Bar
+
+Advance = Callable[[int, int, int], None]
+"""Told after each batch: rows done, non-padding tokens in them, rows given up."""
 
 
 class Meter:

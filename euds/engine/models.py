@@ -1,12 +1,11 @@
 """Run the models over a shard's tokens, batch by batch."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 
 from euds.engine.batches import TokenBudget, run_batches
-from euds.engine.read import ragged, usable
+from euds.engine.columns import nullable, ragged, usable
+from euds.engine.meter import Advance
 from euds.measures.device import is_out_of_memory
 from euds.measures.generative import GenerativeScorer, GenerativeScores
 from euds.measures.semantic import Embedder
@@ -16,9 +15,6 @@ OUT_OF_MEMORY = "out of memory on this row alone"
 TOO_SHORT = "one token and no BOS: nothing to predict"
 LOGITS_NOT_FINITE = "the model's logits are NaN or infinite"
 EMBEDDING_NOT_FINITE = "the embedding is NaN or zero"
-
-Advance = Callable[[int, int, int], None]
-"""Told after each batch: rows done, non-padding tokens in them, rows given up."""
 
 
 def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBudget, advance: Advance) -> pa.Table:
@@ -101,15 +97,3 @@ def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, a
         advance(len(rows), sum(lengths[at] for at in batch), failed)
     column = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embedder.width)
     return pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
-
-
-def embeddings_of(table: pa.Table) -> Float32Array:
-    """Return the embeddings of a shard, (n, H) float32."""
-    column = table.column("embedding").combine_chunks()
-    flat: Float32Array = np.asarray(column.values)
-    return flat.reshape(-1, column.type.list_size)
-
-
-def nullable(values: np.ndarray, present: np.ndarray) -> pa.Array:
-    """A float32 column that is null where `present` is false or the value is not finite."""
-    return pa.array(values.astype(np.float32), mask=~(present & np.isfinite(values)))

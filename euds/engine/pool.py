@@ -3,7 +3,6 @@
 import io
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.engine.models import embeddings_of
+from euds.engine.columns import embeddings_of, ragged
 from euds.engine.prepare import Plan
-from euds.engine.read import ragged
 from euds.engine.work import Work
 from euds.files import read_json, write_atomic, write_json
-from euds.measures.tokens import ModelTokenizer, TextEncoder
+from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
 from euds.ops.cluster import default_n_clusters, fit_centroids
 from euds.types import Float32Array, Int64Array
 
@@ -41,7 +39,7 @@ class Unigram:
         if self.ids is None:
             return ids
         words = json.loads(table.schema.metadata[b"words"])
-        return np.array([self.ids[word] for word in words], np.int64)[ids]
+        return np.fromiter(map(self.ids.__getitem__, words), np.int64, len(words))[ids]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +104,18 @@ def _count_tokens(plan: Plan, work: Work, vocabulary_size: int) -> None:
 
 
 def _count_words(plan: Plan, work: Work) -> None:
-    counter: Counter[str] = Counter()
+    shared = WordIds()
+    counts: Int64Array = np.zeros(0, np.int64)
     for shard in range(plan.n_shards):
         table = work.read("tokens", shard)
         words = json.loads(table.schema.metadata[b"words"])
         ids, _ = ragged(table, "tokens")
-        counter.update(dict(zip(words, np.bincount(ids, minlength=len(words)).tolist(), strict=True)))
-    write_json(_words_path(work), list(counter))
-    _save(_counts_path(work), np.array(list(counter.values()), np.int64))
+        at = np.fromiter(map(shared.__getitem__, words), np.int64, len(words))
+        if len(shared) > len(counts):
+            counts = np.pad(counts, (0, len(shared)))
+        counts[at] += np.bincount(ids, minlength=len(words))
+    write_json(_words_path(work), list(shared))
+    _save(_counts_path(work), counts[: len(shared)])
 
 
 def _fit_clusters(plan: Plan, work: Work) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -44,7 +45,8 @@ class RayRunner:
             ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
             self._started_ray = True
             # Ray has put a handler of its own there.
-            signal.signal(signal.SIGTERM, on_sigterm)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -4,16 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_text
 from euds.engine.prepare import Plan
 from euds.engine.prompts import add_prompts, prompt_encoder
 from euds.measures.prompts import PromptEncoder
-from euds.measures.semantic import embedder_limit
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
-from euds.types import Int64Array
 
 NO_TOKENS = Encoded([], truncated=False)
 CHUNK_ROWS = 1024
@@ -62,6 +59,8 @@ class Encoders:
             tokens = WordTokenizer(config.max_tokens)
         embedder = None
         if config.clusters:
+            from euds.measures.semantic import embedder_limit
+
             limit = embedder_limit(folders["embedder"])
             embedder = ModelTokenizer(folders["embedder"], min(limit, config.max_tokens or limit))
         return cls(tokens, embedder, prompt_encoder(plan))
@@ -117,26 +116,13 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
         "id": [_scalar(row, config.id_field) for row in rows],
         "label": [_scalar(row, config.label_field) for row in rows],
         "source": [_scalar(row, config.source_field) for row in rows],
-        "n_bytes": [None if text is None else len(text.encode()) for text in texts],
+        "n_bytes": [None if text is None else _n_bytes(text) for text in texts],
         "truncated": [a.truncated or b.truncated for a, b in zip(tokens, embedder_tokens, strict=True)],
         "tokens": [encoded.ids for encoded in tokens],
         "embedder_tokens": [encoded.ids for encoded in embedder_tokens],
     }
     table = pa.table(columns, schema=SCHEMA)
     return table if encoders.prompts is None else add_prompts(plan, table, rows, encoders.prompts)
-
-
-def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:
-    """Return a list column as flat values and offsets, both int64; sample i is values[offsets[i]:offsets[i+1]]."""
-    lists = table.column(column).combine_chunks()
-    offsets = np.asarray(lists.offsets, dtype=np.int64)
-    values = np.asarray(lists.values, dtype=np.int64)
-    return values[offsets[0] : offsets[-1]], offsets - offsets[0]
-
-
-def usable(table: pa.Table) -> list[int]:
-    """Return the lines of a tokens table whose text can be scored."""
-    return [at for at, reason in enumerate(table.column("reason").to_pylist()) if reason is None]
 
 
 def _encode(encoder: TextEncoder | None, texts: Sequence[str | None]) -> list[Encoded]:
@@ -150,6 +136,10 @@ def _is_empty(encoders: Encoders, tokens: Encoded, embedder_tokens: Encoded) -> 
     return (encoders.tokens is not None and not tokens.ids) or (
         encoders.embedder is not None and not embedder_tokens.ids
     )
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _scalar(row: Row, field: str | None) -> str | None:

@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,23 +13,15 @@ from euds.corpus import generations_path, meanings_path
 from euds.engine.batches import TokenBudget
 from euds.engine.generations import generate_shard, write_part
 from euds.engine.meanings import Judges, meanings_shard
-from euds.engine.models import Advance
+from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
-from euds.engine.work import Work
+from euds.engine.sample_cost import Cost
 from euds.files import atomic_path
 from euds.measures.device import Precision
 from euds.measures.entailment import EntailmentModel
 from euds.measures.generate import Generator
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
-
-GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
-"""Tokens that the LM remembers in a batch of generations, by kind of device."""
-
-STAGES = ("generation", "meanings")
-
-Cost = dict[str, dict[str, Any]]
-"""What a part of the estimate (generation, embedding, grouping, estimation) took: seconds, tokens, pairs."""
 
 
 def load_generator(plan: Plan, settled: Precision) -> Generator | None:
@@ -82,20 +73,6 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     write_part(meanings_path(plan.run_dir, shard), table)
     advance(table.num_rows, 0, 0)
     return _cost_table(cost)
-
-
-def sample_cost(work: Work, shard: int) -> Cost:
-    """Return what the stages of a shard have cost."""
-    cost: Cost = {}
-    for stage in STAGES:
-        (text,) = work.read(stage, shard).column("cost").to_pylist()
-        cost |= json.loads(text)
-    return cost
-
-
-def stage_seconds(cost: Cost) -> dict[str, float]:
-    """Return the seconds in a cost by the manifest's names of stages."""
-    return {f"generation_{part}" if part == "embedding" else part: found["seconds"] for part, found in cost.items()}
 
 
 def _cost_table(cost: Cost) -> pa.Table:

@@ -37,7 +37,10 @@ class Work:
         """Keep a stage's result and the seconds it took."""
         metadata = {**(table.schema.metadata or {}), b"seconds": repr(seconds).encode()}
         table = table.replace_schema_metadata(metadata)
-        with atomic_path(self.path(stage, shard)) as partial, pa.ipc.new_file(str(partial), table.schema) as writer:
+        with (
+            atomic_path(self.path(stage, shard), durable=False) as partial,
+            pa.ipc.new_file(str(partial), table.schema) as writer,
+        ):
             writer.write_table(table)
 
     def read(self, stage: str, shard: int) -> pa.Table:

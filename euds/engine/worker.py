@@ -3,31 +3,37 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
 from euds.corpus import SliceReader
 from euds.engine.batches import TokenBudget, tokens_read
-from euds.engine.cache import ScoreCache
 from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
-from euds.engine.meanings import Judges
-from euds.engine.models import Advance, embedding_shard, generative_shard
+from euds.engine.meter import Advance
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders, read_shard
-from euds.engine.samples import GENERATION_BUDGET, generation_stage, load_generator, load_judges, meanings_stage
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
-from euds.measures.generate import Generator
-from euds.measures.generative import GenerativeScorer
-from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
+
+if TYPE_CHECKING:
+    # These bring transformers along, which takes seconds and counting words does without.
+    from euds.engine.cache import ScoreCache
+    from euds.engine.meanings import Judges
+    from euds.measures.generate import Generator
+    from euds.measures.generative import GenerativeScorer
+    from euds.measures.semantic import Embedder
 
 TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
+
+GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
+"""Tokens that the LM remembers in a batch of generations, by kind of device."""
 
 TOKENS = "tokens"
 Loaded = TypeVar("Loaded")
@@ -47,6 +53,9 @@ class Worker:
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.loading_seconds = 0.0
         self._reader = SliceReader(plan.columns)
+        if plan.folders:
+            # Before there are threads: of two that import transformers at once, one gets half of it.
+            import_module("euds.engine.samples")
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
@@ -120,21 +129,29 @@ class Worker:
         return Pool.load(self.plan, self.work)
 
     @cached_property
-    def _scorer(self) -> GenerativeScorer:
+    def _scorer(self) -> "GenerativeScorer":
+        from euds.measures.generative import GenerativeScorer
+
         tokenizer = self.encoders.tokens
         assert isinstance(tokenizer, ModelTokenizer)
         return self._loaded(lambda: GenerativeScorer(self.plan.folders["lm"], tokenizer.bos_id, self.precision))
 
     @cached_property
-    def _embedder(self) -> Embedder:
+    def _embedder(self) -> "Embedder":
+        from euds.measures.semantic import Embedder
+
         return self._loaded(lambda: Embedder(self.plan.folders["embedder"], self.precision))
 
     @cached_property
-    def _generator(self) -> Generator | None:
+    def _generator(self) -> "Generator | None":
+        from euds.engine.samples import load_generator
+
         return self._loaded(lambda: load_generator(self.plan, self.precision))
 
     @cached_property
-    def _judges(self) -> Judges:
+    def _judges(self) -> "Judges":
+        from euds.engine.samples import load_judges
+
         return self._loaded(lambda: load_judges(self.plan, self.precision))
 
     @cached_property
@@ -144,13 +161,18 @@ class Worker:
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
 
     @cached_property
-    def _cache(self) -> ScoreCache | None:
+    def _cache(self) -> "ScoreCache | None":
         plan = self.plan
         if plan.cache is None:
             return None
+        from euds.engine.cache import ScoreCache
+
         return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.encoders)
 
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
+        from euds.engine.models import embedding_shard, generative_shard
+        from euds.engine.samples import generation_stage, meanings_stage
+
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
         if stage == "generation":
             return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)

@@ -59,11 +59,47 @@ def ragged_count_entropy(ids: Int64Array, offsets: Int64Array, estimator: int) -
     return result
 
 
+@njit(cache=True, nogil=True)
+def dense_count_entropy(
+    ids: Int64Array, offsets: Int64Array, first: int, stop: int, n_ids: int, estimator: int
+) -> Float64Array:
+    """Entropy of the counts in samples first..stop-1 of ids in 0..n_ids-1, several times faster than by sorting."""
+    table = np.zeros(n_ids, np.int32)
+    counts = np.empty(n_ids, np.int64)
+    result = np.zeros(stop - first)
+    for i in range(first, stop):
+        n_types = 0
+        for at in range(offsets[i], offsets[i + 1]):
+            table[ids[at]] += 1
+        for at in range(offsets[i], offsets[i + 1]):
+            count = table[ids[at]]
+            if count > 0:
+                counts[n_types] = count
+                n_types += 1
+                table[ids[at]] = 0
+        if n_types > 0:
+            result[i - first] = count_entropy(counts[:n_types], offsets[i + 1] - offsets[i], estimator)
+    return result
+
+
 @parallel_njit
+def ragged_count_entropy_dense(
+    ids: Int64Array, offsets: Int64Array, n_ids: int, n_pieces: int, estimator: int
+) -> Float64Array:
+    """`dense_count_entropy` of all samples, in pieces side by side."""
+    n = len(offsets) - 1
+    result = np.empty(n)
+    for piece in prange(n_pieces):
+        first, stop = n * piece // n_pieces, n * (piece + 1) // n_pieces
+        result[first:stop] = dense_count_entropy(ids, offsets, first, stop, n_ids, estimator)
+    return result
+
+
+@njit(cache=True, nogil=True)
 def ragged_mean(values: Float64Array, ids: Int64Array, offsets: Int64Array) -> Float64Array:
     """Mean of values[ids] in each sample, (n,) float64; 0 for an empty sample."""
     result = np.zeros(len(offsets) - 1)
-    for i in prange(len(offsets) - 1):
+    for i in range(len(offsets) - 1):
         n = offsets[i + 1] - offsets[i]
         total = 0.0
         for at in range(offsets[i], offsets[i + 1]):

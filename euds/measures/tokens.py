@@ -63,6 +63,15 @@ class ModelTokenizer:
         ]
 
 
+class WordIds(dict[str, int]):
+    """An id for every word that is asked for, in order of first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        """Give the next id."""
+        self[word] = at = len(self)
+        return at
+
+
 class WordTokenizer:
     """Lower-cased runs of word characters, cut at `max_tokens` words (None: no limit).
 
@@ -70,10 +79,11 @@ class WordTokenizer:
     """
 
     _WORD = re.compile(r"\w+")
+    _ASCII_GAPS = str.maketrans({chr(code): " " for code in range(128) if not re.match(r"\w", chr(code))})
 
     def __init__(self, max_tokens: int | None = None) -> None:
         self.max_tokens = max_tokens
-        self._ids: dict[str, int] = {}
+        self._ids = WordIds()
 
     @property
     def words(self) -> list[str]:
@@ -82,13 +92,16 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, in order; a text without a word gives no ids."""
-        ids = self._ids
         encoded = []
         for text in texts:
-            words = self._WORD.findall(text.lower())
+            words = self._split(text.lower())
             kept = words[: self.max_tokens]
-            encoded.append(Encoded([ids.setdefault(word, len(ids)) for word in kept], len(kept) < len(words)))
+            encoded.append(Encoded(list(map(self._ids.__getitem__, kept)), len(kept) < len(words)))
         return encoded
+
+    def _split(self, text: str) -> list[str]:
+        # The same words, several times faster.
+        return text.translate(self._ASCII_GAPS).split() if text.isascii() else self._WORD.findall(text)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -7,6 +7,13 @@ from euds.errors import InvalidArgument, one_of
 from euds.ops.ragged import check_ids, check_offsets
 from euds.types import Float64Array
 
+WORTH_THREADS = 1 << 20
+"""Tokens from which several threads are faster than one, which needs no start."""
+
+PIECES = 32
+TABLE_ENTRIES = 1 << 23
+"""Ids are counted in tables, one for each of 32 pieces of the samples, while those have no more entries than this."""
+
 ESTIMATORS = ("plugin", "miller_madow", "chao_shen")
 
 
@@ -28,13 +35,21 @@ def information_entropy(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, *, est
         InvalidArgument: an array is not flat and of integers, offsets do not rise from 0 to total, or the estimator is
             unknown.
     """
-    from euds.kernels.information_numba import CHAO_SHEN, MILLER_MADOW, PLUGIN, ragged_count_entropy
+    from euds.kernels import information_numba as kernels
 
     one_of("estimator", estimator, ESTIMATORS)
     ids = check_ids("token_ids", token_ids)
     starts = check_offsets(offsets, len(ids))
-    code = {"plugin": PLUGIN, "miller_madow": MILLER_MADOW, "chao_shen": CHAO_SHEN}[estimator]
-    result: Float64Array = ragged_count_entropy(ids, starts, code)
+    code = {"plugin": kernels.PLUGIN, "miller_madow": kernels.MILLER_MADOW, "chao_shen": kernels.CHAO_SHEN}[estimator]
+    n_ids = int(ids.max()) + 1 if len(ids) else 0
+    n = len(starts) - 1
+    result: Float64Array
+    if not len(ids) or ids.min() < 0 or n_ids * PIECES > TABLE_ENTRIES:
+        result = kernels.ragged_count_entropy(ids, starts, code)
+    elif len(ids) < WORTH_THREADS:
+        result = kernels.dense_count_entropy(ids, starts, 0, n, n_ids, code)
+    else:
+        result = kernels.ragged_count_entropy_dense(ids, starts, n_ids, min(PIECES, n), code)
     return result
 
 

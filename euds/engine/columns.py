@@ -1,0 +1,31 @@
+"""Arrow columns of a shard as NumPy arrays, and back."""
+
+import numpy as np
+import pyarrow as pa
+
+from euds.types import Float32Array, Int64Array
+
+
+def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:
+    """Return a list column as flat values and offsets, both int64; sample i is values[offsets[i]:offsets[i+1]]."""
+    lists = table.column(column).combine_chunks()
+    offsets = np.asarray(lists.offsets, dtype=np.int64)
+    values = np.asarray(lists.values, dtype=np.int64)
+    return values[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def usable(table: pa.Table) -> list[int]:
+    """Return the lines of a tokens table whose text can be scored."""
+    return [at for at, reason in enumerate(table.column("reason").to_pylist()) if reason is None]
+
+
+def embeddings_of(table: pa.Table) -> Float32Array:
+    """Return the embeddings of a shard, (n, H) float32."""
+    column = table.column("embedding").combine_chunks()
+    flat: Float32Array = np.asarray(column.values)
+    return flat.reshape(-1, column.type.list_size)
+
+
+def nullable(values: np.ndarray, present: np.ndarray) -> pa.Array:
+    """A float32 column that is null where `present` is false or the value is not finite."""
+    return pa.array(values.astype(np.float32), mask=~(present & np.isfinite(values)))
