@@ -3,7 +3,7 @@
 from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
-from euds.corpus.row import Row, extract_text
+from euds.corpus.row import Row, extract_scalar, extract_text
 from euds.corpus.run_files import corpus_files, read_manifest, read_scores
 from euds.corpus.slices import Slice, SliceReader, cut, read_slices, splittable
 
@@ -16,6 +16,7 @@ __all__ = [
     "corpus_files",
     "count_rows",
     "cut",
+    "extract_scalar",
     "extract_text",
     "field_names",
     "file_path",
