@@ -36,7 +36,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, counts: Unigram | None, gro
         table = work.read("embeddings", shard)
         _add_reasons(reasons, table)
         columns |= _semantic(plan, table, groups)
-    columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), mask=_bad(tokens))
+    columns["truncated"] = pa.array(tokens.column("truncated").to_pylist(), pa.bool_(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:
         pq.write_table(scores, partial, compression="zstd", store_schema=False)

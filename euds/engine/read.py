@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from euds.corpus import Row, extract_text
+from euds.corpus import Row, extract_scalar, extract_text
 from euds.engine.prepare import Plan
 from euds.measures.semantic import embedder_limit
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
@@ -77,8 +77,8 @@ def read_shard(plan: Plan, rows: Sequence[Row], encoders: Encoders) -> pa.Table:
         "file": [row.file for row in rows],
         "position": [row.position for row in rows],
         "reason": reasons,
-        "label": [_scalar(row, plan.config.label_field) for row in rows],
-        "source": [_scalar(row, plan.config.source_field) for row in rows],
+        "label": [extract_scalar(row, plan.config.label_field) for row in rows],
+        "source": [extract_scalar(row, plan.config.source_field) for row in rows],
         "n_bytes": [None if text is None else len(text.encode()) for text in texts],
         "truncated": [a.truncated or b.truncated for a, b in zip(tokens, embedder_tokens, strict=True)],
         "tokens": [encoded.ids for encoded in tokens],
@@ -114,9 +114,3 @@ def _is_empty(encoders: Encoders, tokens: Encoded, embedder_tokens: Encoded) -> 
     return (encoders.tokens is not None and not tokens.ids) or (
         encoders.embedder is not None and not embedder_tokens.ids
     )
-
-
-def _scalar(row: Row, field: str | None) -> str | None:
-    """A label or source as text; nested values (the answers of a question) are no label."""
-    value = None if field is None or row.fields is None else row.fields.get(field)
-    return str(value) if isinstance(value, str | int | float) else None
