@@ -130,6 +130,24 @@ def test_a_parquet_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
     assert "not UTF-8" in str(found[1][1])
 
 
+def test_a_value_without_a_counterpart_in_python_is_a_bad_row(tmp_path: Path) -> None:
+    far = pa.array([0, 2**62], pa.timestamp("us"))
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"good", b"\xff"], pa.binary()).buffers())
+    words = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), texts)
+    for column, reason in ((far, "that Python cannot hold"), (words, "not UTF-8")):
+        pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+        first, second = read_rows([tmp_path / "a.parquet"])
+        assert first.error is None
+        assert reason in str(second.error)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+    with pytest.raises(InputError, match="two columns have the same name"):
+        check_inputs([path])
+
+
 def test_what_is_no_input_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", ROWS[:3])
     (tmp_path / "a.txt").write_text("x")

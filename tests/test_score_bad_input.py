@@ -108,6 +108,14 @@ def test_a_corpus_of_bad_rows_only_ends_with_everything_quarantined(
     assert (result.n_scored, result.n_quarantined, result.n_tokens) == (0, 3, 0)
 
 
+def test_a_part_without_a_single_good_row_joins_the_others(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "", "label": "a"}, {"text": "the film", "label": "\ud800"}])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"], shard_rows=1)
+    scores = read_scores(tmp_path / "run")
+    assert scores.column("truncated").to_pylist() == [None, False]
+    assert scores.column("label").to_pylist() == ["a", None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,7 +4,7 @@ from euds.corpus.identity import Identity, identities
 from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
-from euds.corpus.row import Row, extract_text
+from euds.corpus.row import Row, extract_scalar, extract_text
 from euds.corpus.run_files import (
     corpus_files,
     generations_path,
@@ -28,6 +28,7 @@ __all__ = [
     "corpus_files",
     "count_rows",
     "cut",
+    "extract_scalar",
     "extract_text",
     "field_names",
     "file_path",

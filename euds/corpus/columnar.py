@@ -26,6 +26,12 @@ BUFFER_BYTES = 1 << 20
 
 ARROW_MAGIC = b"ARROW1"
 
+BYTES_TYPES = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+
 VALUE_ERRORS = (ValueError, OverflowError, NotImplementedError)
 """What turning a value into Python's raises, for instance a date beyond the year 9999."""
 
@@ -236,9 +242,15 @@ def _open(path: Path, columns: Sequence[str] | None) -> _Parquet | _ArrowFile | 
 def _validate(batch: pa.RecordBatch) -> None:
     """Check what Arrow takes on trust: a damaged offset would read memory that is not the file's."""
     for column in batch.columns:
-        # As bytes, since a text that is not UTF-8 spoils its own row only.
-        bytes_type = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(column.type)
-        (column if bytes_type is None else column.view(bytes_type)).validate(full=True)
+        _as_bytes(column).validate(full=True)
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """View texts as bytes, since a text that is not UTF-8 spoils its own row only."""
+    if isinstance(column, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary))
+    bytes_type = BYTES_TYPES.get(column.type)
+    return column if bytes_type is None else column.view(bytes_type)
 
 
 def _converted(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, object] | None, str | None]]:

@@ -51,15 +51,30 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
     return "\n".join(texts), None
 
 
+def extract_scalar(row: Row, field: str | None) -> str | None:
+    """Return a label or source as text; None without one, and for what is none: nested values, lone surrogates."""
+    value = None if field is None or row.fields is None else row.fields.get(field)
+    if not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    return text if _is_unicode(text) else None
+
+
 def _flaw(text: str) -> str | None:
     if not text or text.isspace():
         return "is empty"
     if "\0" in text:
         return "holds NUL bytes"
+    if not _is_unicode(text):
+        return "holds lone surrogates, which are no Unicode text"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
     if text.isascii():
-        return None
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "holds lone surrogates, which are no Unicode text"
-    return None
+        return False
+    return True

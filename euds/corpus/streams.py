@@ -28,8 +28,7 @@ def open_stream(path: Path) -> BinaryIO:
     """Open a file's uncompressed bytes; seeking forward in a compressed one reads on, seeking back starts over."""
     if compression(path) is not None:
         return io.BufferedReader(_Decompressed(path), BUFFER_BYTES)
-    handle = path.open("rb")
-    return io.BufferedReader(handle, BUFFER_BYTES) if is_url(path) else handle
+    return io.BufferedReader(path.open("rb"), BUFFER_BYTES) if is_url(path) else path.open("rb", BUFFER_BYTES)
 
 
 def unreadable(path: Path, after: str, error: Exception) -> InputError:

@@ -53,7 +53,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         cost |= sampled
         _add_reasons(reasons, meanings)
         columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
-    columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), mask=_bad(tokens))
+    columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:
         pq.write_table(scores, partial, compression="zstd", store_schema=False)

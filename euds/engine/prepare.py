@@ -137,7 +137,7 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
         InputError: a file, field or model is not there.
     """
     folders = {role: model_folder(name) for role, name in _models(config).items()}
-    files = tuple(file.resolve() for file in list_inputs(config.inputs))
+    files = tuple(file.absolute() for file in list_inputs(config.inputs))
     check_inputs(files)
     return _settle_fields(config, files), files, folders
 

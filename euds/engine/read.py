@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from euds.corpus import Row, extract_text
+from euds.corpus import Row, extract_scalar, extract_text
 from euds.engine.prepare import Plan
 from euds.engine.prompts import add_prompts, prompt_encoder
 from euds.measures.prompts import PromptEncoder
@@ -113,9 +113,9 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
         "file": [row.file for row in rows],
         "position": [row.position for row in rows],
         "reason": reasons,
-        "id": [_scalar(row, config.id_field) for row in rows],
-        "label": [_scalar(row, config.label_field) for row in rows],
-        "source": [_scalar(row, config.source_field) for row in rows],
+        "id": [extract_scalar(row, config.id_field) for row in rows],
+        "label": [extract_scalar(row, config.label_field) for row in rows],
+        "source": [extract_scalar(row, config.source_field) for row in rows],
         "n_bytes": [None if text is None else _n_bytes(text) for text in texts],
         "truncated": [a.truncated or b.truncated for a, b in zip(tokens, embedder_tokens, strict=True)],
         "tokens": [encoded.ids for encoded in tokens],
@@ -140,9 +140,3 @@ def _is_empty(encoders: Encoders, tokens: Encoded, embedder_tokens: Encoded) -> 
 
 def _n_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-def _scalar(row: Row, field: str | None) -> str | None:
-    """A label or source as text; nested values (the answers of a question) are no label."""
-    value = None if field is None or row.fields is None else row.fields.get(field)
-    return str(value) if isinstance(value, str | int | float) else None
