@@ -42,8 +42,8 @@ FRAMES = (
     "simply {}, I think",
     "so {} that it stays with you",
 )
-PASSES = 3
-PAIRS = 1_800
+PASSES = 8
+PAIRS = 900
 """Pairs of a pass; each pass draws new ones and goes on from the model that the pass before has left."""
 
 TEST_PAIRS = 300

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import scipy.stats
 from environment import environment
 from semantic_judge import train_judge
+from table import write_tables
 
 import euds
 from euds.corpus import list_inputs, read_scores
@@ -39,7 +40,7 @@ QUOTE_CHARS = 60
 def main() -> None:
     """Do what is not yet done, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=240)
+    parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path("runs/semantic-samples"))
     arguments = parser.parse_args()
     folder: Path = arguments.folder
@@ -64,7 +65,7 @@ def main() -> None:
             "examples": examples(runs, corpus),
         },
     )
-    print(RESULT)
+    write_tables()
 
 
 def take_rows(folder: Path, n: int) -> Path:

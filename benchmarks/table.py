@@ -19,7 +19,7 @@ def write_tables() -> None:
             raise SystemExit(f"{readme} has no place for {path.name}: add the lines {start.strip()} and {end}")
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
-        kind = path.stem.partition("-")[0]
+        kind = path.stem.rpartition("-")[0]
         table = TABLES[kind](json.loads(path.read_text(encoding="utf-8")))
         text = f"{before}{start}{table}{end}{after}"
     readme.write_text(text, encoding="utf-8")
@@ -69,6 +69,28 @@ def semantic_table(content: Mapping[str, Any]) -> str:
             f"| {_or_blank(row['largest_difference'], '{:.1e}')} |"
         )
     return "\n".join([*lines, *_semantic_notes(content["rows"])]) + "\n"
+
+
+def samples_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown tables of the real run over generations: spread of each score, agreement of each pair."""
+    lines = [
+        f"{_where(content['environment'])}; {content['rows']} rows.",
+        "",
+        "| score | 5 %, nats | median | 95 % | different values |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {name} | {row['q05']:.2f} | {row['q50']:.2f} | {row['q95']:.2f} | {row['different_values']} |"
+            for name, row in content["spread"].items()
+        ),
+        "",
+        "| rank agreement of | and | Spearman | Kendall |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['scores'][0]} | {row['scores'][1]} | {row['spearman']:+.2f} | {row['kendall']:+.2f} |"
+            for row in content["agreement"]
+        ),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _semantic_notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -123,7 +145,8 @@ def scale_table(content: Mapping[str, Any]) -> str:
             exponent = f"{math.log(row['seconds'] / before['seconds']) / math.log(row['rows'] / before['rows']):.2f}"
         lines.append(
             f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} "
-            f"| {row['rows_per_second']:,} | {row['tokens_per_second']:,} | {exponent} | {row['peak_memory_mib']:,} MiB | {row['again_seconds']:.1f} "
+            f"| {row['rows_per_second']:,} | {row['tokens_per_second']:,} | {exponent} "
+            f"| {row['peak_memory_mib']:,} MiB | {row['again_seconds']:.1f} "
             f"| {row['again_seconds'] / row['seconds']:.1%} |"
         )
         before = row
@@ -174,10 +197,11 @@ TABLES = {
     "scoring": scoring_table,
     "kernels": kernels_table,
     "semantic": semantic_table,
+    "semantic-samples": samples_table,
     "search": search_table,
     "scale": scale_table,
 }
-"""Maker by kind of benchmark, the first word of its results file."""
+"""Maker by kind of benchmark, its results file's name up to the device."""
 
 if __name__ == "__main__":
     write_tables()
