@@ -326,20 +326,29 @@ class Estimate:
         """Several lines for people."""
         stages = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in self.seconds.items())
         lines = [
-            f"rows        {self.n_rows:,} in {self.n_bytes:,} bytes; {self.n_sampled:,} of them were scored",
+            f"rows        {self.n_rows:,} in {_size(self.n_bytes)}; {self.n_sampled:,} of them were scored",
             f"tokens      {self.n_tokens:,} (95 % interval {self.tokens_low:,} .. {self.tokens_high:,})",
             f"time        {self.total_seconds:,.1f} s on {self.workers} x {self.device} = "
             f"{self.worker_hours:,.4g} hours of them together",
             f"  of it     loading {self.loading_seconds:,.1f} s, planning {self.planning_seconds:,.1f} s; "
             f"seconds of one worker: {stages}",
-            f"memory      {self.peak_bytes / 1e9:,.2f} GB at most in the sample",
-            f"disk        {self.part_bytes / 1e9:,.3g} GB of scores, {self.work_bytes / 1e9:,.3g} GB while it runs",
+            f"memory      {_size(self.peak_bytes)} at most in the sample",
+            f"disk        {_size(self.part_bytes)} of scores, and {_size(self.work_bytes)} while it runs",
             f"quarantine  {self.quarantine_share:.2%} of the rows",
             *(f"  {share:.2%} {reason}" for reason, share in self.quarantine.items()),
         ]
         if self.cost is not None:
             lines.append(f"cost        {self.cost:,.2f} at {self.price_per_hour:,g} an hour")
         return "\n".join(lines)
+
+
+def _size(n_bytes: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.4g} GB"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.engine.segments import READ_ERRORS, DamagedSegment, checked, discard, key_column, segment_names, write_segment
+from euds.engine.segments import (
+    READ_ERRORS,
+    DamagedSegment,
+    checked,
+    discard,
+    is_unreachable,
+    key_column,
+    segment_names,
+    write_segment,
+)
 from euds.files import PARTIAL_PATTERN
 
 FAN = 8
@@ -35,8 +44,8 @@ def tend(cache: Path, namespace: Path, limit_bytes: int) -> None:
     """
     with _locked(cache):
         _sweep(cache)
-        while small := _mergeable(namespace):
-            _merge(small)
+        while (small := _mergeable(namespace)) and _merge(small):
+            pass
         _evict(cache, limit_bytes)
 
 
@@ -68,21 +77,27 @@ def _mergeable(namespace: Path) -> list[Path]:
     return []
 
 
-def _merge(paths: list[Path]) -> None:
-    """Write one segment in the place of several, given oldest first; of rows with one key the oldest stays."""
+def _merge(paths: list[Path]) -> bool:
+    """Write one segment in the place of several, given oldest first; of rows with one key the oldest stays.
+
+    Returns:
+        False if one of them cannot be reached, and nothing was done.
+    """
     keys, pieces, good, used = [], [], [], 0.0
     for path in paths:
         try:
             segment = pq.read_table(path)
             pieces.append(checked(segment))
         except (*READ_ERRORS, DamagedSegment) as error:
+            if is_unreachable(error):
+                return False
             discard(path, error)
             continue
         keys.append(key_column(segment))
         good.append(path)
         used = max(used, path.stat().st_mtime)
     if not good:
-        return
+        return True
     distinct, first = np.unique(np.concatenate(keys), return_index=True)
     rows = pa.concat_tables(pieces).take(pa.array(first))
     # It takes the age of its oldest part, as the older of two segments counts.
@@ -92,6 +107,7 @@ def _merge(paths: list[Path]) -> None:
     os.utime(merged, (used, used))
     for path in good:
         path.unlink(missing_ok=True)
+    return True
 
 
 def _evict(cache: Path, limit_bytes: int) -> None:

@@ -101,13 +101,13 @@ class Segments:
             if not len(hits):
                 return none
             rows = checked(pq.read_table(path).take(pa.array(at[hits])))
-            # The time of change is the time of last use.
-            os.utime(path)
-        except FileNotFoundError:
-            return none
         except (*READ_ERRORS, DamagedSegment) as error:
-            discard(path, error)
+            if not is_unreachable(error):
+                discard(path, error)
             return none
+        # The time of change is the time of last use; another user's file may keep its own.
+        with suppress(OSError):
+            os.utime(path)
         return hits, rows
 
     def _keys(self, path: Path) -> KeyArray:
@@ -162,6 +162,11 @@ def checked(segment: pa.Table) -> pa.Table:
 def key_column(segment: pa.Table) -> KeyArray:
     """Return the keys of a segment."""
     return _fixed_bytes(segment.column("key"))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Tell what the system refuses, such as a file that is gone or another user's, from a file that is damaged."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def discard(path: Path, reason: Exception) -> None:
