@@ -144,10 +144,9 @@ def scale_table(content: Mapping[str, Any]) -> str:
         if (before.get("measure"), before.get("way")) == (row["measure"], row["way"]):
             exponent = f"{math.log(row['seconds'] / before['seconds']) / math.log(row['rows'] / before['rows']):.2f}"
         lines.append(
-            f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} "
-            f"| {row['rows_per_second']:,} | {row['tokens_per_second']:,} | {exponent} "
-            f"| {row['peak_memory_mib']:,} MiB | {row['again_seconds']:.1f} "
-            f"| {row['again_seconds'] / row['seconds']:.1%} |"
+            f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} | {row['rows_per_second']:,} "
+            f"| {row['tokens_per_second']:,} | {exponent} | {row['peak_memory_mib']:,} MiB "
+            f"| {row['again_seconds']:.1f} | {row['again_seconds'] / row['seconds']:.1%} |"
         )
         before = row
     lines += ["", "| alone, on one core | rows | tokens | million tokens/s |", "|---|---|---|---|"]

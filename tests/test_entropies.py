@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import euds
 from euds.errors import InvalidArgument
+from euds.kernels.information_numba import PLUGIN, ragged_count_entropy_dense
 from euds.ops.information import unigram_surprisal
 from euds.reference import entropy as reference
 
@@ -39,6 +40,18 @@ def test_estimators_equal_the_reference(estimator: str, samples: list[list[int]]
     found = euds.information_entropy(*ragged(samples), estimator=estimator)
     oracle = [reference.information_entropy(sample, estimator) for sample in samples]
     np.testing.assert_allclose(found, oracle, atol=1e-12)
+
+
+@given(samples=Ragged)
+@settings(max_examples=50, deadline=None)
+def test_every_way_of_counting_gives_the_same(samples: list[list[int]]) -> None:
+    ids, offsets = ragged(samples)
+    counted = euds.information_entropy(ids, offsets)
+    by_sorting = euds.information_entropy(10**12 * (ids - 4), offsets)
+    np.testing.assert_allclose(by_sorting, counted, atol=1e-14)
+    if len(ids):
+        in_pieces = ragged_count_entropy_dense(ids, offsets, 10, 3, PLUGIN)
+        np.testing.assert_array_equal(in_pieces, counted)
 
 
 def test_long_samples_and_all_different_tokens() -> None:

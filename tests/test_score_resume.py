@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,14 +117,111 @@ def test_a_full_disk_ends_the_run_and_resuming_completes_it(
     whole = tmp_path / "whole"
     euds.score(corpus, out=whole, measures=["information"], shard_rows=50)
     limited = tmp_path / "limited"
+    arguments = ["score", str(corpus), "--out", str(limited), "--measures", "information", "--shard-rows", "50"]
     program = (
-        "import resource, signal, sys, euds\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import resource, sys\n"
+        "from euds.cli.app import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        f"euds.score({str(corpus)!r}, out={str(limited)!r}, measures=['information'], shard_rows=50)\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "main()\n"
     )
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert process.returncode != 0
-    assert "File too large" in process.stderr
+    assert process.returncode == os.EX_TEMPFAIL
+    last_line = process.stderr.strip().splitlines()[-1]
+    assert last_line.startswith(f"error: {limited}/work/tokens-0000")
+    assert last_line.endswith("File too large; make room, and the same command resumes")
+    assert "Traceback" not in process.stderr
+    assert list(limited.rglob("*.partial")) == []
     euds.score(corpus, out=limited, measures=["information"], shard_rows=50)
     assert digests(limited) == digests(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_ends_a_run_with_one_line(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, number: signal.Signals, word: str, workers: str
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(3000, 2)])
+    run_dir = tmp_path / "run"
+    arguments = ("--measures", "information", "--shard-rows", "16", "--workers", workers)
+    # Started from a background job, this process may have it ignored, and its child would.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    while process.poll() is None and len(list(run_dir.glob("work/tokens-*.arrow"))) < 5:
+        time.sleep(0.005)
+    # A terminal tells all processes of Ctrl-C, a job scheduler the first one of its wish.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, said = process.communicate()
+    assert process.returncode == 128 + number
+    assert said.strip().splitlines()[-1] == f"{word}; the same command resumes"
+    assert "Traceback" not in said
+
+
+def test_work_that_a_finished_run_was_killed_over_is_removed(
+    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}])
+
+    def killed(work: Work) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    assert (tmp_path / "run" / "work").exists()
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    assert not (tmp_path / "run" / "work").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_is_killed_while_it_starts_over_never_mixes_old_and_new(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(40, 3)])
+    new: dict[str, Any] = {"measures": ["information"], "shard_rows": 20, "max_tokens": 5}
+    euds.score(corpus, out=tmp_path / "whole", **new)
+    for deletions in range(60):
+        run_dir = tmp_path / f"run-{deletions}"
+        with monkeypatch.context() as patched:
+            if not finished:
+                patched.setattr("euds.engine.score.write_finished", _killed)
+            with nullcontext() if finished else pytest.raises(KeyboardInterrupt):
+                euds.score(corpus, out=run_dir, measures=["information"], shard_rows=8)
+        ended = False
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            left = iter(range(deletions))
+            patched.setattr(Path, "unlink", _killed_after(left, Path.unlink))
+            patched.setattr(shutil, "rmtree", _killed_after(left, shutil.rmtree))
+            euds.score(corpus, out=run_dir, force_new=True, **new)
+            ended = True
+        try:
+            euds.score(corpus, out=run_dir, **new)
+        except InputError:
+            # The old run, or some of it, is still there.
+            euds.score(corpus, out=run_dir, force_new=True, **new)
+        assert digests(run_dir) == digests(tmp_path / "whole")
+        if ended:
+            break
+    assert ended
+    assert deletions > 5
+
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _killed_after(left: Iterator[int], real: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: object, **named: object) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        real(*arguments, **named)
+
+    return call

@@ -1,0 +1,68 @@
+"""Real Ray on two cores: the same bytes as one process, whatever happens to an actor."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from test_score_resume import digests
+
+import euds
+from euds.errors import BackendUnavailable
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+
+def command(corpus: Path, run_dir: Path, *options: str) -> list[str]:
+    where = (sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir), "--shard-rows", "16")
+    return [*where, "--ray", "--workers", "2", *options]
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path
+) -> None:
+    corpus = write_jsonl([*({"text": text} for text in make_texts(100, 4)), {"text": None}, "no object"])
+    euds.score(corpus, out=tmp_path / "one", lm=tiny_lm, embedder=tiny_encoder, shard_rows=16, n_clusters=4)
+    options = ("--lm", str(tiny_lm), "--embedder", str(tiny_encoder), "--n-clusters", "4")
+    subprocess.run(command(corpus, tmp_path / "ray", *options), check=True, capture_output=True)
+    assert digests(tmp_path / "ray") == digests(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(3000, 5)])
+    run_dir = tmp_path / "ray"
+    process = subprocess.Popen(
+        command(corpus, run_dir, "--measures", "information"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and len(list(run_dir.glob("work/tokens-*.arrow"))) < 20:
+        time.sleep(0.005)
+    actors = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if any("ray::MapWorker" in word for word in child.cmdline())
+    ]
+    actors[0].kill()
+    n_done = len(list(run_dir.glob("work/tokens-*.arrow")))
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert n_done < 188
+    euds.score(corpus, out=tmp_path / "one", measures=["information"], shard_rows=16)
+    assert digests(run_dir) == digests(tmp_path / "one")
+
+
+def test_without_ray_the_error_names_the_extra(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "euds.engine.ray_runner", raising=False)
+    corpus = write_jsonl([{"text": "the film was sad"}])
+    with pytest.raises(BackendUnavailable, match=r"pip install 'euds\[ray\]'"):
+        euds.score(corpus, out=tmp_path / "run", measures=["information"], ray=True)
