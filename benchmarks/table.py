@@ -42,6 +42,23 @@ def scoring_table(content: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def peers_table(content: Mapping[str, Any]) -> str:
+    """Return the Markdown table of the benchmark against other projects."""
+    lines = [
+        f"{_where(content['environment'])}.",
+        "",
+        "| corpus | contender | rows | tokens | tokens/s (low-high) | euds is | largest difference, nats a token |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['corpus']} | {row['contender']} {row['version']} | {row['rows']:,} | {row['tokens']:,} "
+        f"| {row['median']:,.0f} ({row['low']:,.0f}-{row['high']:,.0f}) | {1 / row['ratio_to_euds']:.2f}x "
+        f"| {_or_blank(row['largest_difference_nats'], '{:.1e}')} |"
+        for row in content["rows"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def kernels_table(content: Mapping[str, Any]) -> str:
     """Return the Markdown tables of a kernel benchmark: logits in memory, then fused with the projection."""
     lines = [f"{_where(content['environment'])}.", ""]
@@ -193,6 +210,7 @@ def _where(facts: Mapping[str, Any]) -> str:
 
 
 TABLES = {
+    "peers": peers_table,
     "scoring": scoring_table,
     "kernels": kernels_table,
     "semantic": semantic_table,
