@@ -24,6 +24,10 @@ from euds.engine.segments import Segments, keys_of, segment_names
 from euds.errors import InputError, InvalidArgument
 from euds.measures.generative import GenerativeScorer
 from euds.measures.semantic import Embedder
+from euds.pipeline.data import RunData
+from euds.pipeline.demo import SENTIMENT
+from euds.pipeline.recipe import load_recipe
+from euds.pipeline.run import _score
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -333,6 +337,34 @@ def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, 
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_cache_that_cannot_be_written_does_not_end_a_run_that_has_begun(
+    write_jsonl: WriteJsonl,
+    tmp_path: Path,
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_jsonl(rows_of(unlike_texts(3)))
+    with pytest.raises(InputError, match="no cache can be kept there: Not a directory"):
+        euds.score(corpus, out=tmp_path / "none", **{**settings, "cache": corpus / "below"})
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Segments, "add", full)
+    result = euds.score(corpus, out=tmp_path / "run", **settings)
+    assert result.n_scored == 3
+    assert "scores could not be cached: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+def test_a_recipe_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(SENTIMENT, ["score.cache=kept"])
+    passed: dict[str, Any] = {}
+    monkeypatch.setattr("euds.pipeline.run.score", lambda *_, **named: passed.update(named))
+    _score(recipe, RunData(Path("a"), Path("b")), dry_run=True)
+    assert passed["cache"] == "kept"
+
+
 WRITER = """
 import sys
 from pathlib import Path
@@ -394,6 +426,19 @@ def test_writers_killed_at_any_moment_leave_nothing_that_is_trusted(tmp_path: Pa
     # A lock whose holder was killed is free, and the cache as good as before.
     tend(tmp_path, tmp_path / "space", LIMIT)
     assert Segments(tmp_path / "space").look_up(some_keys(50, 1))[0].all()
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_share_a_cache(
+    write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    corpus = write_jsonl(rows_of(unlike_texts(60)))
+    euds.score(corpus, out=tmp_path / "two", **settings, workers=2)
+    euds.score(corpus, out=tmp_path / "warm", **settings, workers=2)
+    euds.score(corpus, out=tmp_path / "one", **{**settings, "cache": None})
+    assert cache_of(tmp_path / "two")["generative"] == {"hits": 0, "misses": 60}
+    assert cache_of(tmp_path / "warm")["generative"] == {"hits": 60, "misses": 0}
+    assert digests(tmp_path / "two") == digests(tmp_path / "warm") == digests(tmp_path / "one")
 
 
 @pytest.mark.slow
