@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -47,9 +46,6 @@ class Worker:
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.loading_seconds = 0.0
         self._reader = SliceReader(plan.columns)
-        if plan.folders:
-            # Before there are threads: of two that import transformers at once, one gets half of it.
-            import_module("euds.engine.models")
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
