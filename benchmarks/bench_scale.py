@@ -123,8 +123,8 @@ def _scale(
             run_dir = folder / "run"
             shutil.rmtree(run_dir, ignore_errors=True)
             command = [*(sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir)), *options]
-            seconds, peak = _timed([*command, *WAYS[way]])
-            again, _ = _timed([*command, *WAYS[way]])
+            seconds, cpu, peak = _timed([*command, *WAYS[way]])
+            again, _, _ = _timed([*command, *WAYS[way]])
             manifest = json.loads((run_dir / "manifest.json").read_text())
             assert manifest["counts"]["rows"] == manifest["counts"]["scored"] == n_rows
             yield {
@@ -133,6 +133,7 @@ def _scale(
                 "rows": n_rows,
                 "tokens": manifest["counts"]["tokens"],
                 "seconds": round(seconds, 2),
+                "cpu_seconds": round(cpu, 2),
                 "rows_per_second": round(n_rows / seconds),
                 "tokens_per_second": round(manifest["counts"]["tokens"] / seconds),
                 "peak_memory_mib": round(peak / 2**20),
@@ -146,8 +147,8 @@ def _corpus(folder: Path, n_rows: int) -> Path:
     return path if path.exists() else write_corpus(path, n_rows)
 
 
-def _timed(command: Sequence[str]) -> tuple[float, int]:
-    """Run a command; returns seconds, and bytes resident at most in its largest process."""
+def _timed(command: Sequence[str]) -> tuple[float, float, int]:
+    """Run a command; returns seconds, those of its processors, and bytes resident at most in its largest process."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -155,7 +156,7 @@ def _timed(command: Sequence[str]) -> tuple[float, int]:
     seconds = time.perf_counter() - start
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} has failed")
-    return seconds, usage.ru_maxrss * 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def _keep(row: dict[str, Any]) -> None:

@@ -152,8 +152,9 @@ def scale_table(content: Mapping[str, Any]) -> str:
     lines = [
         f"{_where(content['environment'])}.",
         "",
-        "| measure | way | rows | seconds | rows/s | tokens/s | time exponent | peak memory | again, s | of the run |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| measure | way | rows | seconds | of processors | rows/s | tokens/s | time exponent | peak memory "
+        "| again, s | of the run |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     before: Mapping[str, Any] = {}
     for row in (row for row in rows if row["measure"] != "kernel"):
@@ -161,7 +162,8 @@ def scale_table(content: Mapping[str, Any]) -> str:
         if (before.get("measure"), before.get("way")) == (row["measure"], row["way"]):
             exponent = f"{math.log(row['seconds'] / before['seconds']) / math.log(row['rows'] / before['rows']):.2f}"
         lines.append(
-            f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} | {row['rows_per_second']:,} "
+            f"| {row['measure']} | {row['way']} | {row['rows']:,} | {row['seconds']:,.1f} "
+            f"| {_processors(row)} | {row['rows_per_second']:,} "
             f"| {row['tokens_per_second']:,} | {exponent} | {row['peak_memory_mib']:,} MiB "
             f"| {row['again_seconds']:.1f} | {row['again_seconds'] / row['seconds']:.1%} |"
         )
@@ -173,6 +175,11 @@ def scale_table(content: Mapping[str, Any]) -> str:
         if row["measure"] == "kernel"
     ]
     return "\n".join(lines) + "\n"
+
+
+def _processors(row: Mapping[str, Any]) -> str:
+    # Ray's actors are no children of the command.
+    return "" if "Ray" in row["way"] else f"{row['cpu_seconds']:,.1f}"
 
 
 def _kernel_lines(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:

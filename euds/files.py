@@ -70,16 +70,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` on a binary handle whose content becomes `path` only when everything is on disk."""
-    with atomic_path(path) as partial, partial.open("wb") as handle:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
+    """Call `write` on a binary handle whose content becomes `path` once everything is on disk; see `atomic_path`."""
+    with atomic_path(path, durable=durable) as partial, partial.open("wb") as handle:
         write(handle)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented UTF-8 JSON, atomically; NaN is refused, as JSON has none."""
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically; NaN is refused, as JSON has none. See `atomic_path`."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, lambda handle: handle.write(text.encode()))
+    write_atomic(path, lambda handle: handle.write(text.encode()), durable=durable)
 
 
 def read_json(path: Path) -> Any:

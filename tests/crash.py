@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -33,12 +33,16 @@ N_TEXTS = 600
 SHARD_ROWS = 16
 STAGES = ("tokens", "embeddings", "generative")
 MOST_DELAY_SECONDS = 0.3
+PAGE = 4096
 MISSES = 10
 """Times that a run may end before it is hit."""
 
 RESUMES = "the same command resumes"
 TWO = ("--workers", "2")
 RAY = ("--ray", "--workers", "2")
+
+
+Strike = Callable[[psutil.Process, np.random.Generator], bool]
 
 
 @dataclass(frozen=True)
@@ -48,41 +52,46 @@ class Kind:
     Attributes:
         share: how many of 50 runs.
         options: of the command line.
-        strike: does it to a process that is under way; None: the disk does.
+        strike: does it to a process that is under way, and tells whether it could; None: the disk does it.
         exit_code: how the run then ends.
         says: what its standard error must hold.
     """
 
     share: int
     options: tuple[str, ...]
-    strike: Callable[[psutil.Process, np.random.Generator], None] | None
+    strike: Strike | None
     exit_code: int
     says: str
 
 
-def _kill(process: psutil.Process, _: np.random.Generator) -> None:
+def _kill(process: psutil.Process, _: np.random.Generator) -> bool:
     process.kill()
+    return True
 
 
-def _terminate(process: psutil.Process, _: np.random.Generator) -> None:
+def _terminate(process: psutil.Process, _: np.random.Generator) -> bool:
     process.terminate()
+    return True
 
 
-def _interrupt(process: psutil.Process, _: np.random.Generator) -> None:
+def _interrupt(process: psutil.Process, _: np.random.Generator) -> bool:
     # A terminal sends it to all processes of the foreground.
     os.killpg(process.pid, signal.SIGINT)
+    return True
 
 
-def _kill_one(mark: str) -> Callable[[psutil.Process, np.random.Generator], None]:
+def _kill_one(mark: str) -> Strike:
     """Kill one of the process' descendants, any level down, whose command line holds `mark`."""
 
-    def strike(process: psutil.Process, rng: np.random.Generator) -> None:
+    def strike(process: psutil.Process, rng: np.random.Generator) -> bool:
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             found = [child for child in process.children(recursive=True) if mark in _command_line(child)]
             if found:
-                found[int(rng.integers(len(found)))].kill()
-                return
+                with suppress(psutil.NoSuchProcess):
+                    found[int(rng.integers(len(found)))].kill()
+                    return True
             time.sleep(0.01)
+        return False
 
     return strike
 
@@ -167,6 +176,7 @@ class Trial:
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self.whole: dict[str, str] = {}
         self.most_bytes = self.largest_file = 0
+        self.was_hit = False
 
     def command(self, run_dir: Path, options: Sequence[str] = ()) -> list[str]:
         """Return the command of a run."""
@@ -181,7 +191,7 @@ class Trial:
         run_dir = self.folder / "whole"
         process = subprocess.Popen(self.command(run_dir), env=self.environment, stdout=subprocess.DEVNULL)
         while process.poll() is None:
-            sizes = [4096 * -(-size // 4096) for size in _sizes(run_dir)]
+            sizes = [PAGE * -(-size // PAGE) for size in _sizes(run_dir)]
             self.most_bytes = max(self.most_bytes, sum(sizes))
             self.largest_file = max(self.largest_file, *sizes, 0)
             time.sleep(0.01)
@@ -196,49 +206,28 @@ class Trial:
             What is wrong, after how much work it was interrupted, and how many runs had ended before.
         """
         for misses in range(MISSES):
+            run_dir = self.folder / f"run-{number}-{misses}"
             with ExitStack() as stack:
-                run_dir = self.folder / f"run-{number}-{misses}"
                 if kind.strike is None:
-                    limit = int(rng.integers(16, self.most_bytes // 4096)) * 4096
-                    disk = self._disk(run_dir, limit)
-                    grow, set_limit = stack.enter_context(disk)
+                    limit = int(rng.integers(16, self.most_bytes // PAGE)) * PAGE
+                    make_room, set_limit = stack.enter_context(self._disk(run_dir, limit))
                     how = f"with {limit // 1024} KiB"
+                    process = self._start(run_dir, kind, set_limit)
                 else:
-                    goal, delay = int(rng.integers(len(STAGES) * self.n_shards + self.n_shards)), rng.random()
-                    set_limit = None
+                    # Every stage leaves a file for every shard, and in the end there are the parts.
+                    goal = int(rng.integers((len(STAGES) + 1) * self.n_shards))
                     how = f"{goal} files done"
-                process = subprocess.Popen(
-                    self.command(run_dir, kind.options),
-                    env=self.environment,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    start_new_session=True,
-                    preexec_fn=set_limit,
-                )
-                if kind.strike is not None:
-                    while process.poll() is None and self._done(run_dir) < goal:
-                        time.sleep(0.005)
-                    time.sleep(delay * MOST_DELAY_SECONDS)
-                    struck = process.poll() is None
-                    if struck:
-                        kind.strike(psutil.Process(process.pid), rng)
+                    process = self._start(run_dir, kind)
+                    self._strike(kind.strike, process, run_dir, goal, rng)
                 _, said = process.communicate()
-                if kind.strike is None:
-                    struck = process.returncode != 0
-                    grow()
-                if struck and process.returncode == 0 != kind.exit_code:
-                    struck = False
-                if not struck:
+                if process.returncode == 0 and (kind.exit_code != 0 or not self.was_hit):
                     continue
+                if kind.strike is None:
+                    make_room()
                 faults = self._how_it_ended(kind, process.returncode, said)
                 options = kind.options if rng.random() < 0.5 else ()
                 again = subprocess.run(
-                    self.command(run_dir, options),
-                    env=self.environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
+                    self.command(run_dir, options), env=self.environment, capture_output=True, text=True, check=False
                 )
                 if again.returncode != 0:
                     faults.append(f"resuming ended with {again.returncode}: {_last_line(again.stderr)}")
@@ -246,6 +235,26 @@ class Trial:
                     faults += self._differences(run_dir)
                 return faults, how, misses
         return [f"{MISSES} runs have ended before they were hit"], "", MISSES
+
+    def _start(self, run_dir: Path, kind: Kind, set_limit: Callable[[], None] | None = None) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(run_dir, kind.options),
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=set_limit,
+        )
+
+    def _strike(
+        self, strike: Strike, process: "subprocess.Popen[str]", run_dir: Path, goal: int, rng: np.random.Generator
+    ) -> None:
+        delay = rng.random() * MOST_DELAY_SECONDS
+        while process.poll() is None and self._done(run_dir) < goal:
+            time.sleep(0.005)
+        time.sleep(delay)
+        self.was_hit = process.poll() is None and strike(psutil.Process(process.pid), rng)
 
     def _done(self, run_dir: Path) -> int:
         """Return how many stages and parts are finished; -1 before the run has begun."""

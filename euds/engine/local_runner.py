@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from itertools import chain
 from types import TracebackType
 from typing import Self
@@ -38,6 +39,9 @@ class LocalRunner:
                 for shard in shards:
                     progress.advance(self._worker.finish(shard))
                 return
+            if self._plan.folders:
+                # Before there are two threads: of two that import transformers at once, one gets half of it.
+                import_module("euds.engine.models" if self._plan.config.samples is None else "euds.engine.samples")
             meter = Meter(progress)
             with ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
                 ahead = reading.submit(self._worker.read, shards[0])

@@ -13,7 +13,6 @@ from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
 from euds.errors import InputError
 from euds.files import read_json
-from euds.measures.device import precision
 from euds.measures.models import context_length, model_folder
 
 FORMAT = 1
@@ -119,7 +118,7 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     fingerprint = {
         "format": FORMAT,
         "config": config.to_json(),
-        "precision": asdict(precision(config.device, config.dtype)) if folders.keys() - {"tokenizer"} else None,
+        "precision": _precision(config) if folders.keys() - {"tokenizer"} else None,
         "models": models,
         # Without the time of change: a copied corpus is the same corpus.
         "inputs": [{key: value for key, value in entry.items() if key != "modified_ns"} for entry in inputs],
@@ -128,6 +127,13 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
     _refuse_other_run(plan)
     check_generations(run_dir, config.samples, fingerprint)
     return plan
+
+
+def _precision(config: ScoreConfig) -> dict[str, Any]:
+    # Without a model nothing needs torch, which takes longer to import than a finished run to be verified.
+    from euds.measures.device import precision
+
+    return asdict(precision(config.device, config.dtype))
 
 
 def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[str, Path]]:

@@ -44,8 +44,8 @@ class Records:
         self.folder = folder
 
     def write(self, record: Record) -> None:
-        """Keep a record, after its part is on disk."""
-        write_json(self.path(record.shard), asdict(record))
+        """Keep a record, after its part is on disk; a record that a power cut takes costs its shard once more."""
+        write_json(self.path(record.shard), asdict(record), durable=False)
 
     def read(self, shard: int) -> Record | None:
         """Return a shard's record, or None."""

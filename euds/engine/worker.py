@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from euds.engine.meter import Advance
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders, read_shard
+from euds.engine.sample_cost import STAGES as SAMPLE_STAGES
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
@@ -53,9 +53,6 @@ class Worker:
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.loading_seconds = 0.0
         self._reader = SliceReader(plan.columns)
-        if plan.folders:
-            # Before there are threads: of two that import transformers at once, one gets half of it.
-            import_module("euds.engine.samples")
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
@@ -170,14 +167,14 @@ class Worker:
         return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.encoders)
 
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
-        from euds.engine.models import embedding_shard, generative_shard
-        from euds.engine.samples import generation_stage, meanings_stage
-
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
-        if stage == "generation":
-            return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)
-        if stage == "meanings":
+        if stage in SAMPLE_STAGES:
+            from euds.engine.samples import generation_stage, meanings_stage
+
+            if stage == "generation":
+                return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)
             return meanings_stage(self.plan, shard, self._judges, budget, advance)
+        from euds.engine.models import embedding_shard, generative_shard
 
         def run(rows: pa.Table) -> pa.Table:
             if stage == "embeddings":
