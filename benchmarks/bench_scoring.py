@@ -106,6 +106,7 @@ def texts_of(corpus: str) -> list[str]:
 
 def by_euds(texts: Sequence[str]) -> tuple[float, int, list[float]]:
     """`euds.score` with its defaults, files and all."""
+    import euds.engine.models  # Imported before the clock starts, as torch and transformers are by the others.
     import euds.engine.run
     from euds.corpus import read_scores
 

@@ -105,13 +105,13 @@ def make_contenders(model_folder: Path, corpus: Path, folder: Path) -> dict[str,
     from euds.corpus import read_scores
     from euds.engine.batches import plan
     from euds.engine.score import score
-    from euds.engine.worker import TOKEN_BUDGET
+    from euds.engine.worker import LM_BUDGET
 
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     samples = [[int(word[1:]) for word in text.split()] for text in texts]
     model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
     model.cuda().eval()
-    budget = TOKEN_BUDGET["cuda"]
+    budget = LM_BUDGET["cuda"]
     shard_rows = 1024
     shards = [range(start, min(start + shard_rows, ROWS)) for start in range(0, ROWS, shard_rows)]
     batches = [batch for shard in shards for batch in plan([len(ids) for ids in samples], list(shard), budget)]

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from euds.measures.semantic import Embedder
 
 TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
-"""Tokens of a batch by kind of device; on a CPU larger batches only add padding."""
+"""Tokens of a padded batch by kind of device; on a CPU larger batches only add padding."""
+
+LM_BUDGET = {"cpu": 1024, "cuda": 65536}
+"""Tokens of a batch of the causal LM: without padding, more of them spread the cost of reading the weights."""
 
 GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
 """Tokens that the LM remembers in a batch of generations, by kind of device."""
@@ -154,7 +157,8 @@ class Worker:
     @cached_property
     def _budgets(self) -> dict[str, TokenBudget]:
         kind = self.precision.torch_device.type
-        budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind]) | {"generation": GENERATION_BUDGET[kind]}
+        budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind])
+        budgets |= {"generative": LM_BUDGET[kind], "generation": GENERATION_BUDGET[kind]}
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
 
     @cached_property
