@@ -70,6 +70,7 @@ def test_two_of_the_same_piece_exclude_each_other_and_a_whole_run(corpus: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_processes_write_the_same_bytes(corpus: Path, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         euds.score(

@@ -23,6 +23,7 @@ def command(corpus: Path, run_dir: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_ray_writes_the_same_bytes(
     write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path
 ) -> None:

@@ -29,6 +29,11 @@ def digests(run_dir: Path) -> dict[str, str]:
     return {str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def steps_done(run_dir: Path) -> int:
+    """Stages that are done; a finished shard has a record in place of the files of its three stages."""
+    return len(list(run_dir.rglob("*.arrow"))) + 4 * len(list(run_dir.rglob("records/*.json")))
+
+
 def command(corpus: Path, run_dir: Path, lm: Path, encoder: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir)),
@@ -56,8 +61,8 @@ def test_ten_kills_then_resume_give_the_same_bytes(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        # 38 shards in four stages are 152 files: every kill falls about 13 files further on.
-        while process.poll() is None and len(list(killed.rglob("*.arrow"))) < 13 * (attempt + 1):
+        # 38 shards in four stages are 152 steps: every kill falls about 13 steps further on.
+        while process.poll() is None and steps_done(killed) < 13 * (attempt + 1):
             time.sleep(0.002)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
