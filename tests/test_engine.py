@@ -142,8 +142,9 @@ def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, 
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
 
 
+@pytest.mark.parametrize("splits", [[None], ["0/2", "1/2"], ["1/2", "0/2"]])
 def test_a_part_that_was_damaged_before_the_end_is_written_again(
-    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[str | None]
 ) -> None:
     run_dir = tmp_path / "run"
 
@@ -162,8 +163,26 @@ def test_a_part_that_was_damaged_before_the_end_is_written_again(
     )
     (run_dir / "scores" / "part-00002.parquet").write_bytes(b"PAR1")
     (run_dir / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"half")
-    euds.score(corpus, out=run_dir, **INFORMATION)
+    for split in splits:
+        euds.score(corpus, out=run_dir, split=split, **INFORMATION)
     assert digests(run_dir) == digests(whole)
+
+
+def test_a_task_that_is_repeated_after_its_process_died_finds_nothing_left(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine.shards import Shard
+    from euds.engine.worker import Worker
+
+    real = Worker.finish
+
+    def twice(self: Worker, shard: Shard) -> int:
+        assert real(self, shard) == shard.n_rows
+        return real(self, shard)
+
+    monkeypatch.setattr(Worker, "finish", twice)
+    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    assert digests(tmp_path / "run") == digests(whole)
 
 
 def test_the_users_id_is_carried_along(corpus: Path, tmp_path: Path) -> None:

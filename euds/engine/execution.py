@@ -26,7 +26,7 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out; it changes nothing in the scores and may differ when a run is resumed.
+    """How a run is carried out; it changes scores in their last bits at most and may differ when a run is resumed.
 
     Attributes:
         workers: processes; None: one for each CUDA device if there are several and no device was named, else this one.

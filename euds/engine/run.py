@@ -26,7 +26,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
     worker = Worker(plan)
     runner = execution.runner(plan, worker)
     with runner:
-        todo = [shard for shard in shards if not work.records.verified(shard.index, plan.part_path(shard.index))]
+        todo = _unfinished(plan, work, shards)
         unmeasured = [shard for shard in todo if not worker.measured(shard.index)]
         own = list(tasks(unmeasured))
         if split is not None:
@@ -38,7 +38,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
             _finish(plan, work, worker, runner, todo)
         else:
             with work.finishing() as alone:
-                todo = [shard for shard in shards if work.records.read(shard.index) is None]
+                todo = _unfinished(plan, work, shards)
                 if not alone or not all(worker.measured(shard.index) for shard in todo):
                     return None
                 _finish(plan, work, worker, runner, todo)
@@ -49,6 +49,11 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
         "device": device_facts(worker.precision),
         "pool": pool_facts(plan, worker.pool),
     }
+
+
+def _unfinished(plan: Plan, work: Work, shards: Sequence[Shard]) -> list[Shard]:
+    """Return the shards without a part that is the one that was recorded."""
+    return [shard for shard in shards if not work.records.verified(shard.index, plan.part_path(shard.index))]
 
 
 def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequence[Shard]) -> None:

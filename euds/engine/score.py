@@ -59,7 +59,8 @@ def score(
     once what a finished one has found.
 
     Args:
-        inputs: JSONL, JSONL.gz, Parquet, CSV or Arrow files, globs, or files of fetched data sets.
+        inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs, URLs of any fsspec protocol, or
+            files of fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
         id_field: field carried along as `id`, for those who join by an id of their own.
@@ -72,7 +73,7 @@ def score(
         embedder: sentence encoder for semantic entropy: asset name, folder or hub name.
         tokenizer: model whose tokens information entropy counts; the LM's if None, and lower-cased words without one.
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
-        token_budget: tokens of a batch, padding included; None: by device.
+        token_budget: tokens of a batch, padding included where there is any; None: by device and model.
         shard_rows: rows of a part file, of which at most one a worker is lost in a crash; None: 1,024 to 16,384 by the
             number of rows. Batches never cross parts, so it is part of the configuration.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
@@ -81,7 +82,8 @@ def score(
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on the CPU, bfloat16 on CUDA), "float32", "bfloat16" or "float16".
         seed: of the clustering and of the generations.
-        workers: processes, or actors under Ray; None: one for each CUDA device. It changes no score.
+        workers: processes, or actors under Ray; None: one for each CUDA device. They share the cores: scores may differ
+            in their last bits, as with any other number of threads.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
         split: "I/N" scores only every N-th shard from the I-th on, "slurm" those of this task of a job array; the
@@ -100,6 +102,8 @@ def score(
         InvalidArgument: an argument is impossible; nothing was read.
         InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` holds a run with
             another configuration (the message lists the differences), or another process is scoring into it.
+        BackendUnavailable: `ray` is asked for, but not installed.
+        RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
     """
     estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
     if samples is not None and "samples" not in estimates:

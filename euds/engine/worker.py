@@ -60,8 +60,8 @@ class Worker:
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
 
-        What an interrupted process has finished of it is kept. Order and repetition do not matter: a shard's part is
-        the same bytes whoever writes it.
+        What an interrupted process has finished of it is kept. Order and repetition do not matter: with as many threads
+        on the same kind of processor, a shard's part is the same bytes whoever writes it.
 
         Returns:
             Rows of the shard.
@@ -97,7 +97,12 @@ class Worker:
             advance(shard.n_rows, 0, 0)
 
     def finish(self, shard: Shard) -> int:
-        """Write a measured shard's part and its record, and drop its intermediate files."""
+        """Write a measured shard's part and its record, and drop its intermediate files.
+
+        A task that is repeated, since the process that did it died before it could say so, finds nothing left to do.
+        """
+        if not self.measured(shard.index) and self.work.records.read(shard.index) is not None:
+            return shard.n_rows
         record = finish_shard(self.plan, self.work, shard.index, self.pool)
         self.work.records.write(record)
         for stage in self.stages:

@@ -7,7 +7,7 @@ histograms merge, so that parts can be counted anywhere.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ INTERVAL_RULES = ("low", "middle", "high", "densest")
 BOX_RULES = ("igse", "box")
 INTERVAL_BINS = 4096
 """Bins of the one-axis rules: a bound is off by less than 1/4,096 of the rows."""
+
+NOT_DONE: dict[str, Any] = {
+    **dict.fromkeys(("adjust", "group_by", "groups", "auto", "validated", "keep_auto", "stability", "source_shift")),
+    "quantiles": {},
+    "length_correlation": {},
+}
+"""Keys of a selection record that this way leaves empty."""
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -96,51 +103,28 @@ def select_streaming(
         MissingExtra: more rows than `quantile_limit`, and `datasketches` is not installed.
     """
     start = time.perf_counter()
-    one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
-    if rule == "igse" and axes is not None:
-        raise InvalidArgument("axes: rule 'igse' looks at the three entropies; use rule 'box' for axes of choice")
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     parts = part_files(folder)
-    schema = pq.read_schema(parts[0]).empty_table()
-    named = axis_columns(axes or [name for name in ENTROPIES if name in schema.column_names], schema)
-    limits = (1, 1) if rule in INTERVAL_RULES else (1, 3)
-    if not limits[0] <= len(named) <= limits[1]:
-        raise InvalidArgument(f"axes: rule {rule!r} looks at {' to '.join(map(str, limits))} axes, got {len(named)}")
-    collected = [EqualMassEdges(limit=quantile_limit) for _ in named]
-    n_rows = 0
-    for row_ids, values in _usable(parts, named):
-        n_rows += len(row_ids)
-        for own, axis in zip(collected, values.T, strict=True):
-            own.add(axis)
-    if n_rows == 0:
-        raise InputError(f"{folder}: no row has {', '.join(named)}; see quarantine.jsonl for the reasons")
+    named = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else bins
-    histogram = Histogram([own.edges(n_bins) for own in collected])
-    for _, values in _usable(parts, named):
-        histogram.add(values[:, 0] if len(named) == 1 else values)
+    histogram, rank_error = _count(parts, named, n_bins, quantile_limit)
+    n_rows = histogram.n_counted
     budget = parse_keep(keep, n_rows)
     region = _find(histogram, rule, named, budget)
     kept = _trimmed(parts, named, histogram, region, rule, budget, seed)
     path = folder / "selected.parquet" if out is None else Path(out)
-    config = manifest["config"]
-    scored = [*config["text_fields"], *filter(None, (config[f"{name}_field"] for name in ("id", "label", "source")))]
-    rates = write_rows(path, files, parts, kept, scored if columns is None else list(columns), named)
-    record: dict[str, Any] = {
+    rates = write_rows(path, files, parts, kept, _scored_fields(manifest) if columns is None else columns, named)
+    record = {
         "rule": rule,
         "search": "histogram",
         "axes": list(named),
         "keep": keep,
         "seed": seed,
         "bins": n_bins,
-        "rank_error": max(own.rank_error for own in collected),
-        "adjust": None,
-        "group_by": None,
+        "rank_error": rank_error,
         "uses_labels": False,
-        "auto": None,
-        "validated": None,
-        "keep_auto": None,
         "n_rows": n_rows,
         "n_left_out": manifest["counts"]["rows"] - n_rows,
         "n_in_region": region.n_inside,
@@ -148,18 +132,49 @@ def select_streaming(
         "bounds": [asdict(side) for side in region.bounds],
         "volume": region.volume if rule in BOX_RULES else None,
         "lift": region.lift if rule in BOX_RULES else None,
-        "stability": None,
-        "groups": None,
-        "quantiles": {},
-        "length_correlation": {},
         **{f"keep_rate_by_{name}": _rates(*rates[name]) for name in ("label", "source")},
-        "source_shift": None,
+        **NOT_DONE,
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
         "selected_file": str(path),
     }
     write_json(folder / "selection.json", record)
     return Selection(kept, rule, named, n_rows, region.bounds, record)
+
+
+def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
+    """Return the score columns that a rule looks at."""
+    one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
+    if rule == "igse" and axes is not None:
+        raise InvalidArgument("axes: rule 'igse' looks at the three entropies; use rule 'box' for axes of choice")
+    schema = pq.read_schema(part).empty_table()
+    named = axis_columns(axes or [name for name in ENTROPIES if name in schema.column_names], schema)
+    most = 1 if rule in INTERVAL_RULES else 3
+    if not 1 <= len(named) <= most:
+        raise InvalidArgument(f"axes: rule {rule!r} looks at 1 to {most} axes, got {len(named)}")
+    return named
+
+
+def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Histogram, float]:
+    """Return the histogram of the usable rows on equal-mass edges, and the rank error of the edges."""
+    collected = [EqualMassEdges(limit=limit) for _ in columns]
+    n_rows = 0
+    for row_ids, values in _usable(parts, columns):
+        n_rows += len(row_ids)
+        for own, axis in zip(collected, values.T, strict=True):
+            own.add(axis)
+    if n_rows == 0:
+        raise InputError(f"{parts[0].parent}: no row has {', '.join(columns)}; see quarantine.jsonl for the reasons")
+    histogram = Histogram([own.edges(n_bins) for own in collected])
+    for _, values in _usable(parts, columns):
+        histogram.add(values[:, 0] if len(columns) == 1 else values)
+    return histogram, max(own.rank_error for own in collected)
+
+
+def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
+    config = manifest["config"]
+    carried = (config[f"{name}_field"] for name in ("id", "label", "source"))
+    return [*config["text_fields"], *filter(None, carried)]
 
 
 def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int64Array, Float64Array]]:

@@ -1,0 +1,192 @@
+"""Segments of a score cache: what is looked up is what was added, whoever writes, merges, evicts or is killed."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from euds.engine.cache_upkeep import ABANDONED_SECONDS, FAN, tend
+from euds.engine.segments import Segments, keys_of, segment_names
+
+LIMIT = 10**9
+
+
+def segment_table(n: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(n * 3, np.float32)), 3)
+    return pa.table({"value": pa.array(rng.random(n, np.float32)), "count": np.arange(n, dtype=np.int32), "v": vectors})
+
+
+def some_keys(n: int, seed: int) -> Any:
+    ids = np.random.default_rng(seed).integers(0, 1000, 4 * n)
+    return np.sort(keys_of(ids, np.arange(0, 4 * n + 1, 4), range(n)))
+
+
+def test_any_flipped_byte_gives_the_same_rows_or_none(tmp_path: Path) -> None:
+    keys, rows = some_keys(5, 0), segment_table(5, 0)
+    segments = Segments(tmp_path / "space")
+    segments.add(keys, rows)
+    (name,) = segment_names(segments.folder)
+    path = segments.folder / name
+    content = path.read_bytes()
+    intact = 0
+    for at in range(len(content)):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << (at % 8)
+        path.write_bytes(damaged)
+        found, table = Segments(segments.folder).look_up(keys)
+        if table is not None:
+            intact += int(found.all())
+            assert table.cast(rows.schema).equals(rows.filter(pa.array(found)))
+    assert 0 < intact < len(content)
+
+
+def test_what_the_system_refuses_is_a_miss_and_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    keys = some_keys(5, 0)
+    segments = Segments(tmp_path / "space")
+    for _ in range(FAN):
+        segments.add(keys, segment_table(5, 0))
+    names = segment_names(segments.folder)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.utime", refuse)
+        assert segments.look_up(keys)[0].all()
+    with monkeypatch.context() as patched:
+        patched.setattr("pyarrow.parquet.read_table", refuse)
+        assert not Segments(segments.folder).look_up(keys)[0].any()
+        tend(tmp_path, segments.folder, LIMIT)
+    assert segment_names(segments.folder) == names
+
+
+def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    segments = Segments(tmp_path / "space")
+    pool = some_keys(200, 1)
+    expected: dict[bytes, Any] = {}
+    for at in range(3 * FAN):
+        keys = np.sort(rng.choice(pool, int(rng.integers(1, 30)), replace=False))
+        rows = segment_table(len(keys), at)
+        segments.add(keys, rows)
+        tend(tmp_path, segments.folder, LIMIT)
+        for key, row in zip(keys.tolist(), rows.to_pylist(), strict=True):
+            expected.setdefault(key, row)
+        found, table = segments.look_up(pool)
+        assert found.tolist() == [key in expected for key in pool.tolist()]
+        assert table is not None
+        assert table.to_pylist() == [expected[key] for key in pool[found].tolist()]
+    assert len(segment_names(segments.folder)) < FAN
+
+
+def test_a_key_that_ends_in_zeros_is_told_apart(tmp_path: Path) -> None:
+    keys = np.array([b"a" * 14 + b"\0\0", b"a" * 14 + b"\0\1", b"a" * 16], "S16")
+    segments = Segments(tmp_path / "space")
+    segments.add(keys, segment_table(3, 0))
+    found, table = Segments(segments.folder).look_up(keys[1:])
+    assert found.all()
+    assert table is not None
+    assert table.column("count").to_pylist() == [1, 2]
+
+
+def test_the_least_recently_used_go_and_the_limit_holds(tmp_path: Path) -> None:
+    segments = Segments(tmp_path / "space")
+    all_keys = [some_keys(3000, at) for at in range(6)]
+    sizes = []
+    for at, keys in enumerate(all_keys):
+        segments.add(keys, segment_table(3000, at))
+        path = segments.folder / segment_names(segments.folder)[-1]
+        os.utime(path, (at, at))
+        sizes.append(path.stat().st_size)
+    # Looked up, the oldest becomes the one used last.
+    assert segments.look_up(all_keys[0][:1])[0].all()
+    limit = sum(sizes) - sizes[1] - sizes[2]
+    tend(tmp_path, segments.folder, limit)
+    there = [bool(segments.look_up(keys)[0].all()) for keys in all_keys]
+    assert there == [True, False, False, True, True, True]
+    tend(tmp_path, segments.folder, 1)
+    assert segment_names(segments.folder) == []
+
+
+def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
+    segments = Segments(tmp_path / "space")
+    segments.add(some_keys(3, 0), segment_table(3, 0))
+    old, new = (segments.folder / f".{name}.parquet.1-ab.partial" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"PAR1half")
+    past = time.time() - ABANDONED_SECONDS - 60
+    os.utime(old, (past, past))
+    tend(tmp_path, segments.folder, LIMIT)
+    assert (old.exists(), new.exists()) == (False, True)
+    assert segments.look_up(some_keys(3, 0))[0].all()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_cache_segments import LIMIT, segment_table, some_keys
+from euds.engine.cache_upkeep import tend
+from euds.engine.segments import Segments
+cache, seed = Path({cache!r}), int(sys.argv[1])
+segments = Segments(cache / "space")
+for at in range({n}):
+    # Every other segment is one that the other process writes as well.
+    own = at if at % 2 else 1000 * seed + at
+    segments.add(some_keys(50, own), segment_table(50, own))
+    tend(cache, segments.folder, LIMIT)
+    print(at, flush=True)
+"""
+
+
+def writer(cache: Path, seed: int, n: int) -> "subprocess.Popen[bytes]":
+    program = WRITER.format(tests=str(Path(__file__).parent), cache=str(cache), n=n)
+    return subprocess.Popen([sys.executable, "-c", program, str(seed)], stdout=subprocess.PIPE)
+
+
+@pytest.mark.slow
+def test_two_processes_write_and_merge_at_the_same_time(tmp_path: Path) -> None:
+    processes = [writer(tmp_path, seed, 60) for seed in (1, 2)]
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0]
+    segments = Segments(tmp_path / "space")
+    assert len(segment_names(segments.folder)) < 2 * FAN
+    for own in {at if at % 2 else 1000 * seed + at for at in range(60) for seed in (1, 2)}:
+        found, table = segments.look_up(some_keys(50, own))
+        assert found.all()
+        assert table is not None
+        assert table.equals(segment_table(50, own))
+
+
+@pytest.mark.slow
+def test_writers_killed_at_any_moment_leave_nothing_that_is_trusted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(1, 5):
+        process = writer(tmp_path, seed, 10_000)
+        assert process.stdout is not None
+        n_written = int(rng.integers(4, 40))
+        for _ in range(n_written):
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        segments = Segments(tmp_path / "space")
+        for at in range(n_written):
+            own = at if at % 2 else 1000 * seed + at
+            found, table = segments.look_up(some_keys(50, own))
+            assert found.all()
+            assert table is not None
+            assert table.equals(segment_table(50, own))
+    # A lock whose holder was killed is free, and the cache as good as before.
+    tend(tmp_path, tmp_path / "space", LIMIT)
+    assert Segments(tmp_path / "space").look_up(some_keys(50, 1))[0].all()
