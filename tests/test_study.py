@@ -104,7 +104,7 @@ def test_windows_cover_a_long_passage_and_spans_come_back_as_its_characters(tiny
             start[target["start_positions"]] = 9.0
             end[target["end_positions"]] = 9.0
         found.append({"start_logits": start, "end_logits": end})
-    assert head.metrics(example, found) == {"f1": 1.0, "exact_match": 1.0}
+    assert head.judge(example, found).metrics == {"f1": 1.0, "exact_match": 1.0}
 
 
 def test_metrics_follow_their_definitions() -> None:

@@ -3,6 +3,8 @@
 import math
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder
 from euds.progress import Bar, bar, quiet
-from euds.study.examples import Rows, examples_of
-from euds.study.heads import Features, head_for
-from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, Task, TrainConfig
+from euds.study.examples import Example, Rows, examples_of
+from euds.study.heads import Features, Head, head_for
+from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
+from euds.types import Float64Array
 
 TEST_BATCH = 64
 
@@ -32,13 +35,31 @@ TEST_BATCH = 64
 def train_and_test(
     train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str, save_model: Path | None = None
 ) -> CellResult:
-    """Fine-tune a model on `train` and measure it on `test`.
+    """Fine-tune a model on `train` and measure it on `test`; see `fine_tune`."""
+    tuned = fine_tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, save_model=save_model)
+    return CellResult(
+        tuned.judged["test"].metrics, round(tuned.train_seconds, 2), len(train), len(test), tuned.steps, seed
+    )
 
-    The model's weights and tokenizer come from `config.model`; the head is new, as the seed has it. Training is in
-    float32 on whatever device there is.
+
+def fine_tune(
+    train: Rows,
+    tests: Mapping[str, Rows],
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    save_model: Path | None = None,
+) -> FineTuned:
+    """Fine-tune a model on `train` and judge it on every set of rows in `tests`.
+
+    The model's weights and tokenizer come from `config.model`; the head is new, as the seed has it. Runs on whatever
+    device there is.
 
     Args:
-        train, test: fields by name.
+        train: fields by name.
+        tests: rows by the name of their set, such as "test".
         task: what is learned.
         config: how.
         seed: of the new head, the order of the rows and dropout.
@@ -48,28 +69,94 @@ def train_and_test(
     Raises:
         InputError: a row or the model does not suit the task.
     """
-    folder = model_folder(config.model)
-    train_examples, test_examples = examples_of(train, task, "training"), examples_of(test, task, "test")
+    examples = {name: examples_of(rows, task, name) for name, rows in tests.items()}
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        head = head_for(task, tokenizer, _limit(tokenizer, task, config), train_examples, test_examples)
-        set_seed(seed)
-        settled = precision(dtype="float32")
-        kind = f"model for {task.kind.replace('_', ' ')}"
-        model = load_model(head.auto_class, folder, settled, kind, **head.model_arguments)
-        features = head.training_features(train_examples)
-        if not features:
-            raise InputError("no answer fits into a window of max_tokens; raise it")
-        collate = DataCollatorWithPadding(tokenizer)
-        steps = config.n_steps(len(features))
+        model = _fit(train, examples.values(), task=task, config=config, seed=seed, title=title)
         start = time.perf_counter()
-        _train(model, features, collate, steps=steps, task=task, config=config, seed=seed, title=title)
-        train_seconds = time.perf_counter() - start
-        metrics = head.metrics(test_examples, _outputs(model, head.test_features(test_examples), collate))
+        judged = {
+            name: model.head.judge(rows, model.outputs(model.head.test_features(rows)))
+            for name, rows in examples.items()
+        }
+        test_seconds = time.perf_counter() - start
         if save_model is not None:
-            model.save_pretrained(save_model)
-            tokenizer.save_pretrained(save_model)
-    return CellResult(metrics, round(train_seconds, 2), len(train), len(test), steps, seed)
+            model.model.save_pretrained(save_model)
+            model.tokenizer.save_pretrained(save_model)
+    return FineTuned(judged, model.steps, model.train_seconds, test_seconds)
+
+
+def class_probabilities(train: Rows, *, task: Task, config: TrainConfig, seed: int, title: str) -> Float64Array:
+    """Fine-tune a classifier on `train` and return what it says of the same rows.
+
+    Returns:
+        (n, classes) probabilities, classes in the order of their sorted names.
+
+    Raises:
+        InputError: a row or the model does not suit the task.
+    """
+    with quiet():
+        model = _fit(train, (), task=task, config=config, seed=seed, title=title)
+        outputs = model.outputs(model.head.test_features(examples_of(train, task, "training")))
+    logits = torch.stack([output["logits"] for output in outputs]).double()
+    probabilities: Float64Array = logits.softmax(-1).numpy()
+    return probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A fine-tuned model with what it takes to use it."""
+
+    model: Any
+    tokenizer: Any
+    head: Head
+    collate: DataCollatorWithPadding
+    precision: str
+    steps: int
+    train_seconds: float
+
+    @torch.inference_mode()
+    def outputs(self, features: Features) -> list[dict[str, torch.Tensor]]:
+        """Run the model over all features, sorted by length to save padding; results in the features' order."""
+        self.model.eval()
+        order = sorted(range(len(features)), key=lambda at: -len(features[at]["input_ids"]))
+        found: list[dict[str, torch.Tensor]] = [{}] * len(features)
+        device = self.model.device
+        with (
+            bar("test", len(features)) as progress,
+            torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+        ):
+            for start in range(0, len(order), TEST_BATCH):
+                batch = order[start : start + TEST_BATCH]
+                inputs = {
+                    name: value.to(device) for name, value in self.collate([features[at] for at in batch]).items()
+                }
+                result = {name: value.float().cpu() for name, value in self.model(**inputs).items()}
+                for line, at in enumerate(batch):
+                    found[at] = {name: value[line] for name, value in result.items()}
+                progress.advance(len(batch))
+        return found
+
+
+def _fit(
+    train: Rows, others: Iterable[Sequence[Example]], *, task: Task, config: TrainConfig, seed: int, title: str
+) -> _Model:
+    """Fine-tune on `train`; `others` are the examples that the model will meet later."""
+    folder = model_folder(config.model)
+    examples = examples_of(train, task, "training")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    known = [*examples, *(example for rows in others for example in rows)]
+    head = head_for(task, tokenizer, _limit(tokenizer, task, config), known)
+    set_seed(seed)
+    kind = f"model for {task.kind.replace('_', ' ')}"
+    # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
+    model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, **head.model_arguments)
+    features = head.training_features(examples)
+    if not features:
+        raise InputError("no answer fits into a window of max_tokens; raise it")
+    collate = DataCollatorWithPadding(tokenizer)
+    steps = config.n_steps(len(features))
+    start = time.perf_counter()
+    _train(model, features, collate, steps=steps, task=task, config=config, seed=seed, title=title)
+    return _Model(model, tokenizer, head, collate, config.precision, steps, time.perf_counter() - start)
 
 
 class _Progress(TrainerCallback):
@@ -109,6 +196,8 @@ def _train(
             optim="adamw_torch_fused",
             seed=seed,
             use_cpu=not torch.cuda.is_available(),
+            bf16=config.precision == "bfloat16",
+            train_sampling_strategy="group_by_length" if config.by_length else "random",
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
@@ -126,24 +215,6 @@ def _train(
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         trainer.train()
-
-
-@torch.inference_mode()
-def _outputs(model: Any, features: Features, collate: DataCollatorWithPadding) -> list[dict[str, torch.Tensor]]:
-    """Run the model over all features, sorted by length to save padding; results in the features' order."""
-    model.eval()
-    order = sorted(range(len(features)), key=lambda at: -len(features[at]["input_ids"]))
-    outputs: list[dict[str, torch.Tensor]] = [{}] * len(features)
-    with bar("test", len(features)) as progress:
-        for start in range(0, len(order), TEST_BATCH):
-            batch = order[start : start + TEST_BATCH]
-            padded = collate([features[at] for at in batch])
-            inputs = {name: value.to(model.device) for name, value in padded.items()}
-            result = {name: value.float().cpu() for name, value in model(**inputs).items()}
-            for line, at in enumerate(batch):
-                outputs[at] = {name: value[line] for name, value in result.items()}
-            progress.advance(len(batch))
-    return outputs
 
 
 def _limit(tokenizer: Any, task: Task, config: TrainConfig) -> int:

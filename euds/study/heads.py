@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from euds.study.examples import Example
-from euds.study.metrics import answer_metrics, classification_metrics
-from euds.study.types import QUESTION_ANSWERING, Task
+from euds.study.metrics import answer_f1, answer_metrics, classification_metrics
+from euds.study.types import QUESTION_ANSWERING, Judged, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,8 +36,8 @@ class Head(Protocol):
         """Return model inputs without targets."""
         ...
 
-    def metrics(self, examples: Sequence[Example], outputs: Sequence[Any]) -> dict[str, float]:
-        """Judge the outputs of the test features, in their order."""
+    def judge(self, examples: Sequence[Example], outputs: Sequence[Any]) -> Judged:
+        """Judge the outputs of the last test features, in their order."""
         ...
 
 
@@ -69,10 +69,12 @@ class ClassificationHead:
         encoded = self._tokenizer(*map(list, columns), truncation=True, max_length=self._max_tokens)
         return [{key: encoded[key][at] for key in encoded} for at in range(len(examples))]
 
-    def metrics(self, examples: Sequence[Example], outputs: Sequence[Any]) -> dict[str, float]:
+    def judge(self, examples: Sequence[Example], outputs: Sequence[Any]) -> Judged:
         """Judge logits, one row an example."""
         predicted = [int(output["logits"].argmax()) for output in outputs]
-        return classification_metrics(predicted, [self._ids[example.label] for example in examples])
+        labels = [self._ids[example.label] for example in examples]
+        right = np.equal(predicted, labels).astype(np.float64)
+        return Judged(classification_metrics(predicted, labels), right)
 
 
 class AnswerHead:
@@ -108,14 +110,15 @@ class AnswerHead:
         features, self._windows = self._encode(examples)
         return features
 
-    def metrics(self, examples: Sequence[Example], outputs: Sequence[Any]) -> dict[str, float]:
+    def judge(self, examples: Sequence[Example], outputs: Sequence[Any]) -> Judged:
         """Take each question's best span over its windows, and compare it with the answers."""
         best = [(-np.inf, "")] * len(examples)
         for (at, offsets), output in zip(self._windows, outputs, strict=True):
             score, span = _best_span(output["start_logits"], output["end_logits"], offsets)
             if score > best[at][0]:
                 best[at] = (score, examples[at].texts[1][span[0] : span[1]])
-        return answer_metrics([text for _, text in best], [example.answers for example in examples])
+        predicted, answers = [text for _, text in best], [example.answers for example in examples]
+        return Judged(answer_metrics(predicted, answers), answer_f1(predicted, answers))
 
     def _encode(self, examples: Sequence[Example]) -> tuple[Features, list[tuple[int, list[tuple[int, int] | None]]]]:
         """Return windows, and for each the example and the characters of the passage under every token."""
@@ -138,13 +141,11 @@ class AnswerHead:
         return [{key: encoded[key][at] for key in encoded} for at in range(len(sources))], windows
 
 
-def head_for(
-    task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, train: Sequence[Example], test: Sequence[Example]
-) -> Head:
-    """Return the head of a task; a class that a selection has starved keeps its place among the labels."""
+def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, examples: Sequence[Example]) -> Head:
+    """Return the head of a task for all examples that it will meet; a class starved by a selection keeps its place."""
     if task.kind == QUESTION_ANSWERING:
         return AnswerHead(tokenizer, max_tokens)
-    labels = sorted({example.label for example in (*train, *test)})
+    labels = sorted({example.label for example in examples})
     return ClassificationHead(tokenizer, max_tokens, labels)
 
 

@@ -5,6 +5,10 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
+from euds.types import Float64Array
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -22,10 +26,17 @@ def answer_metrics(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -
 
     Source: Rajpurkar et al. 2016 (SQuAD 1.1), its evaluation script's normalisation.
     """
-    pairs = list(zip(predicted, answers, strict=True))
-    exact = sum(any(normalise(guess) == normalise(answer) for answer in golds) for guess, golds in pairs)
-    f1 = sum(max(token_f1(guess, answer) for answer in golds) for guess, golds in pairs)
-    return {"f1": f1 / len(pairs), "exact_match": exact / len(pairs)}
+    exact = sum(
+        any(normalise(guess) == normalise(answer) for answer in golds)
+        for guess, golds in zip(predicted, answers, strict=True)
+    )
+    return {"f1": float(answer_f1(predicted, answers).mean()), "exact_match": exact / len(predicted)}
+
+
+def answer_f1(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> Float64Array:
+    """Return each question's token F1, (n,) in 0..1, against the best of its answers."""
+    pairs = zip(predicted, answers, strict=True)
+    return np.array([max(token_f1(guess, answer) for answer in golds) for guess, golds in pairs])
 
 
 def normalise(answer: str) -> str:

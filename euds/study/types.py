@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from euds.errors import InvalidArgument, one_of
-from euds.types import Int64Array
+from euds.types import Float64Array, Int64Array
 
 CLASSIFICATION, QUESTION_ANSWERING = "classification", "question_answering"
 METRICS = {CLASSIFICATION: ("accuracy", "macro_f1"), QUESTION_ANSWERING: ("f1", "exact_match")}
@@ -14,6 +14,7 @@ METRICS = {CLASSIFICATION: ("accuracy", "macro_f1"), QUESTION_ANSWERING: ("f1", 
 
 LEARNING_RATE = {CLASSIFICATION: 1e-4, QUESTION_ANSWERING: 2e-4}
 MAX_TOKENS = {CLASSIFICATION: 256, QUESTION_ANSWERING: 384}
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class TrainConfig:
         max_tokens: tokens read of each text; None: 256, for questions windows of 384.
         warmup: share of the steps over which the learning rate rises.
         weight_decay: of AdamW.
+        precision: "float32", or "bfloat16" for products in bfloat16 and weights in float32 (autocast).
+        by_length: whether texts of about the same length share a batch, which saves padding; batches come in random
+            order either way.
     """
 
     model: str
@@ -62,11 +66,14 @@ class TrainConfig:
     max_tokens: int | None = None
     warmup: float = 0.1
     weight_decay: float = 0.01
+    precision: str = "float32"
+    by_length: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible settings before a model is loaded."""
         if (self.epochs is None) == (self.steps is None):
             raise InvalidArgument("epochs, steps: give one of them")
+        one_of("precision", self.precision, PRECISIONS)
         for name in ("epochs", "steps", "batch_size", "learning_rate"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -108,6 +115,24 @@ class CellResult:
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON types."""
         return {**asdict(self), "metrics": dict(self.metrics)}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a model gets right of some rows: metrics by name, and the main metric row by row, (n,) in 0..1."""
+
+    metrics: Mapping[str, float]
+    row_scores: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """One fine-tuned model: what it gets right of each set of rows, steps, seconds of training and testing."""
+
+    judged: Mapping[str, Judged]
+    steps: int
+    train_seconds: float
+    test_seconds: float
 
 
 @dataclass(frozen=True, eq=False)
