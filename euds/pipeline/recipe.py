@@ -4,30 +4,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from euds.engine.config import MEASURES, SEMANTIC
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError, InvalidArgument, nearest, one_of
+from euds.errors import InvalidArgument, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
+from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
 from euds.selection.rules import FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic
 from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING
 
-UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
-"""What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
-
 DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Where pool and test rows come from; a limit takes a seeded sample."""
 
     train: str
@@ -40,7 +33,7 @@ class DataSection(_Section):
     seed: int = 0
 
 
-class SamplesSection(_Section):
+class SamplesSection(Section):
     """Settings of semantic entropy over generations, as `euds.SampleSettings` has them."""
 
     n_generations: int = 10
@@ -58,7 +51,7 @@ class SamplesSection(_Section):
     generations_from: str | None = None
 
 
-class ScoreSection(_Section):
+class ScoreSection(Section):
     """Settings of `euds.score`."""
 
     lm: str | None = None
@@ -79,7 +72,7 @@ class ScoreSection(_Section):
         return SampleSettings(**self.samples.model_dump())
 
 
-class MethodSection(_Section):
+class MethodSection(Section):
     """A method that has no short name, or its own options; without `keep` it keeps as much as the others."""
 
     name: str
@@ -91,7 +84,7 @@ class MethodSection(_Section):
     bins: PositiveInt = 64
 
 
-class SelectSection(_Section):
+class SelectSection(Section):
     """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score.
 
     `keep: auto` finds how much the run's selection may drop, and lets every method keep as much; `margin` is the loss
@@ -104,7 +97,7 @@ class SelectSection(_Section):
     interval: str = "middle"
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """Settings of the fine-tuning."""
 
     model: str
@@ -115,7 +108,7 @@ class TrainSection(_Section):
     max_tokens: PositiveInt | None = None
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole recipe."""
 
     task: Literal["classification", "question_answering"] = "classification"
@@ -173,13 +166,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
         InvalidArgument: a key is unknown (the message suggests the nearest), missing, or has an impossible value.
     """
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
-    content = dict(recipe) if isinstance(recipe, Mapping) else _read_yaml(Path(recipe))
-    for override in overrides:
-        content = _override(content, override)
-    try:
-        settings = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise InvalidArgument(f"{where}: {_explain(error)}") from None
+    settings = load_settings(Recipe, recipe, overrides, where)
     try:
         _check_semantic(settings.score)
     except InvalidArgument as error:
@@ -299,62 +286,3 @@ def measure_of(axis: str) -> str | None:
     if column in AXES.values() and column.startswith("semantic_"):
         return "semantic"
     return "generative" if column in AXES.values() else None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a recipe: the file must hold keys and values")
-    return content
-
-
-def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise InvalidArgument(f"override {override!r}: write key=value, such as select.keep=0.3")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InvalidArgument(f"override {override!r}: the value is not YAML") from None
-    *outer, last = key.split(".")
-    changed: dict[str, Any] = dict(content)
-    inner = changed
-    for part in outer:
-        below = inner.get(part, {})
-        if not isinstance(below, Mapping):
-            raise InvalidArgument(f"override {override!r}: {part} has no keys below it")
-        inner[part] = dict(below)
-        inner = inner[part]
-    inner[last] = value
-    return changed
-
-
-def _explain(error: ValidationError) -> str:
-    """One line about the first mistake, an unknown key before all others, as it is often the cause of them."""
-    mistakes = error.errors(include_url=False)
-    # Of the forms that a value may take, the one meant is the one whose mistake lies deepest.
-    deepest = max(mistakes, key=lambda found: len(found["loc"]))
-    mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), deepest)
-    path = ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
-    if mistake["type"] == "extra_forbidden":
-        known = _keys_at(mistake["loc"][:-1])
-        return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
-    if mistake["type"] == "missing":
-        return f"key {path!r} is missing"
-    return f"{path}: {mistake['msg'][:1].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
-
-
-def _keys_at(location: Sequence[int | str]) -> list[str]:
-    section: Any = Recipe
-    for part in location:
-        if part == "methods":
-            return list(MethodSection.model_fields)
-        if part in section.model_fields:
-            section = section.model_fields[part].annotation
-    return list(section.model_fields)

@@ -1,0 +1,110 @@
+"""Settings in YAML files: read, overridden, checked, and mistakes told in one line."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from euds.errors import InputError, InvalidArgument, nearest
+
+UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
+"""What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
+
+
+class Section(BaseModel):
+    """A group of keys; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def load_settings(
+    model: type[Settings], source: str | Path | Mapping[str, Any], overrides: Sequence[str], where: str
+) -> Settings:
+    """Read settings, apply "key=value" overrides, and check names and types of all keys.
+
+    Args:
+        model: what the keys may be.
+        source: path of a YAML file, or its content as a mapping.
+        overrides: settings as "key=value", dotted for inner ones.
+        where: what messages call the settings.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        InvalidArgument: a key is unknown (the message suggests the nearest), missing, or has an impossible value.
+    """
+    content = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+    for override in overrides:
+        content = _override(content, override)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InvalidArgument(f"{where}: {_explain(model, error)}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: the file must hold keys and values")
+    return content
+
+
+def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise InvalidArgument(f"override {override!r}: write key=value, such as select.keep=0.3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InvalidArgument(f"override {override!r}: the value is not YAML") from None
+    *outer, last = key.split(".")
+    changed: dict[str, Any] = dict(content)
+    inner = changed
+    for part in outer:
+        below = inner.get(part, {})
+        if not isinstance(below, Mapping):
+            raise InvalidArgument(f"override {override!r}: {part} has no keys below it")
+        inner[part] = dict(below)
+        inner = inner[part]
+    inner[last] = value
+    return changed
+
+
+def _explain(model: type[Section], error: ValidationError) -> str:
+    """One line about the first mistake, an unknown key before all others, as it is often the cause of them."""
+    mistakes = error.errors(include_url=False)
+    # Of the forms that a value may take, the one meant is the one whose mistake lies deepest.
+    deepest = max(mistakes, key=lambda found: len(found["loc"]))
+    mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), deepest)
+    path = ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
+    if mistake["type"] == "extra_forbidden":
+        known = _keys_at(model, mistake["loc"][:-1])
+        return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
+    if mistake["type"] == "missing":
+        return f"key {path!r} is missing"
+    return f"{path}: {mistake['msg'][:1].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+
+
+def _keys_at(model: type[Section], location: Sequence[int | str]) -> list[str]:
+    section = model
+    for part in location:
+        if part in section.model_fields:
+            section = _section_in(section.model_fields[str(part)].annotation) or section
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """Return the section that a field holds, also as an entry of a list, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part))), None)
