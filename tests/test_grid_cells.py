@@ -1,0 +1,138 @@
+"""The file of a grid's finished cells: round trips, crashes, damage."""
+
+import base64
+import json
+import zlib
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from euds.errors import InputError, InvalidArgument
+from euds.study.grid.cells import (
+    Cell,
+    append_cell,
+    decode,
+    decode_positions,
+    decode_scores,
+    encode,
+    encode_positions,
+    encode_scores,
+    read_cells,
+)
+
+
+def make_cell(seed: int = 0, **changes: Any) -> Cell:
+    rng = np.random.default_rng(seed)
+    cell = Cell(
+        cell=f"{seed:024x}",
+        method="igse_box",
+        keep=0.16,
+        schedule="3 epochs",
+        selection_seed=0,
+        seed=seed,
+        n_train=200,
+        steps=39,
+        metrics={"test": {"accuracy": 0.81, "macro_f1": 0.8}, "validation": {"accuracy": 0.79}},
+        test_scores=rng.integers(0, 2, 100).astype(float),
+        selected=np.sort(rng.permutation(1250)[:200]),
+        train_seconds=5.6,
+        test_seconds=3.1,
+    )
+    return replace(cell, **changes)
+
+
+def assert_same(first: Cell, second: Cell) -> None:
+    for field in fields(Cell):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other, field.name
+
+
+def test_cells_come_back_in_order_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "task.cells.jsonl"
+    cells = [make_cell(seed) for seed in range(3)]
+    for cell in cells:
+        append_cell(path, cell)
+    for cell, found in zip(cells, read_cells(path), strict=True):
+        assert_same(cell, found)
+
+
+def test_the_line_is_what_other_readers_expect() -> None:
+    cell = make_cell(test_scores=np.array([1.0, 0.0, 0.5]), selected=np.array([0, 9]), keep=1)
+    record = json.loads(encode(cell))
+    assert list(zlib.decompress(base64.b64decode(record["test_scores"]))) == [255, 0, 128]
+    mask = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(record["selected"])), np.uint8))
+    assert np.flatnonzero(mask).tolist() == [0, 9]
+    assert (record["method"], record["keep"], record["metrics"]["test"]["accuracy"]) == ("igse_box", 1, 0.81)
+
+
+def test_a_mask_of_the_whole_pool_written_by_others_is_read() -> None:
+    mask = np.zeros(1250, bool)
+    mask[[3, 700]] = True
+    text = base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode()
+    cell = replace(make_cell(), selected=decode_positions(text))
+    assert np.array_equal(cell.mask(1250), mask)
+
+
+def test_scores_are_rounded_to_a_byte() -> None:
+    scores = np.random.default_rng(0).random(1000)
+    assert np.abs(decode_scores(encode_scores(scores)) - scores).max() <= 1 / 510 + 1e-12
+    assert decode_scores(encode_scores(np.array([0.0, 1.0]))).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("positions", [[], [0], [7], [8], [0, 1, 2, 1249]])
+def test_positions_come_back(positions: list[int]) -> None:
+    assert decode_positions(encode_positions(np.array(positions, np.int64))).tolist() == positions
+
+
+def test_what_cannot_be_stored_is_refused() -> None:
+    for scores in ([1.01], [-0.1], [np.nan]):
+        with pytest.raises(InvalidArgument, match="test_scores"):
+            encode_scores(np.array(scores))
+    for positions in (np.array([-1, 2]), np.array([True, False])):
+        with pytest.raises(InvalidArgument, match="selected"):
+            encode_positions(positions)
+
+
+def test_a_torn_last_line_is_skipped_and_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "task.cells.jsonl"
+    append_cell(path, make_cell(0))
+    whole = path.read_bytes()
+    for cut in (1, 40, len(whole) - 1):
+        path.write_bytes(whole + encode(make_cell(1))[:cut])
+        assert [cell.seed for cell in read_cells(path)] == [0]
+        assert "line 2" in capsys.readouterr().err
+        append_cell(path, make_cell(2))
+        assert [cell.seed for cell in read_cells(path)] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"{broken",
+        b"",
+        b"[]",
+        b"{}",
+        encode(make_cell(1)).replace(b'"steps": 39', b'"steps": null'),
+        encode(make_cell(1)).replace(b'"selected": "', b'"selected": "!'),
+        encode(make_cell(1)).replace(b'"test_scores": "', b'"test_scores": "AAAA'),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "task.cells.jsonl"
+    path.write_bytes(b"\n".join([encode(make_cell(0)), damage, encode(make_cell(2)), b""]))
+    with pytest.raises(InputError, match=r"task\.cells\.jsonl, line 2: "):
+        read_cells(path)
+
+
+def test_a_repeated_cell_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "task.cells.jsonl"
+    with pytest.raises(InputError, match="no such file"):
+        read_cells(path)
+    append_cell(path, make_cell(0))
+    append_cell(path, make_cell(0, cell="f" * 24))
+    with pytest.raises(InputError, match=r"line 2: f{24} repeats"):
+        read_cells(path)
+    assert_same(decode(encode(make_cell(0))), make_cell(0))
