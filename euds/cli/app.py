@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 from rich.markup import escape
 
-from euds.cli import assets, doctor, estimate, pipeline, score, select, study
+from euds.cli import assets, doctor, estimate, finetune, pipeline, score, select, study
 from euds.errors import EudsError, RunStopped
 from euds.progress import console
 
@@ -24,7 +24,8 @@ app.command("estimate")(estimate.estimate)
 app.command("score")(score.score)
 app.command("status")(score.status)
 app.command("select")(select.select)
-app.command("finetune")(study.finetune)
+app.command("finetune")(finetune.finetune)
+app.command("study")(study.study)
 app.command("run")(pipeline.run)
 app.command("report")(pipeline.report)
 app.command("demo")(pipeline.demo)

@@ -1,52 +1,43 @@
-"""`euds finetune`."""
+"""`euds study`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from euds.study.grid.cells import Cell
+    from euds.study.types import FineTuned
 
-def finetune(
-    train: Annotated[Path, typer.Option(help="Training rows: any corpus file, such as selected.parquet.")],
-    test: Annotated[Path, typer.Option(help="Test rows.")],
-    model: Annotated[str, typer.Option(help="BERT-like model: asset, folder or hub name.")],
-    task: Annotated[str, typer.Option(help="classification or question_answering.")] = "classification",
-    text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Field of the label or of the answers.")] = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 3.0,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows of a training batch.")] = 16,
-    learning_rate: Annotated[float | None, typer.Option(help="1e-4, for question answering 2e-4.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Results as JSON.")] = None,
-    save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
+
+def study(
+    files: Annotated[list[Path], typer.Argument(help="Studies, such as benchmarks/study/movies.yaml.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting as key=value; repeat for several.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Training processes; one a core, or one with a GPU.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder for a page made from the results of all files.")] = None,
+    train: Annotated[bool, typer.Option(help="Train what is not finished; --no-train only makes the page.")] = True,
+    rerun: Annotated[
+        str | None, typer.Option(help="Train one finished cell again and compare: its name or 'random'.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
-    """Fine-tune a small model on selected rows and measure it on the test rows."""
-    from euds.files import write_json
-    from euds.study.finetune import finetune as finetune_rows
-    from euds.study.types import spread
+    """Compare methods of selection by fine-tuning; the same command again goes on where it was."""
+    from euds.study.grid.run import rerun_cell, run_study
 
-    seeds = seed or [0]
-    results = finetune_rows(
-        train,
-        test,
-        model=model,
-        task=task,
-        text_field=text_field,
-        label_field=label_field,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_tokens=max_tokens,
-        seeds=seeds,
-        save_model=save_model,
-    )
-    if out is not None:
-        write_json(out, [result.to_json() for result in results])
-    for name in results[0].metrics:
-        over = spread([result.metrics[name] for result in results])
-        spread_text = "" if over.sd is None else f" ± {over.sd:.4f}"
-        typer.echo(f"{name}: {over.mean:.4f}{spread_text} over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
-    typer.echo(f"training: {sum(result.train_seconds for result in results):.0f} s on {results[0].n_train:,} rows")
+    overrides = set_ or []
+    if rerun is not None:
+        for file in files:
+            _rerun(*rerun_cell(file, overrides, rerun))
+        return
+    if train or dry_run:
+        for file in files:
+            done = run_study(file, overrides, workers=workers, dry_run=dry_run)
+            if not dry_run:
+                typer.echo(f"{done.n_cells:,} cells, {done.n_trained:,} trained now: {done.cells_path}")
+
+
+def _rerun(cell: "Cell", tuned: "FineTuned") -> None:
+    was, now = dict(cell.metrics["test"]), dict(tuned.judged["test"].metrics)
+    typer.echo(f"{cell.cell} {cell.method}, keep {cell.keep}, {cell.schedule}, seed {cell.seed}: was {was}, is {now}")
+    if was != now:
+        raise typer.Exit(1)

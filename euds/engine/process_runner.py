@@ -2,12 +2,9 @@
 
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
@@ -17,6 +14,7 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker, run_task
 from euds.errors import RunStopped
+from euds.processes import deaf_to_interrupts, end_with_parent
 from euds.progress import bar
 
 _worker: Worker | None = None
@@ -61,7 +59,7 @@ class ProcessRunner:
                 while True:
                     # Two tasks a process: enough to keep it busy, and an interrupt has little to wait for.
                     while len(running) < 2 * self._n_processes and (task := next(waiting, None)) is not None:
-                        with _deaf_to_interrupts():
+                        with deaf_to_interrupts():
                             running.add(self._pool.submit(_run, step, task))
                     if not running:
                         return
@@ -72,20 +70,10 @@ class ProcessRunner:
                 raise RunStopped("a scoring process was killed (out of memory?); the same command resumes") from None
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that start in here never hear of Ctrl-C, which a terminal sends to all: their parent ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, alive: Connection) -> None:
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
-    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+    end_with_parent(alive)
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
@@ -95,9 +83,3 @@ def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, al
 def _run(step: str, task: Task) -> tuple[int, int, int]:
     assert _worker is not None
     return run_task(_worker, step, task)
-
-
-def _end_with_parent(alive: Connection) -> None:
-    """End this process when its parent closes the pipe, or is killed, which closes it too."""
-    alive.poll(None)
-    os._exit(1)

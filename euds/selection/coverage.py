@@ -49,7 +49,7 @@ def k_center(embeddings: Float32Array, budget: int, *, seed: int) -> Int64Array:
 def facility_location(embeddings: Float32Array, budget: int) -> Int64Array:
     """Choose rows so that every row of the pool has a similar one among them: greedy, within 1 - 1/e of the best.
 
-    Maximises the sum over the pool of the largest (1 + cosine) / 2 to a chosen row, by lazy evaluation of gains. Source:
+    Maximises the sum over the pool of the largest (1 + cosine) / 2 to a chosen row; gains are evaluated lazily. Source:
     Nemhauser et al. 1978; Minoux 1978; for data Wei et al. 2015, "Submodularity in Data Subset Selection and Active
     Learning".
 

@@ -34,7 +34,7 @@ def make_trainee(manifest: Mapping[str, Any], files: Sequence[Path], scores: pa.
     facts = manifest["models"].get("embedder")
     if facts is None:
         return Trainee(row_ids, _tf_idf(texts), labels, "TF-IDF of words and pairs of words")
-    features = _embeddings(texts, facts, manifest["config"])
+    features = embed_texts(texts, facts, manifest["config"])
     return Trainee(row_ids, features, labels, f"embeddings by {facts['name']}")
 
 
@@ -52,7 +52,17 @@ def _tf_idf(texts: Sequence[str]) -> Any:
     ).fit_transform(texts)
 
 
-def _embeddings(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[str, Any]) -> Float32Array:
+def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[str, Any]) -> Float32Array:
+    """Return the embeddings of texts by a run's own encoder, (n, H), zero where a text has none.
+
+    Args:
+        texts: to embed.
+        facts: of the encoder, as the run's manifest has them.
+        config: of the run.
+
+    Raises:
+        InputError: the encoder is gone or has changed.
+    """
     from euds.assets import content_sha256
     from euds.engine.batches import TokenBudget, run_batches
     from euds.engine.worker import TOKEN_BUDGET

@@ -1,0 +1,173 @@
+"""The YAML file of a study: a task, its data, scores and training, and the grid of cells, the most telling first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from euds.errors import InvalidArgument, one_of
+from euds.pipeline.settings import Section, load_settings
+from euds.study.grid.methods import METHODS
+from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig
+
+
+class DataSection(Section):
+    """Where the rows come from, and how many: the pool and the validation rows are drawn from `train`."""
+
+    train: str
+    test: str
+    text_field: str | list[str] | None = None
+    label_field: str | None = None
+    source_field: str | None = None
+    pool: PositiveInt
+    validation: PositiveInt
+    test_rows: PositiveInt
+    seed: int = 0
+
+
+class ScoreSection(Section):
+    """Models that score the pool."""
+
+    lm: str
+    embedder: str
+    max_tokens: PositiveInt = 256
+
+
+class TrainSection(Section):
+    """Settings of the fine-tuning that all cells share; see `TrainConfig`."""
+
+    model: str
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat | None = None
+    max_tokens: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    by_length: bool = True
+
+
+class BlockSection(Section):
+    """A part of the grid: methods at one or more budgets, for some seeds, by one schedule.
+
+    `selections` draws the rows anew for each of that many selection seeds and trains all of them with every training
+    seed; without it the two seeds are the same.
+    """
+
+    keep: list[float]
+    methods: list[str] | Literal["all"] = "all"
+    seeds: PositiveInt
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    selections: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give epochs or steps, one of them")
+        return self
+
+    @property
+    def schedule(self) -> str:
+        """How long a cell trains, as cells record it."""
+        return f"{self.epochs:g} epochs" if self.steps is None else f"{self.steps} steps"
+
+
+class StudyFile(Section):
+    """A whole study."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    task: Literal["classification", "question_answering"] = "classification"
+    data: DataSection
+    score: ScoreSection
+    train: TrainSection
+    grid: list[BlockSection]
+    out: str
+    results: str
+
+    @property
+    def settled_task(self) -> Task:
+        """What is learned."""
+        questions = self.task == QUESTION_ANSWERING
+        given = self.data.text_field or (["question", "context"] if questions else ["text"])
+        fields = (given,) if isinstance(given, str) else tuple(given)
+        return Task(self.task, fields, self.data.label_field or ("answers" if questions else "label"))
+
+    @property
+    def cells_path(self) -> Path:
+        """Finished cells, one a line."""
+        return Path(self.results) / f"{self.name}.cells.jsonl"
+
+    @property
+    def facts_path(self) -> Path:
+        """What the pool is and what everything cost."""
+        return Path(self.results) / f"{self.name}.facts.json"
+
+    def train_config(self, block: BlockSection) -> TrainConfig:
+        """Return the settings of a block's cells."""
+        return TrainConfig(**self.train.model_dump(), epochs=block.epochs, steps=block.steps)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell to be trained: the method and its budget, the schedule, and the two seeds."""
+
+    method: str
+    keep: float
+    block: BlockSection
+    selection_seed: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, float, str, int, int]:
+        """What no two cells of a study share, as in `Cell.key`."""
+        return self.method, self.keep, self.block.schedule, self.selection_seed, self.seed
+
+
+def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> StudyFile:
+    """Read a study's file and check everything that can be known without reading data.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        InvalidArgument: a key or method is unknown, missing, or has an impossible value.
+    """
+    where = "study" if isinstance(source, Mapping) else str(source)
+    study = load_settings(StudyFile, source, overrides, where)
+    try:
+        for block in study.grid:
+            if not all(0 < keep <= 1 for keep in block.keep):
+                raise InvalidArgument(f"grid: keep must be fractions in (0, 1], got {block.keep}")
+            for name in methods_of(block, study.task):
+                one_of("grid: methods", name, METHODS)
+                if study.task != CLASSIFICATION and METHODS[name].needs_classes:
+                    raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
+            study.train_config(block)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: {error}") from None
+    return study
+
+
+def methods_of(block: BlockSection, task: str) -> list[str]:
+    """Return the methods of a block: those named, or all but `full` that the task can have."""
+    if block.methods != "all":
+        return block.methods
+    classes = task == CLASSIFICATION
+    return [name for name, method in METHODS.items() if name != "full" and (classes or not method.needs_classes)]
+
+
+def planned_cells(study: StudyFile) -> Iterator[Planned]:
+    """Yield the cells of the grid in the order they are to be trained, none twice.
+
+    Within a block methods take turns within each seed, so that an unfinished block compares all of them on fewer seeds.
+    """
+    seen = set()
+    for block in study.grid:
+        for seed in range(block.seeds):
+            for keep in block.keep:
+                for method in methods_of(block, study.task):
+                    draws = range(block.selections) if block.selections else [seed]
+                    for selection_seed in draws:
+                        cell = Planned(method, keep, block, selection_seed, seed)
+                        if cell.key not in seen:
+                            seen.add(cell.key)
+                            yield cell

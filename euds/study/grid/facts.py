@@ -1,0 +1,141 @@
+"""What a study's page needs besides its cells: the pool's scores and labels, the methods, seconds, models, machine."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from euds.measures.models import model_folder
+from euds.selection.axes import AXES
+from euds.selection.describe import spearman
+from euds.study.grid.choices import IGSE_AXES
+from euds.study.grid.config import StudyFile
+from euds.study.grid.execute import ONE_THREAD
+from euds.study.grid.measure import Measured
+from euds.study.grid.methods import METHODS
+from euds.study.grid.pool import StudyPool
+from euds.study.grid.splits import Splits
+from euds.study.types import CLASSIFICATION, LEARNING_RATE, METRICS
+
+SHOWN_AXES = ("information", "surprisal", "generative", "nll", "varentropy", "semantic")
+DIGITS = 6
+
+
+def facts_of(
+    study: StudyFile, splits: Splits, measured: Measured, budgets: Mapping[float, int], workers: int
+) -> dict[str, Any]:
+    """Return the facts of a study as plain JSON types; texts are no part of them.
+
+    Args:
+        study: its file.
+        splits: its rows.
+        measured: its pool.
+        budgets: rows to keep for every fraction of the grid.
+        workers: processes that train side by side.
+    """
+    pool = measured.pool
+    task = study.settled_task
+    classes = task.kind == CLASSIFICATION
+    scores = {AXES[axis]: pool.values(axis) for axis in SHOWN_AXES if AXES[axis] in pool.scores.column_names}
+    if pool.label_surprisal is not None and pool.el2n is not None:
+        scores |= {"label_surprisal_nats": pool.label_surprisal, "el2n": pool.el2n}
+    source = study.data.source_field
+    return {
+        "name": study.name,
+        "title": study.title,
+        "task": study.task,
+        "main_metric": METRICS[study.task][0],
+        "data": {**splits.counts, "train_file": study.data.train, "test_file": study.data.test},
+        "rows": {
+            "n_pool_positions": len(pool),
+            "label": [str(row[task.label_field]) for row in splits.pool] if classes else None,
+            "source": [str(row[source]) for row in splits.pool] if source else None,
+            "n_tokens": [round(float(value)) for value in pool.n_tokens],
+            "scores": {name: [_rounded(value) for value in values] for name, values in scores.items()},
+        },
+        "length_correlation": {name: spearman(values, pool.n_tokens) for name, values in scores.items()},
+        "methods": {
+            name: {
+                "family": method.family,
+                "description": method.description,
+                "uses_labels": method.uses_labels,
+                "needs": list(method.needs),
+                "fake": method.fake,
+            }
+            for name, method in METHODS.items()
+            if classes or not method.needs_classes
+        },
+        "seconds": dict(measured.seconds),
+        **_searches(pool, budgets, classes=classes),
+        "train": {
+            **study.train.model_dump(),
+            "learning_rate": study.train.learning_rate or LEARNING_RATE[study.task],
+            **_parameters("parameters", study.train.model),
+        },
+        "scoring_model": {
+            "lm": study.score.lm,
+            **_parameters("lm_parameters", study.score.lm),
+            "embedder": study.score.embedder,
+            **_parameters("embedder_parameters", study.score.embedder),
+        },
+        "machine": {
+            "cpu": _processor(),
+            "cores": os.cpu_count(),
+            "workers": workers,
+            "threads_per_worker": ONE_THREAD,
+        },
+        "versions": {name: version(name) for name in ("euds", "torch", "transformers", "faiss-cpu", "scikit-learn")},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _searches(pool: StudyPool, budgets: Mapping[float, int], *, classes: bool) -> dict[str, Any]:
+    """Time every method's search, and tell what the searches by labels found and tried."""
+    seconds: dict[str, dict[str, float]] = {}
+    for name, method in METHODS.items():
+        if method.fake or (method.needs_classes and not classes):
+            continue
+        seconds[name] = {}
+        for keep, budget in budgets.items():
+            start = time.perf_counter()
+            method.choose(pool, budget, 0)
+            seconds[name][f"{keep:g}"] = round(time.perf_counter() - start, 4)
+    records = {}
+    if classes:
+        for keep, budget in budgets.items():
+            if budget < len(pool):
+                record: Any = pool.choose(budget, "validated", IGSE_AXES, seed=0).record["validated"]
+                records[f"{keep:g}"] = record
+    return {"search_seconds": seconds, "validated": records}
+
+
+def _parameters(name: str, model: str) -> dict[str, int]:
+    """Count the weights of a model by its safetensors files; nothing where it has none."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(model_folder(model).glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as weights:
+            for key in weights.keys():  # noqa: SIM118 - no mapping, although it looks like one.
+                size = 1
+                for width in weights.get_slice(key).get_shape():
+                    size *= width
+                total += size
+    return {name: total} if total else {}
+
+
+def _rounded(value: float) -> float:
+    """Round to six significant digits: enough to see, and half the file."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,148 @@
+"""Measure the pool of a study, once: entropies, embeddings, and the two scores that look at labels."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from euds.corpus import read_manifest, read_scores
+from euds.engine.score import score
+from euds.errors import InputError
+from euds.files import json_sha256, read_json, write_json
+from euds.pipeline.methods import fully_scored
+from euds.selection.features import embed_texts
+from euds.selection.trainee import Trainee
+from euds.study.grid.config import StudyFile
+from euds.study.grid.pool import StudyPool
+from euds.study.grid.splits import Splits, whole_text, write_rows
+from euds.study.types import CLASSIFICATION, TrainConfig
+from euds.types import Float32Array, Float64Array, Int64Array
+
+FOLDS = 5
+EL2N_SEEDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A pool with all that its methods look at, and the seconds of every stage by name."""
+
+    pool: StudyPool
+    seconds: Mapping[str, float]
+    models: Mapping[str, Any]
+
+
+def measure(study: StudyFile, splits: Splits) -> Measured:
+    """Score the pool into `study.out`/scores and add what selection needs beyond; the same call again is instant.
+
+    Raises:
+        InputError: a model is missing, or a row has no score (a study compares methods on rows that have all of them).
+    """
+    out = Path(study.out)
+    task = study.settled_task
+    classes = task.kind == CLASSIFICATION
+    score(
+        write_rows(out / "data" / "pool.jsonl", splits.pool),
+        out=out / "scores",
+        text_field=task.text_fields,
+        label_field=task.label_field if classes else None,
+        source_field=study.data.source_field,
+        lm=study.score.lm,
+        embedder=study.score.embedder,
+        max_tokens=study.score.max_tokens,
+    )
+    manifest = read_manifest(out / "scores")
+    scores = fully_scored(read_scores(out / "scores"))
+    if scores.num_rows < len(splits.pool):
+        missing = len(splits.pool) - scores.num_rows
+        raise InputError(f"{out / 'scores'}: {missing} rows have no score; quarantine.jsonl there says why; drop them")
+    seconds = dict(manifest["seconds"])
+    embeddings = _embeddings(out, [whole_text(row, task.text_fields) for row in splits.pool], manifest)
+    labels, surprisal, el2n = None, None, None
+    if classes:
+        names = sorted({str(row[task.label_field]) for row in splits.pool})
+        labels = np.array([names.index(str(row[task.label_field])) for row in splits.pool])
+        start = time.perf_counter()
+        surprisal = label_surprisal(embeddings, labels, seed=study.data.seed)
+        seconds["label_surprisal"] = time.perf_counter() - start
+        el2n, seconds["el2n"] = _el2n(study, splits, labels)
+    pool = StudyPool(
+        scores=scores,
+        embeddings=embeddings,
+        # Questions about one passage are no repetitions of each other.
+        texts=[str(row[task.text_fields[0]]) for row in splits.pool],
+        trainee=_trainee(embeddings, labels, study.score.embedder),
+        label_surprisal=surprisal,
+        el2n=el2n,
+        n_test=len(splits.test),
+    )
+    return Measured(pool, {name: round(value, 3) for name, value in seconds.items()}, manifest["models"])
+
+
+def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) -> Float64Array:
+    """Return -ln p(label | embedding) by logistic regression, out of fold, (n,) nats >= 0.
+
+    A class with a single row is unknown to the probe that judges it: its surprisal is that of the smallest probability
+    of float64. Source: method.md, "Label surprisal" (Ethayarajh et al. 2022).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    probability = np.zeros(len(labels))
+    for fit, held_out in folds.split(embeddings, labels):
+        probe = LogisticRegression(C=10.0, max_iter=1000).fit(embeddings[fit], labels[fit])
+        said = probe.predict_proba(embeddings[held_out])
+        known = {int(name): at for at, name in enumerate(probe.classes_)}
+        for line, at in enumerate(held_out):
+            place = known.get(int(labels[at]))
+            probability[at] = 0.0 if place is None else said[line, place]
+    surprisal: Float64Array = -np.log(np.maximum(probability, np.finfo(np.float64).tiny))
+    return surprisal
+
+
+def _trainee(embeddings: Float32Array, labels: Int64Array | None, embedder: str) -> Trainee | None:
+    if labels is None:
+        return None
+    return Trainee(np.arange(len(labels)), embeddings, labels, f"embeddings by {embedder}")
+
+
+def _embeddings(out: Path, texts: Sequence[str], manifest: Mapping[str, Any]) -> Float32Array:
+    """Return unit-norm embeddings, kept beside the scores; their cost is that of the stage `embedding` of scoring."""
+    facts = manifest["models"]["embedder"]
+    path = out / f"embeddings-{json_sha256([list(texts), facts])[:16]}.npy"
+    if path.exists():
+        kept: Float32Array = np.load(path, allow_pickle=False)
+        return kept
+    found = embed_texts(texts, facts, manifest["config"])
+    norms = np.linalg.norm(found, axis=1, keepdims=True)
+    unit: Float32Array = (found / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    np.save(path, unit)
+    return unit
+
+
+def _el2n(study: StudyFile, splits: Splits, labels: Int64Array) -> tuple[Float64Array, float]:
+    """Return the mean over seeds of |p - onehot(label)| after one epoch on the pool, and what that took.
+
+    Source: Paul et al. 2021, "Deep Learning on a Data Diet", EL2N; three seeds instead of ten.
+    """
+    config = TrainConfig(**study.train.model_dump(), epochs=1.0)
+    key = json_sha256([list(splits.pool), config.to_json(), EL2N_SEEDS])[:16]
+    path = Path(study.out) / f"el2n-{key}.json"
+    if not path.exists():
+        # Loads torch and transformers; a study that is only read never gets here.
+        from euds.study.cell import class_probabilities
+
+        start = time.perf_counter()
+        task = study.settled_task
+        onehot = np.eye(int(labels.max()) + 1)[labels]
+        norms = []
+        for seed in range(EL2N_SEEDS):
+            title = f"EL2N, seed {seed}"
+            said = class_probabilities(splits.pool, task=task, config=config, seed=1000 + seed, title=title)
+            norms.append(np.linalg.norm(said - onehot, axis=1))
+        write_json(path, {"seconds": time.perf_counter() - start, "el2n": np.mean(norms, axis=0).tolist()})
+    kept = read_json(path)
+    return np.array(kept["el2n"]), float(kept["seconds"])

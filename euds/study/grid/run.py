@@ -1,0 +1,208 @@
+"""`euds study`: train the cells of a grid that are not finished yet, and keep the facts beside them."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from euds.assets import content_sha256
+from euds.errors import InputError
+from euds.files import json_sha256, write_json
+from euds.measures.models import model_folder
+from euds.ops.keep import parse_keep
+from euds.progress import bar, console
+from euds.study.grid.cells import Cell, append_cell, read_cells
+from euds.study.grid.choices import leaked_positions
+from euds.study.grid.config import Planned, StudyFile, load_study, planned_cells
+from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
+from euds.study.grid.facts import facts_of
+from euds.study.grid.measure import Measured, measure
+from euds.study.grid.methods import METHODS
+from euds.study.grid.splits import Record, Splits, take_splits
+from euds.study.types import FineTuned
+from euds.types import Int64Array
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """What a call of `euds.study` did: cells of the grid, those trained now, and where they and the facts lie."""
+
+    n_cells: int
+    n_trained: int
+    cells_path: Path
+    facts_path: Path
+
+
+def run_study(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    workers: int | None = None,
+    dry_run: bool = False,
+) -> StudyProgress:
+    """Train every cell of a study that is not finished; the same call again goes on where it was.
+
+    Args:
+        source: path of a study's YAML file, or its content.
+        overrides: settings as "key=value".
+        workers: processes that train side by side; None: one a core, or one with a GPU.
+        dry_run: check everything that can be known, say what would be done, and do nothing more.
+
+    Raises:
+        InvalidArgument: the file has an impossible setting.
+        InputError: data or a model is missing, or finished cells come from other settings.
+        RunStopped: a process was killed or the disk is full.
+    """
+    study = load_study(source, overrides)
+    for name in {study.train.model, study.score.lm, study.score.embedder}:
+        model_folder(name)
+    splits = take_splits(study)
+    grid = Grid(study, splits)
+    planned = list(planned_cells(study))
+    missing = [cell for cell in planned if cell.key not in grid.finished]
+    console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
+    if dry_run:
+        return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
+    measured = measure(study, splits)
+    grid.measured = measured
+    budgets = {keep: parse_keep(keep, len(splits.pool)) for block in study.grid for keep in block.keep}
+    write_json(study.facts_path, facts_of(study, splits, measured, budgets, workers or default_workers()))
+    grid.train(missing, workers or default_workers())
+    return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
+
+
+def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple[Cell, FineTuned]:
+    """Train a finished cell once more, on the rows it recorded; return it and what came out now.
+
+    Args:
+        source: path of a study's YAML file.
+        overrides: settings as "key=value".
+        name: the first digits of the cell, or "random".
+
+    Raises:
+        InputError: there is no such cell.
+    """
+    study = load_study(source, overrides)
+    grid = Grid(study, take_splits(study))
+    planned = {cell.key: cell for cell in planned_cells(study)}
+    known = [cell for key, cell in grid.finished.items() if key in planned]
+    found = known if name == "random" else [cell for cell in known if cell.cell.startswith(name)]
+    if not found:
+        raise InputError(f"{study.cells_path}: no finished cell {name!r} of this grid")
+    cell = random.choice(found) if name == "random" else found[0]
+    job = grid.job(planned[cell.key], grid.positions_of(cell))
+    return cell, train_here(job, grid.bench)
+
+
+@dataclass
+class Grid:
+    """A study's cells: which are finished, and how the others are made into jobs."""
+
+    study: StudyFile
+    splits: Splits
+    measured: Measured | None = None
+    finished: dict[tuple[str, float, str, int, int], Cell] = field(init=False)
+    bench: Bench = field(init=False)
+    _shared: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the finished cells, and refuse those of other settings."""
+        study = self.study
+        self.bench = Bench(study.settled_task, {"test": self.splits.test, "validation": self.splits.validation})
+        self._shared = {
+            "task": [self.bench.task.kind, *self.bench.task.text_fields, self.bench.task.label_field],
+            "splits": json_sha256([list(self.splits.pool), list(self.splits.validation), list(self.splits.test)]),
+            "model": content_sha256(model_folder(study.train.model)),
+            "threads": ONE_THREAD,
+            "versions": {package: version(package) for package in ("torch", "transformers")},
+        }
+        cells = read_cells(study.cells_path) if study.cells_path.exists() else []
+        self.finished = {cell.key: cell for cell in cells}
+        for planned in planned_cells(study):
+            cell = self.finished.get(planned.key)
+            if cell is not None and cell.cell != self._name(planned, self.positions_of(cell)):
+                raise InputError(
+                    f"{study.cells_path}: cell {cell.cell} ({cell.method}, keep {cell.keep}, seed {cell.seed}) was "
+                    "trained with other data, settings or versions; set `results` to another folder"
+                )
+
+    def train(self, cells: Sequence[Planned], workers: int) -> None:
+        """Train cells, and append each as soon as it is done."""
+        if not cells:
+            return
+        examples = sum(self._examples(cell) for cell in cells)
+        with bar(self.study.name, round(examples)) as progress:
+            start, done = time.perf_counter(), 0.0
+
+            def on_done(job: Job, tuned: FineTuned) -> None:
+                nonlocal done
+                append_cell(self.study.cells_path, self._cell(job, tuned))
+                done += self._examples(job.planned)
+                metric = next(iter(tuned.judged["test"].metrics.values()))
+                planned = job.planned
+                console.print(
+                    f"{planned.method} {planned.keep:.0%} of {planned.block.schedule}, seed {planned.seed}: "
+                    f"{100 * metric:.1f} in {tuned.train_seconds:.0f} s",
+                    markup=False,
+                )
+                rate = done / (time.perf_counter() - start)
+                progress.advance(round(self._examples(planned)), f"{rate:.0f} examples/s")
+
+            train_jobs(self._jobs(cells), self.bench, workers=workers, on_done=on_done)
+
+    def job(self, planned: Planned, positions: Int64Array) -> Job:
+        """Return the job that trains a cell on rows of the pool, or of the test rows for the method that leaks."""
+        source = self.splits.test if METHODS[planned.method].from_test else self.splits.pool
+        train: list[Record] = [source[at] for at in positions.tolist()]
+        name = self._name(planned, positions)
+        return Job(planned, name, tuple(positions.tolist()), train, self.study.train_config(planned.block))
+
+    def positions_of(self, cell: Cell) -> Int64Array:
+        """Return what a finished cell was trained on; the leaking method's rows do not depend on any score."""
+        if METHODS[cell.method].from_test:
+            return leaked_positions(len(self.splits.test), cell.n_train, cell.selection_seed)
+        return cell.selected
+
+    def _jobs(self, cells: Sequence[Planned]) -> Iterator[Job]:
+        assert self.measured is not None
+        pool = self.measured.pool
+        for planned in cells:
+            budget = parse_keep(planned.keep, len(pool))
+            yield self.job(planned, METHODS[planned.method].choose(pool, budget, planned.selection_seed))
+
+    def _name(self, planned: Planned, positions: Int64Array) -> str:
+        config = self.study.train_config(planned.block).to_json()
+        decisive = {**self._shared, "config": config, "rows": positions.tolist(), "seed": planned.seed}
+        decisive["from_test"] = METHODS[planned.method].from_test
+        return json_sha256(decisive)[:24]
+
+    def _cell(self, job: Job, tuned: FineTuned) -> Cell:
+        planned = job.planned
+        return Cell(
+            cell=job.cell,
+            method=planned.method,
+            keep=planned.keep,
+            schedule=planned.block.schedule,
+            selection_seed=planned.selection_seed,
+            seed=planned.seed,
+            n_train=len(job.train),
+            steps=tuned.steps,
+            metrics={name: dict(judged.metrics) for name, judged in tuned.judged.items()},
+            test_scores=tuned.judged["test"].row_scores,
+            # Positions of test rows would be taken for rows of the pool.
+            selected=np.array([] if METHODS[planned.method].from_test else job.positions, np.int64),
+            train_seconds=round(tuned.train_seconds, 2),
+            test_seconds=round(tuned.test_seconds, 2),
+        )
+
+    def _examples(self, planned: Planned) -> float:
+        """Training examples that a cell reads, and test rows at a third of their cost."""
+        n_train = parse_keep(planned.keep, len(self.splits.pool))
+        config = self.study.train_config(planned.block)
+        n_tests = sum(len(rows) for rows in self.bench.tests.values())
+        return config.n_steps(n_train) * config.batch_size + n_tests / 3

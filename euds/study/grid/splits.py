@@ -1,0 +1,103 @@
+"""The rows of a study: pool and validation carved from the training file, test rows untouched, repetitions removed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
+from euds.errors import InputError
+from euds.files import write_atomic
+from euds.selection.duplicates import near_duplicates
+from euds.study.grid.config import StudyFile
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Rows of a study by what they are for, and how they came about.
+
+    Attributes:
+        pool: rows to choose from.
+        validation: rows that decide which rule is reported as the best; none repeats a row of the pool.
+        test: rows that are read only to measure; none is repeated in pool or validation.
+        counts: "raw_train" and "raw_test" rows of the files, "near_duplicates_of_test" dropped from train,
+            "near_duplicates_within_train" counted and left, and the sizes of the three.
+    """
+
+    pool: Sequence[Record]
+    validation: Sequence[Record]
+    test: Sequence[Record]
+    counts: Mapping[str, int]
+
+
+def take_splits(study: StudyFile) -> Splits:
+    """Draw the splits; the same file always gives the same rows.
+
+    Raises:
+        InputError: a file or field is missing, a row is bad, or too few rows are left.
+    """
+    data = study.data
+    task = study.settled_task
+    fields = [*task.text_fields, task.label_field]
+    train = _rows(data.train, [*fields, *([data.source_field] if data.source_field else [])])
+    test = _rows(data.test, fields)
+    rng = np.random.default_rng(data.seed)
+    texts = [whole_text(row, task.text_fields) for row in train]
+    of_test = set(near_duplicates(texts, [whole_text(row, task.text_fields) for row in test]).tolist())
+    order = [int(at) for at in rng.permutation(len(train)) if int(at) not in of_test]
+    validation = order[: data.validation]
+    rest = order[data.validation :]
+    repeated = set(near_duplicates([texts[at] for at in rest], [texts[at] for at in validation]).tolist())
+    pool = [at for place, at in enumerate(rest) if place not in repeated][: data.pool]
+    for what, found, wanted in (
+        ("pool", len(pool), data.pool),
+        ("validation", len(validation), data.validation),
+        ("test_rows", len(test), data.test_rows),
+    ):
+        if found < wanted:
+            raise InputError(f"data.{what}: {wanted:,} rows are asked for, but only {found:,} are left")
+    chosen = np.sort(rng.permutation(len(test))[: data.test_rows])
+    return Splits(
+        pool=[train[at] for at in sorted(pool)],
+        validation=[train[at] for at in sorted(validation)],
+        test=[test[int(at)] for at in chosen],
+        counts={
+            "raw_train": len(train),
+            "raw_test": len(test),
+            "near_duplicates_of_test": len(of_test),
+            "near_duplicates_within_train": len(near_duplicates([str(row[task.text_fields[0]]) for row in train])),
+            "pool": data.pool,
+            "validation": data.validation,
+            "test": data.test_rows,
+        },
+    )
+
+
+def whole_text(row: Record, fields: Sequence[str]) -> str:
+    """Return the text or pair of a row as one string."""
+    return "\n".join(str(row[field]) for field in fields)
+
+
+def write_rows(path: Path, rows: Sequence[Record]) -> Path:
+    """Write rows as JSON lines, unless the file has them already."""
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_atomic(path, lambda handle: handle.write(content))
+    return path
+
+
+def _rows(spec: str, fields: Sequence[str]) -> list[Record]:
+    files = list_inputs([spec])
+    check_inputs(files)
+    check_fields(files, fields)
+    rows: list[Record] = []
+    for row in read_rows(files):
+        if row.fields is None:
+            raise InputError(f"{row.file}, row {row.position}: {row.error}; a study needs rows that can all be read")
+        rows.append(dict(row.fields))
+    return rows
