@@ -1,0 +1,269 @@
+"""A study's grid: its file, its splits, what each method chooses, and cells that are trained once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from euds.errors import InputError, InvalidArgument
+from euds.selection.trainee import Trainee
+from euds.study.grid.cells import read_cells
+from euds.study.grid.choices import box_with_label_surprisal
+from euds.study.grid.config import load_study, planned_cells
+from euds.study.grid.measure import label_surprisal
+from euds.study.grid.methods import METHODS
+from euds.study.grid.pool import StudyPool
+from euds.study.grid.run import rerun_cell, run_study
+from euds.study.grid.splits import take_splits
+from euds.types import Int64Array
+
+WriteJsonl = Callable[..., Path]
+N = 120
+
+
+def rows(n: int, seed: int) -> list[dict[str, object]]:
+    rng = np.random.default_rng(seed)
+    found: list[dict[str, object]] = []
+    for _ in range(n):
+        good = bool(rng.integers(2))
+        others = rng.choice(["the", "film", "plot", "was", "story", "it", "scene"], size=int(rng.integers(4, 9)))
+        found.append({"text": " ".join([*others, "wonderful" if good else "terrible"]), "label": int(good)})
+    return found
+
+
+@pytest.fixture
+def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "title": "Tiny",
+        "out": str(tmp_path / "run"),
+        "results": str(tmp_path / "results"),
+        "data": {
+            "train": str(write_jsonl(rows(200, 0), "train.jsonl")),
+            "test": str(write_jsonl(rows(30, 1), "test.jsonl")),
+            "pool": 110,
+            "validation": 20,
+            "test_rows": 25,
+        },
+        "score": {"lm": str(tiny_lm), "embedder": str(tiny_encoder)},
+        "train": {"model": str(tiny_encoder), "learning_rate": 3e-3},
+        "grid": [{"keep": [0.2], "steps": 3, "seeds": 2, "methods": ["random", "igse_box", "el2n_low", "leaked"]}],
+    }
+
+
+def changed(study: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    return {
+        **study,
+        **{name: {**study[name], **new} if isinstance(new, dict) else new for name, new in sections.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"keep": [0.2], "seeds": 1, "steps": 5, "epochs": 1.0}, "give epochs or steps"),
+        ({"keep": [0.2], "seeds": 1}, "give epochs or steps"),
+        ({"keep": [0.0], "seeds": 1, "steps": 5}, r"fractions in \(0, 1\]"),
+        ({"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["igse_bux"]}, "did you mean 'igse_box'"),
+        ({"keep": [0.2], "seeds": 1, "step": 5}, "unknown key 'grid.0.step'.*did you mean 'steps'"),
+    ],
+)
+def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        load_study({**study, "grid": [block]})
+
+
+def test_questions_have_no_methods_with_classes(study: dict[str, Any]) -> None:
+    asked = {"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["label_surprisal_low"]}
+    with pytest.raises(InvalidArgument, match="label_surprisal_low needs classes"):
+        load_study({**study, "task": "question_answering", "grid": [asked]})
+    every = load_study({**study, "task": "question_answering", "grid": [{"keep": [0.2], "seeds": 1, "steps": 5}]})
+    assert {cell.method for cell in planned_cells(every)} == {
+        name for name, method in METHODS.items() if name != "full" and not method.needs_classes
+    }
+
+
+def test_cells_are_planned_once_and_in_turns(study: dict[str, Any]) -> None:
+    few = {"keep": [0.2], "seeds": 2, "steps": 5, "methods": ["random", "igse_box"]}
+    grid = [few, {**few, "seeds": 3}, {**few, "methods": ["random"], "seeds": 2, "selections": 2}]
+    cells = [
+        (cell.method, cell.selection_seed, cell.seed) for cell in planned_cells(load_study({**study, "grid": grid}))
+    ]
+    by_turns = [(name, seed, seed) for seed in range(3) for name in ("random", "igse_box")]
+    assert cells == [*by_turns, ("random", 1, 0), ("random", 0, 1)]
+
+
+def test_splits_share_no_text_and_are_seeded(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:
+    long = "one two three four five six seven eight nine"
+    train = [{"text": f"{long} {at}", "label": 0} for at in range(10)]
+    train += [{"text": f"{at} a{at} b{at} c{at}", "label": 1} for at in range(60)]
+    test = [{"text": f"{long} ten", "label": 0}]
+    data = {
+        "train": str(write_jsonl(train, "a.jsonl")),
+        "test": str(write_jsonl(test, "b.jsonl")),
+        "pool": 30,
+        "validation": 10,
+        "test_rows": 1,
+    }
+    splits = take_splits(load_study(changed(study, data=data)))
+    assert splits.counts["near_duplicates_of_test"] == 10
+    assert splits.counts["near_duplicates_within_train"] == 9
+    texts = [{row["text"] for row in part} for part in (splits.pool, splits.validation, splits.test)]
+    assert [len(part) for part in texts] == [30, 10, 1]
+    assert not any(long in text for text in texts[0] | texts[1])
+    assert not texts[0] & texts[1]
+    again = take_splits(load_study(changed(study, data=data)))
+    assert (list(again.pool), list(again.validation)) == (list(splits.pool), list(splits.validation))
+    other = take_splits(load_study(changed(study, data={**data, "seed": 1})))
+    assert list(other.pool) != list(splits.pool)
+    with pytest.raises(InputError, match=r"data\.pool: 80 rows are asked for, but only 50 are left"):
+        take_splits(load_study(changed(study, data={**data, "pool": 80})))
+
+
+@pytest.fixture(scope="module")
+def pool() -> StudyPool:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, N)
+    embeddings = rng.normal(size=(N, 8)).astype(np.float32)
+    embeddings[:, 0] += 2 * labels
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    columns = {
+        "row_id": np.arange(N),
+        "label": [str(label) for label in labels],
+        "source": pa.nulls(N, pa.string()),
+        "n_tokens": rng.integers(5, 60, N),
+        "information_entropy_nats": rng.normal(2, 1, N),
+        "generative_entropy_nats": rng.normal(3, 1, N),
+        "nll_nats": rng.normal(3, 1, N),
+        "semantic_entropy_nats": rng.normal(1, 1, N),
+    }
+    texts = [" ".join(rng.choice(list("abcdefgh"), 8)) for _ in range(N)]
+    trainee = Trainee(np.arange(N), embeddings, labels, "test")
+    surprisal = label_surprisal(embeddings, labels, seed=0)
+    return StudyPool(pa.table(columns), embeddings, texts, trainee, surprisal, rng.random(N), 70)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "full"])
+def test_every_method_chooses_exactly_the_budget(pool: StudyPool, name: str) -> None:
+    method = METHODS[name]
+    for budget in (25, 60):
+        found = method.choose(pool, budget, 3)
+        assert found.dtype == np.int64
+        assert len(found) == budget
+        assert (np.diff(found) > 0).all()
+        assert found[0] >= 0
+        assert found[-1] < (70 if method.from_test else N)
+        assert method.choose(pool, budget, 3).tolist() == found.tolist()
+
+
+def test_methods_keep_what_their_names_say(pool: StudyPool) -> None:
+    def kept(name: str, seed: int = 0) -> Int64Array:
+        return METHODS[name].choose(pool, 24, seed)
+
+    assert METHODS["full"].choose(pool, 24, 0).tolist() == list(range(N))
+    assert kept("random", 0).tolist() != kept("random", 1).tolist()
+    surprisal = pool.values("label_surprisal")
+    assert set(kept("label_surprisal_high").tolist()) == set(np.argsort(-surprisal)[:24].tolist())
+    wide = set(METHODS["igse_box"].choose(pool, 48, 0).tolist())
+    assert set(kept("box2_k_center").tolist()) <= wide - set(pool.repeated.tolist())
+    bins = np.floor(pool.ranks("nll")[kept("stratified_nll")] * 10)
+    assert set(np.bincount(bins.astype(int)).tolist()) <= {2, 3}
+    edges = np.quantile(pool.n_tokens, np.linspace(0, 1, 11)[1:-1])
+    lengths = [
+        np.bincount(np.searchsorted(edges, pool.n_tokens[rows], side="right"), minlength=10).tolist()
+        for rows in (kept("igse_box"), kept("random_length_matched"))
+    ]
+    assert lengths[0] == lengths[1]
+    per_class = METHODS["igse_box_per_class"].choose(pool, 60, 0)
+    labels = np.array(pool.scores.column("label").to_pylist())
+    assert abs((labels[per_class] == "1").mean() - (labels == "1").mean()) < 0.02
+
+
+def test_shuffled_scores_choose_rows_that_the_box_does_not(pool: StudyPool) -> None:
+    box = set(METHODS["igse_box"].choose(pool, 60, 0).tolist())
+    overlaps = [len(box & set(METHODS["shuffled"].choose(pool, 60, seed).tolist())) / 60 for seed in range(40)]
+    # Half of the pool is kept, so half of any random choice is in the box.
+    assert abs(np.mean(overlaps) - 0.5) < 0.03
+
+
+def test_a_fourth_axis_narrows_the_label_surprisal(pool: StudyPool) -> None:
+    narrow = pool.ranks("label_surprisal")[box_with_label_surprisal(pool, 24, 0)]
+    assert np.ptp(narrow) < np.ptp(pool.ranks("label_surprisal")[METHODS["igse_box"].choose(pool, 24, 0)])
+
+
+def test_label_surprisal_is_out_of_fold() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    features = rng.normal(size=(200, 4)).astype(np.float32)
+    features[:, 0] = labels * 2 - 1
+    wrong = labels.copy()
+    wrong[:5] = 1 - wrong[:5]
+    surprisal = label_surprisal(features, wrong, seed=0)
+    assert set(np.argsort(-surprisal)[:5].tolist()) == set(range(5))
+    # With features of pure noise, a probe that had seen the row would be surprised less than by chance.
+    noise = rng.normal(size=(200, 60)).astype(np.float32)
+    assert label_surprisal(noise, labels, seed=0).mean() > np.log(2)
+    single = np.array([0] * 20 + [1] * 20 + [2] * 5)
+    assert np.isfinite(label_surprisal(noise[:45], single, seed=0)).all()
+
+
+def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], tmp_path: Path) -> None:
+    done = run_study(study, workers=2)
+    assert (done.n_cells, done.n_trained) == (8, 8)
+    cells = read_cells(done.cells_path)
+    assert {(cell.method, cell.seed) for cell in cells} == {
+        (name, seed) for name in ("random", "igse_box", "el2n_low", "leaked") for seed in (0, 1)
+    }
+    for cell in cells:
+        assert (cell.n_train, cell.steps, len(cell.test_scores)) == (22, 3, 25)
+        assert cell.metrics["test"]["accuracy"] == pytest.approx(cell.test_scores.mean())
+        assert len(cell.selected) == (0 if cell.method == "leaked" else 22)
+    facts = json.loads(done.facts_path.read_text())
+    assert facts["methods"]["igse_box"]["uses_labels"] is False
+    assert len(facts["rows"]["scores"]["el2n"]) == facts["rows"]["n_pool_positions"] == 110
+    assert facts["seconds"]["generative"] > 0
+    assert run_study(study).n_trained == 0
+    assert run_study({**study, "grid": [{**study["grid"][0], "seeds": 3}]}, dry_run=True).n_cells == 12
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(study))
+    for cell in (cells[0], next(cell for cell in cells if cell.method == "leaked")):
+        again, tuned = rerun_cell(path, [], cell.cell)
+        assert again.cell == cell.cell
+        assert dict(tuned.judged["test"].metrics) == dict(cell.metrics["test"])
+    with pytest.raises(InputError, match="no finished cell 'xyz'"):
+        rerun_cell(path, [], "xyz")
+    with pytest.raises(InputError, match="trained with other data, settings or versions"):
+        run_study(changed(study, train={"learning_rate": 1e-3}))
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_where_it_was(study: dict[str, Any], tmp_path: Path) -> None:
+    grid = [{"keep": [0.3], "steps": 12, "seeds": 6, "methods": ["random", "igse_box", "k_center"]}]
+    whole = run_study({**study, "grid": grid, "results": str(tmp_path / "whole")}, workers=1)
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps({**study, "grid": grid}))
+    command = [sys.executable, "-m", "euds", "study", str(path), "--workers", "2"]
+    cells_path = Path(study["results"]) / "tiny.cells.jsonl"
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not cells_path.exists() or cells_path.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    n_before = len(read_cells(cells_path))
+    assert 3 <= n_before < 18
+    assert run_study(path).n_trained == 18 - n_before
+
+    def outcome(path: Path) -> dict[str, Any]:
+        return {cell.cell: (cell.key, dict(cell.metrics["test"])) for cell in read_cells(path)}
+
+    assert outcome(cells_path) == outcome(whole.cells_path)
