@@ -1,11 +1,12 @@
 """Write a pool of original and synthetic movie snippets, the synthetic half by SmolLM2 from three examples each.
 
 euds fetch movie-snippets smollm2-135m
-python examples/make_synthetic.py             # runs/synthetic-pool.jsonl, some minutes on 2 cores
+python examples/make_synthetic.py [ROWS]      # runs/synthetic-pool.jsonl, some minutes on 2 cores
 euds run examples/synthetic.yaml
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,21 +21,21 @@ from euds.progress import bar, quiet
 
 OUT = Path("runs/synthetic-pool.jsonl")
 ROWS = 300
-"""Of each source."""
+"""Of each source, unless the command line says how many."""
 
 BATCH = 20
 SHOTS = 3
 SEED = 0
 
 
-def main() -> None:
+def main(n_rows: int) -> None:
     """Sample original rows, generate as many synthetic ones with the same labels, and write both."""
     rows = [dict(row.fields or {}) for row in read_rows(list_inputs(["movie-snippets/train.jsonl"]))]
     rng = np.random.default_rng(SEED)
-    picked = [rows[int(at)] for at in rng.permutation(len(rows))[:ROWS]]
+    picked = [rows[int(at)] for at in rng.permutation(len(rows))[:n_rows]]
     original = [{"text": row["text"], "label": row["label"], "source": "original"} for row in picked]
     by_label = {label: [row for row in rows if row["label"] == label] for label in ("positive", "negative")}
-    labels = ["positive", "negative"] * (ROWS // 2)
+    labels = ["positive", "negative"] * (n_rows // 2)
     synthetic = [
         {"text": text, "label": label, "source": "synthetic"}
         for label, text in zip(labels, generate(labels, by_label, rng), strict=True)
@@ -73,4 +74,4 @@ def prompt(label: str, rows: list[dict[str, object]], rng: np.random.Generator) 
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
