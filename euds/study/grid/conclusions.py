@@ -16,7 +16,7 @@ def verdict(entry: Entry | None) -> str:
     """Return what the data say about holding the full data's result.
 
     "holds": the one-sided 95 % bound is above minus the margin. "loses": the whole 95 % interval is below minus the
-    margin. "open": neither. The entry must have been chosen without the test rows: its bound is not corrected for a choice.
+    margin. "open": neither. The entry must have been chosen without the test rows: nothing is corrected for a choice.
     """
     if entry is None or entry.vs_full is None:
         return UNKNOWN

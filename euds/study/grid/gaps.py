@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask
+from euds.study.grid.wording import keep_name
 
 FEW_SEEDS = 5
 
@@ -17,7 +18,7 @@ def _references(task: GridTask) -> Iterator[str]:
     for schedule in task.schedules:
         if task.full(schedule) is None:
             yield f"Nothing was trained on the full data for {schedule}: no comparison with it there."
-        without = [f"{keep:.0%}" for keep in _keeps(task, schedule) if (RANDOM, keep, schedule) not in task.groups]
+        without = [keep_name(keep) for keep in _keeps(task, schedule) if (RANDOM, keep, schedule) not in task.groups]
         if without:
             yield f"No random selection at {', '.join(without)} for {schedule}: no comparison with it there."
     trained = {method for method, _, _ in task.groups}
@@ -36,7 +37,7 @@ def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
                 if method not in there and method != FULL and not facts.get("fake")
             ]
             if absent:
-                yield f"Not trained at {keep:.0%} for {schedule}: {', '.join(absent)}."
+                yield f"Not trained at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
     without = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.validation is None and not entry.fake)
     if without and not any(entry.validation is not None for entry in entries):
         yield "There are no validation results: no rule is singled out."

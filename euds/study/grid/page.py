@@ -107,7 +107,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     margin = f"{100 * MARGIN:g} points"
     meaning = (
         f'"{HOLDS}": shown to lose less than {margin} against the full data; "{LOSES}": shown to lose more; "{OPEN}": '
-        "the interval allows both. The rule is the best on the validation rows; the test rows had no part in the choice."
+        "the interval allows both. The rule is the best on the validation rows; no test row had part in the choice."
     )
     counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
     return f"## Answer\n\n{tables.table(header, lines)}\n\nOf {len(summaries)} tasks: {counted}. {meaning}\n"

@@ -13,7 +13,6 @@ from euds.study.grid.statistics import (
     Bootstrap,
     Components,
     Difference,
-    complete_block,
     difference,
     variance_components,
 )
@@ -207,8 +206,7 @@ def _smallest_keeps(main: Sequence[Entry]) -> list[SmallestKeep]:
 
 
 def _variance(task: GridTask) -> list[VarianceRow]:
-    tables = ((place, complete_block(values)) for place, values in task.blocks().items())
-    return [VarianceRow(*place, variance_components(table)) for place, table in tables if table is not None]
+    return [VarianceRow(*place, variance_components(table)) for place, table in task.blocks().items()]
 
 
 def _length_removed(task: GridTask, at_headline: Sequence[Entry], bootstrap: Bootstrap) -> list[LengthRemoved]:

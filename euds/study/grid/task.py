@@ -12,7 +12,7 @@ import numpy as np
 from euds.errors import InputError
 from euds.files import read_json
 from euds.study.grid.cells import Cell, read_cells
-from euds.study.grid.statistics import SeedScores
+from euds.study.grid.statistics import SeedScores, complete_block
 from euds.types import Float64Array
 
 FULL, RANDOM = "full", "random"
@@ -50,8 +50,8 @@ class GridTask:
     """Facts and finished cells of one task.
 
     Raises:
-        InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells differ
-            in the number of test rows.
+        InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
+            differ in the number of test rows.
     """
 
     facts: Mapping[str, Any]
@@ -123,13 +123,14 @@ class GridTask:
         """Return the methods of a schedule, at one keep or all."""
         return [group for group in self.groups.values() if group.schedule == schedule and keep in (None, group.keep)]
 
-    def blocks(self) -> dict[Place, dict[tuple[int, int], float]]:
-        """Return the main metric by (selection seed, training seed) wherever both kinds of seeds vary."""
+    def blocks(self) -> dict[Place, Float64Array]:
+        """Return the main metric, (n_selection_seeds, n_training_seeds), wherever seeds were trained in all pairs."""
         found = {}
         for place, cells in _by_place(self.cells).items():
-            if len({cell.selection_seed for cell in cells}) > 1 and len({cell.seed for cell in cells}) > 1:
-                values = {(cell.selection_seed, cell.seed): cell.metrics["test"][self.metric] for cell in cells}
-                found[place] = values
+            values = {(cell.selection_seed, cell.seed): cell.metrics["test"][self.metric] for cell in cells}
+            block = complete_block(values)
+            if block is not None:
+                found[place] = block
         return found
 
 
