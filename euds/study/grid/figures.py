@@ -175,10 +175,14 @@ def _panels(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
 
 
 def _references(axes: Axes, keeps: Sequence[float], random: Sequence[Entry], full: Entry | None) -> None:
-    places = [keeps.index(entry.keep) for entry in random]
-    means, widths = _means(random)
-    axes.fill_between(places, means - widths, means + widths, color=RANDOM_COLOR, alpha=0.25, lw=0)
-    axes.plot(places, means, color=RANDOM_COLOR, lw=1.5, ls="--")
+    if random:
+        # Out to the sides, so that it also lies behind the points beside the first and last budget.
+        own = [random[0], *random, random[-1]]
+        inner = [float(keeps.index(entry.keep)) for entry in random]
+        places = [inner[0] - 0.35, *inner, inner[-1] + 0.35]
+        means, widths = _means(own)
+        axes.fill_between(places, means - widths, means + widths, color=RANDOM_COLOR, alpha=0.25, lw=0)
+        axes.plot(places, means, color=RANDOM_COLOR, lw=1.5, ls="--")
     if full is not None:
         width = 100 * (full.sd or 0.0)
         axes.axhspan(100 * full.mean - width, 100 * full.mean + width, color=FULL_COLOR, alpha=0.1, lw=0)
@@ -225,7 +229,11 @@ def _at(entries: Sequence[Entry]) -> tuple[list[float], list[float]]:
 def _name(axes: Axes, entry: Entry, name: str, color: str, offset: tuple[int, int], side: str) -> None:
     if entry.seconds.total:
         place = (entry.seconds.total, 100 * entry.mean)
-        axes.annotate(name, place, offset, textcoords="offset points", ha=side, va="center", fontsize=8, color=color)
+        text = axes.annotate(
+            name, place, offset, textcoords="offset points", ha=side, va="center", fontsize=8, color=color
+        )
+        # Readable where it lies on a mark.
+        text.set_bbox({"facecolor": "white", "alpha": 0.75, "pad": 0.5, "lw": 0})
 
 
 def _front(entries: Sequence[Entry]) -> list[Entry]:

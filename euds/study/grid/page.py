@@ -12,6 +12,7 @@ from euds.study.grid.statistics import MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask
 from euds.study.grid.wording import NONE, escape, interval, keep_name, span
+from euds.study.table import TITLES as METRIC_TITLES
 
 INTRODUCTION = """# Does entropy-based selection hold accuracy with 84 % less data?
 
@@ -110,7 +111,12 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
         "the interval allows both. The rule is the best on the validation rows; no test row had part in the choice."
     )
     counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
-    return f"## Answer\n\n{tables.table(header, lines)}\n\nOf {len(summaries)} tasks: {counted}. {meaning}\n"
+    gaps = [best.vs_random for found in summaries if (best := found.headline(found.best_label_free)) is not None]
+    known = [gap for gap in gaps if gap is not None]
+    better, worse = sum(gap.low > 0 for gap in known), sum(gap.high < 0 for gap in known)
+    compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
+    text = f"That rule, on {len(summaries)} tasks: {counted}. {compared}{len(known) - better - worse}. {meaning}"
+    return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
 def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:
@@ -156,23 +162,29 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
         raise MissingExtra(error.name or "matplotlib", "report") from error
     keep, stem, parts = keep_name(summary.headline_keep), _slug(summary.name), []
 
-    def add(kind: str, title: str, alt: str) -> Path:
-        parts.extend([f"### {title}", f"![{alt}](img/{stem}-{kind}.svg)"])
+    def add(kind: str, title: str, caption: str) -> Path:
+        parts.extend([f"### {title}", caption, f"![{title}](img/{stem}-{kind}.svg)"])
         return images / f"{stem}-{kind}.svg"
 
+    metric = METRIC_TITLES.get(summary.metric, summary.metric)
+    metric = metric[:1].upper() + metric[1:]
     for schedule in summary.schedules:
-        title = f"{summary.metric} against data kept, {schedule}"
-        alt = "Every method by the part of the pool kept; bars are standard deviations over seeds"
-        figures.accuracy_by_keep(add(f"keep-{_slug(schedule)}", _sentence(title), alt), summary, schedule)
-    title = f"{summary.metric} against seconds, {keep}"
-    figures.accuracy_by_seconds(add("seconds", _sentence(title), "Every method by its total seconds"), summary)
+        caption = "Mean over seeds with its standard deviation; random and the full data lie behind every family."
+        path = add(f"keep-{_slug(schedule)}", f"{metric} against data kept, {schedule}", caption)
+        figures.accuracy_by_keep(path, summary, schedule)
+    caption = (
+        "Scoring, search and one training. The grey line is what random gets for as many seconds, by keeping more."
+    )
+    figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
     shown = figures.shown_methods(task, summary)
     if shown:
-        title, alt = f"Where the rows lie, {keep}", "Histograms of the pool and of the rows kept on every score"
-        figures.kept_rows(add("rows", title, alt), task, shown)
+        caption = "Shares of rows along each score, of the pool and of the rows kept; extreme rows are in the end bars."
+        figures.kept_rows(add("rows", f"Where the rows lie, {keep}", caption), task, shown)
     if any(entry.class_rates for entry in summary.at(summary.headline_keep)):
-        title, alt = f"Classes, {keep}", "How often each method keeps a class, over how often it keeps any row"
-        figures.class_rates(add("classes", title, alt), summary)
+        caption = "How often a method keeps rows of a class, over how often it keeps any row: 1 is in proportion."
+        if len({name for entry in summary.entries for name in entry.class_rates or {}}) > figures.MAX_CLASSES:
+            caption += f" The {figures.MAX_CLASSES} classes that differ most between methods."
+        figures.class_rates(add("classes", f"Classes, {keep}", caption), summary)
     return parts
 
 
@@ -229,10 +241,6 @@ def _list(title: str, sentences: Sequence[str]) -> str:
 
 def _details(title: str, body: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _slug(text: str) -> str:
