@@ -62,9 +62,9 @@ class Cell:
         return self.method, self.keep, self.schedule, self.selection_seed, self.seed
 
     def mask(self, n_pool: int) -> BoolArray:
-        """Return (n_pool,) which rows of the pool were trained on."""
+        """Return (n_pool,) which rows of the pool were trained on; positions beyond it are of other rows."""
         found = np.zeros(n_pool, bool)
-        found[self.selected] = True
+        found[self.selected[self.selected < n_pool]] = True
         return found
 
 

@@ -1,0 +1,176 @@
+"""What the numbers of a task allow to say, by fixed rules: no sentence claims more than its interval."""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from euds.study.grid.entries import Entry
+from euds.study.grid.statistics import MARGIN
+from euds.study.grid.summary import TaskSummary
+from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED
+from euds.study.grid.wording import interval, keep_name, names, percent, points, trainings
+
+HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"
+
+
+def verdict(entry: Entry | None) -> str:
+    """Return what the data say about holding the full data's result.
+
+    "holds": the one-sided 95 % bound is above minus the margin. "loses": the whole 95 % interval is below minus the
+    margin. "open": neither. The entry must have been chosen without the test rows: nothing is corrected for a choice.
+    """
+    if entry is None or entry.vs_full is None:
+        return UNKNOWN
+    if entry.vs_full.lower > -MARGIN:
+        return HOLDS
+    return LOSES if entry.vs_full.high < -MARGIN else OPEN
+
+
+def conclusions(summary: TaskSummary) -> list[str]:
+    """Return the conclusions on a task as sentences in Markdown."""
+    main = (summary.headline_keep, summary.schedules[0])
+    others = [(keep, schedule) for schedule in summary.schedules for keep in summary.keeps if (keep, schedule) != main]
+    elsewhere = [sentence for keep, schedule in others for sentence in _against_random(summary, keep, schedule)]
+    return [
+        *_harness(summary),
+        *_against_random(summary, *main),
+        *_chosen(summary),
+        *_no_loss(summary),
+        *_igse(summary),
+        *_cost(summary),
+        *_power(summary),
+        *elsewhere,
+    ]
+
+
+def _harness(summary: TaskSummary) -> Iterator[str]:
+    for method, meaning in (
+        (LEAKED, "training on test rows should beat random"),
+        (SHUFFLED, "permuted scores should equal random"),
+    ):
+        found = [check for check in summary.checks if check.method == method]
+        failed = [check for check in found if not check.passed]
+        if failed:
+            places = "; ".join(f"{keep_name(c.keep)}, {c.schedule}: {interval(c.vs_random)}" for c in failed)
+            yield (
+                f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places}). "
+                "One in twenty intervals misses by chance; more than that, and nothing below can be trusted."
+                if method == SHUFFLED
+                else f"**Harness check `{method}` ({meaning}) failed** ({places}): nothing below can be trusted."
+            )
+        elif found:
+            yield f"Harness check `{method}` ({meaning}): passed, {len(found)} of {len(found)}."
+
+
+def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> Iterator[str]:
+    """One sentence for the label-free rules and one for those that use labels."""
+    for uses_labels, kind in ((False, "label-free"), (True, "label-using")):
+        entries = [entry for entry in summary.at(keep, schedule) if entry.is_rule and entry.uses_labels == uses_labels]
+        compared = [entry for entry in entries if entry.vs_random is not None]
+        if not compared or keep is None:
+            continue
+        better = [entry for entry in compared if entry.better_than_random]
+        worse = sorted((entry for entry in compared if entry.worse_than_random), key=_gap)
+        if better:
+            shown = ", ".join(f"`{entry.method}` {interval(entry.vs_random)}" for entry in better)
+            text = f"{len(better)} of {len(compared)} {kind} rules are better than random after correction: {shown}"
+        else:
+            best = max(compared, key=_gap)
+            text = (
+                f"no {kind} rule is better than random after correction ({len(compared)} compared; the largest "
+                f"difference is `{best.method}`, {interval(best.vs_random)} before correction)"
+            )
+        if worse:
+            text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
+            text += interval(worse[0].vs_random)
+        yield f"At {keep_name(keep)}, {schedule}: {text}."
+
+
+def _chosen(summary: TaskSummary) -> Iterator[str]:
+    best = summary.headline(summary.best_label_free)
+    if best is None:
+        return
+    text = (
+        f"The label-free rule that is best on the validation rows at {keep_name(best.keep)} is `{best.method}` "
+        f"({percent(best.validation)} there, {percent(best.mean)} on the test rows; one rule, so not corrected)"
+    )
+    if best.vs_random is not None:
+        text += f"; against random {interval(best.vs_random)}: {_compared(best, 'random')}"
+    if best.vs_full is not None:
+        said = {
+            HOLDS: f"it is shown to lose less than {points(MARGIN).lstrip('+')} points",
+            LOSES: f"it loses more than {points(MARGIN).lstrip('+')} points",
+            OPEN: "whether it loses is not decided by these runs",
+        }[verdict(best)]
+        text += f"; against the full data {interval(best.vs_full)}: {said}"
+    yield text + "."
+
+
+def _compared(entry: Entry, other: str) -> str:
+    """A single comparison, not corrected, as the entry was chosen without the test rows."""
+    gap = entry.vs_random
+    assert gap is not None
+    if gap.low > 0:
+        return f"better than {other}"
+    return f"worse than {other}" if gap.high < 0 else f"no difference from {other} is shown"
+
+
+def _no_loss(summary: TaskSummary) -> Iterator[str]:
+    margin = points(MARGIN).lstrip("+")
+    for keep in summary.keeps:
+        judged = [entry for entry in summary.at(keep) if not entry.fake and entry.vs_full is not None]
+        if not judged:
+            continue
+        held = [entry.method for entry in judged if entry.non_inferior]
+        lost = [entry for entry in judged if entry.vs_full and entry.vs_full.high < 0]
+        start = f"At {keep_name(keep)}, {summary.schedules[0]}: "
+        if held:
+            text = f"shown to lose less than {margin} points against the full data, after correction: {names(held)}"
+        else:
+            text = f"no method is shown to hold the full data's result within {margin} points after correction"
+        yield f"{start}{text}; {len(lost)} of {len(judged)} have a 95 % interval wholly below it{_random_too(judged)}."
+
+
+def _random_too(judged: Sequence[Entry]) -> str:
+    random = next((entry for entry in judged if entry.method == RANDOM), None)
+    return "" if random is None else f"; random itself is at {interval(random.vs_full)}"
+
+
+def _igse(summary: TaskSummary) -> Iterator[str]:
+    gap = summary.igse_vs_single
+    if gap is not None:
+        shown = "ahead" if gap.low > 0 else "behind" if gap.high < 0 else "not shown to differ"
+        yield (
+            f"The combination against a single entropy, each the best of its kind on the validation rows: "
+            f"`{summary.best_igse}` minus `{summary.best_single}` is {interval(gap)}: {shown}."
+        )
+
+
+def _cost(summary: TaskSummary) -> Iterator[str]:
+    best = summary.headline(summary.best_label_free)
+    if best is None or best.break_even is None:
+        return
+    found = best.break_even
+    if found.trainings is None:
+        yield f"`{best.method}` saves no training time here, so its scores are never paid for."
+        return
+    text = (
+        f"Scores and search of `{best.method}` cost {found.selection:,.0f} s, a training saves {found.saved:,.0f} s: "
+        f"paid for after {trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
+    )
+    if found.trainings_bert is not None:
+        text += f"; with BERT-base, extrapolated, after {trainings(found.trainings_bert)}"
+    random = summary.headline(RANDOM)
+    free = random is not None and (random.seconds.selection or 0.0) < found.selection
+    yield text + (". Random selection costs no scores." if free else ".")
+
+
+def _power(summary: TaskSummary) -> Iterator[str]:
+    gaps = [entry.vs_random for entry in summary.at(summary.headline_keep) if entry.is_rule and entry.vs_random]
+    if gaps:
+        half = median((gap.high - gap.low) / 2 for gap in gaps)
+        yield f"Half the width of these intervals is {100 * half:.1f} points (median): smaller differences stay unseen."
+
+
+def _gap(entry: Entry) -> float:
+    assert entry.vs_random is not None
+    return entry.vs_random.mean

@@ -1,0 +1,95 @@
+"""What a selection costs, and after how many trainings it has paid for itself."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from euds.study.grid.task import FULL, Group
+
+BERT_BASE_PARAMETERS = 85.0e6
+NON_EMBEDDING_PARAMETERS = {"all-minilm-l6-v2": 10.7e6}
+"""Parameters that every token meets, by asset. Training takes about 6 * parameters * tokens floating-point operations,
+forward and backward (Kaplan et al. 2020), so at the same tokens and speed seconds go with parameters."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock seconds of one selection and one training; None: not measured.
+
+    Attributes:
+        scoring: all scores that the method needs, with reading the pool for them; paid once per pool.
+        search: choosing the rows.
+        training: one fine-tuning, mean over seeds.
+    """
+
+    scoring: float | None
+    search: float | None
+    training: float
+
+    @property
+    def selection(self) -> float | None:
+        """Scoring and search."""
+        return None if self.scoring is None or self.search is None else self.scoring + self.search
+
+    @property
+    def total(self) -> float | None:
+        """Scoring, search and one training."""
+        return None if self.selection is None else self.selection + self.training
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """How many trainings pay for a selection.
+
+    Attributes:
+        selection: seconds of scoring and search.
+        saved: seconds that one training saves against the full data; may be negative.
+        trainings: least number after which less was paid than saved; None: it never saves.
+        saved_bert, trainings_bert: the same extrapolated to BERT-base, None where the trained model's size is unknown.
+    """
+
+    selection: float
+    saved: float
+    trainings: int | None
+    saved_bert: float | None
+    trainings_bert: int | None
+
+
+def seconds_of(group: Group, facts: Mapping[str, Any]) -> Seconds:
+    """Return what a method cost."""
+    needs = set(facts["methods"][group.method].get("needs") or ())
+    known: Mapping[str, float] = facts["seconds"]
+    # Whoever scores reads the pool once more than whoever trains on it.
+    needs |= {"read"} & known.keys() if needs else set()
+    scoring = math.fsum(known[need] for need in needs) if needs <= known.keys() else None
+    searches = facts.get("search_seconds", {}).get(group.method, {})
+    free = 0.0 if group.method == FULL or not needs else None
+    training = math.fsum(cell.train_seconds for cell in group.cells) / len(group.cells)
+    return Seconds(scoring, searches.get(f"{group.keep:g}", free), training)
+
+
+def break_even(cost: Seconds, full: Seconds, model: str | None) -> BreakEven | None:
+    """Compare a method's cost with what it saves against the full data; None where the cost is not known.
+
+    Args:
+        cost: of the method.
+        full: of the full data.
+        model: asset that was fine-tuned; decides whether BERT-base can be extrapolated to.
+    """
+    if cost.selection is None:
+        return None
+    saved = full.training - cost.training
+    parameters = NON_EMBEDDING_PARAMETERS.get(model or "")
+    saved_bert = None if parameters is None else saved * BERT_BASE_PARAMETERS / parameters
+    return BreakEven(
+        selection=cost.selection,
+        saved=saved,
+        trainings=_trainings(cost.selection, saved),
+        saved_bert=saved_bert,
+        trainings_bert=None if saved_bert is None else _trainings(cost.selection, saved_bert),
+    )
+
+
+def _trainings(paid: float, saved: float) -> int | None:
+    return math.floor(paid / saved) + 1 if saved > 0 else None

@@ -1,0 +1,69 @@
+"""What is missing of a grid, in sentences, so that no reader takes a part for the whole."""
+
+from collections.abc import Iterator, Sequence
+
+from euds.study.grid.entries import Entry
+from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask
+from euds.study.grid.wording import keep_name
+
+FEW_SEEDS = 5
+
+
+def list_gaps(task: GridTask, entries: Sequence[Entry]) -> list[str]:
+    """Return what a finished grid would have and this one has not."""
+    return [*_references(task), *_methods(task, entries), *_seeds(task, entries), *_seconds(entries), *_blocks(task)]
+
+
+def _references(task: GridTask) -> Iterator[str]:
+    for schedule in task.schedules:
+        if task.full(schedule) is None:
+            yield f"Nothing was trained on the full data for {schedule}: no comparison with it there."
+        without = [keep_name(keep) for keep in _keeps(task, schedule) if (RANDOM, keep, schedule) not in task.groups]
+        if without:
+            yield f"No random selection at {', '.join(without)} for {schedule}: no comparison with it there."
+    trained = {method for method, _, _ in task.groups}
+    for method in (LEAKED, SHUFFLED):
+        if method not in trained:
+            yield f"The harness check `{method}` was not run."
+
+
+def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
+    for schedule in task.schedules:
+        for keep in _keeps(task, schedule):
+            there = {entry.method for entry in entries if (entry.keep, entry.schedule) == (keep, schedule)}
+            absent = [
+                f"`{method}`"
+                for method, facts in task.facts["methods"].items()
+                if method not in there and method != FULL and not facts.get("fake")
+            ]
+            if absent:
+                yield f"Not trained at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
+    without = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.validation is None and not entry.fake)
+    if without and not any(entry.validation is not None for entry in entries):
+        yield "There are no validation results: no rule is singled out."
+    elif without:
+        yield f"Without validation results, and so never singled out: {', '.join(without)}."
+
+
+def _seeds(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
+    counts = [len(entry.seeds) for entry in entries if not entry.fake]
+    if len(set(counts)) > 1:
+        yield f"Methods have {min(counts)} to {max(counts)} seeds; each pair is compared over those that both have."
+    few = [entry for entry in entries if not entry.fake and len(entry.seeds) < FEW_SEEDS]
+    if few:
+        yield f"{len(few)} of {len(counts)} results rest on fewer than {FEW_SEEDS} seeds."
+
+
+def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
+    unknown = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.seconds.total is None and not entry.fake)
+    if unknown:
+        yield f"Scoring or search was not timed, and so no total, for {', '.join(unknown)}."
+
+
+def _blocks(task: GridTask) -> Iterator[str]:
+    if not task.blocks():
+        yield "There is no variance block: selection seed and training seed cannot be told apart."
+
+
+def _keeps(task: GridTask, schedule: str) -> list[float]:
+    return sorted({group.keep for group in task.at(schedule) if group.method != FULL})

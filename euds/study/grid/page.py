@@ -1,0 +1,252 @@
+"""The page of a grid: README.md and its pictures, all of it from numbers."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from euds.errors import MissingExtra
+from euds.files import write_atomic
+from euds.study.grid import tables
+from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
+from euds.study.grid.statistics import MARGIN
+from euds.study.grid.summary import TaskSummary, summarise
+from euds.study.grid.task import RANDOM, GridTask
+from euds.study.grid.wording import NONE, escape, interval, keep_name, span
+from euds.study.table import TITLES as METRIC_TITLES
+
+INTRODUCTION = """# Does entropy-based selection hold accuracy with 84 % less data?
+
+A small model is fine-tuned on the rows that many selection methods keep of the same pool, at equal budgets and over the
+same training seeds. euds is a reimplementation in the style of *Entropy-Based Data Selection for Language Models* (Li,
+Liu, Huang; IEEE Access 13, 2025), whose formulas and tables were not at hand: tested here are euds' own readings of it;
+it is no replication of the paper's numbers. These are small runs: a small model, small pools, {seeds} training seeds a
+method. Each task's conclusions say which differences its runs can see; of larger models and corpora they say nothing.
+"""
+
+READING = """## How to read the numbers
+
+* Test rows are read once, at the end; whatever is chosen is chosen on validation rows. The same models were judged on
+  both, so lucky training seeds can still favour what was chosen. Numbers are percent, mean ± standard deviation over
+  training seeds; differences are points.
+* A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
+  {resamples:,} bootstrap resamples of seeds and test rows together. Few seeds that differ much make it too narrow: in
+  simulations with accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in
+  87 % of 5; with a spread of 2 points in 95 to 97 %.
+* "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
+  out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
+* "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
+  correction, random included. "No" does not say that it loses; the runs may be too few to tell.
+* "Length": mean tokens of the rows kept over those of the pool. "Total s": scoring, search and one training.
+* "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
+  permuted scores and must equal random.
+"""
+
+COST = """Scores are paid once per pool and serve every later selection. "Paid for after": the least number of trainings
+that save more than scores and search cost. BERT-base (110 M parameters) is extrapolated, not measured: training takes
+about 6 x parameters x tokens operations, counted without embeddings, so at equal operations a second the seconds saved
+grow by 85 M / 10.7 M against MiniLM, at the same scoring cost."""
+
+
+def write_page(folder: Path, tasks: Sequence[GridTask]) -> list[TaskSummary]:
+    """Write README.md and img/*.svg; grids that are not finished are shown as far as they go.
+
+    Args:
+        folder: for the page; made if missing.
+        tasks: facts and cells of every task, in the order of the page.
+
+    Returns:
+        The summaries that the page was written from.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+        RunStopped: the disk is full.
+    """
+    summaries = [summarise(task) for task in tasks]
+    sections = [_task(folder / "img", task, summary) for task, summary in zip(tasks, summaries, strict=True)]
+    seeds = [len(entry.seeds) for summary in summaries for entry in summary.entries if not entry.fake]
+    parts = [
+        INTRODUCTION.format(seeds=span(seeds or [0])),
+        _answer(summaries),
+        READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN),
+        *sections,
+    ]
+    write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
+    return summaries
+
+
+def _answer(summaries: Sequence[TaskSummary]) -> str:
+    """The table over tasks, and its verdicts counted."""
+    lines, verdicts = [], []
+    for summary in summaries:
+        best, random = summary.headline(summary.best_label_free), summary.headline(RANDOM)
+        said = verdict(best)
+        verdicts.append(said)
+        lines.append(
+            [
+                f"[{escape(summary.title)}](#{_anchor(summary.title)})",
+                NONE if summary.headline_keep is None else keep_name(summary.headline_keep),
+                tables.mean_sd(summary.full()),
+                tables.mean_sd(random),
+                NONE if best is None else f"`{best.method}`",
+                tables.mean_sd(best),
+                interval(best.vs_random if best else None),
+                interval(best.vs_full if best else None),
+                said + ("" if all(check.passed for check in summary.checks) else " (a check of the harness failed)"),
+            ]
+        )
+    header = [
+        "task",
+        "kept",
+        "full",
+        "random",
+        "best label-free rule",
+        "its result",
+        "against random",
+        "against full",
+        "verdict",
+    ]
+    margin = f"{100 * MARGIN:g} points"
+    meaning = (
+        f'"{HOLDS}": shown to lose less than {margin} against the full data; "{LOSES}": shown to lose more; "{OPEN}": '
+        "the interval allows both. The rule is the best on the validation rows; no test row had part in the choice."
+    )
+    counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
+    gaps = [best.vs_random for found in summaries if (best := found.headline(found.best_label_free)) is not None]
+    known = [gap for gap in gaps if gap is not None]
+    better, worse = sum(gap.low > 0 for gap in known), sum(gap.high < 0 for gap in known)
+    compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
+    text = f"That rule, on {len(summaries)} tasks: {counted}. {compared}{len(known) - better - worse}. {meaning}"
+    return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
+
+
+def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:
+    """One task's section, its pictures written."""
+    pictures = _pictures(images, task, summary)
+    parts = [f"## {escape(summary.title)}", _setting(task), _list("Missing here", summary.gaps)]
+    parts += ["### Conclusions", _list("", conclusions(summary))]
+    keep, main = summary.headline_keep, summary.schedules[0]
+    if keep is not None:
+        parts += [f"### Results at {keep_name(keep)}, {main}", tables.results(summary, keep, main)]
+    parts += [
+        _details(f"Results at {keep_name(other)}, {schedule}", tables.results(summary, other, schedule))
+        for schedule in summary.schedules
+        for other in summary.keeps
+        if (other, schedule) != (keep, main) and summary.at(other, schedule)
+    ]
+    parts += [*pictures, *_lengths(summary), *_variance(summary), *_costs(summary), _methods(task)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setting(task: GridTask) -> str:
+    """Data, models and machine."""
+    parts = [("Rows", "data"), ("Trained", "train"), ("Scored by", "scoring_model"), ("Machine", "machine")]
+    lines = []
+    for title, field in (*parts, ("Versions", "versions")):
+        found = task.facts.get(field, {})
+        if found:
+            lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in found.items())}")
+    return "\n".join([*lines, *([f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else [])])
+
+
+def _words(value: object) -> str:
+    return escape(f"{value:,}" if type(value) is int else str(value).replace("_", " "))
+
+
+def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
+    """Write the pictures that the cells allow; return their Markdown."""
+    if summary.headline_keep is None:
+        return []
+    try:
+        from euds.study.grid import figures
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "matplotlib", "report") from error
+    keep, stem, parts = keep_name(summary.headline_keep), _slug(summary.name), []
+
+    def add(kind: str, title: str, caption: str) -> Path:
+        parts.extend([f"### {title}", caption, f"![{title}](img/{stem}-{kind}.svg)"])
+        return images / f"{stem}-{kind}.svg"
+
+    metric = METRIC_TITLES.get(summary.metric, summary.metric)
+    metric = metric[:1].upper() + metric[1:]
+    for schedule in summary.schedules:
+        caption = "Mean over seeds with its standard deviation; random and the full data lie behind every family."
+        path = add(f"keep-{_slug(schedule)}", f"{metric} against data kept, {schedule}", caption)
+        figures.accuracy_by_keep(path, summary, schedule)
+    caption = (
+        "Scoring, search and one training. The grey line is what random gets for as many seconds, by keeping more."
+    )
+    figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
+    shown = figures.shown_methods(task, summary)
+    if shown:
+        caption = "Shares of rows along each score, of the pool and of the rows kept; extreme rows are in the end bars."
+        figures.kept_rows(add("rows", f"Where the rows lie, {keep}", caption), task, shown)
+    if any(entry.class_rates for entry in summary.at(summary.headline_keep)):
+        caption = "How often a method keeps rows of a class, over how often it keeps any row: 1 is in proportion."
+        if len({name for entry in summary.entries for name in entry.class_rates or {}}) > figures.MAX_CLASSES:
+            caption += f" The {figures.MAX_CLASSES} classes that differ most between methods."
+        figures.class_rates(add("classes", f"Classes, {keep}", caption), summary)
+    return parts
+
+
+def _lengths(summary: TaskSummary) -> list[str]:
+    parts = ["### Length", tables.length_correlations(summary)]
+    if summary.length_removed:
+        parts += [
+            "With the length taken out of the scores before the rule looks at them:",
+            tables.length_removed(summary),
+        ]
+    return parts
+
+
+def _variance(summary: TaskSummary) -> list[str]:
+    if not summary.variance:
+        return []
+    text = (
+        f"Standard deviations in points of {summary.metric}, from every selection seed with every training seed "
+        "(two-way random effects; a negative estimate is given as 0). The rest holds their interaction."
+    )
+    return ["### Where the spread comes from", text, tables.variance(summary)]
+
+
+def _costs(summary: TaskSummary) -> list[str]:
+    parts = ["### Cost and break-even", COST, _details("Seconds of every method", tables.costs(summary))]
+    parts.append("### Smallest keep without loss")
+    if not summary.smallest_keeps:
+        return [*parts, "There is no comparison with the full data."]
+    margin = f"{100 * MARGIN:g} points"
+    if not any(row.corrected or row.alone for row in summary.smallest_keeps):
+        return [
+            *parts,
+            f"No method is shown to lose less than {margin} at any budget tried, not even by its own bound alone.",
+        ]
+    text = (
+        f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at some budget. The second "
+        "column is what would be said of a method had it been the only one tried; with so many, only the first counts."
+    )
+    return [*parts, text, tables.smallest_keeps(summary)]
+
+
+def _methods(task: GridTask) -> str:
+    lines = (
+        [f"`{name}`", escape(found["family"]), escape(found.get("description", ""))]
+        for name, found in task.facts["methods"].items()
+    )
+    return _details("The methods", tables.table(["method", "family", "what it keeps"], lines, n_text=3))
+
+
+def _list(title: str, sentences: Sequence[str]) -> str:
+    lines = "\n".join(f"* {sentence}" for sentence in sentences)
+    return f"{title}:\n\n{lines}" if title and lines else lines
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "task"
+
+
+def _anchor(title: str) -> str:
+    """The anchor that code hosts give a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

@@ -1,0 +1,232 @@
+"""All that a grid says about one task, as plain numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from euds.study.grid.entries import Entry, all_entries
+from euds.study.grid.gaps import list_gaps
+from euds.study.grid.statistics import (
+    LEVEL,
+    MARGIN,
+    N_RESAMPLES,
+    Bootstrap,
+    Components,
+    Difference,
+    difference,
+    variance_components,
+)
+from euds.study.grid.task import FULL, LEAKED, SHUFFLED, GridTask
+
+SINGLE, IGSE, LENGTH_REMOVED = "single entropy", "IGSE", "length removed"
+
+
+@dataclass(frozen=True)
+class VarianceRow:
+    """Where the variance of a method's metric comes from."""
+
+    method: str
+    keep: float
+    schedule: str
+    components: Components
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of the harness: "leaked" must beat random, "shuffled" must equal it within its interval."""
+
+    method: str
+    keep: float
+    schedule: str
+    passed: bool
+    vs_random: Difference
+
+
+@dataclass(frozen=True)
+class SmallestKeep:
+    """The smallest keep of a method that is shown to lose less than the margin, or None.
+
+    Attributes:
+        method: of the main schedule.
+        corrected: after Holm's correction over the methods at each keep.
+        alone: by the method's own bound, as if it had been the only one tried.
+    """
+
+    method: str
+    corrected: float | None
+    alone: float | None
+
+
+@dataclass(frozen=True)
+class LengthRemoved:
+    """A rule on residuals of the length, beside the same rule on the scores themselves.
+
+    Attributes:
+        variant, base: methods; base is None where no method's name stands in the variant's.
+        difference: variant minus base, or None.
+        relative_length, base_relative_length: mean tokens of the kept rows over those of the pool.
+    """
+
+    variant: str
+    base: str | None
+    difference: Difference | None
+    relative_length: float | None
+    base_relative_length: float | None
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """One task of a grid.
+
+    Attributes:
+        name, title, metric, data: as the facts have them.
+        n_pool, n_test: rows.
+        schedules: the main one first; keeps: ascending; headline_keep: of the conclusions.
+        margin, n_resamples, level: of the statistics.
+        entries: every method at every keep and schedule.
+        best_label_free, best_single, best_igse: methods at the headline keep and main schedule that are best on the
+            validation rows, None without these; the test rows had no part in the choice.
+        igse_vs_single: best_igse minus best_single on the test rows.
+        smallest_keeps, variance, length_removed, checks: see their classes.
+        length_correlation: Spearman's correlation of each score with the length, -1..1.
+        gaps: what is missing, in sentences.
+    """
+
+    name: str
+    title: str
+    metric: str
+    data: Mapping[str, int]
+    n_pool: int
+    n_test: int
+    schedules: tuple[str, ...]
+    keeps: tuple[float, ...]
+    headline_keep: float | None
+    margin: float
+    n_resamples: int
+    level: float
+    entries: tuple[Entry, ...]
+    best_label_free: str | None
+    best_single: str | None
+    best_igse: str | None
+    igse_vs_single: Difference | None
+    smallest_keeps: tuple[SmallestKeep, ...]
+    variance: tuple[VarianceRow, ...]
+    length_correlation: Mapping[str, float | None]
+    length_removed: tuple[LengthRemoved, ...]
+    checks: tuple[Check, ...]
+    gaps: tuple[str, ...]
+
+    def at(self, keep: float | None, schedule: str | None = None) -> list[Entry]:
+        """Return the entries at a keep, of the main schedule unless another is named."""
+        wanted = schedule or self.schedules[0]
+        return [entry for entry in self.entries if (entry.keep, entry.schedule) == (keep, wanted) and not _full(entry)]
+
+    def full(self, schedule: str | None = None) -> Entry | None:
+        """Return the full data's entry, of the main schedule unless another is named."""
+        wanted = schedule or self.schedules[0]
+        return next((entry for entry in self.entries if _full(entry) and entry.schedule == wanted), None)
+
+    def headline(self, method: str | None) -> Entry | None:
+        """Return a method's entry at the headline keep and main schedule."""
+        return next((entry for entry in self.at(self.headline_keep) if entry.method == method), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON types."""
+        return asdict(self)
+
+
+def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> TaskSummary:
+    """Return what a task's cells say; grids that are not finished are summarised as far as they go.
+
+    Args:
+        task: facts and cells.
+        n_resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    bootstrap = Bootstrap(task.n_test, n_resamples=n_resamples, seed=seed)
+    entries = all_entries(task, bootstrap)
+    main = [entry for entry in entries if entry.schedule == task.schedules[0] and not _full(entry)]
+    at_headline = [entry for entry in main if entry.keep == task.headline_keep]
+    best_igse = _best(at_headline, lambda entry: entry.family == IGSE and entry.is_label_free)
+    best_single = _best(at_headline, lambda entry: entry.family == SINGLE and entry.is_label_free)
+    return TaskSummary(
+        name=task.facts["name"],
+        title=task.facts["title"],
+        metric=task.metric,
+        data=task.facts["data"],
+        n_pool=task.n_pool,
+        n_test=task.n_test,
+        schedules=task.schedules,
+        keeps=task.keeps,
+        headline_keep=task.headline_keep,
+        margin=MARGIN,
+        n_resamples=n_resamples,
+        level=LEVEL,
+        entries=tuple(entries),
+        best_label_free=_best(at_headline, lambda entry: entry.is_label_free),
+        best_single=best_single,
+        best_igse=best_igse,
+        igse_vs_single=_between(task, best_igse, best_single, bootstrap),
+        smallest_keeps=tuple(_smallest_keeps(main)),
+        variance=tuple(_variance(task)),
+        length_correlation=task.facts["length_correlation"],
+        length_removed=tuple(_length_removed(task, at_headline, bootstrap)),
+        checks=tuple(_checks(entries)),
+        gaps=tuple(list_gaps(task, entries)),
+    )
+
+
+def _full(entry: Entry) -> bool:
+    return entry.method == FULL
+
+
+def _best(entries: Sequence[Entry], admitted: Callable[[Entry], bool]) -> str | None:
+    """The method with the best validation mean; the first of equals, in the order of the facts."""
+    judged = [(entry.validation, entry.method) for entry in entries if admitted(entry) and entry.validation is not None]
+    return max(judged, key=lambda pair: pair[0])[1] if judged else None
+
+
+def _between(task: GridTask, first: str | None, second: str | None, bootstrap: Bootstrap) -> Difference | None:
+    """Compare two methods at the headline keep and main schedule."""
+    if first is None or second is None or task.headline_keep is None:
+        return None
+    one, other = (task.groups[method, task.headline_keep, task.schedules[0]] for method in (first, second))
+    return difference(one.scores, other.scores, bootstrap)
+
+
+def _smallest_keeps(main: Sequence[Entry]) -> list[SmallestKeep]:
+    judged = [entry for entry in main if not entry.fake and entry.vs_full is not None]
+    found = []
+    for method in dict.fromkeys(entry.method for entry in judged):
+        own = [entry for entry in judged if entry.method == method]
+        corrected = [entry.keep for entry in own if entry.non_inferior]
+        alone = [entry.keep for entry in own if entry.vs_full and entry.vs_full.lower > -MARGIN]
+        found.append(SmallestKeep(method, min(corrected, default=None), min(alone, default=None)))
+    return found
+
+
+def _variance(task: GridTask) -> list[VarianceRow]:
+    return [VarianceRow(*place, variance_components(table)) for place, table in task.blocks().items()]
+
+
+def _length_removed(task: GridTask, at_headline: Sequence[Entry], bootstrap: Bootstrap) -> list[LengthRemoved]:
+    others = {entry.method: entry for entry in at_headline if entry.family != LENGTH_REMOVED}
+    found = []
+    for entry in at_headline:
+        if entry.family == LENGTH_REMOVED:
+            # A variant is named after its base, with something added.
+            base = max((name for name in others if name in entry.method), key=len, default=None)
+            between = _between(task, entry.method, base, bootstrap)
+            base_length = others[base].relative_length if base is not None else None
+            found.append(LengthRemoved(entry.method, base, between, entry.relative_length, base_length))
+    return found
+
+
+def _checks(entries: Sequence[Entry]) -> list[Check]:
+    found = []
+    for entry in entries:
+        gap = entry.vs_random
+        if entry.method in (LEAKED, SHUFFLED) and gap is not None:
+            passed = gap.mean > 0 and gap.p < LEVEL if entry.method == LEAKED else gap.low <= 0 <= gap.high
+            found.append(Check(entry.method, entry.keep, entry.schedule, passed, gap))
+    return found

@@ -1,0 +1,161 @@
+"""One task of a grid: its facts, and its cells sorted into what the main comparison and the variance block need."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from euds.errors import InputError
+from euds.files import read_json
+from euds.study.grid.cells import Cell, read_cells
+from euds.study.grid.statistics import SeedScores, complete_block
+from euds.types import Float64Array
+
+FULL, RANDOM = "full", "random"
+LEAKED, SHUFFLED = "leaked", "shuffled"
+HEADLINE_KEEP = 0.16
+
+Place = tuple[str, float, str]
+"""Method, keep, schedule."""
+
+FACTS = ("name", "title", "main_metric", "data", "rows", "length_correlation", "methods", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The cells of one method at one keep and schedule in the main comparison, one a training seed."""
+
+    method: str
+    keep: float
+    schedule: str
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def scores(self) -> SeedScores:
+        """The scores of the test rows by training seed."""
+        return {cell.seed: cell.test_scores for cell in self.cells}
+
+    def metric(self, name: str, split: str = "test") -> Float64Array | None:
+        """Return (n_seeds,) values of a metric, or None where a cell lacks it."""
+        values = [cell.metrics.get(split, {}).get(name) for cell in self.cells]
+        return None if None in values else np.array(values, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class GridTask:
+    """Facts and finished cells of one task.
+
+    Raises:
+        InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
+            differ in the number of test rows.
+    """
+
+    facts: Mapping[str, Any]
+    cells: Sequence[Cell]
+
+    def __post_init__(self) -> None:
+        missing = [name for name in FACTS if name not in self.facts]
+        if missing:
+            raise InputError(f"facts of the task: no field {missing[0]!r}")
+        name = self.facts["name"]
+        if not self.cells:
+            raise InputError(f"{name}: no cell is finished yet")
+        unknown = {cell.method for cell in self.cells} - self.facts["methods"].keys()
+        if unknown:
+            raise InputError(f"{name}: the facts do not know the method {min(unknown)!r}")
+        lacking = next((cell for cell in self.cells if self.metric not in cell.metrics.get("test", {})), None)
+        if lacking is not None:
+            raise InputError(f"{name}: cell {lacking.cell} has no {self.metric} of the test rows")
+        if len({len(cell.test_scores) for cell in self.cells}) > 1:
+            raise InputError(f"{name}: its cells were tested on different numbers of rows")
+
+    @property
+    def n_pool(self) -> int:
+        """Rows that a method may choose from."""
+        return int(self.facts["rows"]["n_pool_positions"])
+
+    @property
+    def n_test(self) -> int:
+        """Test rows."""
+        return len(self.cells[0].test_scores)
+
+    @property
+    def metric(self) -> str:
+        """The main metric."""
+        return str(self.facts["main_metric"])
+
+    @cached_property
+    def groups(self) -> dict[Place, Group]:
+        """The main comparison, methods in the order of the facts."""
+        by_place = _by_place(self.cells)
+        order = {method: at for at, method in enumerate(self.facts["methods"])}
+        places = sorted(by_place, key=lambda place: (order[place[0]], place[1], place[2]))
+        return {place: Group(*place, _main_cells(by_place[place])) for place in places}
+
+    @cached_property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules, the main one first: that of the full data, else the one with most cells."""
+        counts = Counter(cell.schedule for cell in self.cells)
+        with_full = {schedule for method, _, schedule in self.groups if method == FULL}
+        return tuple(sorted(counts, key=lambda schedule: (schedule not in with_full, -counts[schedule], schedule)))
+
+    @cached_property
+    def keeps(self) -> tuple[float, ...]:
+        """The budgets, ascending, without that of the full data."""
+        return tuple(sorted({keep for method, keep, _ in self.groups if method != FULL}))
+
+    @property
+    def headline_keep(self) -> float | None:
+        """The budget of the conclusions: 0.16, or the smallest there is; None if only the full data was trained on."""
+        if HEADLINE_KEEP in self.keeps:
+            return HEADLINE_KEEP
+        return self.keeps[0] if self.keeps else None
+
+    def full(self, schedule: str) -> Group | None:
+        """Return the cells of the full data."""
+        return next((group for group in self.at(schedule) if group.method == FULL), None)
+
+    def at(self, schedule: str, keep: float | None = None) -> list[Group]:
+        """Return the methods of a schedule, at one keep or all."""
+        return [group for group in self.groups.values() if group.schedule == schedule and keep in (None, group.keep)]
+
+    def blocks(self) -> dict[Place, Float64Array]:
+        """Return the main metric, (n_selection_seeds, n_training_seeds), wherever seeds were trained in all pairs."""
+        found = {}
+        for place, cells in _by_place(self.cells).items():
+            values = {(cell.selection_seed, cell.seed): cell.metrics["test"][self.metric] for cell in cells}
+            block = complete_block(values)
+            if block is not None:
+                found[place] = block
+        return found
+
+
+def read_task(folder: Path, name: str) -> GridTask:
+    """Read NAME.facts.json and NAME.cells.jsonl of a folder.
+
+    Raises:
+        InputError: a file is missing or damaged, or the two do not fit.
+    """
+    return GridTask(read_json(folder / f"{name}.facts.json"), read_cells(folder / f"{name}.cells.jsonl"))
+
+
+def _by_place(cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
+    found: dict[Place, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        found[cell.method, cell.keep, cell.schedule].append(cell)
+    return dict(found)
+
+
+def _main_cells(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Return one cell a training seed: the paired ones of a random method, else those of the first selection seed.
+
+    A random method has as many paired cells as any selection seed of its variance block; another has few.
+    """
+    paired = [cell for cell in cells if cell.selection_seed == cell.seed]
+    first = min(cell.selection_seed for cell in cells)
+    fixed = [cell for cell in cells if cell.selection_seed == first]
+    return tuple(sorted(paired if len(paired) >= len(fixed) else fixed, key=lambda cell: cell.seed))

@@ -1,0 +1,120 @@
+"""The page of a grid: whole and partial, the same bytes again, and no text of the data."""
+
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted_grid import GAPS, make_cells, make_facts, make_task
+
+from euds.errors import MissingExtra
+from euds.study.grid import summary
+from euds.study.grid.page import write_page
+from euds.study.grid.statistics import Bootstrap
+from euds.study.grid.task import GridTask
+from euds.study.grid.wording import escape, p_value, points, seconds
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page needs no thousands of them to be tested."""
+    monkeypatch.setattr(summary, "Bootstrap", lambda n_test, **_: Bootstrap(n_test, n_resamples=200))
+
+
+def pictures_of(folder: Path) -> list[str]:
+    return re.findall(r"\]\((img/[^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+
+
+def test_the_page_has_every_part_and_its_pictures(tmp_path: Path) -> None:
+    write_page(tmp_path, [make_task(block=3, schedules=("3 epochs", "120 steps")), make_task("second")])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "## Answer",
+        "in the style of",
+        "5 training seeds",
+        "### Conclusions",
+        "### Results at 16 %, 3 epochs",
+    ):
+        assert part in text
+    for part in ("Results at 50 %, 120 steps", "### Where the spread comes from", "### Smallest keep without loss"):
+        assert part in text
+    assert "[Planted task second](#planted-task-second)" in text
+    found = pictures_of(tmp_path)
+    assert len(found) == len(set(found)) == 5 + 4
+    assert {path.name for path in (tmp_path / "img").iterdir()} == {Path(name).name for name in found}
+    for name in found:
+        assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
+
+
+def test_tables_have_as_many_cells_in_every_line(tmp_path: Path) -> None:
+    write_page(tmp_path, [make_task(block=3)])
+    blocks = re.findall(r"(?:^\|.*\n)+", (tmp_path / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(blocks) > 5
+    for block in blocks:
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        write_page(tmp_path / name, [make_task()])
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 5
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "other" / path).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gaps": {"full": 0.05}},
+        {"gaps": {"random": 0.0}},
+        {"gaps": {"igse_box": 0.1}},
+        {"gaps": {"full": 0.05, "igse_box": 0.1}},
+        {"n_seeds": 1, "validation": False, "keeps": (0.5,)},
+    ],
+)
+def test_partial_grids_have_a_page(tmp_path: Path, settings: dict[str, Any]) -> None:
+    write_page(tmp_path, [make_task(**settings)])
+    assert "Missing here:" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert all((tmp_path / name).exists() for name in pictures_of(tmp_path))
+
+
+def test_many_classes_and_missing_scores_have_a_page(tmp_path: Path) -> None:
+    facts = make_facts()
+    facts["rows"]["label"] = [f"class {at % 40}" for at in range(len(facts["rows"]["label"]))]
+    facts["rows"]["scores"]["nll_nats"] = [None] * len(facts["rows"]["n_tokens"])
+    facts["rows"]["scores"]["semantic_entropy_nats"][0] = None
+    write_page(tmp_path, [GridTask(facts, make_cells(facts))])
+    picture = (tmp_path / "img" / "planted-classes.svg").read_text(encoding="utf-8")
+    assert 0 < len(set(re.findall(r"class \d+", picture))) <= 12
+    rows = (tmp_path / "img" / "planted-rows.svg").read_text(encoding="utf-8")
+    assert "semantic entropy" in rows
+    assert "negative log-likelihood" not in rows
+
+
+def test_names_cannot_break_a_table(tmp_path: Path) -> None:
+    facts = make_facts()
+    facts["title"] = "a|b <b>"
+    facts["methods"]["igse_box"]["description"] = "one | two\nthree"
+    write_page(tmp_path, [GridTask(facts, make_cells(facts, {"full": GAPS["full"], "random": 0.0}))])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert r"one \| two three" in text
+    assert r"## a\|b &lt;b>" in text
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("matplotlib") or name.endswith("grid.figures")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delattr("euds.study.grid.figures", raising=False)
+    with pytest.raises(MissingExtra, match=r"matplotlib is not installed.*report"):
+        write_page(tmp_path, [make_task()])
+
+
+def test_numbers_are_written_as_readers_expect() -> None:
+    assert [points(value) for value in (0.0123, -0.05, -0.0001)] == ["+1.2", "-5.0", "0.0"]
+    assert [p_value(p) for p in (None, 0.0004, 0.04)] == ["-", "< 0.001", "0.040"]
+    assert [seconds(value) for value in (None, 1.26, 1234.5)] == ["-", "1.3", "1,234"]
+    assert escape("a  <b>|") == r"a &lt;b>\|"

@@ -1,0 +1,123 @@
+"""The statistics of a grid, against plain loops, worked examples and simulated truths."""
+
+import numpy as np
+import pytest
+
+from euds.study.grid.statistics import (
+    MARGIN,
+    Bootstrap,
+    complete_block,
+    difference,
+    holm,
+    variance_components,
+)
+
+
+def test_the_bootstrap_agrees_with_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    n_seeds, n_test, n_resamples = 4, 60, 4000
+    gaps = rng.integers(-1, 2, (n_seeds, n_test)) + 0.3 * rng.normal(size=(n_seeds, 1))
+    looped = []
+    for _ in range(n_resamples):
+        seeds, rows = rng.integers(0, n_seeds, n_seeds), rng.integers(0, n_test, n_test)
+        looped.append(sum(gaps[seed, rows].sum() for seed in seeds) / (n_seeds * n_test))
+    drawn = Bootstrap(n_test, n_resamples=n_resamples, seed=1).means(gaps)
+    assert drawn.shape == (n_resamples,)
+    at = [0.025, 0.05, 0.5, 0.95, 0.975]
+    assert np.quantile(drawn, at) == pytest.approx(np.quantile(looped, at), abs=0.015)
+    assert drawn.std() == pytest.approx(np.std(looped), rel=0.05)
+
+
+def test_the_bootstrap_is_the_same_under_its_seed_and_another_under_another() -> None:
+    gaps = np.random.default_rng(0).normal(size=(3, 50))
+    first, again, other = (Bootstrap(50, n_resamples=700, seed=seed).means(gaps) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_difference_is_paired_over_the_shared_seeds() -> None:
+    scores = {seed: np.full(40, 0.5 + 0.1 * seed) for seed in range(4)}
+    better = {seed: scores[seed] + 0.02 for seed in (1, 3)} | {9: np.ones(40)}
+    found = difference(better, scores, Bootstrap(40, n_resamples=999))
+    assert found is not None
+    assert found.seeds == (1, 3)
+    # Every pair differs by the same, so that no resample can differ.
+    assert (found.mean, found.low, found.high, found.lower) == pytest.approx((0.02,) * 4)
+    assert found.p == 2 / 1000
+    assert found.p_inferior == 1 / 1000
+    assert difference({5: scores[0]}, scores, Bootstrap(40, n_resamples=10)) is None
+
+
+def test_equal_methods_have_p_of_one_and_the_margin_is_what_counts() -> None:
+    scores = {seed: np.random.default_rng(seed).random(50) for seed in range(3)}
+    bootstrap = Bootstrap(50, n_resamples=199)
+    same = difference(scores, scores, bootstrap)
+    assert same is not None
+    assert (same.mean, same.p, same.p_inferior) == (0, 1, 1 / 200)
+    for loss, p in ((MARGIN / 2, 1 / 200), (2 * MARGIN, 1.0)):
+        worse = difference({seed: row - loss for seed, row in scores.items()}, scores, bootstrap)
+        assert worse is not None
+        assert worse.p_inferior == p
+        assert (worse.lower > -MARGIN) == (loss < MARGIN)
+
+
+@pytest.mark.parametrize(("gap", "least", "most"), [(0.0, 0.9, 1.0), (0.05, 0.9, 1.0)])
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float, least: float, most: float) -> None:
+    n_test, n_seeds, n_studies = 200, 5, 120
+    bootstrap = Bootstrap(n_test, n_resamples=500)
+    held = 0
+    for study in range(n_studies):
+        rng = np.random.default_rng(study)
+        chance = rng.beta(3, 1, n_test) * 0.9
+        first, second = (
+            {seed: (rng.random(n_test) < chance + more + 0.01 * rng.normal()).astype(float) for seed in range(n_seeds)}
+            for more in (gap, 0.0)
+        )
+        found = difference(first, second, bootstrap)
+        assert found is not None
+        held += found.low <= gap <= found.high
+    assert least <= held / n_studies <= most
+
+
+def test_holm_against_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_variance_components_against_worked_examples() -> None:
+    additive = variance_components(np.add.outer([0.0, 2, 4], [0.0, 1, 2]))
+    assert (additive.selection, additive.training) == pytest.approx((4, 1))
+    assert additive.residual == pytest.approx(0, abs=1e-20)
+    crossed = variance_components(np.array([[0.0, 2], [2, 0]]))
+    assert (crossed.selection, crossed.training, crossed.residual) == pytest.approx((0, 0, 4))
+    assert crossed.clipped == ("selection", "training")
+
+
+def test_variance_components_against_sums_of_squares_and_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    values = np.add.outer(rng.normal(0, 3, 60), rng.normal(0, 2, 50)) + rng.normal(0, 1, (60, 50))
+    n_rows, n_columns = values.shape
+    grand = values.mean()
+    of_rows = sum(n_columns * (values[at].mean() - grand) ** 2 for at in range(n_rows))
+    of_columns = sum(n_rows * (values[:, at].mean() - grand) ** 2 for at in range(n_columns))
+    rest = ((values - grand) ** 2).sum() - of_rows - of_columns
+    mean_square = rest / ((n_rows - 1) * (n_columns - 1))
+    found = variance_components(values)
+    assert found.residual == pytest.approx(mean_square)
+    assert found.selection == pytest.approx((of_rows / (n_rows - 1) - mean_square) / n_columns)
+    assert found.training == pytest.approx((of_columns / (n_columns - 1) - mean_square) / n_rows)
+    assert (found.selection, found.training, found.residual) == pytest.approx((9, 4, 1), rel=0.5)
+
+
+def test_the_complete_block_is_what_is_left_without_the_thinnest_seeds() -> None:
+    square = {(one, other): float(10 * one + other) for one in range(3) for other in range(3)}
+    diagonal = {(seed, seed): -1.0 for seed in range(3, 8)}
+    found = complete_block({**square, **diagonal})
+    assert found is not None
+    assert found.tolist() == [[0, 1, 2], [10, 11, 12], [20, 21, 22]]
+    del square[1, 2]
+    found = complete_block({**square, **diagonal})
+    assert found is not None
+    assert found.size == 6
+    assert complete_block(diagonal) is None
