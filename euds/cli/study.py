@@ -22,7 +22,7 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Compare methods of selection by fine-tuning; the same command again goes on where it was."""
-    from euds.study.grid.run import rerun_cell, run_study
+    from euds.study.grid.run import make_page, rerun_cell, run_study
 
     overrides = set_ or []
     if rerun is not None:
@@ -34,6 +34,8 @@ def study(
             done = run_study(file, overrides, workers=workers, dry_run=dry_run)
             if not dry_run:
                 typer.echo(f"{done.n_cells:,} cells, {done.n_trained:,} trained now: {done.cells_path}")
+    if page is not None and not dry_run:
+        typer.echo(make_page(files, overrides, page))
 
 
 def _rerun(cell: "Cell", tuned: "FineTuned") -> None:

@@ -20,7 +20,7 @@ class Seconds:
     Attributes:
         scoring: all scores that the method needs, with reading the pool for them; paid once per pool.
         search: choosing the rows.
-        training: one fine-tuning, mean over seeds.
+        training: one fine-tuning, the fastest of its seeds: other work on the machine only ever slows it.
     """
 
     scoring: float | None
@@ -65,7 +65,7 @@ def seconds_of(group: Group, facts: Mapping[str, Any]) -> Seconds:
     scoring = math.fsum(known[need] for need in needs) if needs <= known.keys() else None
     searches = facts.get("search_seconds", {}).get(group.method, {})
     free = 0.0 if group.method == FULL or not needs else None
-    training = math.fsum(cell.train_seconds for cell in group.cells) / len(group.cells)
+    training = min(cell.train_seconds for cell in group.cells)
     return Seconds(scoring, searches.get(f"{group.keep:g}", free), training)
 
 

@@ -1,5 +1,6 @@
 """What a study's page needs besides its cells: the pool's scores and labels, the methods, seconds, models, machine."""
 
+import json
 import os
 import platform
 import time
@@ -9,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from euds.files import write_atomic
 from euds.measures.models import model_folder
 from euds.selection.axes import AXES
 from euds.selection.describe import spearman
@@ -91,6 +93,15 @@ def facts_of(
         "versions": {name: version(name) for name in ("euds", "torch", "transformers", "faiss-cpu", "scikit-learn")},
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON with a line for each of them: thousands of scores need no lines of their own."""
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for name, value in facts.items()
+    )
+    content = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_atomic(path, lambda handle: handle.write(content.encode()))
 
 
 def _searches(pool: StudyPool, budgets: Mapping[float, int], *, classes: bool) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
-from euds.study.grid.facts import facts_of
+from euds.study.grid.facts import facts_of, write_facts
 from euds.study.grid.measure import Measured, measure
 from euds.study.grid.methods import METHODS
+from euds.study.grid.page import write_page
 from euds.study.grid.splits import Record, Splits, take_splits
+from euds.study.grid.task import read_task
 from euds.study.types import FineTuned
 from euds.types import Int64Array
 
@@ -71,9 +73,31 @@ def run_study(
     measured = measure(study, splits)
     grid.measured = measured
     budgets = {keep: parse_keep(keep, len(splits.pool)) for block in study.grid for keep in block.keep}
-    write_json(study.facts_path, facts_of(study, splits, measured, budgets, workers or default_workers()))
+    write_facts(study.facts_path, facts_of(study, splits, measured, budgets, workers or default_workers()))
     grid.train(missing, workers or default_workers())
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
+
+
+def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: str | Path) -> Path:
+    """Write README.md, its pictures and NAME.summary.json of every study from what is finished; trains nothing.
+
+    Args:
+        sources: paths of the studies' YAML files, in the order of the page.
+        overrides: settings as "key=value", for each of them.
+        folder: for the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: a study has no finished cell.
+        MissingExtra: matplotlib is not installed.
+    """
+    studies = [load_study(source, overrides) for source in sources]
+    tasks = [read_task(Path(study.results), study.name) for study in studies]
+    for summary in write_page(Path(folder), tasks):
+        write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
+    return Path(folder) / "README.md"
 
 
 def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple[Cell, FineTuned]:
