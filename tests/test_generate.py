@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from euds.errors import InvalidArgument
+from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generate import Generator, warp
 from euds.measures.warping import Warping
@@ -48,7 +49,7 @@ def prompts(tiny_lm: Path, make_texts: Texts) -> list[list[int]]:
 
 
 def generator(folder: Path, *, newline: bool = False, **warping: float) -> Generator:
-    return Generator(folder, precision("cpu"), Warping(**warping), stop_at_newline=newline)  # type: ignore[arg-type]
+    return Generator(CausalLM.load(folder, precision("cpu")), Warping(**warping), stop_at_newline=newline)  # type: ignore[arg-type]
 
 
 def test_greedy_equals_transformers(folder: Path, prompts: list[list[int]]) -> None:

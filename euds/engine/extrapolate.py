@@ -61,7 +61,7 @@ def extrapolate(
         tokens_low=max(0, round(n_tokens - half_width)),
         tokens_high=round(n_tokens + half_width),
         quarantine=_reason_shares(scored),
-        loading_seconds=worker.loading_seconds,
+        loading_seconds=worker.models.seconds,
         planning_seconds=planning_seconds,
         seconds=seconds,
         workers=workers,

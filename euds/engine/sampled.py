@@ -69,7 +69,7 @@ def score_sample(
     n_rows = warm_up.n_rows + sampled.n_rows
     plan = Plan(folder, config, tuple(files), (), n_rows, dict(folders), fingerprint={})
     worker = Worker(plan)
-    encoders = worker.encoders
+    encoders = worker.models.encoders
     with SliceReader(plan.columns) as reader:
         rows = list(reader.read(slices, first_row_id=0))
     with bar("sample", n_rows) as progress:

@@ -3,15 +3,12 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
-from euds.measures.device import Precision
-from euds.measures.models import load_model
+from euds.measures.causal_lm import CausalLM
 from euds.measures.tokens import load_tokenizer
 from euds.measures.warping import Warping
 from euds.ops.draws import uniform_draws
@@ -62,19 +59,18 @@ class Generator:
     """A causal language model that is sampled from.
 
     Args:
-        folder: model folder with safetensors weights.
-        precision: device and dtype.
+        lm: the model.
         warping: how distributions are cut.
         stop_at_newline: end a generation at the first token that holds a line break, as at an end token.
 
     Raises:
-        InputError: the folder holds no causal LM or no tokenizer.
+        InputError: the model's folder holds no tokenizer.
     """
 
-    def __init__(self, folder: Path, precision: Precision, warping: Warping, *, stop_at_newline: bool = False) -> None:
-        self.device = precision.torch_device
-        self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
-        self.tokenizer = load_tokenizer(folder)
+    def __init__(self, lm: CausalLM, warping: Warping, *, stop_at_newline: bool = False) -> None:
+        self.device = lm.device
+        self.model = lm.model
+        self.tokenizer = load_tokenizer(lm.folder)
         self.warping = warping
         self.stop_at_newline = stop_at_newline
         ends = end_tokens(self.model, self.tokenizer)
