@@ -1,6 +1,11 @@
 """Generations are sampled once: by a run that was killed, by another run, with a model that is loaded once."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,9 @@ from test_score_resume import digests
 import euds
 from euds.corpus import read_scores
 from euds.errors import InputError
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
 
 
 def test_a_killed_run_resumes_to_the_same_files(
@@ -40,6 +48,48 @@ def test_a_killed_run_resumes_to_the_same_files(
             sample(step, {"n_generations": 6})
         sample(step)
         assert digests(tmp_path / step) == digests(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_killed_while_it_samples_resumes_to_the_same_bytes(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    rows: list[object] = [{"text": text} for text in make_texts(198, 11)]
+    rows[5:5] = [{"text": None}, "not an object"]
+    corpus = write_jsonl(rows)
+
+    def start(run_dir: Path) -> "subprocess.Popen[bytes]":
+        options = "--measures semantic --semantic samples --n-generations 5 --max-new-tokens 6 --shard-rows 8"
+        arguments = [str(corpus), "--out", str(run_dir), "--lm", str(tiny_lm), "--embedder", str(tiny_encoder)]
+        return subprocess.Popen(
+            [sys.executable, "-m", "euds", "score", *arguments, *options.split()],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    # After the first part of scores, and later between the generations of a shard and its scores.
+    for folder, goal in (("scores", 1), ("generations", 9), ("generations", 17)):
+        process = start(killed)
+        while process.poll() is None and len(list((killed / folder).glob("part-*.parquet"))) < goal:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert 1 <= len(list(killed.glob("scores/part-*.parquet"))) < 25
+    # A part whose record was not yet written is written again.
+    recorded = [killed / "scores" / f"{record.stem}.parquet" for record in killed.glob("work/records/part-*.json")]
+    before = [part.stat().st_ino for part in recorded]
+    assert start(killed).wait() == 0
+    assert before
+    assert [part.stat().st_ino for part in recorded] == before
+    found = digests(killed)
+    assert found == digests(whole)
+    for folder in ("scores", "generations", "meanings"):
+        assert sum(name.startswith(f"{folder}/part-") for name in found) == 25
+    assert not (killed / "work").exists()
 
 
 def test_another_estimate_takes_the_generations_over(

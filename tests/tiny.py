@@ -57,9 +57,8 @@ def build_encoder(folder: Path) -> Path:
     from transformers import BertConfig, BertModel, BertTokenizer
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {
-        token: at for at, token in enumerate([*special, *dict.fromkeys(WORDS), *"abcdefghijklmnopqrstuvwxyz"])
-    }
+    tokens = dict.fromkeys([*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz"])
+    vocabulary = {token: at for at, token in enumerate(tokens)}
     BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
