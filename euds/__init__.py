@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from euds.engine.estimate import estimate
+    from euds.engine.label_words_config import LabelWordSettings
     from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
@@ -45,6 +46,7 @@ _HOME = {
     "Histogram": "euds.ops.histogram",
     "Intersection": "euds.types",
     "Interval": "euds.types",
+    "LabelWordSettings": "euds.engine.label_words_config",
     "SampleSettings": "euds.engine.samples_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
@@ -85,6 +87,7 @@ __all__ = [
     "Histogram",
     "Intersection",
     "Interval",
+    "LabelWordSettings",
     "SampleSettings",
     "ScoreResult",
     "Selection",

@@ -49,6 +49,18 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_lm: Path) -> Path:
+    """A random GPT-2 of two layers, with learned positions, over the tokenizer of the tiny Llama."""
+    return tiny.build_gpt2(tmp_path_factory.mktemp("tiny-gpt2"), tiny_lm)
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def lm_folder(request: pytest.FixtureRequest, tiny_lm: Path, tiny_gpt2: Path) -> Path:
+    """Both of the tiny language models, one after the other."""
+    return tiny_lm if request.param == "llama" else tiny_gpt2
+
+
+@pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of two layers with a WordPiece tokenizer over `tiny.WORDS`."""
     return tiny.build_encoder(tmp_path_factory.mktemp("tiny-encoder"))

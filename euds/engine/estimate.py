@@ -77,6 +77,7 @@ def estimate(
             measures=tuple(dict.fromkeys(measures)),
             semantic=("clusters",) if "semantic" in measures else (),
             samples=None,
+            label_words=None,
             lm=None if lm is None else str(lm),
             embedder=None if embedder is None else str(embedder),
             tokenizer=None if tokenizer is None else str(tokenizer),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from euds.measures.causal_lm import CausalLM
     from euds.measures.generate import Generator
     from euds.measures.generative import GenerativeScorer
+    from euds.measures.label_words import LabelWordScorer
     from euds.measures.semantic import Embedder
 
 Loaded = TypeVar("Loaded")
@@ -69,6 +70,13 @@ class Models:
             return None
         lm = self._lm
         return self._timed(lambda: Generator(lm, settings.warping, stop_at_newline=settings.stops_at_newline))
+
+    @cached_property
+    def label_words(self) -> "LabelWordScorer":
+        """What scores label words."""
+        from euds.measures.label_words import LabelWordScorer
+
+        return LabelWordScorer(self._lm, self.encoders.label_words)
 
     @cached_property
     def judges(self) -> "Judges":

@@ -31,9 +31,10 @@ LM_BUDGET = {"cpu": 1024, "cuda": 65536}
 """Tokens of a batch of the causal LM: without padding, more of them spread the cost of reading the weights."""
 
 GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
-"""Tokens that the LM remembers in a batch of generations, by kind of device."""
+"""Tokens that the LM remembers in a batch of generations or label words, by kind of device."""
 
 TOKENS = "tokens"
+LABEL_WORDS = "label_words"
 
 
 class Worker:
@@ -126,7 +127,7 @@ class Worker:
     def _budgets(self) -> dict[str, TokenBudget]:
         kind = self.precision.torch_device.type
         budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind])
-        budgets |= {"generative": LM_BUDGET[kind], "generation": GENERATION_BUDGET[kind]}
+        budgets |= {"generative": LM_BUDGET[kind]} | dict.fromkeys(("generation", LABEL_WORDS), GENERATION_BUDGET[kind])
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
 
     @cached_property
@@ -146,6 +147,10 @@ class Worker:
             if stage == "generation":
                 return generation_stage(self.plan, shard, tokens, self.models.generator, budget, advance)
             return meanings_stage(self.plan, shard, self.models.judges, budget, advance)
+        if stage == LABEL_WORDS:
+            from euds.engine.label_words import label_words_shard
+
+            return label_words_shard(tokens, self.models.label_words, budget, advance)
         from euds.engine.models import embedding_shard, generative_shard
 
         def run(rows: pa.Table) -> pa.Table:
