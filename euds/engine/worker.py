@@ -110,8 +110,15 @@ class Worker:
         return stages_of(self.plan.config.measures, self.plan.config.semantic)
 
     def tokens_read(self, stage: str, lengths: Sequence[int]) -> int:
-        """Return the tokens, padding included, that a model stage reads of a shard with texts of these lengths."""
+        """Return the tokens, padding included, that a model stage reads of a shard.
+
+        Args:
+            stage: of a model that reads texts or the prompts of label words.
+            lengths: tokens of each of them.
+        """
         padded = stage != "generative" or not self.models.scorer.packs
+        if stage == LABEL_WORDS:
+            lengths = [self.models.label_words.n_remembered(length) for length in lengths]
         return tokens_read(lengths, self._budgets[stage].tokens, padded=padded)
 
     def measured(self, shard: int) -> bool:
