@@ -67,12 +67,7 @@ def estimate(
         InvalidArgument: an argument is impossible; nothing was read.
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
     """
-    if sample_rows is not None and sample_rows < 2:
-        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
-    if workers < 1:
-        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
-    if price_per_hour is not None and not price_per_hour >= 0:
-        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")
+    _check(sample_rows, workers, price_per_hour)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     if samples is not None and samples.generations_from is not None:
         raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
@@ -120,3 +115,12 @@ def estimate(
             workers=workers,
             price_per_hour=price_per_hour,
         )
+
+
+def _check(sample_rows: int | None, workers: int, price_per_hour: float | None) -> None:
+    if sample_rows is not None and sample_rows < 2:
+        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
+    if workers < 1:
+        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
+    if price_per_hour is not None and not price_per_hour >= 0:
+        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")
