@@ -112,6 +112,7 @@ def run(command: list[str], texts: list[str]) -> dict[str, Any]:
 
 def compare(folder: Path, texts: list[str], outcomes: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     """Return each peer's largest difference from euds, nats a token; refuse one that is too large."""
+    from euds.measures.causal_lm import CausalLM
     from euds.measures.device import precision
     from euds.measures.generative import GenerativeScorer
     from euds.measures.tokens import ModelTokenizer
@@ -119,7 +120,8 @@ def compare(folder: Path, texts: list[str], outcomes: dict[str, list[dict[str, A
     ids = [encoded.ids for encoded in ModelTokenizer(folder, MAX_TOKENS).encode([text.strip() for text in texts])]
     (harness,), (juicer,) = outcomes["lm-evaluation-harness"][:1], outcomes["data-juicer"][:1]
     # The harness puts a token in front and scores the first one, too.
-    with_prefix, without = (GenerativeScorer(folder, bos_id, precision()) for bos_id in (harness["prefix"], None))
+    lm = CausalLM.load(folder, precision())
+    with_prefix, without = (GenerativeScorer(lm, bos_id) for bos_id in (harness["prefix"], None))
     framed = [with_prefix.score([own]) for own in ids]
     plain = [without.score([own]) for own in ids]
     found = {

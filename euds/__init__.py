@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from euds.engine.estimate import estimate
+    from euds.engine.estimated import Estimate
+    from euds.engine.label_words_config import LabelWordSettings
     from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
@@ -33,18 +35,19 @@ if TYPE_CHECKING:
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
-    from euds.types import Box, Estimate, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
+    from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
 __version__ = "0.1.0"
 
 _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
-    "Estimate": "euds.types",
+    "Estimate": "euds.engine.estimated",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
     "Intersection": "euds.types",
     "Interval": "euds.types",
+    "LabelWordSettings": "euds.engine.label_words_config",
     "SampleSettings": "euds.engine.samples_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
@@ -85,6 +88,7 @@ __all__ = [
     "Histogram",
     "Intersection",
     "Interval",
+    "LabelWordSettings",
     "SampleSettings",
     "ScoreResult",
     "Selection",

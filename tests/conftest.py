@@ -5,8 +5,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sampled_runs
 import tiny
 
 
@@ -47,6 +49,18 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_lm: Path) -> Path:
+    """A random GPT-2 of two layers, with learned positions, over the tokenizer of the tiny Llama."""
+    return tiny.build_gpt2(tmp_path_factory.mktemp("tiny-gpt2"), tiny_lm)
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def lm_folder(request: pytest.FixtureRequest, tiny_lm: Path, tiny_gpt2: Path) -> Path:
+    """Both of the tiny language models, one after the other."""
+    return tiny_lm if request.param == "llama" else tiny_gpt2
+
+
+@pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of two layers with a WordPiece tokenizer over `tiny.WORDS`."""
     return tiny.build_encoder(tmp_path_factory.mktemp("tiny-encoder"))
@@ -78,3 +92,26 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def sample_corpus(write_jsonl: Callable[..., Path], make_texts: Callable[[int, int], list[str]]) -> Path:
+    """21 texts with two labels."""
+    return write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(21, 7))])
+
+
+@pytest.fixture
+def sample(sample_corpus: Path, tiny_lm: Path, tiny_encoder: Path, tmp_path: Path) -> sampled_runs.Sample:
+    """Return a function (name, settings, **arguments) that samples generations into tmp_path/name; see its type."""
+    import euds
+    from euds.corpus import read_scores
+
+    def run(name: str, settings: dict[str, Any] | None = None, **arguments: Any) -> list[dict[str, Any]]:
+        given = {"inputs": sample_corpus, "lm": tiny_lm, "embedder": tiny_encoder, "measures": ["semantic"]}
+        samples = euds.SampleSettings(**{**sampled_runs.SMALL, **(settings or {})})
+        merged = {**given, "shard_rows": 8, "semantic": "samples", **arguments}
+        euds.score(**merged, out=tmp_path / name, samples=samples)
+        rows: list[dict[str, Any]] = read_scores(tmp_path / name).to_pylist()
+        return rows
+
+    return run

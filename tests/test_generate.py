@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
 from euds.errors import InvalidArgument
+from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generate import Generator, warp
 from euds.measures.warping import Warping
@@ -21,25 +22,6 @@ Texts = Callable[[int, int], list[str]]
 N, NEW = 4, 7
 
 
-@pytest.fixture(scope="module")
-def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_lm: Path) -> Path:
-    """A random GPT-2 of two layers, with learned positions, over the tokenizer of the tiny Llama."""
-    folder = tmp_path_factory.mktemp("tiny-gpt2")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(3)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1, initializer_range=0.2
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(params=["llama", "gpt2"])
-def folder(request: pytest.FixtureRequest, tiny_lm: Path, tiny_gpt2: Path) -> Path:
-    return tiny_lm if request.param == "llama" else tiny_gpt2
-
-
 @pytest.fixture
 def prompts(tiny_lm: Path, make_texts: Texts) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
@@ -47,14 +29,14 @@ def prompts(tiny_lm: Path, make_texts: Texts) -> list[list[int]]:
     return ids
 
 
-def generator(folder: Path, *, newline: bool = False, **warping: float) -> Generator:
-    return Generator(folder, precision("cpu"), Warping(**warping), stop_at_newline=newline)  # type: ignore[arg-type]
+def generator(lm_folder: Path, *, newline: bool = False, **warping: float) -> Generator:
+    return Generator(CausalLM.load(lm_folder, precision("cpu")), Warping(**warping), stop_at_newline=newline)  # type: ignore[arg-type]
 
 
-def test_greedy_equals_transformers(folder: Path, prompts: list[list[int]]) -> None:
-    own = generator(folder, top_k=1).generate(prompts, range(9), n=2, max_new_tokens=NEW, seed=0)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_greedy_equals_transformers(lm_folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(lm_folder, top_k=1).generate(prompts, range(9), n=2, max_new_tokens=NEW, seed=0)
+    model = AutoModelForCausalLM.from_pretrained(lm_folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(lm_folder)
     for prompt, texts in zip(prompts, own.texts, strict=True):
         ids = torch.tensor([prompt])
         whole = model.generate(
@@ -64,8 +46,8 @@ def test_greedy_equals_transformers(folder: Path, prompts: list[list[int]]) -> N
         assert texts == [expected, expected]
 
 
-def test_logprobs_equal_a_float64_forward_of_the_whole_distribution(folder: Path, prompts: list[list[int]]) -> None:
-    own = generator(folder, top_k=20, temperature=1.5)
+def test_logprobs_equal_a_float64_forward_of_the_whole_distribution(lm_folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(lm_folder, top_k=20, temperature=1.5)
     drawn: list[torch.Tensor] = []
     keep = own._result
 
@@ -75,7 +57,7 @@ def test_logprobs_equal_a_float64_forward_of_the_whole_distribution(folder: Path
 
     own._result = spy  # type: ignore[assignment,method-assign]
     found = own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=1)
-    model = AutoModelForCausalLM.from_pretrained(folder).double().eval()
+    model = AutoModelForCausalLM.from_pretrained(lm_folder).double().eval()
     errors = [0.0]
     for at, prompt in enumerate(prompts):
         for number in range(N):
@@ -89,8 +71,8 @@ def test_logprobs_equal_a_float64_forward_of_the_whole_distribution(folder: Path
     assert len({text for texts in found.texts for text in texts}) > 9
 
 
-def test_generations_do_not_depend_on_the_batch(folder: Path, prompts: list[list[int]]) -> None:
-    own = generator(folder)
+def test_generations_do_not_depend_on_the_batch(lm_folder: Path, prompts: list[list[int]]) -> None:
+    own = generator(lm_folder)
     whole = own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=2)
     for at in (0, 4, 8):
         alone = own.generate([prompts[at]], [at], n=N, max_new_tokens=NEW, seed=2)

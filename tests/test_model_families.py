@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
 from euds.measures.packing import PROBE_LENGTHS, Layout
@@ -61,7 +62,7 @@ def texts() -> list[list[int]]:
 
 @pytest.mark.parametrize("bos_id", [None, 5])
 def test_scores_equal_the_models_own_logits(family: str, folder: Path, bos_id: int | None) -> None:
-    scorer = GenerativeScorer(folder, bos_id, precision("cpu", "float32"))
+    scorer = GenerativeScorer(CausalLM.load(folder, precision("cpu", "float32")), bos_id)
     assert scorer.packs == (family in PACKED)
     found = scorer.score(texts())
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
@@ -79,7 +80,7 @@ def test_scores_equal_the_models_own_logits(family: str, folder: Path, bos_id: i
 
 
 def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None:
-    scorer = GenerativeScorer(folder, None, precision("cpu", "float32"))
+    scorer = GenerativeScorer(CausalLM.load(folder, precision("cpu", "float32")), None)
     together = scorer.score(texts())
     alone = [scorer.score([ids]) for ids in texts()]
     np.testing.assert_allclose(together.nll, [scores.nll[0] for scores in alone], atol=1e-5)

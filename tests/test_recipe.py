@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import EudsError, InputError
 from euds.pipeline.demo import SENTIMENT
@@ -77,6 +78,11 @@ def test_overrides_reach_inner_keys_and_are_typed() -> None:
         ("score={lm: a, embedder: b, semantic: [samples], samples: {topp: 0.5}}", r"samples.topp' .*'top_p'"),
         ("score={embedder: b, measures: [semantic], semantic: [samples]}", r"score.lm: sampling generations needs"),
         ("select.methods=[samples_discrete]", r"score.semantic does not estimate it"),
+        ("select.methods=[label_words]", r"score.semantic does not estimate it"),
+        ("score.label_words={labels: [a, b]}", r"score.label_words: settings of label words need label_words among"),
+        ("score={lm: a, embedder: b, semantic: [label_words]}", r"score.label_words.labels: give the label words"),
+        ("score={lm: a, semantic: [label_words], label_words: {label: [a]}}", r"label_words.label' .*'labels'"),
+        ("score={measures: [semantic], semantic: [label_words], label_words: {labels: [a, b]}}", r"score.lm: sampling"),
         ("score={lm: a, embedder: b, semantic: [samples]}", r"semantic looks at semantic, but score.semantic does not"),
         ("seeds=0", r"seeds: input should be greater than 0"),
         ("seeds=[1, 1]", r"seeds: give a number of seeds"),
@@ -162,3 +168,17 @@ def test_generations_are_set_as_by_the_function() -> None:
     assert load_recipe(MINIMAL).score.sample_settings is None
     assert load_recipe(MINIMAL, ["score.semantic=[clusters, samples]"]).score.sample_settings == SampleSettings()
     assert [method.axes for method in method_list(recipe)] == [(), ("samples_discrete",)]
+
+
+def test_label_words_are_settings_and_a_method() -> None:
+    recipe = load_recipe(
+        MINIMAL,
+        [
+            "score.semantic=[label_words]",
+            "score.label_words={labels: [good, bad]}",
+            "select.methods=[full, label_words]",
+        ],
+    )
+    assert recipe.score.label_word_settings == LabelWordSettings(("good", "bad"))
+    assert recipe.score.sample_settings is None
+    assert [method.axes for method in method_list(recipe)] == [(), ("label_words",)]

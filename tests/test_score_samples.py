@@ -1,62 +1,26 @@
-"""Semantic entropy over generations end to end with tiny real models: scores, files, resuming, reuse, bad rows."""
+"""Semantic entropy over generations end to end with tiny real models: scores, files, bad rows."""
 
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sampled_runs import Sample, table
 from test_score_bad_input import quarantine
-from test_score_resume import digests
 
-import euds
-from euds.corpus import read_scores
-from euds.engine.samples_config import SampleSettings
-from euds.errors import EudsError, InputError
+from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
 from euds.reference import grouping as reference
 
 WriteJsonl = Callable[..., Path]
-Texts = Callable[[int, int], list[str]]
-SMALL = {"n_generations": 5, "max_new_tokens": 4}
 ALL = ("discrete", "rao_blackwell", "miller_madow", "chao_shen", "nearest_neighbor", "kernel_language")
-
-
-@pytest.fixture
-def corpus(write_jsonl: WriteJsonl, make_texts: Texts) -> Path:
-    return write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(21, 7))])
-
-
-@pytest.fixture
-def sample(corpus: Path, tiny_lm: Path, tiny_encoder: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """A function (name, settings, **arguments) that scores the corpus into tmp_path/name and returns the scores."""
-
-    def run(name: str, settings: dict[str, Any] | None = None, **arguments: Any) -> list[dict[str, Any]]:
-        given = {"inputs": corpus, "lm": tiny_lm, "embedder": tiny_encoder, "measures": ["semantic"], "shard_rows": 8}
-        samples = SampleSettings(**{**SMALL, **(settings or {})})
-        euds.score(**{**given, "semantic": "samples", **arguments}, out=tmp_path / name, samples=samples)
-        rows: list[dict[str, Any]] = read_scores(tmp_path / name).to_pylist()
-        return rows
-
-    return run
-
-
-Sample = Callable[..., list[dict[str, Any]]]
-
-
-def table(run_dir: Path, folder: str) -> list[dict[str, Any]]:
-    parts = sorted((run_dir / folder).glob("part-*.parquet"))
-    rows: list[dict[str, Any]] = pa.concat_tables([pq.read_table(part) for part in parts]).to_pylist()
-    return rows
 
 
 def test_every_score_follows_from_the_stored_generations(sample: Sample, tiny_encoder: Path, tmp_path: Path) -> None:
@@ -184,66 +148,6 @@ def test_labels_group_by_the_word_a_generation_begins_with(sample: Sample, tmp_p
     assert found
 
 
-def test_a_killed_run_resumes_to_the_same_files(
-    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample("whole")
-    from euds.engine import samples
-
-    for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_part", 4)):
-        real = getattr(samples, step)
-        calls: list[int] = []
-
-        def killed(
-            *arguments: Any, real: Callable[..., Any] = real, calls: list[int] = calls, stops: int = stops
-        ) -> Any:
-            calls.append(1)
-            if len(calls) > stops:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        monkeypatch.setattr(samples, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            sample(step)
-        monkeypatch.setattr(samples, step, real)
-        with pytest.raises(InputError, match=r"config\.samples\.n_generations: 5 -> 6"):
-            sample(step, {"n_generations": 6})
-        sample(step)
-        assert digests(tmp_path / step) == digests(tmp_path / "whole")
-
-
-def test_another_estimate_takes_the_generations_over(
-    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample("first", {"min_similarity": 0.9})
-    sample("second", {"min_similarity": 0.5, "linkage": "connected_components"})
-
-    def never(*arguments: object) -> None:
-        raise AssertionError("generations must not be sampled again")
-
-    monkeypatch.setattr("euds.engine.samples.Generator", never)
-    again = {"generations_from": str(tmp_path / "first"), "min_similarity": 0.5, "linkage": "connected_components"}
-    sample("again", again)
-    found, expected = digests(tmp_path / "again"), digests(tmp_path / "second")
-    assert found == expected
-    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("first", "again")]
-    paid, taken = (manifest["cost"]["samples"]["generation"] for manifest in manifests)
-    assert taken == {**paid, "taken_from": str(tmp_path / "first")}
-    for changed, message in (
-        ({"n_generations": 6}, r"samples\.n_generations: 5 -> 6"),
-        ({"top_p": 0.5}, r"samples\.top_p: 0\.9 -> 0\.5"),
-    ):
-        with pytest.raises(InputError, match=message):
-            sample("refused", {**again, **changed})
-    with pytest.raises(InputError, match=r"config\.seed: 0 -> 1"):
-        sample("refused", again, seed=1)
-    with pytest.raises(InputError, match="names the run directory itself"):
-        sample("again2", {"generations_from": str(tmp_path / "again2")})
-    with pytest.raises(InputError, match="no such file"):
-        sample("refused", {"generations_from": str(tmp_path / "nowhere")})
-    assert not (tmp_path / "refused").exists()
-
-
 def test_bad_rows_are_quarantined_and_never_score_zero(
     sample: Sample, tiny_lm: Path, write_jsonl: WriteJsonl, tmp_path: Path
 ) -> None:
@@ -309,104 +213,3 @@ def test_memory_that_runs_out_halves_the_batches(
     for row, whole in zip(rows, expected, strict=True):
         if row["row_id"] not in too_long:
             assert row["semantic_samples_discrete_nats"] == whole["semantic_samples_discrete_nats"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "arguments", "message"),
-    [
-        ({"n_generations": 1}, {}, "n_generations: must be at least 2"),
-        ({"max_new_tokens": 0}, {}, "max_new_tokens"),
-        ({"template": "continuatoin"}, {}, "not one of continuation, labels, question"),
-        ({"template": "{txt}"}, {}, r"unknown place \{txt\} \(did you mean 'text'\?\)"),
-        ({"grouping": "entailment"}, {}, "needs a cross-encoder"),
-        ({"nli": "x"}, {}, "others use none"),
-        ({"grouping": "labels"}, {}, "two or more"),
-        ({"labels": ("Good", "good ")}, {}, "a word of its own"),
-        ({"estimators": ()}, {}, "at least one"),
-        ({"estimators": ("discret",)}, {}, "did you mean 'discrete'"),
-        ({"min_similarity": 1.5}, {}, "min_similarity"),
-        ({"linkage": "single"}, {}, "linkage"),
-        ({}, {"lm": None}, "needs a causal language model"),
-        ({}, {"embedder": None}, "needs an encoder"),
-        ({}, {"semantic": "sample"}, "did you mean 'samples'|settings of generations"),
-        ({}, {"semantic": "clusters"}, "need semantic='samples'"),
-        ({"grouping": "entailment", "nli": "./nowhere"}, {}, "nowhere"),
-    ],
-)
-def test_a_bad_request_ends_before_any_work(
-    sample: Sample, tmp_path: Path, settings: dict[str, Any], arguments: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(EudsError, match=message):
-        sample("run", settings, **arguments)
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_report_shows_groups_and_cost(sample: Sample, tmp_path: Path) -> None:
-    from euds.report import write_report
-    from euds.report.meanings import gather_meanings
-
-    sample("run", {"min_similarity": 0.9}, semantic=["clusters", "samples"], n_clusters=3)
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    page = write_report(tmp_path / "run").read_text()
-    for wanted in ("Meanings of the generations", "Cost of semantic entropy", "samples: generation", "an epoch of"):
-        assert wanted in page
-    meanings = gather_meanings(tmp_path / "run", manifest)
-    assert meanings is not None
-    assert sum(size * count for size, count in meanings.sizes.items()) == 5 * 21
-    assert sum(meanings.numbers.values()) == 21
-    groups = meanings.groups_of(0)
-    made, meant = (table(tmp_path / "run", folder)[0] for folder in ("generations", "meanings"))
-    assert [group.size for group in groups] == sorted(np.bincount(meant["group"]).tolist(), reverse=True)
-    assert sum(times for group in groups for _, times in group.texts) == len(made["text"])
-
-
-def test_a_run_without_generations_reports_none(write_jsonl: WriteJsonl, tmp_path: Path) -> None:
-    from euds.report import write_report
-
-    euds.score(write_jsonl([{"text": "the film was sad"}]), out=tmp_path / "run", measures=["information"])
-    page = write_report(tmp_path / "run").read_text()
-    assert "Meanings of the generations" not in page
-    assert "Cost of semantic entropy" not in page
-
-
-def test_generations_can_be_selected_by(sample: Sample, tmp_path: Path) -> None:
-    sample("run", {"min_similarity": 0.9})
-    selection = euds.select(tmp_path / "run", keep=7, rule="high", axes=["samples_rao_blackwell"])
-    rows = read_scores(tmp_path / "run").to_pylist()
-    values = {row["row_id"]: row["semantic_samples_rao_blackwell_nats"] for row in rows}
-    kept = [values[row] for row in selection.row_ids.tolist()]
-    assert min(kept) >= sorted(values.values())[-8]
-    with pytest.raises(EudsError, match="the run has no semantic_entropy_nats"):
-        euds.select(tmp_path / "run", keep=7, rule="high", axes=["semantic"])
-
-
-def test_the_command_line_takes_every_setting(
-    corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from typer.testing import CliRunner
-
-    from euds.cli.app import app
-
-    options = (
-        "--measures semantic --semantic samples --n-generations 3 --max-new-tokens 2 --template labels "
-        "--labels good,bad --temperature 1.2 --top-p 0.8 --top-k 20 --grouping labels "
-        "--estimators discrete,chao_shen --seed 4"
-    )
-    command = ["score", str(corpus), "--out", str(tmp_path / "run"), "--lm", str(tiny_lm), *options.split()]
-    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    settings = SampleSettings(
-        n_generations=3,
-        max_new_tokens=2,
-        template="labels",
-        labels=("good", "bad"),
-        temperature=1.2,
-        top_p=0.8,
-        top_k=20,
-        grouping="labels",
-        estimators=("discrete", "chao_shen"),
-    )
-    assert manifest["config"]["samples"] == json.loads(json.dumps(asdict(settings)))
-    assert manifest["pool"]["samples"]["seed"] == 4
-    with pytest.raises(EudsError, match="need semantic='samples'"):
-        CliRunner().invoke(app, [*command[:6], "--top-k", "5"], catch_exceptions=False)

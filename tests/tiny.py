@@ -51,15 +51,29 @@ def build_lm(folder: Path) -> Path:
     return folder
 
 
+def build_gpt2(folder: Path, lm: Path) -> Path:
+    """Save a random GPT-2 of two layers, with learned positions, over the tokenizer of `build_lm`."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(lm)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1, initializer_range=0.2
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
 def build_encoder(folder: Path) -> Path:
     """Save a random BERT of two layers with a WordPiece tokenizer over `WORDS`."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {
-        token: at for at, token in enumerate([*special, *dict.fromkeys(WORDS), *"abcdefghijklmnopqrstuvwxyz"])
-    }
+    tokens = dict.fromkeys([*special, *WORDS, *"abcdefghijklmnopqrstuvwxyz"])
+    vocabulary = {token: at for at, token in enumerate(tokens)}
     BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(

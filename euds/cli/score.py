@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from euds.cli import semantic_options as opt
+
 DEFAULT_MEASURES = "information,generative,semantic"
-DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
 
 
 def score(
@@ -29,25 +30,19 @@ def score(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the clustering and of the generations.")] = 0,
-    semantic: Annotated[str, typer.Option(help="clusters, samples or both: clusters,samples.")] = "clusters",
-    n_generations: Annotated[int, typer.Option(help="samples: generations of a row.")] = 10,
-    max_new_tokens: Annotated[int, typer.Option(help="samples: most tokens of a generation.")] = 32,
-    template: Annotated[
-        str, typer.Option(help="samples: continuation, labels, question, or a template with {text}.")
-    ] = "continuation",
-    labels: Annotated[str, typer.Option(help="samples: label words, such as positive,negative.")] = "",
-    temperature: Annotated[float, typer.Option(help="samples: divisor of the logits.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="samples: probability that is left to draw from.")] = 0.9,
-    top_k: Annotated[int, typer.Option(help="samples: tokens left to draw from; 0: all, 1: greedy.")] = 50,
-    grouping: Annotated[str, typer.Option(help="samples: similarity, entailment or labels.")] = "similarity",
-    min_similarity: Annotated[float, typer.Option(help="samples: smallest cosine similarity of one meaning.")] = 0.7,
-    linkage: Annotated[
-        str, typer.Option(help="samples: first_representative or connected_components.")
-    ] = "first_representative",
-    nli: Annotated[str | None, typer.Option(help="samples: cross-encoder with a label entailment.")] = None,
-    estimators: Annotated[
-        str, typer.Option(help="samples: any of discrete,rao_blackwell,miller_madow,chao_shen,...")
-    ] = DEFAULT_ESTIMATORS,
+    semantic: opt.Semantic = "clusters",
+    n_generations: opt.NGenerations = 10,
+    max_new_tokens: opt.MaxNewTokens = 32,
+    template: opt.Template = None,
+    labels: opt.Labels = "",
+    temperature: opt.Temperature = 1.0,
+    top_p: opt.TopP = 0.9,
+    top_k: opt.TopK = 50,
+    grouping: opt.Grouping = "similarity",
+    min_similarity: opt.MinSimilarity = 0.7,
+    linkage: opt.Linkage = "first_representative",
+    nli: opt.Nli = None,
+    estimators: opt.Estimators = opt.DEFAULT_ESTIMATORS,
     generations_from: Annotated[str | None, typer.Option(help="samples: run whose generations are taken over.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
@@ -59,15 +54,15 @@ def score(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""
-    from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score as score_corpus
 
-    estimates = _names(semantic)
-    samples = SampleSettings(
+    estimates, samples, label_words = opt.semantic_settings(
+        semantic,
+        template=template,
+        labels=labels,
+        estimators=estimators,
         n_generations=n_generations,
         max_new_tokens=max_new_tokens,
-        template=template,
-        labels=tuple(_names(labels)),
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
@@ -75,7 +70,6 @@ def score(
         min_similarity=min_similarity,
         linkage=linkage,
         nli=nli,
-        estimators=tuple(_names(estimators)),
         generations_from=generations_from,
     )
     result = score_corpus(
@@ -85,9 +79,10 @@ def score(
         id_field=id_field,
         label_field=label_field,
         source_field=source_field,
-        measures=_names(measures),
+        measures=opt.names(measures),
         semantic=estimates,
-        samples=samples if "samples" in estimates or samples != SampleSettings() else None,
+        samples=samples,
+        label_words=label_words,
         lm=lm,
         embedder=embedder,
         tokenizer=tokenizer,
@@ -122,7 +117,3 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, fin
     from euds.engine.status import run_status
 
     typer.echo(str(run_status(run_dir)))
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

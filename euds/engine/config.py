@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument, one_of
 from euds.measures.prompts import template_of
 
 MEASURES = ("information", "generative", "semantic")
-SEMANTIC = ("clusters", "samples")
-"""The two estimates of semantic entropy: from clusters of embeddings, or from sampled generations."""
+SEMANTIC = ("clusters", "samples", "label_words")
+"""The estimates of semantic entropy: from clusters of embeddings, sampled generations, or the task's label words."""
 
 DEFAULT_MAX_TOKENS = 1024
 """Tokens of a text that a model reads unless told otherwise; the LM's context length if that is shorter."""
@@ -27,9 +28,11 @@ class ScoreConfig:
         label_field: field carried along as `label`, or None.
         source_field: field carried along as `source` (original, synthetic, ...), or None.
         measures: some of "information", "generative", "semantic".
-        semantic: some of "clusters", "samples", the estimates of semantic entropy; empty without that measure.
+        semantic: some of "clusters", "samples", "label_words", the estimates of semantic entropy; empty without that
+            measure.
         samples: settings of "samples", or None without it.
-        lm: causal language model for generative entropy and generations: asset, folder or hub name.
+        label_words: settings of "label_words", or None without it.
+        lm: causal language model for generative entropy, generations and label words: asset, folder or hub name.
         embedder: sentence encoder for semantic entropy: asset, folder or hub name.
         tokenizer: model whose tokens information entropy counts; None: the LM's, and words without an LM.
         max_tokens: tokens read of each text; None: no limit for words, 1024 or the LM's context for models.
@@ -51,6 +54,7 @@ class ScoreConfig:
     measures: tuple[str, ...]
     semantic: tuple[str, ...]
     samples: SampleSettings | None
+    label_words: LabelWordSettings | None
     lm: str | None
     embedder: str | None
     tokenizer: str | None
@@ -93,10 +97,13 @@ class ScoreConfig:
             raise InvalidArgument(f"semantic: name at least one of {', '.join(SEMANTIC)}")
         if self.samples is not None and self.lm is None:
             raise InvalidArgument("lm: sampling generations needs a causal language model, such as --lm smollm2-135m")
+        if self.label_words is not None and self.lm is None:
+            raise InvalidArgument("lm: label words need a causal language model, such as --lm smollm2-135m")
         if self.embeds and self.embedder is None:
             raise InvalidArgument("embedder: semantic entropy needs an encoder, such as --embedder all-minilm-l6-v2")
-        if self.samples is not None:
-            template_of(self.samples.template, self.text_fields)
+        for settings in (self.samples, self.label_words):
+            if settings is not None:
+                template_of(settings.template, self.text_fields)
 
     @property
     def clusters(self) -> bool:
@@ -111,7 +118,7 @@ class ScoreConfig:
     @property
     def runs_lm(self) -> bool:
         """Whether the causal language model runs."""
-        return "generative" in self.measures or self.samples is not None
+        return "generative" in self.measures or self.samples is not None or self.label_words is not None
 
     @property
     def token_model(self) -> str | None:
@@ -125,6 +132,29 @@ class ScoreConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+def settle_semantic(
+    measures: Sequence[str],
+    semantic: str | Sequence[str],
+    samples: SampleSettings | None,
+    label_words: LabelWordSettings | None,
+) -> tuple[tuple[str, ...], SampleSettings | None, LabelWordSettings | None]:
+    """Return the estimates of semantic entropy with the settings of each; nothing, where it is not measured.
+
+    Raises:
+        InvalidArgument: settings are given for an estimate that is not asked for, or the label words are missing.
+    """
+    estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
+    if samples is not None and "samples" not in estimates:
+        raise InvalidArgument("samples: settings of generations need semantic='samples'")
+    if label_words is not None and "label_words" not in estimates:
+        raise InvalidArgument("label_words: settings of label words need semantic='label_words'")
+    if "semantic" not in measures:
+        return (), None, None
+    if label_words is None and "label_words" in estimates:
+        raise InvalidArgument("label_words: name the label words, such as --labels positive,negative")
+    return estimates, (samples or SampleSettings()) if "samples" in estimates else None, label_words
+
+
 def stages_of(measures: Sequence[str], semantic: Sequence[str]) -> list[str]:
     """Return the stages that bring a shard's measures into being, in order."""
     stages = ["tokens"]
@@ -134,6 +164,8 @@ def stages_of(measures: Sequence[str], semantic: Sequence[str]) -> list[str]:
         stages.append("generative")
     if "samples" in semantic:
         stages += ["generation", "meanings"]
+    if "label_words" in semantic:
+        stages.append("label_words")
     return stages
 
 

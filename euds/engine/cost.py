@@ -40,6 +40,10 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
         }
     if plan.config.samples is not None:
         cost["samples"] = _samples(spent, sizes, plan.config.samples)
+    if plan.config.label_words is not None:
+        counts = dict(spent["label_words"])
+        flops = _forward(sizes["lm"], sum(counts.values()))
+        cost["label_words"] = {"scoring": _part(seconds.get("label_words"), flops, **counts)}
     return cost
 
 

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus import sample
-from euds.engine.config import MEASURES, ScoreConfig
+from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
+from euds.engine.estimated import Estimate
 from euds.engine.extrapolate import extrapolate
+from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.prepare import resolve
 from euds.engine.sampled import score_sample
+from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import precision
-from euds.types import Estimate
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
 """Rows scored by kind of device; fewer would not fill a GPU's batches."""
@@ -26,6 +28,9 @@ def estimate(
     label_field: str | None = None,
     source_field: str | None = None,
     measures: Sequence[str] = MEASURES,
+    semantic: str | Sequence[str] = "clusters",
+    samples: SampleSettings | None = None,
+    label_words: LabelWordSettings | None = None,
     lm: str | Path | None = None,
     embedder: str | Path | None = None,
     tokenizer: str | Path | None = None,
@@ -44,15 +49,17 @@ def estimate(
     The corpus is passed over once, to count its rows and draw the sample; compressed files are read a second time.
     Everything is written into a temporary directory that is deleted.
 
-    The time of a model is extrapolated by the tokens it would read, with the padding that shards of such lengths hold;
-    that of all else by rows. Left out: hashing the corpus, and fitting the semantic clusters, which looks at no more
-    than about a million rows. A sample may miss the longest texts, and with them the largest batch in memory.
+    The time of a model that reads texts or prompts is extrapolated by the tokens it would read, with the padding that
+    shards of such lengths hold; that of all else, generations among it, by rows. Left out: hashing the corpus, and
+    fitting the semantic clusters, which looks at no more than about a million rows. A sample may miss the longest
+    texts, and with them the largest batch in memory.
 
     Args:
-        inputs, text_field, id_field, label_field, source_field, measures, lm, embedder, tokenizer, max_tokens,
-            token_budget, shard_rows, device, dtype: as for `euds.score`.
+        inputs, text_field, id_field, label_field, source_field, measures, semantic, samples, label_words, lm, embedder,
+            tokenizer, max_tokens, token_budget, shard_rows, device, dtype: as for `euds.score`, but generations cannot
+            be taken over from another run.
         sample_rows: rows to score; None: 256, on a GPU 4,096.
-        seed: of the sample.
+        seed: of the sample and of the generations.
         workers: that the run would have, each like the device measured here.
         price_per_hour: of a worker, in any currency.
 
@@ -60,12 +67,10 @@ def estimate(
         InvalidArgument: an argument is impossible; nothing was read.
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
     """
-    if sample_rows is not None and sample_rows < 2:
-        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
-    if workers < 1:
-        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
-    if price_per_hour is not None and not price_per_hour >= 0:
-        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")
+    _check(sample_rows, workers, price_per_hour)
+    estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
+    if samples is not None and samples.generations_from is not None:
+        raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     config, files, folders = resolve(
         ScoreConfig(
@@ -75,8 +80,9 @@ def estimate(
             label_field=label_field,
             source_field=source_field,
             measures=tuple(dict.fromkeys(measures)),
-            semantic=("clusters",) if "semantic" in measures else (),
-            samples=None,
+            semantic=estimates,
+            samples=samples,
+            label_words=label_words,
             lm=None if lm is None else str(lm),
             embedder=None if embedder is None else str(embedder),
             tokenizer=None if tokenizer is None else str(tokenizer),
@@ -109,3 +115,12 @@ def estimate(
             workers=workers,
             price_per_hour=price_per_hour,
         )
+
+
+def _check(sample_rows: int | None, workers: int, price_per_hour: float | None) -> None:
+    if sample_rows is not None and sample_rows < 2:
+        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
+    if workers < 1:
+        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
+    if price_per_hour is not None and not price_per_hour >= 0:
+        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")

@@ -2,17 +2,26 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 from euds.engine.columns import ragged, usable
+from euds.engine.cost import semantic_cost
+from euds.engine.estimated import Estimate
 from euds.engine.sampled import ScoredSample
 from euds.engine.shards import default_shard_rows
-from euds.types import Estimate, Float64Array
+from euds.types import Float64Array
 
-TOKENS_OF = {"generative": ("generative", "tokens"), "embedding": ("embeddings", "embedder_tokens")}
+TOKENS_OF = {
+    "generative": ("generative", "tokens"),
+    "embedding": ("embeddings", "embedder_tokens"),
+    "label_words": ("label_words", "label_prompt_tokens"),
+}
 """By name of its seconds: a model stage, and the tokens that it reads."""
 
 SIMULATED_ROWS = 16384
@@ -61,15 +70,16 @@ def extrapolate(
         tokens_low=max(0, round(n_tokens - half_width)),
         tokens_high=round(n_tokens + half_width),
         quarantine=_reason_shares(scored),
-        loading_seconds=worker.loading_seconds,
+        loading_seconds=worker.models.seconds,
         planning_seconds=planning_seconds,
         seconds=seconds,
         workers=workers,
         device=_device_name(worker.precision.torch_device),
         peak_bytes=scored.peak_bytes,
-        part_bytes=_part_bytes(scored, times, math.ceil(n_rows / shard_rows)),
+        part_bytes=sum(_part_bytes(path, times, math.ceil(n_rows / shard_rows)) for path in scored.kept),
         work_bytes=round(scored.work_bytes / n_sampled * working_rows),
         price_per_hour=price_per_hour,
+        semantic=_semantic(scored, seconds, times),
     )
 
 
@@ -112,12 +122,24 @@ def _reason_shares(scored: ScoredSample) -> dict[str, float]:
     return {reason: n / scored.tokens.num_rows for reason, n in reasons.most_common()}
 
 
-def _part_bytes(scored: ScoredSample, times: float, n_parts: int) -> int:
-    """Return the size of the scores; a part's frame does not grow with its rows."""
-    metadata = pq.read_metadata(scored.part)
+def _semantic(scored: ScoredSample, seconds: Mapping[str, float], times: float) -> dict[str, Any]:
+    """Return what the parts of semantic entropy would take, as the manifest of a run tells it."""
+    plan = scored.worker.plan
+    if not plan.config.semantic:
+        return {}
+    spent = {
+        part: {name: value * times if name == "seconds" else round(value * times) for name, value in found.items()}
+        for part, found in scored.record.cost.items()
+    }
+    return semantic_cost(plan, spent, seconds)
+
+
+def _part_bytes(path: Path, times: float, n_parts: int) -> int:
+    """Return the size of a sample's file in the corpus' parts; a part's frame does not grow with its rows."""
+    metadata = pq.read_metadata(path)
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     columns = sum(int(group.column(at).total_compressed_size) for group in groups for at in range(group.num_columns))
-    return round(columns * times + (scored.record.bytes - columns) * n_parts)
+    return round(columns * times + (path.stat().st_size - columns) * n_parts)
 
 
 def _device_name(device: torch.device) -> str:

@@ -68,6 +68,13 @@ def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
         }
     if plan.config.samples is not None:
         facts["samples"] = _sample_facts(plan, plan.config.samples)
+    if plan.config.label_words is not None:
+        facts["label_words"] = {
+            "estimator": "label_words",
+            "labels": list(plan.config.label_words.words),
+            "template": template_of(plan.config.label_words.template, plan.config.text_fields),
+            "logprobs": "of a word, the sum over its tokens after the prompt, at temperature 1; renormalised",
+        }
     return facts
 
 

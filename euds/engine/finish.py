@@ -1,5 +1,6 @@
 """Put a measured shard's scores together and write its part file."""
 
+import json
 import time
 from typing import Any
 
@@ -53,6 +54,12 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         cost |= sampled
         _add_reasons(reasons, meanings)
         columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
+    if plan.config.label_words is not None:
+        table = work.read("label_words", shard)
+        seconds["label_words"] = work.seconds("label_words", shard)
+        cost["label_words"] = json.loads(table.schema.metadata[b"cost"])
+        _add_reasons(reasons, table)
+        columns |= {name: table.column(name) for name in table.column_names if name != "reason"}
     columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))
     scores = pa.table(columns)
     with atomic_path(plan.part_path(shard)) as partial:

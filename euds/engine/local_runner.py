@@ -41,7 +41,8 @@ class LocalRunner:
                 return
             if self._plan.folders:
                 # Before there are two threads: of two that import transformers at once, one gets half of it.
-                import_module("euds.engine.models" if self._plan.config.samples is None else "euds.engine.samples")
+                for name in ("models", "samples", "label_words"):
+                    import_module(f"euds.engine.{name}")
             meter = Meter(progress)
             with ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
                 ahead = reading.submit(self._worker.read, shards[0])

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from euds.corpus import Row, extract_scalar, extract_text
 from euds.engine.prepare import Plan
-from euds.engine.prompts import add_prompts, prompt_encoder
+from euds.engine.prompts import add_prompts, add_questions, label_prompt_encoder, prompt_encoder
 from euds.measures.prompts import PromptEncoder
 from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
 
@@ -42,11 +42,15 @@ class Encoders:
         tokens: feeds information and generative entropy.
         embedder: feeds the clusters of semantic entropy.
         prompts: feeds the generations of semantic entropy.
+        label_prompts: feeds the label words of semantic entropy.
+        label_words: their tokens.
     """
 
     tokens: TextEncoder | None
     embedder: ModelTokenizer | None
     prompts: PromptEncoder | None = None
+    label_prompts: PromptEncoder | None = None
+    label_words: Sequence[Sequence[int]] = ()
 
     @classmethod
     def of(cls, plan: Plan) -> "Encoders":
@@ -63,15 +67,16 @@ class Encoders:
 
             limit = embedder_limit(folders["embedder"])
             embedder = ModelTokenizer(folders["embedder"], min(limit, config.max_tokens or limit))
-        return cls(tokens, embedder, prompt_encoder(plan))
+        label_prompts, label_words = label_prompt_encoder(plan) or (None, ())
+        return cls(tokens, embedder, prompt_encoder(plan), label_prompts, label_words)
 
 
 def read_shard(plan: Plan, rows: Iterable[Row], encoders: Encoders) -> pa.Table:
     """Turn the rows of one shard into tokens; only a chunk of the texts is held at a time.
 
     Returns:
-        A table of `SCHEMA`, with prompts if generations are sampled; one line a row in order, `reason` is why a row
-        cannot be scored at all, or null. Word ids are local to the shard: the words stand in the schema's metadata
+        A table of `SCHEMA`, with prompts where a model goes on from them; one line a row in order, `reason` is why a
+        row cannot be scored at all, or null. Word ids are local to the shard: the words stand in the schema's metadata
         under `words`.
     """
     if isinstance(encoders.tokens, WordTokenizer):
@@ -122,7 +127,12 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
         "embedder_tokens": [encoded.ids for encoded in embedder_tokens],
     }
     table = pa.table(columns, schema=SCHEMA)
-    return table if encoders.prompts is None else add_prompts(plan, table, rows, encoders.prompts)
+    if encoders.prompts is not None:
+        table = add_prompts(table, "prompt_tokens", rows, config.text_fields, encoders.prompts)
+        table = add_questions(plan, table, rows)
+    if encoders.label_prompts is not None:
+        table = add_prompts(table, "label_prompt_tokens", rows, config.text_fields, encoders.label_prompts)
+    return table
 
 
 def _encode(encoder: TextEncoder | None, texts: Sequence[str | None]) -> list[Encoded]:

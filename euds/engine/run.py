@@ -42,10 +42,10 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
                 if not alone or not all(worker.measured(shard.index) for shard in todo):
                     return None
                 _finish(plan, work, worker, runner, todo)
-    seconds = {"loading": worker.loading_seconds, **pool_seconds(work)}
+    seconds = {"loading": worker.models.seconds, **pool_seconds(work)}
     return {
         "seconds": seconds,
-        "models": model_facts(plan, worker.encoders, worker.precision),
+        "models": model_facts(plan, worker.models.encoders, worker.precision),
         "device": device_facts(worker.precision),
         "pool": pool_facts(plan, worker.pool),
     }
@@ -58,7 +58,7 @@ def _unfinished(plan: Plan, work: Work, shards: Sequence[Shard]) -> list[Shard]:
 
 def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequence[Shard]) -> None:
     if plan.needs_pool and not is_fitted(work):
-        fit_pool(plan, work, worker.encoders.tokens)
+        fit_pool(plan, work, worker.models.encoders.tokens)
     # Without a need of the pool, the shards measured just now are finished already.
     left = [shard for shard in todo if worker.measured(shard.index)]
     runner.run("finish", list(tasks(left)), done=plan.n_rows - sum(shard.n_rows for shard in left))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from euds.corpus import Slice, SliceReader
+from euds.corpus import Slice, SliceReader, generations_path, meanings_path
 from euds.engine.config import ScoreConfig
 from euds.engine.meter import Meter
 from euds.engine.pool import fit_pool, pool_seconds
@@ -37,6 +37,7 @@ class ScoredSample:
         tokens: the sample as `read_shard` gave it.
         record: of its part.
         part: file of its scores.
+        kept: all of its files that a run keeps: scores, and generations and meanings where they are sampled.
         seconds: of the sample by stage, without loading and warm-up.
         work_bytes: of its intermediate files.
         peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process.
@@ -46,6 +47,7 @@ class ScoredSample:
     tokens: pa.Table
     record: Record
     part: Path
+    kept: tuple[Path, ...]
     seconds: Mapping[str, float]
     work_bytes: int
     peak_bytes: int
@@ -69,7 +71,7 @@ def score_sample(
     n_rows = warm_up.n_rows + sampled.n_rows
     plan = Plan(folder, config, tuple(files), (), n_rows, dict(folders), fingerprint={})
     worker = Worker(plan)
-    encoders = worker.encoders
+    encoders = worker.models.encoders
     with SliceReader(plan.columns) as reader:
         rows = list(reader.read(slices, first_row_id=0))
     with bar("sample", n_rows) as progress:
@@ -87,9 +89,12 @@ def score_sample(
     assert record is not None
     counting = {name: value for name, value in pool_seconds(worker.work).items() if name == "information"}
     seconds = {**record.seconds, **counting}
-    return ScoredSample(
-        worker, tokens, record, plan.part_path(SAMPLED), seconds, work_bytes, _peak_bytes(worker.precision)
-    )
+    part = plan.part_path(SAMPLED)
+    kept = [part]
+    if config.samples is not None:
+        kept += [generations_path(folder, SAMPLED), meanings_path(folder, SAMPLED)]
+    peak = _peak_bytes(worker.precision)
+    return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, work_bytes, peak)
 
 
 def _peak_bytes(precision: Precision) -> int:

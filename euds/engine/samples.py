@@ -24,23 +24,12 @@ from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
 
 
-def load_generator(plan: Plan, settled: Precision) -> Generator | None:
-    """Load the LM that samples generations; None for a run that takes them over."""
+def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Judges:
+    """Load what tells meanings apart beside `embedder`, which is None where the settings use none."""
     settings = plan.config.samples
     assert settings is not None
-    if settings.generations_from is not None:
-        return None
-    return Generator(plan.folders["lm"], settled, settings.warping, stop_at_newline=settings.stops_at_newline)
-
-
-def load_judges(plan: Plan, settled: Precision) -> Judges:
-    """Load the models that tell meanings apart."""
-    settings = plan.config.samples
-    assert settings is not None
-    embedder = tokenizer = None
-    if settings.needs_embeddings:
-        folder = plan.folders["embedder"]
-        embedder, tokenizer = Embedder(folder, settled), ModelTokenizer(folder, embedder_limit(folder))
+    folder = plan.folders.get("embedder")
+    tokenizer = None if embedder is None or folder is None else ModelTokenizer(folder, embedder_limit(folder))
     nli = None if settings.nli is None else EntailmentModel(settings.nli, settled)
     return Judges(embedder, tokenizer, nli)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from euds.errors import InvalidArgument, one_of
 from euds.measures.warping import Warping
-from euds.ops.grouping import LINKAGES, normalize_label
+from euds.ops.grouping import LINKAGES, check_labels
 from euds.ops.semantic import ESTIMATORS
 
 GROUPINGS = ("similarity", "entailment", "labels")
@@ -74,11 +74,9 @@ class SampleSettings:
             raise InvalidArgument(
                 "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
             )
-        words = [normalize_label(label) for label in self.labels]
-        if ("labels" in (self.grouping, self.template)) and len(words) < 2:
+        if ("labels" in (self.grouping, self.template)) and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
-        if not all(words) or len(set(words)) < len(words):
-            raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, self.labels))}")
+        check_labels(self.labels)
 
     @property
     def stops_at_newline(self) -> bool:

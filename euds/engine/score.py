@@ -6,11 +6,13 @@ from pathlib import Path
 
 from euds.corpus import verify_parts
 from euds.engine.cache_settings import CacheSettings
-from euds.engine.config import MEASURES, ScoreConfig
+from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
 from euds.engine.execution import Execution
 from euds.engine.forget import forget
+from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.manifest import result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
+from euds.engine.prompts import check_prompts
 from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
@@ -31,6 +33,7 @@ def score(
     measures: Sequence[str] = MEASURES,
     semantic: str | Sequence[str] = "clusters",
     samples: SampleSettings | None = None,
+    label_words: LabelWordSettings | None = None,
     lm: str | Path | None = None,
     embedder: str | Path | None = None,
     tokenizer: str | Path | None = None,
@@ -67,9 +70,11 @@ def score(
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
-        semantic: how semantic entropy is estimated: "clusters" of embeddings, "samples" of generations, or both.
+        semantic: how semantic entropy is estimated: some of "clusters" of embeddings, "samples" of generations,
+            "label_words" of the task.
         samples: how generations are sampled, grouped and weighed; None: the defaults of `euds.SampleSettings`.
-        lm: causal language model for generative entropy and generations: asset name, folder or hub name.
+        label_words: which label words are scored after which prompt; needed for "label_words".
+        lm: causal language model for generative entropy, generations and label words: asset name, folder or hub name.
         embedder: sentence encoder for semantic entropy: asset name, folder or hub name.
         tokenizer: model whose tokens information entropy counts; the LM's if None, and lower-cased words without one.
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
@@ -105,10 +110,7 @@ def score(
         BackendUnavailable: `ray` is asked for, but not installed.
         RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
     """
-    estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
-    if samples is not None and "samples" not in estimates:
-        raise InvalidArgument("samples: settings of generations need semantic='samples'")
-    measured = "semantic" in measures
+    estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     config = ScoreConfig(
         inputs=tuple(map(str, many)),
@@ -117,8 +119,9 @@ def score(
         label_field=label_field,
         source_field=source_field,
         measures=tuple(dict.fromkeys(measures)),
-        semantic=estimates if measured else (),
-        samples=(samples or SampleSettings()) if measured and "samples" in estimates else None,
+        semantic=estimates,
+        samples=samples,
+        label_words=label_words,
         lm=_name(lm),
         embedder=_name(embedder),
         tokenizer=_name(tokenizer),
@@ -140,6 +143,8 @@ def score(
     if force_new and not dry_run:
         forget(Path(out))
     plan = replace(prepare(config, Path(out)), cache=kept)
+    if not plan.manifest_path.exists():
+        check_prompts(plan)
     if dry_run:
         console.print(plan.describe())
         return _nothing_scored(plan)

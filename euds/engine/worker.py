@@ -1,9 +1,9 @@
 """Score shards: the one function that a process, a process per GPU, an array task or a Ray actor runs."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -11,23 +11,18 @@ from euds.corpus import SliceReader
 from euds.engine.batches import TokenBudget, tokens_read
 from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
+from euds.engine.loaded import Models
 from euds.engine.meter import Advance
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
-from euds.engine.read import Encoders, read_shard
+from euds.engine.read import read_shard
 from euds.engine.sample_cost import STAGES as SAMPLE_STAGES
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
-from euds.measures.tokens import ModelTokenizer
 
 if TYPE_CHECKING:
-    # These bring transformers along, which takes seconds and counting words does without.
     from euds.engine.cache import ScoreCache
-    from euds.engine.meanings import Judges
-    from euds.measures.generate import Generator
-    from euds.measures.generative import GenerativeScorer
-    from euds.measures.semantic import Embedder
 
 TOKEN_BUDGET = {"cpu": 512, "cuda": 65536}
 """Tokens of a padded batch by kind of device; on a CPU larger batches only add padding."""
@@ -36,10 +31,10 @@ LM_BUDGET = {"cpu": 1024, "cuda": 65536}
 """Tokens of a batch of the causal LM: without padding, more of them spread the cost of reading the weights."""
 
 GENERATION_BUDGET = {"cpu": 8192, "cuda": 1 << 18}
-"""Tokens that the LM remembers in a batch of generations, by kind of device."""
+"""Tokens that the LM remembers in a batch of generations or label words, by kind of device."""
 
 TOKENS = "tokens"
-Loaded = TypeVar("Loaded")
+LABEL_WORDS = "label_words"
 
 
 class Worker:
@@ -54,7 +49,7 @@ class Worker:
         self.plan = plan
         self.work = Work(plan.run_dir)
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
-        self.loading_seconds = 0.0
+        self.models = Models(plan, self.precision)
         self._reader = SliceReader(plan.columns)
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
@@ -77,7 +72,7 @@ class Worker:
             return
         start = time.perf_counter()
         rows = self._reader.read(shard.slices, first_row_id=shard.first_row_id)
-        table = read_shard(self.plan, rows, self.encoders)
+        table = read_shard(self.plan, rows, self.models.encoders)
         self.work.write(TOKENS, shard.index, table, time.perf_counter() - start)
 
     def close(self) -> None:
@@ -115,8 +110,15 @@ class Worker:
         return stages_of(self.plan.config.measures, self.plan.config.semantic)
 
     def tokens_read(self, stage: str, lengths: Sequence[int]) -> int:
-        """Return the tokens, padding included, that a model stage reads of a shard with texts of these lengths."""
-        padded = stage != "generative" or not self._scorer.packs
+        """Return the tokens, padding included, that a model stage reads of a shard.
+
+        Args:
+            stage: of a model that reads texts or the prompts of label words.
+            lengths: tokens of each of them.
+        """
+        padded = stage != "generative" or not self.models.scorer.packs
+        if stage == LABEL_WORDS:
+            lengths = [self.models.label_words.n_remembered(length) for length in lengths]
         return tokens_read(lengths, self._budgets[stage].tokens, padded=padded)
 
     def measured(self, shard: int) -> bool:
@@ -124,46 +126,15 @@ class Worker:
         return all(self.work.done(stage, shard) for stage in self.stages)
 
     @cached_property
-    def encoders(self) -> Encoders:
-        """The tokenizers."""
-        return self._loaded(lambda: Encoders.of(self.plan))
-
-    @cached_property
     def pool(self) -> Pool:
         """What the scores take from the whole pool, as `fit_pool` has left it."""
         return Pool.load(self.plan, self.work)
 
     @cached_property
-    def _scorer(self) -> "GenerativeScorer":
-        from euds.measures.generative import GenerativeScorer
-
-        tokenizer = self.encoders.tokens
-        assert isinstance(tokenizer, ModelTokenizer)
-        return self._loaded(lambda: GenerativeScorer(self.plan.folders["lm"], tokenizer.bos_id, self.precision))
-
-    @cached_property
-    def _embedder(self) -> "Embedder":
-        from euds.measures.semantic import Embedder
-
-        return self._loaded(lambda: Embedder(self.plan.folders["embedder"], self.precision))
-
-    @cached_property
-    def _generator(self) -> "Generator | None":
-        from euds.engine.samples import load_generator
-
-        return self._loaded(lambda: load_generator(self.plan, self.precision))
-
-    @cached_property
-    def _judges(self) -> "Judges":
-        from euds.engine.samples import load_judges
-
-        return self._loaded(lambda: load_judges(self.plan, self.precision))
-
-    @cached_property
     def _budgets(self) -> dict[str, TokenBudget]:
         kind = self.precision.torch_device.type
         budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind])
-        budgets |= {"generative": LM_BUDGET[kind], "generation": GENERATION_BUDGET[kind]}
+        budgets |= {"generative": LM_BUDGET[kind]} | dict.fromkeys(("generation", LABEL_WORDS), GENERATION_BUDGET[kind])
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}
 
     @cached_property
@@ -173,7 +144,7 @@ class Worker:
             return None
         from euds.engine.cache import ScoreCache
 
-        return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.encoders)
+        return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.models.encoders)
 
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
@@ -181,22 +152,20 @@ class Worker:
             from euds.engine.samples import generation_stage, meanings_stage
 
             if stage == "generation":
-                return generation_stage(self.plan, shard, tokens, self._generator, budget, advance)
-            return meanings_stage(self.plan, shard, self._judges, budget, advance)
+                return generation_stage(self.plan, shard, tokens, self.models.generator, budget, advance)
+            return meanings_stage(self.plan, shard, self.models.judges, budget, advance)
+        if stage == LABEL_WORDS:
+            from euds.engine.label_words import label_words_shard
+
+            return label_words_shard(tokens, self.models.label_words, budget, advance)
         from euds.engine.models import embedding_shard, generative_shard
 
         def run(rows: pa.Table) -> pa.Table:
             if stage == "embeddings":
-                return embedding_shard(rows, self._embedder, budget, advance)
-            return generative_shard(rows, self._scorer, budget, advance)
+                return embedding_shard(rows, self.models.embedder, budget, advance)
+            return generative_shard(rows, self.models.scorer, budget, advance)
 
         return run(tokens) if self._cache is None else self._cache.through(stage, tokens, run, advance)
-
-    def _loaded(self, load: Callable[[], Loaded]) -> Loaded:
-        start = time.perf_counter()
-        loaded = load()
-        self.loading_seconds += time.perf_counter() - start
-        return loaded
 
 
 def _ignore(rows: int, tokens: int, quarantined: int) -> None:

@@ -1,17 +1,14 @@
 """Sampled generations of a causal language model: each prompt is read once, each draw depends on its place alone."""
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
-from euds.measures.device import Precision
-from euds.measures.models import load_model
+from euds.measures.causal_lm import CausalLM
+from euds.measures.prompted import PromptReader
 from euds.measures.tokens import load_tokenizer
 from euds.measures.warping import Warping
 from euds.ops.draws import uniform_draws
@@ -62,25 +59,24 @@ class Generator:
     """A causal language model that is sampled from.
 
     Args:
-        folder: model folder with safetensors weights.
-        precision: device and dtype.
+        lm: the model.
         warping: how distributions are cut.
         stop_at_newline: end a generation at the first token that holds a line break, as at an end token.
 
     Raises:
-        InputError: the folder holds no causal LM or no tokenizer.
+        InputError: the model's folder holds no tokenizer.
     """
 
-    def __init__(self, folder: Path, precision: Precision, warping: Warping, *, stop_at_newline: bool = False) -> None:
-        self.device = precision.torch_device
-        self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
-        self.tokenizer = load_tokenizer(folder)
+    def __init__(self, lm: CausalLM, warping: Warping, *, stop_at_newline: bool = False) -> None:
+        self.device = lm.device
+        self.model = lm.model
+        self.reader = PromptReader(lm)
+        self.tokenizer = load_tokenizer(lm.folder)
         self.warping = warping
         self.stop_at_newline = stop_at_newline
         ends = end_tokens(self.model, self.tokenizer)
         self._ends = torch.tensor(sorted(ends | (self._line_breaks() if stop_at_newline else set())), dtype=torch.int64)
         self._ends = self._ends.to(self.device)
-        self._takes = inspect.signature(self.model.forward).parameters.keys()
 
     @torch.inference_mode()
     def generate(
@@ -105,9 +101,10 @@ class Generator:
         tokens = torch.full((len(prompts) * n, max_new_tokens), -1, dtype=torch.int64, device=self.device)
         logprobs = torch.zeros((len(prompts) * n, max_new_tokens), device=self.device)
         finite = torch.ones(len(prompts) * n, dtype=torch.bool, device=self.device)
-        state = _Prompts.of(prompts, self.device)
-        candidates = self._read(state).repeat(n)
-        state.repeat(n)
+        remembered, logits = self.reader.read(prompts)
+        candidates = warp(logits, self.warping).repeat(n)
+        del logits
+        remembered.repeat(n)
         going = torch.arange(len(prompts) * n, device=self.device)
         for step in range(max_new_tokens):
             drawn = (candidates.upto <= uniform[step, going, None]).sum(1, keepdim=True)
@@ -119,27 +116,11 @@ class Generator:
             if step + 1 == max_new_tokens or len(on) == 0:
                 break
             if len(on) < len(going):
-                state.select(on)
+                remembered.select(on)
                 going, ids = going[on], ids[on]
-            candidates = self._step(state, ids)
+            candidates = warp(self.reader.go_on(remembered, ids)[:, -1], self.warping)
         shape = (len(prompts), n, max_new_tokens)
         return self._result(tokens.view(shape), logprobs.view(shape), finite.view(shape[:2]))
-
-    def _read(self, state: "_Prompts") -> Candidates:
-        given = {"input_ids": state.ids, "attention_mask": state.mask, "position_ids": state.positions()}
-        output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
-        state.cache = output.past_key_values
-        return warp(output.logits[:, -1].float(), self.warping)
-
-    def _step(self, state: "_Prompts", ids: torch.Tensor) -> Candidates:
-        state.append()
-        given = {"input_ids": ids, "attention_mask": state.mask, "position_ids": state.positions()[:, -1:]}
-        output = self.model(**self._known(given), past_key_values=state.cache, use_cache=True)
-        return warp(output.logits[:, -1].float(), self.warping)
-
-    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out what this model's forward does not take."""
-        return {name: value for name, value in given.items() if name in self._takes}
 
     def _result(self, tokens: torch.Tensor, logprobs: torch.Tensor, finite: torch.Tensor) -> Generations:
         ids = tokens.cpu().numpy()
@@ -156,37 +137,6 @@ class Generator:
     def _line_breaks(self) -> set[int]:
         pieces = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
         return {token for token, piece in enumerate(pieces) if "\n" in piece}
-
-
-class _Prompts:
-    """What the model has been given so far, left-padded: ids, attention mask (n, length), and what it remembers."""
-
-    def __init__(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
-        self.ids = ids
-        self.mask = mask
-        self.cache: Any = None
-
-    @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], device: torch.device) -> "_Prompts":
-        longest = max(map(len, prompts))
-        # Padded with a token of its own, so that a prompt can only be spoilt by itself.
-        ids = torch.tensor([[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        return cls(ids.to(device), mask.to(device))
-
-    def positions(self) -> torch.Tensor:
-        return (self.mask.cumsum(1) - 1).clamp_min(0)
-
-    def repeat(self, n: int) -> None:
-        self.cache.batch_repeat_interleave(n)
-        self.mask = self.mask.repeat_interleave(n, 0)
-
-    def append(self) -> None:
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
-
-    def select(self, rows: torch.Tensor) -> None:
-        self.cache.batch_select_indices(rows)
-        self.mask = self.mask[rows]
 
 
 def warp(logits: torch.Tensor, warping: Warping) -> Candidates:

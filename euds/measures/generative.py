@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
 from euds.errors import InputError
-from euds.measures.device import Precision
-from euds.measures.inference import for_inference
-from euds.measures.models import load_model
-from euds.measures.packing import packed_hidden_states, use_packing
+from euds.measures.causal_lm import CausalLM
+from euds.measures.packing import packed_hidden_states
 from euds.ops.sample_stats import sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
@@ -44,23 +40,20 @@ class GenerativeScorer:
     """A causal language model that is run without its output projection; the logits of a batch never exist.
 
     Args:
-        folder: model folder with safetensors weights.
+        lm: the model.
         bos_id: token to put before every text, or None; without it the first token of a text is not scored.
-        precision: device and dtype.
 
     Raises:
-        InputError: the folder holds no causal LM, or its logits are not a plain projection of the hidden states.
+        InputError: the model's logits are not a plain projection of the hidden states.
     """
 
-    def __init__(self, folder: Path, bos_id: int | None, precision: Precision) -> None:
+    def __init__(self, lm: CausalLM, bos_id: int | None) -> None:
         self.bos_id = bos_id
-        self.device = precision.torch_device
-        self.model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
-        for_inference(self.model)
+        self.device = lm.device
+        self.model = lm.model
+        self.packs = lm.packs
         self.softcap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
-        _check_projection(self, folder)
-        self.packs = use_packing(self.model)
-        """Whether texts are read end to end, so that a batch holds no padding."""
+        _check_projection(self, lm)
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (n, length, H) of right-padded ids; causality keeps padding out of them."""
@@ -117,12 +110,12 @@ class GenerativeScorer:
 
 
 @torch.inference_mode()
-def _check_projection(scorer: GenerativeScorer, folder: Path) -> None:
+def _check_projection(scorer: GenerativeScorer, lm: CausalLM) -> None:
     """Refuse a model whose logits are anything but softcap(hidden @ weight.T + bias)."""
-    model = scorer.model
+    model = lm.model
     projection = model.get_output_embeddings()
     if projection is None or model.base_model is model:
-        raise InputError(f"{folder}: {type(model).__name__} has no output projection apart from its backbone")
+        raise InputError(f"{lm.folder}: {type(model).__name__} has no output projection apart from its backbone")
     ids = torch.arange(1, PROBE_LENGTH + 1, device=scorer.device)[None, :] % projection.weight.shape[0]
     expected = model(input_ids=ids, use_cache=False).logits.float()
     found = torch.nn.functional.linear(scorer.hidden_states(ids), projection.weight, getattr(projection, "bias", None))
@@ -133,4 +126,4 @@ def _check_projection(scorer: GenerativeScorer, folder: Path) -> None:
     same = expected.shape == found.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
     # A model whose weights give NaN is caught row by row, where the reason can be told.
     if not same and bool(torch.isfinite(expected).all()):
-        raise InputError(f"{folder}: {type(model).__name__} does more to its logits than project and soft-cap them")
+        raise InputError(f"{lm.folder}: {type(model).__name__} does more to its logits than project and soft-cap them")

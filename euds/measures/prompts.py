@@ -79,8 +79,21 @@ class PromptEncoder:
             ids, truncated = self._ids(values), True
         return Encoded(ids, truncated)
 
-    def _ids(self, values: Mapping[str, str]) -> list[int]:
+    def followed_by(self, words: Sequence[str]) -> list[list[int]]:
+        """Return each word's tokens where it follows a prompt, after a space unless the template ends in a line break.
+
+        They are those that the word adds to a short prompt; where it changes the prompt's own, those of the word alone.
+        """
+        gap = "" if self.template[-1:].isspace() else " "
+        stand_in = {place: "a" for place in _PLACE.findall(self.template) if place != "labels"}
+        whole = [self._ids(stand_in, gap + word) for word in words]
+        alone = self.tokens.encode([gap + word for word in words])
+        before = self._ids(stand_in)
+        n = len(before)
+        return [ids[n:] if ids[:n] == before else other.ids for ids, other in zip(whole, alone, strict=True)]
+
+    def _ids(self, values: Mapping[str, str], after: str = "") -> list[int]:
         known = {"labels": self.labels, **values}
-        prompt = _PLACE.sub(lambda place: known.get(place[1], place[0]), self.template)
+        prompt = _PLACE.sub(lambda place: known.get(place[1], place[0]), self.template) + after
         bos = [] if self.tokens.bos_id is None else [self.tokens.bos_id]
         return [*bos, *self.tokens.encode([prompt])[0].ids]

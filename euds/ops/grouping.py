@@ -116,6 +116,17 @@ def normalize_label(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_WORDS)
 
 
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse label words that are not words of their own.
+
+    Raises:
+        InvalidArgument: one is empty, or two are the same, both by `normalize_label`.
+    """
+    words = [normalize_label(label) for label in labels]
+    if not all(words) or len(set(words)) < len(words):
+        raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, labels))}")
+
+
 def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
     """Return each text's number by first appearance, (total,) int64, and the different texts in that order.
 

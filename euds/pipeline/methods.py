@@ -21,6 +21,7 @@ STAGES = {
     "generative": ("loading", "read", "generative", "finish"),
     "semantic": ("loading", "read", "embedding", "clustering", "finish"),
     "samples": ("loading", "read", "generation", "generation_embedding", "grouping", "estimation", "finish"),
+    "label_words": ("loading", "read", "label_words", "finish"),
 }
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
@@ -81,8 +82,7 @@ def _rows(
         # Every score that `auto` examined had to be computed.
         axes = decided["examined"] if isinstance(decided, dict) else chosen.axes
         validated = chosen.record["validated"]
-    measures = {"samples" if AXES.get(axis, axis) in SAMPLE_COLUMNS else measure_of(axis) for axis in axes}
-    stages = {stage for measure in measures if measure is not None for stage in STAGES[measure]}
+    stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
     return MethodRows(
         name=method.name,
         rule=method.rule,
@@ -91,6 +91,14 @@ def _rows(
         scoring_seconds=sum(seconds.get(stage, 0.0) for stage in stages),
         search={"validated": validated, "keep_auto": keep_auto} if validated or keep_auto else None,
     )
+
+
+def _estimate_of(axis: str) -> str | None:
+    """Return the key of `STAGES` for an axis, or None for what is no score."""
+    column = AXES.get(axis, axis)
+    if column in SAMPLE_COLUMNS:
+        return "samples"
+    return "label_words" if column == AXES["label_words"] else measure_of(axis)
 
 
 def _budget(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from euds.engine.config import MEASURES, SEMANTIC
+from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
@@ -51,6 +52,13 @@ class SamplesSection(Section):
     generations_from: str | None = None
 
 
+class LabelWordsSection(Section):
+    """Settings of semantic entropy over label words, as `euds.LabelWordSettings` has them."""
+
+    labels: tuple[str, ...] = Field(default=(), strict=False)
+    template: str = "labels"
+
+
 class ScoreSection(Section):
     """Settings of `euds.score`."""
 
@@ -59,6 +67,7 @@ class ScoreSection(Section):
     measures: list[str] = Field(default_factory=lambda: list(MEASURES))
     semantic: tuple[str, ...] = Field(default=("clusters",), strict=False)
     samples: SamplesSection = Field(default_factory=SamplesSection)
+    label_words: LabelWordsSection = Field(default_factory=LabelWordsSection)
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
@@ -70,6 +79,13 @@ class ScoreSection(Section):
         if "samples" not in self.semantic:
             return None
         return SampleSettings(**self.samples.model_dump())
+
+    @property
+    def label_word_settings(self) -> LabelWordSettings | None:
+        """The settings of the label words, or None where none are scored."""
+        if "label_words" not in self.semantic:
+            return None
+        return LabelWordSettings(**self.label_words.model_dump())
 
 
 class MethodSection(Section):
@@ -219,12 +235,18 @@ def _check_semantic(score: ScoreSection) -> None:
         one_of("semantic", estimate, SEMANTIC)
     if score.samples != SamplesSection() and "samples" not in score.semantic:
         raise InvalidArgument("samples: settings of generations need samples among score.semantic")
+    if score.label_words != LabelWordsSection() and "label_words" not in score.semantic:
+        raise InvalidArgument("label_words: settings of label words need label_words among score.semantic")
     try:
         settings = score.sample_settings
     except InvalidArgument as error:
         raise InvalidArgument(f"samples.{error}") from None
-    if settings is not None and score.lm is None:
-        raise InvalidArgument("lm: sampling generations needs a causal language model")
+    try:
+        words = score.label_word_settings
+    except InvalidArgument as error:
+        raise InvalidArgument(f"label_words.{error}") from None
+    if (settings is not None or words is not None) and score.lm is None:
+        raise InvalidArgument("lm: sampling generations needs a causal language model, and so do label words")
 
 
 def _check_method(method: Method, recipe: Recipe) -> None:
@@ -256,7 +278,8 @@ def _check_estimate(method: Method, axis: str, score: ScoreSection) -> None:
     column = AXES.get(axis, axis)
     settings = score.sample_settings
     sampled = () if settings is None else tuple(f"semantic_samples_{name}_nats" for name in settings.estimators)
-    if column not in (*sampled, *(["semantic_entropy_nats"] if "clusters" in score.semantic else [])):
+    others = {"clusters": AXES["semantic"], "label_words": AXES["label_words"]}
+    if column not in (*sampled, *(others[name] for name in others if name in score.semantic)):
         raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.semantic does not estimate it")
 
 

@@ -88,6 +88,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
         measures=settings.measures,
         semantic=settings.semantic,
         samples=settings.sample_settings,
+        label_words=settings.label_word_settings,
         lm=settings.lm,
         embedder=settings.embedder,
         max_tokens=settings.max_tokens,

@@ -31,6 +31,7 @@ TITLES = {
     "semantic_samples_chao_shen_nats": "semantic entropy of generations, Chao-Shen",
     "semantic_samples_nearest_neighbor_nats": "nearest-neighbour entropy of generations",
     "semantic_samples_kernel_language_nats": "kernel language entropy of generations",
+    "semantic_label_words_nats": "semantic entropy of the label words",
     "n_tokens": "length",
     "typicality_nats": "typicality",
 }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PARTS = ("generation", "embedding", "grouping", "estimation")
+PARTS = ("generation", "embedding", "grouping", "estimation", "scoring")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ def cost_lines(manifest: Mapping[str, Any], study: Mapping[str, Any] | None) -> 
     if cost is None:
         return []
     lines = []
-    for estimate in ("clusters", "samples"):
+    for estimate in ("clusters", "samples", "label_words"):
         parts = cost.get(estimate, {})
         lines += [
             CostLine(f"{estimate}: {part}{_taken(parts[part])}", parts[part]["seconds"], parts[part]["flops"])

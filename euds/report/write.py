@@ -28,6 +28,7 @@ STAGES = {
     "generation_embedding": "embed generations",
     "grouping": "group generations",
     "estimation": "estimate over groups",
+    "label_words": "score label words",
     "finish": "write scores",
 }
 

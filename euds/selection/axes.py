@@ -20,8 +20,10 @@ AXES = {
     "varentropy": "varentropy_nats2",
     "semantic": "semantic_entropy_nats",
     **{f"samples_{name}": f"semantic_samples_{name}_nats" for name in SAMPLE_ESTIMATORS},
+    "label_words": "semantic_label_words_nats",
 }
-"""Score columns by short name; `semantic` comes from clusters, `samples_...` from generations: they do not compare."""
+"""Score columns by short name; `semantic` comes from clusters, `samples_...` from generations, `label_words` from the
+task's label words: they do not compare."""
 
 SAMPLE_COLUMNS = tuple(AXES[f"samples_{name}"] for name in SAMPLE_ESTIMATORS)
 """Semantic entropy over generations, by estimator."""

@@ -1,0 +1,116 @@
+"""What `euds.estimate` returns, and how it tells it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What scoring a corpus would take, from a random sample of its rows that was scored.
+
+    Attributes:
+        n_rows: rows of the corpus, counted.
+        n_bytes: size of its files.
+        n_sampled: rows that were scored.
+        n_tokens: estimated tokens of the scored rows, as `ScoreResult.n_tokens` counts them.
+        tokens_low, tokens_high: the 95 % interval of `n_tokens`, by the spread in the sample.
+        quarantine: estimated share of the rows, in 0..1, by reason; a row with two reasons counts for the pair.
+        loading_seconds: to load the models, once in each worker.
+        planning_seconds: to count the rows and cut the corpus before the first is scored.
+        seconds: estimated seconds of one worker by stage.
+        workers: that share the stages, each as fast as the one that was measured.
+        device: that was measured.
+        peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process.
+        part_bytes: of the scores, and of generations and meanings where they are sampled.
+        work_bytes: of intermediate files, deleted at the end.
+        price_per_hour: of a worker, or None.
+        semantic: estimated seconds, FLOPs, tokens and pairs of semantic entropy by estimate and part, as a manifest
+            tells them under `cost`; empty without that measure.
+    """
+
+    n_rows: int
+    n_bytes: int
+    n_sampled: int
+    n_tokens: int
+    tokens_low: int
+    tokens_high: int
+    quarantine: Mapping[str, float]
+    loading_seconds: float
+    planning_seconds: float
+    seconds: Mapping[str, float]
+    workers: int
+    device: str
+    peak_bytes: int
+    part_bytes: int
+    work_bytes: int
+    price_per_hour: float | None
+    semantic: Mapping[str, Any]
+
+    @property
+    def total_seconds(self) -> float:
+        """Wall-clock seconds of the run."""
+        return self.loading_seconds + self.planning_seconds + sum(self.seconds.values()) / self.workers
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours that all workers together are taken, idle or not; GPU-hours on GPUs."""
+        return self.total_seconds * self.workers / 3600
+
+    @property
+    def cost(self) -> float | None:
+        """At `price_per_hour`."""
+        return None if self.price_per_hour is None else self.worker_hours * self.price_per_hour
+
+    @property
+    def quarantine_share(self) -> float:
+        """Estimated share of rows that cannot be scored, in 0..1."""
+        return sum(self.quarantine.values())
+
+    def __str__(self) -> str:
+        """Several lines for people."""
+        stages = ", ".join(f"{name} {seconds:,.1f}" for name, seconds in self.seconds.items())
+        kept = "scores, generations and meanings" if "samples" in self.semantic else "scores"
+        lines = [
+            f"rows        {self.n_rows:,} in {_size(self.n_bytes)}; {self.n_sampled:,} of them were scored",
+            f"tokens      {self.n_tokens:,} (95 % interval {self.tokens_low:,} .. {self.tokens_high:,})",
+            f"time        {self.total_seconds:,.1f} s on {self.workers} x {self.device} = "
+            f"{self.worker_hours:,.4g} hours of them together",
+            f"  of it     loading {self.loading_seconds:,.1f} s, planning {self.planning_seconds:,.1f} s; "
+            f"seconds of one worker: {stages}",
+            *_semantic_lines(self.semantic),
+            f"memory      {_size(self.peak_bytes)} at most in the sample",
+            f"disk        {_size(self.part_bytes)} of {kept}, and {_size(self.work_bytes)} while it runs",
+            f"quarantine  {self.quarantine_share:.2%} of the rows",
+            *(f"  {share:.2%} {reason}" for reason, share in self.quarantine.items()),
+        ]
+        if self.cost is not None:
+            lines.append(f"cost        {self.cost:,.2f} at {self.price_per_hour:,g} an hour")
+        return "\n".join(lines)
+
+
+def _semantic_lines(cost: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each part of semantic entropy, and one for the training that it may save."""
+    for estimate in ("clusters", "samples", "label_words"):
+        for part, found in cost.get(estimate, {}).items():
+            seconds = [] if found["seconds"] is None else [f"{found['seconds']:,.1f} s"]
+            counted = found.keys() - {"seconds", "flops"}
+            counts = [f"{n:,} {name.replace('_', ' ')}" for name, n in found.items() if name in counted]
+            told = [*seconds, *_flops(found["flops"]), *counts]
+            yield f"{estimate + ', ' + part:24}{', '.join(told) or 'not estimated'}"
+    epoch = cost.get("training_epoch", {"flops": None})
+    for flops in _flops(epoch["flops"]):
+        yield f"beside them {flops} for an epoch of training {epoch['model']} on the corpus"
+
+
+def _flops(flops: float | None) -> list[str]:
+    return [] if flops is None else [f"{flops / 1e12:,.3g} TFLOP"]
+
+
+def _size(n_bytes: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.4g} GB"

@@ -1,0 +1,35 @@
+"""The settings of semantic entropy over label words."""
+
+from dataclasses import dataclass
+
+from euds.errors import InvalidArgument
+from euds.ops.grouping import check_labels
+
+
+@dataclass(frozen=True)
+class LabelWordSettings:
+    """How label words are scored after a prompt, without sampling (`semantic="label_words"`).
+
+    Attributes:
+        labels: the task's label words, two or more; spaces around them do not matter.
+        template: "labels" (`Text: ... Label (positive or negative):`) or another as in `euds.SampleSettings`; a word
+            follows it after a space, or at once where the template ends in a line break.
+
+    Raises:
+        InvalidArgument: there are fewer than two words, one is empty, or two are the same but for case, spaces and
+            punctuation around them.
+    """
+
+    labels: tuple[str, ...]
+    template: str = "labels"
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings before any file or model is opened."""
+        if len(self.labels) < 2:
+            raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
+        check_labels(self.labels)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The label words without the spaces around them."""
+        return tuple(label.strip() for label in self.labels)

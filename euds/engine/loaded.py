@@ -1,0 +1,102 @@
+"""The models and tokenizers of one process, each loaded once, when it is first needed."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from euds.engine.prepare import Plan
+from euds.engine.read import Encoders
+from euds.measures.device import Precision
+from euds.measures.tokens import ModelTokenizer
+
+if TYPE_CHECKING:
+    # These bring transformers along, which takes seconds and counting words does without.
+    from euds.engine.meanings import Judges
+    from euds.measures.causal_lm import CausalLM
+    from euds.measures.generate import Generator
+    from euds.measures.generative import GenerativeScorer
+    from euds.measures.label_words import LabelWordScorer
+    from euds.measures.semantic import Embedder
+
+Loaded = TypeVar("Loaded")
+
+
+class Models:
+    """The models of a run; what reads or goes on from texts shares one causal LM, what embeds them one encoder.
+
+    Args:
+        plan: the run.
+        precision: device and dtype of all models.
+
+    Attributes:
+        seconds: spent on loading so far.
+    """
+
+    def __init__(self, plan: Plan, precision: Precision) -> None:
+        self.plan = plan
+        self.precision = precision
+        self.seconds = 0.0
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The tokenizers."""
+        return self._timed(lambda: Encoders.of(self.plan))
+
+    @cached_property
+    def scorer(self) -> "GenerativeScorer":
+        """What measures generative entropy."""
+        from euds.measures.generative import GenerativeScorer
+
+        tokenizer, lm = self.encoders.tokens, self._lm
+        assert isinstance(tokenizer, ModelTokenizer)
+        return self._timed(lambda: GenerativeScorer(lm, tokenizer.bos_id))
+
+    @cached_property
+    def embedder(self) -> "Embedder":
+        """The sentence encoder."""
+        from euds.measures.semantic import Embedder
+
+        return self._timed(lambda: Embedder(self.plan.folders["embedder"], self.precision))
+
+    @cached_property
+    def generator(self) -> "Generator | None":
+        """What samples generations; None for a run that takes them over."""
+        from euds.measures.generate import Generator
+
+        settings = self.plan.config.samples
+        assert settings is not None
+        if settings.generations_from is not None:
+            return None
+        lm = self._lm
+        return self._timed(lambda: Generator(lm, settings.warping, stop_at_newline=settings.stops_at_newline))
+
+    @cached_property
+    def label_words(self) -> "LabelWordScorer":
+        """What scores label words."""
+        from euds.measures.label_words import LabelWordScorer
+
+        return LabelWordScorer(self._lm, self.encoders.label_words)
+
+    @cached_property
+    def judges(self) -> "Judges":
+        """What tells meanings apart."""
+        from euds.engine.samples import load_judges
+
+        settings = self.plan.config.samples
+        assert settings is not None
+        embedder = self.embedder if settings.needs_embeddings else None
+        return self._timed(lambda: load_judges(self.plan, embedder, self.precision))
+
+    @cached_property
+    def _lm(self) -> "CausalLM":
+        from euds.measures.causal_lm import CausalLM
+
+        return self._timed(lambda: CausalLM.load(self.plan.folders["lm"], self.precision))
+
+    def _timed(self, load: Callable[[], Loaded]) -> Loaded:
+        """Count the seconds of `load`, which must load no other part of this, or they would count twice."""
+        start = time.perf_counter()
+        loaded = load()
+        self.seconds += time.perf_counter() - start
+        return loaded

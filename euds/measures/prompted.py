@@ -1,0 +1,77 @@
+"""A causal language model that reads prompts once and goes on from what it remembers of them."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from euds.measures.causal_lm import CausalLM
+
+
+class Remembered:
+    """What the model has been given so far, left-padded: an attention mask (n, length), and what it keeps of it."""
+
+    def __init__(self, mask: torch.Tensor, cache: Any) -> None:
+        self.mask = mask
+        self.cache = cache
+
+    def repeat(self, times: int) -> None:
+        """Let every row stand `times` times in a row."""
+        self.cache.batch_repeat_interleave(times)
+        self.mask = self.mask.repeat_interleave(times, 0)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep the given rows only."""
+        self.cache.batch_select_indices(rows)
+        self.mask = self.mask[rows]
+
+    def append(self, length: int) -> None:
+        """Make room for more tokens."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), length)], 1)
+
+
+class PromptReader:
+    """Gives the logits after prompts, and after what is put behind them.
+
+    Args:
+        lm: the model.
+    """
+
+    def __init__(self, lm: CausalLM) -> None:
+        self.model = lm.model
+        self.device = lm.device
+        self._takes = inspect.signature(self.model.forward).parameters.keys()
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Remembered, torch.Tensor]:
+        """Read prompts, each of at least one token, in one pass.
+
+        Returns:
+            What the model remembers of them, and the logits of their next tokens, float32 (n, V).
+        """
+        longest = max(map(len, prompts))
+        # Padded with a token of its own, so that a prompt can only be spoilt by itself.
+        ids = torch.tensor([[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        given = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(mask)}
+        output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
+        return Remembered(mask, output.past_key_values), output.logits[:, -1].float()
+
+    def go_on(self, remembered: Remembered, ids: torch.Tensor) -> torch.Tensor:
+        """Read tokens (n, t) behind what is remembered; return the logits after each, float32 (n, t, V)."""
+        length = ids.shape[1]
+        remembered.append(length)
+        positions = _positions(remembered.mask)[:, -length:]
+        given = {"input_ids": ids, "attention_mask": remembered.mask, "position_ids": positions}
+        output = self.model(**self._known(given), past_key_values=remembered.cache, use_cache=True)
+        logits: torch.Tensor = output.logits
+        return logits.float()
+
+    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave out what this model's forward does not take."""
+        return {name: value for name, value in given.items() if name in self._takes}
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    return (mask.cumsum(1) - 1).clamp_min(0)

@@ -1,0 +1,142 @@
+"""Label words after prompts of tiny real models, against float64 forwards of whole sequences and a loop."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from euds.measures.causal_lm import CausalLM
+from euds.measures.device import precision
+from euds.measures.label_words import LabelWordScorer
+from euds.measures.prompted import Remembered
+from euds.measures.prompts import PromptEncoder, template_of
+from euds.reference import entropy as reference
+
+Texts = Callable[[int, int], list[str]]
+WORDS = ("wonderful", "sad", "unwatchable", "not quite terrible")
+
+
+@pytest.fixture
+def encoder(tiny_lm: Path) -> PromptEncoder:
+    return PromptEncoder(tiny_lm, template_of("labels", ["text"]), WORDS, 200)
+
+
+@pytest.fixture
+def prompts(encoder: PromptEncoder, make_texts: Texts) -> list[list[int]]:
+    return [encoder.encode({"text": text}).ids for text in make_texts(9, 5)]
+
+
+def scorer(folder: Path, words: list[list[int]]) -> LabelWordScorer:
+    return LabelWordScorer(CausalLM.load(folder, precision("cpu")), words)
+
+
+def test_words_are_scored_as_by_a_float64_forward_of_prompt_and_word(
+    lm_folder: Path, encoder: PromptEncoder, prompts: list[list[int]]
+) -> None:
+    words = encoder.followed_by(WORDS)
+    assert sorted(map(len, words))[0] == 1 < sorted(map(len, words))[-2]
+    found = scorer(lm_folder, words).score(prompts)
+    model = AutoModelForCausalLM.from_pretrained(lm_folder).double().eval()
+    expected = np.zeros((len(prompts), len(words)))
+    for at, prompt in enumerate(prompts):
+        for number, word in enumerate(words):
+            with torch.inference_mode():
+                logits = model(torch.tensor([prompt + word])).logits[0, len(prompt) - 1 : -1]
+            expected[at, number] = torch.log_softmax(logits, -1)[torch.arange(len(word)), word].sum()
+    np.testing.assert_allclose(found.logprobs, expected, atol=1e-4)
+    shares = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.entropy, -(shares * np.log(shares)).sum(1), atol=1e-4)
+    assert np.ptp(found.entropy) > 0.01
+    assert 0 <= found.entropy.min() <= found.entropy.max() <= np.log(len(words))
+
+
+def test_words_are_scored_as_one_by_one_token_by_token(
+    lm_folder: Path, encoder: PromptEncoder, prompts: list[list[int]]
+) -> None:
+    words = encoder.followed_by(WORDS)
+    found = scorer(lm_folder, words).score(prompts)
+    model = AutoModelForCausalLM.from_pretrained(lm_folder).eval()
+    for at, prompt in enumerate(prompts):
+        for number, word in enumerate(words):
+            total = 0.0
+            for place, token in enumerate(word):
+                with torch.inference_mode():
+                    logits = model(torch.tensor([prompt + word[:place]])).logits[0, -1].double().numpy()
+                total += reference.token_stats(logits, token)["target_logprob"]
+            assert found.logprobs[at, number] == pytest.approx(total, abs=1e-4)
+        assert found.entropy[at] == pytest.approx(reference.token_stats(found.logprobs[at])["entropy"], abs=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch_or_the_other_words(
+    lm_folder: Path, encoder: PromptEncoder, prompts: list[list[int]]
+) -> None:
+    words = encoder.followed_by(WORDS)
+    own = scorer(lm_folder, words)
+    whole = own.score(prompts)
+    for at, prompt in enumerate(prompts):
+        alone = own.score([prompt])
+        np.testing.assert_allclose(alone.logprobs[0], whole.logprobs[at], atol=1e-4)
+        np.testing.assert_allclose(alone.entropy[0], whole.entropy[at], atol=1e-4)
+    turned = scorer(lm_folder, words[::-1]).score(prompts)
+    np.testing.assert_allclose(turned.logprobs[:, ::-1], whole.logprobs, atol=1e-4)
+    np.testing.assert_allclose(turned.entropy, whole.entropy, atol=1e-4)
+
+
+def test_the_prompts_are_read_once_and_words_of_one_token_need_no_second_pass(
+    tiny_lm: Path, encoder: PromptEncoder, prompts: list[list[int]]
+) -> None:
+    words = encoder.followed_by(WORDS)
+    for wanted, passes in ((words, 2), ([word for word in words if len(word) == 1], 1)):
+        own = scorer(tiny_lm, wanted)
+        read: list[int] = []
+        own.reader.model.register_forward_pre_hook(
+            lambda _, __, given, read=read: read.append(given["input_ids"].shape[1]), with_kwargs=True
+        )
+        own.score(prompts)
+        assert len(read) == passes
+        assert read[0] == max(map(len, prompts))
+        assert all(length == max(map(len, words)) - 1 for length in read[1:])
+
+
+def test_a_prompt_whose_logits_are_nan_spoils_no_other(
+    tiny_lm: Path, encoder: PromptEncoder, prompts: list[list[int]]
+) -> None:
+    own = scorer(tiny_lm, encoder.followed_by(WORDS))
+    whole = own.score(prompts)
+    with torch.no_grad():
+        own.reader.model.model.embed_tokens.weight[0] = torch.nan
+    assert not any(0 in prompt for prompt in prompts)
+    broken = own.score([*prompts[:4], [*prompts[4], 0]])
+    np.testing.assert_allclose(broken.entropy[:4], whole.entropy[:4], atol=1e-4)
+    assert np.isnan(broken.entropy[4])
+
+
+def test_a_word_that_cannot_occur_has_no_share(tiny_lm: Path, prompts: list[list[int]]) -> None:
+    own = scorer(tiny_lm, [[7], [8], [9]])
+    expected = scorer(tiny_lm, [[7], [9]]).score(prompts).entropy
+    real = own.reader.read
+
+    def without(given: Sequence[Sequence[int]]) -> tuple[Remembered, torch.Tensor]:
+        remembered, logits = real(given)
+        logits[:, 8] = -torch.inf
+        return remembered, logits
+
+    own.reader.read = without  # type: ignore[assignment,method-assign]
+    found = own.score(prompts)
+    assert np.isneginf(found.logprobs[:, 1]).all()
+    np.testing.assert_allclose(found.entropy, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("template", ["labels", "question", "{text}", "Verdict: {text} {labels}\n"])
+def test_a_word_has_the_tokens_that_it_adds_to_a_prompt(tiny_lm: Path, template: str) -> None:
+    encoder = PromptEncoder(tiny_lm, template_of(template, ["text"]), WORDS, 200)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_lm)
+    prompt = encoder.encode({"text": "the film was very sad"}).ids
+    written = str(tokenizer.decode(prompt))
+    gap = "" if template.endswith("\n") else " "
+    for word, ids in zip(WORDS, encoder.followed_by(WORDS), strict=True):
+        assert tokenizer.decode(prompt + ids) == written + gap + word
+        assert prompt + ids == tokenizer(written + gap + word, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,146 @@
+"""Generations are sampled once: by a run that was killed, by another run, with a model that is loaded once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sampled_runs import Sample
+from test_score_resume import digests
+
+import euds
+from euds.corpus import read_scores
+from euds.errors import InputError
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+
+def test_a_killed_run_resumes_to_the_same_files(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample("whole")
+    from euds.engine import samples
+
+    for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_part", 4)):
+        real = getattr(samples, step)
+        calls: list[int] = []
+
+        def killed(
+            *arguments: Any, real: Callable[..., Any] = real, calls: list[int] = calls, stops: int = stops
+        ) -> Any:
+            calls.append(1)
+            if len(calls) > stops:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        monkeypatch.setattr(samples, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            sample(step)
+        monkeypatch.setattr(samples, step, real)
+        with pytest.raises(InputError, match=r"config\.samples\.n_generations: 5 -> 6"):
+            sample(step, {"n_generations": 6})
+        sample(step)
+        assert digests(tmp_path / step) == digests(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_killed_while_it_samples_resumes_to_the_same_bytes(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    rows: list[object] = [{"text": text} for text in make_texts(198, 11)]
+    rows[5:5] = [{"text": None}, "not an object"]
+    corpus = write_jsonl(rows)
+
+    def start(run_dir: Path) -> "subprocess.Popen[bytes]":
+        options = "--measures semantic --semantic samples --n-generations 5 --max-new-tokens 6 --shard-rows 8"
+        arguments = [str(corpus), "--out", str(run_dir), "--lm", str(tiny_lm), "--embedder", str(tiny_encoder)]
+        return subprocess.Popen(
+            [sys.executable, "-m", "euds", "score", *arguments, *options.split()],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    # After the first part of scores, and later between the generations of a shard and its scores.
+    for folder, goal in (("scores", 1), ("generations", 9), ("generations", 17)):
+        process = start(killed)
+        while process.poll() is None and len(list((killed / folder).glob("part-*.parquet"))) < goal:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert 1 <= len(list(killed.glob("scores/part-*.parquet"))) < 25
+    # A part whose record was not yet written is written again.
+    recorded = [killed / "scores" / f"{record.stem}.parquet" for record in killed.glob("work/records/part-*.json")]
+    before = [part.stat().st_ino for part in recorded]
+    assert start(killed).wait() == 0
+    assert before
+    assert [part.stat().st_ino for part in recorded] == before
+    found = digests(killed)
+    assert found == digests(whole)
+    for folder in ("scores", "generations", "meanings"):
+        assert sum(name.startswith(f"{folder}/part-") for name in found) == 25
+    assert not (killed / "work").exists()
+
+
+def test_another_estimate_takes_the_generations_over(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample("first", {"min_similarity": 0.9})
+    sample("second", {"min_similarity": 0.5, "linkage": "connected_components"})
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("generations must not be sampled again")
+
+    monkeypatch.setattr("euds.measures.generate.Generator", never)
+    again = {"generations_from": str(tmp_path / "first"), "min_similarity": 0.5, "linkage": "connected_components"}
+    sample("again", again)
+    found, expected = digests(tmp_path / "again"), digests(tmp_path / "second")
+    assert found == expected
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("first", "again")]
+    paid, taken = (manifest["cost"]["samples"]["generation"] for manifest in manifests)
+    assert taken == {**paid, "taken_from": str(tmp_path / "first")}
+    for changed, message in (
+        ({"n_generations": 6}, r"samples\.n_generations: 5 -> 6"),
+        ({"top_p": 0.5}, r"samples\.top_p: 0\.9 -> 0\.5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sample("refused", {**again, **changed})
+    with pytest.raises(InputError, match=r"config\.seed: 0 -> 1"):
+        sample("refused", again, seed=1)
+    with pytest.raises(InputError, match="names the run directory itself"):
+        sample("again2", {"generations_from": str(tmp_path / "again2")})
+    with pytest.raises(InputError, match="no such file"):
+        sample("refused", {"generations_from": str(tmp_path / "nowhere")})
+    assert not (tmp_path / "refused").exists()
+
+
+def test_models_that_two_measures_need_are_loaded_once(
+    sample: Sample, sample_corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.measures import causal_lm, models, semantic
+
+    loaded: list[str] = []
+
+    def counted(auto_class: Any, folder: Path, precision: Any, kind: str) -> Any:
+        loaded.append(kind)
+        return models.load_model(auto_class, folder, precision, kind)
+
+    monkeypatch.setattr(causal_lm, "load_model", counted)
+    monkeypatch.setattr(semantic, "load_model", counted)
+    together = sample("together", measures=["generative", "semantic"], semantic=["clusters", "samples"], n_clusters=3)
+    assert sorted(loaded) == ["causal language model", "encoder"]
+    euds.score(sample_corpus, out=tmp_path / "read", measures=["generative"], lm=tiny_lm, shard_rows=8)
+    for row, read, drawn in zip(together, read_scores(tmp_path / "read").to_pylist(), sample("drawn"), strict=True):
+        assert {**read, **drawn}.items() <= row.items()
+    for name in ("generations", "meanings"):
+        assert digests(tmp_path / "together" / name) == digests(tmp_path / "drawn" / name)
