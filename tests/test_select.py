@@ -3,15 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 import euds
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.selection.choose import choose
+from euds.selection.describe import eta_squared
 from euds.selection.rules import RULES
 from euds.selection.summary import summary
 
@@ -137,6 +142,40 @@ def test_groups_share_the_budget_in_proportion() -> None:
     assert isinstance(groups, dict)
     assert set(groups) == {"original", "synthetic"}
     assert len(groups["original"]["bounds"]) == 1
+
+
+def test_regions_that_give_each_label_a_length_of_its_own_are_warned_of() -> None:
+    rng = np.random.default_rng(0)
+    n_tokens = rng.integers(2, 60, 400)
+    labels = np.where(rng.random(400) < 0.5, "a", "b")
+    # Each class is dense at another length, which tells less in the pool as a whole.
+    centre = np.where(labels == "a", 10, 50)
+    n_tokens[::2] = (centre + rng.integers(-2, 3, 400))[::2]
+    rng.shuffle(n_tokens[1::2])
+    table = scores_table(400)
+    table = table.set_column(1, "label", pa.array(labels)).set_column(3, "n_tokens", pa.array(n_tokens, pa.int32()))
+    table = table.set_column(4, "information_entropy_nats", pa.array(n_tokens, pa.float32()))
+    each = choose(table, keep=0.16, rule="densest", axes=["information"], group_by="label")
+    cues: Any = each.record["label_cues"]
+    assert set(cues) == {"n_tokens", "information_entropy_nats"}
+    assert cues["n_tokens"]["kept"] > 0.7 > 0.4 > cues["n_tokens"]["pool"]
+    assert "warning: in the kept rows n_tokens tells the labels apart (eta squared" in summary(each)
+    fair = choose(table, keep=0.16, rule="random")
+    assert fair.record["label_cues"] == {}
+    assert "warning" not in summary(fair)
+    unlabelled = table.set_column(1, "label", pa.nulls(400, pa.string()))
+    assert choose(unlabelled, keep=0.16, rule="random").record["label_cues"] is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=30))
+def test_eta_squared_is_the_share_between_groups(pairs: list[tuple[int, int]]) -> None:
+    groups, values = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], np.float64)
+    ranks = rankdata(values)
+    within = sum(
+        ((ranks[groups == group] - ranks[groups == group].mean()) ** 2).sum() for group in set(groups.tolist())
+    )
+    total = ((ranks - ranks.mean()) ** 2).sum()
+    assert eta_squared(values, groups) == pytest.approx(1 - within / total if total else 0.0, abs=1e-9)
 
 
 def test_taking_the_length_out_removes_its_correlation() -> None:

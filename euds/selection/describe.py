@@ -13,6 +13,10 @@ from euds.types import Float64Array, Int64Array
 NO_GROUP = "(none)"
 """Name of the rows whose label or source is null."""
 
+CUE_SHARE = 0.2
+CUE_GROWTH = 2.0
+"""A measure is a cue if a fifth of its spread in the kept rows lies between labels, twice as much as in the pool."""
+
 
 def describe(usable: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, Any]:
     """Return the part of a selection record that says what a choice of rows did.
@@ -28,6 +32,7 @@ def describe(usable: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict
         "keep_rate_by_label": keep_rates(usable, "label", kept),
         "keep_rate_by_source": keep_rates(usable, "source", kept),
         "source_shift": source_shift(usable),
+        "label_cues": label_cues(usable, columns, kept),
     }
 
 
@@ -84,6 +89,42 @@ def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] 
             if (known & (names == source)).any()
         }
     return shift
+
+
+def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, dict[str, float]] | None:
+    """Return by which measures alone a model could tell the labels of the kept rows apart; None without labels.
+
+    A region of its own for every class can make a cue of what the regions differ in, such as the length: the model
+    learns that instead of the task. Measured is eta squared, the share of the variance of ranks that lies between
+    labels, 0..1, of the length and of the scores that the rule looked at.
+
+    Args:
+        scores: rows that could be chosen from.
+        columns: scores that the rule looked at.
+        kept: positions of the kept rows.
+
+    Returns:
+        "pool" and "kept" for every measure that is a cue in the kept rows, and no such cue in the pool.
+    """
+    if scores.column("label").null_count == scores.num_rows or len(kept) < 2:
+        return None
+    labels = np.unique(group_names(scores, "label"), return_inverse=True)[1]
+    found = {}
+    for column in ("n_tokens", *columns):
+        values = values_of(scores, column)
+        pool, chosen = eta_squared(values, labels), eta_squared(values[kept], labels[kept])
+        if chosen >= max(CUE_SHARE, CUE_GROWTH * pool):
+            found[column] = {"pool": round(pool, 4), "kept": round(chosen, 4)}
+    return found
+
+
+def eta_squared(values: Float64Array, groups: Int64Array) -> float:
+    """Return the share of the variance of finite values' ranks that lies between groups, 0..1; 0 if all are equal."""
+    ranks = mid_ranks(values)
+    total = float(((ranks - ranks.mean()) ** 2).sum())
+    sizes = np.bincount(groups)
+    means = np.bincount(groups, ranks) / np.maximum(sizes, 1)
+    return float((sizes * (means - ranks.mean()) ** 2 * (sizes > 0)).sum() / total) if total else 0.0
 
 
 def quantiles(scores: pa.Table, columns: Sequence[str]) -> dict[str, Any]:

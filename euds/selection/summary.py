@@ -33,6 +33,13 @@ def summary(selection: Selection) -> str:
         if isinstance(rates, dict):
             parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in rates.items())
             lines.append(f"  keep rate by {kind}: {parts}")
+    cues = record.get("label_cues")
+    if isinstance(cues, dict):
+        lines += [
+            f"  warning: in the kept rows {axis} tells the labels apart (eta squared {cue['kept']:.2f}, in the pool "
+            f"{cue['pool']:.2f}); a model may learn that instead of the task"
+            for axis, cue in cues.items()
+        ]
     correlation = record.get("length_correlation")
     if isinstance(correlation, dict):
         parts = ", ".join(f"{axis} {value:+.2f}" for axis, value in correlation.items() if value is not None)
