@@ -53,6 +53,16 @@ def test_a_single_text_task_is_learned_and_seeded(tiny_encoder: Path) -> None:
     assert (first.n_train, first.n_test, first.steps, first.seed, second.seed) == (120, 60, 150, 0, 1)
 
 
+def test_bfloat16_and_batches_by_length_learn_as_much(tiny_encoder: Path) -> None:
+    train, test = sentiment(120, 0), sentiment(60, 1)
+    (found,) = euds.finetune(
+        train, test, model=tiny_encoder, steps=150, learning_rate=3e-3, precision="bfloat16", by_length=True
+    )
+    assert found.metrics["accuracy"] > 0.9
+    with pytest.raises(InvalidArgument, match="precision: unknown value 'half'"):
+        euds.finetune(train, test, model=tiny_encoder, precision="half")
+
+
 def test_pairs_are_classified_by_both_texts(tiny_encoder: Path) -> None:
     rng = np.random.default_rng(0)
     words = np.array(["wonderful", "terrible"])

@@ -18,6 +18,8 @@ def finetune(
     batch_size: Annotated[int, typer.Option(help="Rows of a training batch.")] = 16,
     learning_rate: Annotated[float | None, typer.Option(help="1e-4, for question answering 2e-4.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 for the products.")] = "float32",
+    by_length: Annotated[bool, typer.Option("--by-length", help="Batch texts of about the same length.")] = False,
     seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results as JSON.")] = None,
     save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
@@ -40,6 +42,8 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
         max_tokens=max_tokens,
+        precision=precision,
+        by_length=by_length,
         seeds=seeds,
         save_model=save_model,
     )

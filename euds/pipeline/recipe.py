@@ -122,6 +122,8 @@ class TrainSection(Section):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat | None = None
     max_tokens: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    by_length: bool = False
 
 
 class Recipe(Section):

@@ -148,6 +148,8 @@ def _compare(
             batch_size=train.batch_size,
             learning_rate=train.learning_rate,
             max_tokens=train.max_tokens,
+            precision=train.precision,
+            by_length=train.by_length,
         ),
         seeds=recipe.seed_list,
         full_rows=scored.num_rows,

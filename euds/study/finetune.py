@@ -24,6 +24,8 @@ def finetune(
     batch_size: int = 16,
     learning_rate: float | None = None,
     max_tokens: int | None = None,
+    precision: str = "float32",
+    by_length: bool = False,
     seeds: Sequence[int] = (0,),
     save_model: str | Path | None = None,
 ) -> list[CellResult]:
@@ -40,6 +42,8 @@ def finetune(
         batch_size: rows of a training batch.
         learning_rate: peak of the linear warm-up schedule; None: 1e-4, for questions 2e-4.
         max_tokens: tokens read of each text; None: 256, for questions windows of 384.
+        precision: "float32", or "bfloat16" for products in bfloat16 (weights stay in float32).
+        by_length: whether texts of about the same length share a batch, which saves padding.
         seeds: one model each.
         save_model: folder for the last seed's model.
 
@@ -61,6 +65,8 @@ def finetune(
         batch_size=batch_size,
         learning_rate=learning_rate,
         max_tokens=max_tokens,
+        precision=precision,
+        by_length=by_length,
     )
     train_rows, test_rows = _rows(train, settled), _rows(test, settled)
     model_folder(config.model)
