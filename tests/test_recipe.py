@@ -35,9 +35,9 @@ def test_the_demo_is_the_sentiment_example() -> None:
 
 def test_defaults_depend_on_the_task() -> None:
     recipe = load_recipe({**MINIMAL, "task": "question_answering"})
-    assert recipe.text_fields == ("question", "context")
-    assert recipe.label_field == "answers"
-    assert load_recipe(MINIMAL).text_fields == ("text",)
+    assert recipe.settled_task.text_fields == ("question", "context")
+    assert recipe.settled_task.label_field == "answers"
+    assert load_recipe(MINIMAL).settled_task.text_fields == ("text",)
     assert load_recipe(MINIMAL).seed_list == (0, 1)
 
 

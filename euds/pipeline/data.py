@@ -32,7 +32,7 @@ def take_data(recipe: Recipe) -> RunData:
     """
     data = recipe.data
     folder = Path(recipe.out) / "data"
-    fields = [*recipe.text_fields, recipe.label_field]
+    fields = [*recipe.settled_task.text_fields, recipe.settled_task.label_field]
     # Test rows need no source: only the pool is selected from.
     pool_fields = [*fields, *([data.source_field] if data.source_field else [])]
     pool = _lines(data.train, pool_fields, data.limit, data.seed, keep_bad=True)

@@ -16,7 +16,7 @@ from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
 from euds.selection.rules import FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic
-from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING
+from euds.study.types import CLASSIFICATION, Task, task_of
 
 DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
 
@@ -139,17 +139,9 @@ class Recipe(Section):
     report: bool = True
 
     @property
-    def text_fields(self) -> tuple[str, ...]:
-        """The field or two fields of the text."""
-        given = self.data.text_field
-        if given is None:
-            return ("question", "context") if self.task == QUESTION_ANSWERING else ("text",)
-        return (given,) if isinstance(given, str) else tuple(given)
-
-    @property
-    def label_field(self) -> str:
-        """The field of the label or the answers."""
-        return self.data.label_field or ("answers" if self.task == QUESTION_ANSWERING else "label")
+    def settled_task(self) -> Task:
+        """What is learned, from which fields."""
+        return task_of(self.task, self.data.text_field, self.data.label_field)
 
     @property
     def seed_list(self) -> tuple[int, ...]:

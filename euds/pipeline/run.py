@@ -19,7 +19,7 @@ from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, select
 from euds.selection.trainee import Trainee
 from euds.study.compare import compare
-from euds.study.types import CLASSIFICATION, StudyTable, Task, TrainConfig
+from euds.study.types import CLASSIFICATION, StudyTable, TrainConfig
 from euds.types import ScoreResult, Selection
 
 
@@ -82,8 +82,8 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
     return score(
         data.pool,
         out=recipe.out,
-        text_field=recipe.text_fields,
-        label_field=recipe.label_field if recipe.task == CLASSIFICATION else None,
+        text_field=recipe.settled_task.text_fields,
+        label_field=recipe.settled_task.label_field if recipe.task == CLASSIFICATION else None,
         source_field=recipe.data.source_field,
         measures=settings.measures,
         semantic=settings.semantic,
@@ -140,7 +140,7 @@ def _compare(
         pool,
         test,
         methods,
-        task=Task(recipe.task, recipe.text_fields, recipe.label_field),
+        task=recipe.settled_task,
         config=TrainConfig(
             model=train.model,
             epochs=None if train.steps is not None else train.epochs,

@@ -8,7 +8,7 @@ from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError
 from euds.measures.models import model_folder
 from euds.study.examples import Rows
-from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, CellResult, Task, TrainConfig
+from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
 
 
 def finetune(
@@ -54,10 +54,7 @@ def finetune(
         InvalidArgument: a setting is impossible.
         InputError: a file, field or model is not there, or a row does not suit the task.
     """
-    questions = task == QUESTION_ANSWERING
-    default_fields = ("question", "context") if questions else ("text",)
-    fields = (text_field,) if isinstance(text_field, str) else tuple(text_field or default_fields)
-    settled = Task(task, fields, label_field or ("answers" if questions else "label"))
+    settled = task_of(task, text_field, label_field)
     config = TrainConfig(
         model=str(model),
         epochs=None if steps is not None else epochs,

@@ -40,6 +40,18 @@ class Task:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
 
 
+def task_of(kind: str, text_field: str | Sequence[str] | None = None, label_field: str | None = None) -> Task:
+    """Return a task; fields not given have their usual names: "text" and "label", for questions those of SQuAD.
+
+    Raises:
+        InvalidArgument: the kind is unknown, or the number of fields does not suit it.
+    """
+    questions = kind == QUESTION_ANSWERING
+    usual = ("question", "context") if questions else ("text",)
+    fields = (text_field,) if isinstance(text_field, str) else tuple(text_field or usual)
+    return Task(kind, fields, label_field or ("answers" if questions else "label"))
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a model is fine-tuned; AdamW, linear warm-up and decay.

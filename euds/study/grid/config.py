@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from euds.errors import InvalidArgument, one_of
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.methods import METHODS
-from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig
+from euds.study.types import CLASSIFICATION, Task, TrainConfig, task_of
 
 
 class DataSection(Section):
@@ -88,10 +88,7 @@ class StudyFile(Section):
     @property
     def settled_task(self) -> Task:
         """What is learned."""
-        questions = self.task == QUESTION_ANSWERING
-        given = self.data.text_field or (["question", "context"] if questions else ["text"])
-        fields = (given,) if isinstance(given, str) else tuple(given)
-        return Task(self.task, fields, self.data.label_field or ("answers" if questions else "label"))
+        return task_of(self.task, self.data.text_field, self.data.label_field)
 
     @property
     def cells_path(self) -> Path:
