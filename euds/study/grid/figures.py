@@ -30,6 +30,9 @@ PANELS, LINES = 3, 6
 TWO_COLUMNS = 20
 """Characters of a method's name of which two fit beside each other below a panel."""
 
+FAR_BELOW = 15.0
+"""Points below the median from where a method is named at the lower edge: it would press all others together."""
+
 BINS = 20
 MAX_CLASSES = 12
 AXES_ORDER = ("n_tokens", "information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats", "nll_nats")
@@ -40,6 +43,7 @@ def accuracy_by_keep(path: Path, summary: TaskSummary, schedule: str) -> None:
     panels = _panels([entry for entry in summary.entries if entry.schedule == schedule and entry.is_rule])
     random = [entry for entry in summary.entries if (entry.method, entry.schedule) == (RANDOM, schedule)]
     full = summary.full(schedule)
+    floor = _floor([entry for _, entries in panels for entry in entries])
     n_rows = max(1, math.ceil(len(panels) / PANELS))
     height = 0.4 + 3.5 * n_rows
 
@@ -56,6 +60,9 @@ def accuracy_by_keep(path: Path, summary: TaskSummary, schedule: str) -> None:
             axes.set_xlim(-0.4, len(summary.keeps) - 0.6)
             ncols = 2 if max(len(entry.method) for entry in entries) <= TWO_COLUMNS else 1
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, -0.09), ncols=ncols)
+        # The panels share their scale: it is cut off once all of them have had their say on its upper end.
+        for axes, (_, entries) in zip(grid.flat, panels, strict=False):
+            _named_below(axes, floor, [(summary.keeps.index(entry.keep), entry) for entry in entries])
         for axes in grid.flat[len(panels) :]:
             axes.axis("off")
         for axes in grid[:, 0]:
@@ -72,6 +79,7 @@ def accuracy_by_seconds(path: Path, summary: TaskSummary) -> None:
     random = [entry for entry in summary.entries if entry.method == RANDOM and entry.schedule == summary.schedules[0]]
     full = summary.full()
     line = [entry for entry in (*random, full) if entry is not None]
+    floor = _floor([*shown, *line])
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -94,6 +102,7 @@ def accuracy_by_seconds(path: Path, summary: TaskSummary) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.16, y=0.1)
+        _named_below(axes, floor, [(entry.seconds.total or 1.0, entry) for entry in shown])
         axes.set_xlabel("seconds of scoring, search and one training (log scale)")
         axes.set_ylabel(f"{TITLES.get(summary.metric, summary.metric)} on the test rows (%)")
         axes.grid(color="#e5e9ee")
@@ -203,6 +212,24 @@ def _lines(axes: Axes, keeps: Sequence[float], entries: Sequence[Entry]) -> None
         )
     axes.grid(axis="y", color="#e5e9ee")
     axes.set_axisbelow(True)
+
+
+def _floor(entries: Sequence[Entry]) -> float:
+    """Return the lower edge of the metric, in percent: below every entry that is not far below the others."""
+    values = 100 * np.array([entry.mean - (entry.sd or 0.0) for entry in entries])
+    near = values[values >= np.median(values) - FAR_BELOW] if len(values) else values
+    return float(near.min()) - 1.5 if len(near) else 0.0
+
+
+def _named_below(axes: Axes, floor: float, placed: Sequence[tuple[float, Entry]]) -> None:
+    """Cut the metric off at `floor`, and name what lies below it at the edge."""
+    axes.set_ylim(bottom=floor)
+    below = sorted(((x, entry) for x, entry in placed if 100 * entry.mean < floor), key=lambda pair: pair[0])
+    for at, (x, entry) in enumerate(below):
+        text = f"{entry.method} {100 * entry.mean:.0f} \u2193"
+        axes.annotate(
+            text, (x, floor), (0, 4 + 10 * at), textcoords="offset points", ha="center", fontsize=7.5, color=INK
+        )
 
 
 def _reference_legend(figure: Figure, random: Sequence[Entry], full: Entry | None) -> None:
