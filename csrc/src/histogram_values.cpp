@@ -40,7 +40,7 @@ LeftOut add_values(std::span<const double> edges, std::span<const T> values, std
                    std::size_t n_threads) {
     if (const CountPairs<T> count = count_pairs<T>()) {
         if (const auto tree = bin_tree<T>(edges)) {
-            return count_with(TreeCounter<T>(edges, *tree, count), values, counts, n_threads);
+            return count_with(TreeCounter<T>(*tree, count), values, counts, n_threads);
         }
     }
     const BinGuess<T> guess(edges);

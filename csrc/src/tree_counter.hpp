@@ -2,12 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "bin_of.hpp"
 #include "bin_tree.hpp"
 #include "euds/histogram.hpp"
 
@@ -17,21 +17,20 @@ namespace euds {
 template <typename T>
 class TreeCounter {
 public:
-    TreeCounter(std::span<const double> edges, const BinTree<T>& tree, CountPairs<T> count)
-        : edges_(edges), tree_(tree), count_(count), pairs_(), totals_(kTreeBins) {}
+    TreeCounter(const BinTree<T>& tree, CountPairs<T> count) : tree_(tree), count_(count), pairs_(), totals_(kTreeBins) {}
 
     void add(std::span<const T> part) {
-        // The steps begin with a cache line.
+        // The whole steps begin with a cache line.
         const std::size_t past = reinterpret_cast<std::uintptr_t>(part.data()) % kCacheLine;
         const std::size_t before = std::min(part.size(), (kCacheLine - past) % kCacheLine / sizeof(T));
-        search(part.first(before));
+        add_few(part.first(before));
         part = part.subspan(before);
         while (part.size() >= kTreeStep) {
             const std::size_t n_steps = std::min(part.size() / kTreeStep, kMostTreeSteps - n_steps_);
             add_steps(part.data(), n_steps);
             part = part.subspan(n_steps * kTreeStep);
         }
-        search(part);
+        add_few(part);
     }
 
     void add_to(std::span<std::int64_t> counts, LeftOut& left_out) {
@@ -47,9 +46,13 @@ public:
 private:
     static constexpr std::size_t kCacheLine = 64;
 
-    void search(std::span<const T> values) {
-        for (const T value : values) {
-            look_up(edges_, static_cast<double>(value), totals_, left_out_);
+    // Less than a step, filled up with values of the first bin.
+    void add_few(std::span<const T> values) {
+        if (!values.empty()) {
+            std::array<T, kTreeStep> step;
+            std::fill(std::copy(values.begin(), values.end(), step.begin()), step.end(), tree_.low);
+            add_steps(step.data(), 1);
+            totals_[0] -= static_cast<std::int64_t>(kTreeStep - values.size());
         }
     }
 
@@ -83,7 +86,6 @@ private:
         n_steps_ = 0;
     }
 
-    std::span<const double> edges_;
     const BinTree<T>& tree_;
     CountPairs<T> count_;
     PairCounts pairs_;

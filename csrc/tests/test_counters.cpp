@@ -82,7 +82,7 @@ bool compare(const std::vector<double>& edges, std::span<const T> values, std::m
     check(counted(euds::GuessCounter<T>(edges, guess), edges.size() - 1, values, random) == expected, "guessed bins");
     const auto tree = euds::bin_tree<T>(edges);
     if (const auto count = euds::count_pairs<T>(); count != nullptr && tree) {
-        check(counted(euds::TreeCounter<T>(edges, *tree, count), edges.size() - 1, values, random) == expected,
+        check(counted(euds::TreeCounter<T>(*tree, count), edges.size() - 1, values, random) == expected,
               "bins by the tree");
     }
     return tree.has_value();
