@@ -25,8 +25,8 @@ struct BinTree {
     T low;
     T high;
     T scale;
-    std::uint16_t end;               // the code of high; values above have this or a larger one, or 0
-    std::uint8_t bin[kTreeBins];     // per path
+    std::uint16_t end;            // the code of high; values above have this or a larger one, or 0
+    std::uint8_t bin[kTreeBins];  // per path
 };
 
 // Nothing if there are more bins, or two edges with one code. Edges strictly ascend; at least two.

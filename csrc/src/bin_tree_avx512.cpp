@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kVectors = 8;  // together, for one alone waits at every level
 constexpr std::size_t kLanes = 32;
 constexpr std::size_t kSome = kTreeStep / 2 / (kTreeLevels + 2);  // pairs counted between two levels
-static_assert(kVectors * kLanes == kTreeStep);
+static_assert(kVectors * kLanes == kTreeStep && kSome * (kTreeLevels + 2) == kTreeStep / 2);
 constexpr std::size_t kCacheLine = 64;
 constexpr std::uintptr_t kAhead = 8192;  // bytes from what is counted to what is asked from memory
 constexpr int kRound = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -39,10 +39,8 @@ struct Sixteen<float> {
     }
 
     __mmask16 below(const float* edges, __m512i paths) const {
-        const __m512 first =
-            _mm512_permutex2var_ps(_mm512_load_ps(edges), paths, _mm512_load_ps(edges + 16));
-        const __m512 second =
-            _mm512_permutex2var_ps(_mm512_load_ps(edges + 32), paths, _mm512_load_ps(edges + 48));
+        const __m512 first = _mm512_permutex2var_ps(_mm512_load_ps(edges), paths, _mm512_load_ps(edges + 16));
+        const __m512 second = _mm512_permutex2var_ps(_mm512_load_ps(edges + 32), paths, _mm512_load_ps(edges + 48));
         const __mmask16 in_second = _mm512_test_epi32_mask(paths, _mm512_set1_epi32(32));
         return _mm512_cmp_ps_mask(values, _mm512_mask_mov_ps(first, in_second, second), _CMP_LT_OQ);
     }
@@ -131,6 +129,22 @@ __attribute__((noinline)) __m512i settle(const T* values, __m512i paths, const B
     return _mm512_packus_epi32(settled[0], settled[1]);
 }
 
+template <typename T>
+inline __attribute__((always_inline)) void store_pairs(const T* values, const BinTree<T>& tree, const __mmask32* unsure,
+                                                       __m512i* paths, LeftOut& left_out, std::uint16_t* pairs) {
+#pragma GCC unroll 8
+    for (std::size_t at = 0; at < kVectors; ++at) {
+        if (__builtin_expect(unsure[at] != 0, 0)) {
+            paths[at] = settle(values + kLanes * at, paths[at], tree, left_out);
+        }
+    }
+#pragma GCC unroll 4
+    for (std::size_t at = 0; at < kVectors; at += 2) {
+        const __m512i other = _mm512_slli_epi16(paths[at + 1], kTreeLevels);
+        _mm512_store_si512(pairs + kLanes * at / 2, _mm512_or_si512(paths[at], other));
+    }
+}
+
 inline void count_some(const std::uint16_t* pairs, PairCounts& counts) {
 #pragma GCC unroll 16
     for (std::size_t at = 0; at < kSome; at += 2) {
@@ -179,17 +193,7 @@ inline __attribute__((always_inline)) void take_step(const T* values, const BinT
     if constexpr (Counting) {
         count_some(last_pairs + kSome * (kTreeLevels + 1), counts);
     }
-#pragma GCC unroll 8
-    for (std::size_t at = 0; at < kVectors; ++at) {
-        if (__builtin_expect(unsure[at] != 0, 0)) {
-            paths[at] = settle(values + kLanes * at, paths[at], tree, left_out);
-        }
-    }
-#pragma GCC unroll 4
-    for (std::size_t at = 0; at < kVectors; at += 2) {
-        const __m512i other = _mm512_slli_epi16(paths[at + 1], kTreeLevels);
-        _mm512_store_si512(pairs + kLanes * at / 2, _mm512_or_si512(paths[at], other));
-    }
+    store_pairs(values, tree, unsure, paths, left_out, pairs);
 }
 
 template <typename T>
@@ -198,7 +202,8 @@ void count_steps(const T* values, std::size_t n_steps, const BinTree<T>& tree, P
     alignas(kCacheLine) std::uint16_t pairs[2][kTreeStep / 2];
     LeftOut own;
     for (std::size_t step = 0; step < n_steps; ++step, values += kTreeStep) {
-        // Counting is too slow to keep memory busy by itself; a prefetch never faults.
+        // Counting is too slow to keep memory busy by itself; a prefetch never faults. Into the second cache, which
+        // waits for more lines at a time than the first.
         const auto ahead = reinterpret_cast<std::uintptr_t>(values) + kAhead;
         for (std::size_t line = 0; line < kTreeStep * sizeof(T); line += kCacheLine) {
             __builtin_prefetch(reinterpret_cast<const void*>(ahead + line), 0, 2);
