@@ -23,7 +23,7 @@ std::size_t bin_of_path(std::size_t path) {
 // Rounded as by the vector instructions; values that are no place inside have code 0.
 template <typename T>
 std::uint16_t code_of(T value, const BinTree<T>& tree) {
-    const T place = std::nearbyint((value - tree.low) * tree.scale);
+    const T place = std::nearbyint(std::fma(value, tree.scale, tree.shift));
     return place >= T{0} && place <= static_cast<T>(kNever) ? static_cast<std::uint16_t>(place) : std::uint16_t{0};
 }
 
@@ -69,6 +69,11 @@ std::optional<BinTree<T>> bin_tree(std::span<const double> edges) {
         return std::nullopt;
     }
     tree.scale = static_cast<T>(kEnd / (static_cast<double>(tree.high) - static_cast<double>(tree.low)));
+    tree.shift = -tree.low * tree.scale;
+    // No value below low may have a larger code than 0.
+    if (std::fma(tree.low, tree.scale, tree.shift) > T{0}) {
+        tree.shift = std::nextafter(tree.shift, -std::numeric_limits<T>::infinity());
+    }
     std::uint16_t codes[kTreeBins + 1] = {};
     for (std::size_t edge = 1; edge <= n_bins; ++edge) {
         codes[edge] = code_of(edge < n_bins ? round_up<T>(edges[edge]) : tree.high, tree);

@@ -13,8 +13,9 @@ namespace euds {
 inline constexpr std::size_t kTreeLevels = 6;
 inline constexpr std::size_t kTreeBins = std::size_t{1} << kTreeLevels;
 
-// T is float or double. The code of a value is (value - low) * scale, rounded to an integer in 0..65535: it never falls
-// where values ascend, and no two edges share one. Only a value with the very code of an edge must be compared with it.
+// T is float or double. The code of a value is value * scale + shift, rounded once and then to an integer in 0..65535: it
+// never falls where values ascend, and no two edges share one. Only a value with the very code of an edge must be
+// compared with it.
 // Bit l of a path says whether the code is at or above that of the edge met on level l; path 0 is the first bin.
 template <typename T>
 struct BinTree {
@@ -25,6 +26,7 @@ struct BinTree {
     T low;
     T high;
     T scale;
+    T shift;
     std::uint16_t end;            // the code of high; values above have this or a larger one, or 0
     std::uint8_t bin[kTreeBins];  // per path
 };

@@ -12,8 +12,9 @@ namespace {
 
 constexpr std::size_t kVectors = 8;  // together, for one alone waits at every level
 constexpr std::size_t kLanes = 32;
-constexpr std::size_t kSome = kTreeStep / 2 / (kTreeLevels + 2);  // pairs counted between two levels
-static_assert(kVectors * kLanes == kTreeStep && kSome * (kTreeLevels + 2) == kTreeStep / 2);
+constexpr std::size_t kTurns = kTreeLevels + 2;          // at counting, beside the search
+constexpr std::size_t kSome = kTreeStep / 2 / kTurns;  // pairs counted in a turn
+static_assert(kVectors * kLanes == kTreeStep && kSome * kTurns == kTreeStep / 2);
 constexpr std::size_t kCacheLine = 64;
 constexpr std::uintptr_t kAhead = 8192;  // bytes from what is counted to what is asked from memory
 constexpr int kRound = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -28,9 +29,8 @@ struct Sixteen<float> {
 
     explicit Sixteen(const float* from) : values(_mm512_loadu_ps(from)) {}
 
-    __m512i codes(float low, float scale) const {
-        const __m512 place = _mm512_mul_ps(_mm512_sub_ps(values, _mm512_set1_ps(low)), _mm512_set1_ps(scale));
-        return _mm512_cvt_roundps_epi32(place, kRound);
+    __m512i codes(float scale, float shift) const {
+        return _mm512_cvt_roundps_epi32(_mm512_fmadd_ps(values, _mm512_set1_ps(scale), _mm512_set1_ps(shift)), kRound);
     }
 
     template <int How>
@@ -53,13 +53,13 @@ struct Sixteen<double> {
 
     explicit Sixteen(const double* from) : first(_mm512_loadu_pd(from)), second(_mm512_loadu_pd(from + 8)) {}
 
-    static __m256i codes_of(__m512d values, double low, double scale) {
-        const __m512d place = _mm512_mul_pd(_mm512_sub_pd(values, _mm512_set1_pd(low)), _mm512_set1_pd(scale));
-        return _mm512_cvt_roundpd_epi32(place, kRound);
+    static __m256i codes_of(__m512d values, double scale, double shift) {
+        return _mm512_cvt_roundpd_epi32(_mm512_fmadd_pd(values, _mm512_set1_pd(scale), _mm512_set1_pd(shift)), kRound);
     }
 
-    __m512i codes(double low, double scale) const {
-        return _mm512_inserti64x4(_mm512_castsi256_si512(codes_of(first, low, scale)), codes_of(second, low, scale), 1);
+    __m512i codes(double scale, double shift) const {
+        const __m256i low = codes_of(first, scale, shift);
+        return _mm512_inserti64x4(_mm512_castsi256_si512(low), codes_of(second, scale, shift), 1);
     }
 
     static __mmask16 join(__mmask8 low, __mmask8 high) {
@@ -145,11 +145,22 @@ inline __attribute__((always_inline)) void store_pairs(const T* values, const Bi
     }
 }
 
-inline void count_some(const std::uint16_t* pairs, PairCounts& counts) {
+// One of the kTurns parts of what is done beside the search: counting pairs, and asking memory for later values, into
+// the second cache, which waits for more lines at a time than the first. A prefetch never faults.
+template <bool Counting, typename T>
+inline __attribute__((always_inline)) void take_turn(std::size_t turn, const T* values, const std::uint16_t* pairs,
+                                                     PairCounts& counts) {
+    constexpr std::size_t bytes = kTreeStep * sizeof(T) / kTurns;
+    const auto ahead = reinterpret_cast<std::uintptr_t>(values) + kAhead + bytes * turn;
+    for (std::size_t line = 0; line < bytes; line += kCacheLine) {
+        __builtin_prefetch(reinterpret_cast<const void*>(ahead + line), 0, 2);
+    }
+    if constexpr (Counting) {
 #pragma GCC unroll 16
-    for (std::size_t at = 0; at < kSome; at += 2) {
-        ++counts.first[pairs[at]];
-        ++counts.second[pairs[at + 1]];
+        for (std::size_t at = kSome * turn; at < kSome * (turn + 1); at += 2) {
+            ++counts.first[pairs[at]];
+            ++counts.second[pairs[at + 1]];
+        }
     }
 }
 
@@ -166,13 +177,11 @@ inline __attribute__((always_inline)) void take_step(const T* values, const BinT
     for (std::size_t at = 0; at < kVectors; ++at) {
         const T* from = values + kLanes * at;
         // Packing and unpacking leave the values in one order.
-        codes[at] = _mm512_packus_epi32(Sixteen<T>(from).codes(tree.low, tree.scale),
-                                        Sixteen<T>(from + 16).codes(tree.low, tree.scale));
+        codes[at] = _mm512_packus_epi32(Sixteen<T>(from).codes(tree.scale, tree.shift),
+                                        Sixteen<T>(from + 16).codes(tree.scale, tree.shift));
         paths[at] = _mm512_setzero_si512();
     }
-    if constexpr (Counting) {
-        count_some(last_pairs, counts);
-    }
+    take_turn<Counting>(0, values, last_pairs, counts);
 #pragma GCC unroll 6
     for (std::size_t level = 0; level < kTreeLevels; ++level) {
         const __m512i bit = _mm512_set1_epi16(static_cast<short>(1U << level));
@@ -181,18 +190,22 @@ inline __attribute__((always_inline)) void take_step(const T* values, const BinT
             const __m512i met = level == 0 ? tables.met[0] : _mm512_permutexvar_epi16(paths[at], tables.met[level]);
             paths[at] = _mm512_mask_add_epi16(paths[at], _mm512_cmpge_epu16_mask(codes[at], met), paths[at], bit);
         }
-        if constexpr (Counting) {
-            count_some(last_pairs + kSome * (level + 1), counts);
-        }
+        take_turn<Counting>(level + 1, values, last_pairs, counts);
     }
+    __m512i largest = codes[0];
 #pragma GCC unroll 8
     for (std::size_t at = 0; at < kVectors; ++at) {
         const __m512i begin = _mm512_permutex2var_epi16(tables.begin[0], paths[at], tables.begin[1]);
-        unsure[at] = _mm512_cmpeq_epi16_mask(codes[at], begin) | _mm512_cmpge_epu16_mask(codes[at], tables.end);
+        unsure[at] = _mm512_cmpeq_epi16_mask(codes[at], begin);
+        largest = _mm512_max_epu16(largest, codes[at]);
     }
-    if constexpr (Counting) {
-        count_some(last_pairs + kSome * (kTreeLevels + 1), counts);
+    if (__builtin_expect(_mm512_cmpge_epu16_mask(largest, tables.end) != 0, 0)) {
+#pragma GCC unroll 8
+        for (std::size_t at = 0; at < kVectors; ++at) {
+            unsure[at] |= _mm512_cmpge_epu16_mask(codes[at], tables.end);
+        }
     }
+    take_turn<Counting>(kTreeLevels + 1, values, last_pairs, counts);
     store_pairs(values, tree, unsure, paths, left_out, pairs);
 }
 
@@ -202,12 +215,6 @@ void count_steps(const T* values, std::size_t n_steps, const BinTree<T>& tree, P
     alignas(kCacheLine) std::uint16_t pairs[2][kTreeStep / 2];
     LeftOut own;
     for (std::size_t step = 0; step < n_steps; ++step, values += kTreeStep) {
-        // Counting is too slow to keep memory busy by itself; a prefetch never faults. Into the second cache, which
-        // waits for more lines at a time than the first.
-        const auto ahead = reinterpret_cast<std::uintptr_t>(values) + kAhead;
-        for (std::size_t line = 0; line < kTreeStep * sizeof(T); line += kCacheLine) {
-            __builtin_prefetch(reinterpret_cast<const void*>(ahead + line), 0, 2);
-        }
         if (step == 0) {
             take_step<false>(values, tree, tables, own, pairs[0], pairs[1], counts);
         } else {
@@ -215,8 +222,8 @@ void count_steps(const T* values, std::size_t n_steps, const BinTree<T>& tree, P
         }
     }
     if (n_steps > 0) {
-        for (std::size_t at = 0; at < kTreeStep / 2; at += kSome) {
-            count_some(pairs[(n_steps + 1) % 2] + at, counts);
+        for (std::size_t turn = 0; turn < kTurns; ++turn) {
+            take_turn<true>(turn, values, pairs[(n_steps + 1) % 2], counts);
         }
     }
     left_out.nan += own.nan;
