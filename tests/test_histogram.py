@@ -61,6 +61,7 @@ EDGES = {
     "heavy tails": np.sort(np.random.default_rng(1).standard_cauchy(300)),
     "one crowded place": np.concatenate([[-1e6], 1 + 1e-4 * np.arange(200), [1e6]]),
     "more than can have cells": np.sort(np.random.default_rng(2).random(40_000)),
+    "as many as fit into registers": np.sort(np.random.default_rng(3).normal(size=65)),
     "beyond single precision": np.array([-1e300, -1e39, 0.0, 1e-50, 1e39, 1e300]),
 }
 
@@ -103,6 +104,32 @@ def test_any_length_and_layout_counts_alike(n: int, name: str, dtype: type[np.fl
         histogram = Histogram(edges)
         histogram.add(layout)
         assert histogram.counts.tolist() == expected
+
+
+@given(
+    st.lists(st.floats(-10.0, 10.0) | st.integers(-10, 10), min_size=2, max_size=66, unique=True),
+    st.sampled_from([np.float32, np.float64]),
+    st.lists(st.tuples(st.integers(0, 65), st.integers(-2, 2)), min_size=1, max_size=40),
+    st.integers(1, 60),
+)
+@settings(max_examples=200, deadline=None)
+def test_values_at_edges_and_next_to_them_fall_where_the_edges_say(
+    edges: list[float], dtype: type[np.floating], places: list[tuple[int, int]], repeats: int
+) -> None:
+    ascending = np.unique(np.array(edges, np.float64))
+    if len(ascending) < 2:  # 0.0 and -0.0
+        return
+    values = []
+    for edge, steps in places:
+        value = dtype(ascending[edge % len(ascending)])
+        for _ in range(abs(steps)):
+            value = np.nextafter(value, dtype(np.copysign(np.inf, steps)))
+        values.append(value)
+    many = np.array(values * repeats, dtype)
+    histogram = Histogram(ascending)
+    histogram.add(many)
+    assert histogram.counts.tolist() == np.histogram(many.astype(np.float64), ascending)[0].tolist()
+    assert histogram.n_outside == len(many) - histogram.n_counted
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 60), min_size=1, max_size=5))

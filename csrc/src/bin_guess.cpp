@@ -6,6 +6,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "round_up.hpp"
+
 namespace euds {
 namespace {
 
@@ -28,12 +30,6 @@ Cells cells_between(std::span<const double> edges, double n) {
     const Cells cells{edges.front(), n / (edges.back() - edges.front()), n};
     const bool usable = n <= kMostBins && std::isfinite(cells.scale) && cells.scale > 0.0;
     return usable ? cells : Cells{0.0, 0.0, 0.0};
-}
-
-template <typename T>
-T round_up(double edge) {
-    const auto near = static_cast<T>(edge);
-    return static_cast<double>(near) < edge ? std::nextafter(near, std::numeric_limits<T>::infinity()) : near;
 }
 
 }  // namespace

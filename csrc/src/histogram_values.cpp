@@ -1,171 +1,50 @@
-// Histograms of one axis: memory is read once, and most values need no search.
+// Histograms of one axis: memory is read once, and few values need a search.
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstring>
-#include <limits>
 #include <vector>
 
 #include "bin_guess.hpp"
-#include "bin_of.hpp"
+#include "bin_tree.hpp"
 #include "euds/histogram.hpp"
 #include "euds/parallel.hpp"
+#include "guess_counter.hpp"
+#include "tree_counter.hpp"
 
 namespace euds {
 namespace {
 
-constexpr std::size_t kBlock = 512;
 constexpr std::size_t kPart = 1 << 18;
-constexpr std::size_t kSmallTable = 4096;
-constexpr std::size_t kTables = 4;
-constexpr std::size_t kStep = 16;
-constexpr std::size_t kCacheLine = 64;
-constexpr std::uintptr_t kAhead = 4096;  // bytes from what is counted to what is asked from memory
 
-// Counts of one thread. Neighbours go to different tables, so that equal ones do not wait for each other.
-template <typename T>
-class Counter {
-public:
-    Counter(std::span<const double> edges, const BinGuess<T>& guess)
-        : edges_(edges),
-          guess_(guess),
-          n_bins_(edges.size() - 1),
-          n_tables_(n_bins_ <= kSmallTable ? kTables : 1),
-          tables_(n_tables_ * (n_bins_ + 1)),
-          totals_(n_bins_) {}
-
-    void add(std::span<const T> part) {
-        pending_ += part.size();
-        if (pending_ > std::numeric_limits<std::uint32_t>::max()) {
-            flush();
-            pending_ = part.size();
-        }
-        // The first block is shorter, so that the others begin with a cache line.
-        std::size_t size = kBlock - reinterpret_cast<std::uintptr_t>(part.data()) % kCacheLine / sizeof(T);
-        while (!part.empty()) {
-            size = std::min(size, part.size());
-            add_block(part.first(size));
-            part = part.subspan(size);
-            size = kBlock;
-        }
-    }
-
-    void add_to(std::span<std::int64_t> counts, LeftOut& left_out) {
-        flush();
-        for (std::size_t bin = 0; bin < n_bins_; ++bin) {
-            counts[bin] += totals_[bin];
-        }
-        left_out.nan += left_out_.nan;
-        left_out.infinite += left_out_.infinite;
-        left_out.outside += left_out_.outside;
-    }
-
-private:
-    void add_block(std::span<const T> block) {
-        const bool any_unsure = guess_.guess(block.data(), block.size(), bins_.data());
-        count_block(block);
-        if (any_unsure) {
-            const auto unsure = static_cast<std::int32_t>(n_bins_);
-            for (std::size_t at = 0; at < block.size(); ++at) {
-                if (bins_[at] == unsure) {
-                    look_up(static_cast<double>(block[at]));
-                }
-            }
-        }
-    }
-
-    void count_block(std::span<const T> block) {
-        std::uint32_t* table = tables_.data();
-        std::size_t at = 0;
-        if (n_tables_ == kTables) {
-            for (; at + kStep <= block.size(); at += kStep) {
-                // Counting is too slow to keep memory busy by itself; a prefetch never faults.
-                const auto ahead = reinterpret_cast<std::uintptr_t>(&block[at]) + kAhead;
-                for (std::size_t line = 0; line < kStep * sizeof(T); line += kCacheLine) {
-                    __builtin_prefetch(reinterpret_cast<const void*>(ahead + line), 0, 0);
-                }
-                for (std::size_t four = at; four < at + kStep; four += kTables) {
-                    count_four(table, four);
-                }
-            }
-        }
-        for (; at < block.size(); ++at) {
-            ++table[static_cast<std::size_t>(bins_[at])];
-        }
-    }
-
-    void count_four(std::uint32_t* table, std::size_t at) const {
-        const std::size_t stride = n_bins_ + 1;
-        std::uint32_t* second_table = table + stride;
-        std::uint32_t* third_table = second_table + stride;
-        std::uint32_t* fourth_table = third_table + stride;
-        // Two bins a load: loads and stores are what this loop waits for.
-        const std::uint64_t first = pair_at(at);
-        const std::uint64_t second = pair_at(at + 2);
-        ++table[first & 0xffffffffU];
-        ++second_table[first >> 32];
-        ++third_table[second & 0xffffffffU];
-        ++fourth_table[second >> 32];
-    }
-
-    void flush() {
-        for (std::size_t at = 0; at < tables_.size(); ++at) {
-            // The last entry of each table counts what was looked up.
-            if (at % (n_bins_ + 1) < n_bins_) {
-                totals_[at % (n_bins_ + 1)] += tables_[at];
-            }
-        }
-        std::fill(tables_.begin(), tables_.end(), 0U);
-    }
-
-    std::uint64_t pair_at(std::size_t at) const {
-        std::uint64_t pair = 0;
-        std::memcpy(&pair, &bins_[at], sizeof pair);
-        return pair;
-    }
-
-    void look_up(double value) {
-        if (const auto bin = bin_of(edges_, value)) {
-            ++tables_[*bin];
-        } else if (std::isnan(value)) {
-            ++left_out_.nan;
-        } else if (std::isinf(value)) {
-            ++left_out_.infinite;
-        } else {
-            ++left_out_.outside;
-        }
-    }
-
-    std::span<const double> edges_;
-    const BinGuess<T>& guess_;
-    std::size_t n_bins_;
-    std::size_t n_tables_;
-    std::vector<std::uint32_t> tables_;
-    std::vector<std::int64_t> totals_;
-    std::size_t pending_ = 0;  // values in the tables, at most
-    alignas(kCacheLine) std::array<std::int32_t, kBlock> bins_{};
-    LeftOut left_out_;
-};
-
-}  // namespace
-
-template <typename T>
-LeftOut add_values(std::span<const double> edges, std::span<const T> values, std::span<std::int64_t> counts,
+// Counts on every thread by a copy of the empty counter.
+template <typename T, typename Counter>
+LeftOut count_with(const Counter& empty, std::span<const T> values, std::span<std::int64_t> counts,
                    std::size_t n_threads) {
-    const BinGuess<T> guess(edges);
     const std::size_t n_parts = values.size() / kPart + 1;
     const std::size_t n_workers = std::min(n_threads, n_parts);
-    std::vector<Counter<T>> counters(n_workers, Counter<T>(edges, guess));
+    std::vector<Counter> counters(n_workers, empty);
     parallel_for(n_parts, n_workers, [&](std::size_t part, std::size_t worker) {
         const std::size_t begin = part_begin(values.size(), n_parts, part);
         const std::size_t end = part_begin(values.size(), n_parts, part + 1);
         counters[worker].add(values.subspan(begin, end - begin));
     });
     LeftOut left_out;
-    for (Counter<T>& counter : counters) {
+    for (Counter& counter : counters) {
         counter.add_to(counts, left_out);
     }
     return left_out;
+}
+
+}  // namespace
+
+template <typename T>
+LeftOut add_values(std::span<const double> edges, std::span<const T> values, std::span<std::int64_t> counts,
+                   std::size_t n_threads) {
+    if (const CountPairs<T> count = count_pairs<T>()) {
+        if (const auto tree = bin_tree<T>(edges)) {
+            return count_with(TreeCounter<T>(*tree, count), values, counts, n_threads);
+        }
+    }
+    const BinGuess<T> guess(edges);
+    return count_with(GuessCounter<T>(edges, guess), values, counts, n_threads);
 }
 
 template LeftOut add_values<float>(std::span<const double>, std::span<const float>, std::span<std::int64_t>, std::size_t);

@@ -69,7 +69,7 @@ class Histogram:
         return np.array(sums, np.float64).reshape(self.counts.shape)
 
     def add(self, values: npt.ArrayLike, utility: npt.ArrayLike | None = None, *, n_threads: int | None = None) -> None:
-        """Add rows; fast on one axis without utilities, most of all for equally wide bins.
+        """Add rows; fast on one axis without utilities, most of all for at most 64 bins or equally wide ones.
 
         Args:
             values: (n,) real numbers for one axis, or (n, axes).

@@ -22,6 +22,13 @@ struct LeftOut {
     std::int64_t nan = 0;       // NaN on some axis
     std::int64_t infinite = 0;  // infinite on some axis
     std::int64_t outside = 0;   // below the first or above the last edge of some axis
+
+    LeftOut& operator+=(const LeftOut& other) {
+        nan += other.nan;
+        infinite += other.infinite;
+        outside += other.outside;
+        return *this;
+    }
 };
 
 // Adds rows to the histogram. values: n x axes, row-major; utility: n, each |u| <= 2^30, or empty.
