@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from euds.study.grid.entries import Entry
+from euds.study.grid.statistics import MIN_SEEDS
 from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask
 from euds.study.grid.wording import keep_name
 
@@ -52,6 +53,9 @@ def _seeds(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
     few = [entry for entry in entries if not entry.fake and len(entry.seeds) < FEW_SEEDS]
     if few:
         yield f"{len(few)} of {len(counts)} results rest on fewer than {FEW_SEEDS} seeds."
+    alone = [entry for entry in entries if not entry.fake and len(entry.seeds) < MIN_SEEDS]
+    if alone:
+        yield f"{len(alone)} results rest on fewer than {MIN_SEEDS} seeds: they are compared with nothing."
 
 
 def _seconds(entries: Sequence[Entry]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from euds.study.grid.gaps import list_gaps
 from euds.study.grid.statistics import (
     LEVEL,
     MARGIN,
+    MIN_SEEDS,
     N_RESAMPLES,
     Bootstrap,
     Components,
@@ -181,8 +182,12 @@ def _full(entry: Entry) -> bool:
 
 
 def _best(entries: Sequence[Entry], admitted: Callable[[Entry], bool]) -> str | None:
-    """The method with the best validation mean; the first of equals, in the order of the facts."""
-    judged = [(entry.validation, entry.method) for entry in entries if admitted(entry) and entry.validation is not None]
+    """The method with the best validation mean, of those with seeds enough; of equals the first in the facts' order."""
+    judged = [
+        (entry.validation, entry.method)
+        for entry in entries
+        if admitted(entry) and entry.validation is not None and len(entry.seeds) >= MIN_SEEDS
+    ]
     return max(judged, key=lambda pair: pair[0])[1] if judged else None
 
 
