@@ -115,3 +115,19 @@ def sample(sample_corpus: Path, tiny_lm: Path, tiny_encoder: Path, tmp_path: Pat
         return rows
 
     return run
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the models that are loaded from here on, in order."""
+    from euds.measures import causal_lm, models, semantic
+
+    kinds: list[str] = []
+
+    def counted(auto_class: Any, folder: Path, precision: Any, kind: str) -> Any:
+        kinds.append(kind)
+        return models.load_model(auto_class, folder, precision, kind)
+
+    monkeypatch.setattr(causal_lm, "load_model", counted)
+    monkeypatch.setattr(semantic, "load_model", counted)
+    return kinds

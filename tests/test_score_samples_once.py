@@ -125,18 +125,8 @@ def test_another_estimate_takes_the_generations_over(
 
 
 def test_models_that_two_measures_need_are_loaded_once(
-    sample: Sample, sample_corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample: Sample, sample_corpus: Path, tiny_lm: Path, tmp_path: Path, loaded: list[str]
 ) -> None:
-    from euds.measures import causal_lm, models, semantic
-
-    loaded: list[str] = []
-
-    def counted(auto_class: Any, folder: Path, precision: Any, kind: str) -> Any:
-        loaded.append(kind)
-        return models.load_model(auto_class, folder, precision, kind)
-
-    monkeypatch.setattr(causal_lm, "load_model", counted)
-    monkeypatch.setattr(semantic, "load_model", counted)
     together = sample("together", measures=["generative", "semantic"], semantic=["clusters", "samples"], n_clusters=3)
     assert sorted(loaded) == ["causal language model", "encoder"]
     euds.score(sample_corpus, out=tmp_path / "read", measures=["generative"], lm=tiny_lm, shard_rows=8)

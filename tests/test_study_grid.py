@@ -212,8 +212,12 @@ def test_label_surprisal_is_out_of_fold() -> None:
     # With features of pure noise, a probe that had seen the row would be surprised less than by chance.
     noise = rng.normal(size=(200, 60)).astype(np.float32)
     assert label_surprisal(noise, labels, seed=0).mean() > np.log(2)
-    single = np.array([0] * 20 + [1] * 20 + [2] * 5)
-    assert np.isfinite(label_surprisal(noise[:45], single, seed=0)).all()
+    # Of a class with one row, no probe that judges it has seen any.
+    single = np.array([0] * 20 + [1] * 24 + [2])
+    found = label_surprisal(noise[:45], single, seed=0)
+    assert np.isfinite(found).all()
+    assert found.argmax() == 44
+    assert np.isfinite(label_surprisal(noise[:4], np.array([0, 0, 1, 1]), seed=0)).all()
 
 
 def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], tmp_path: Path) -> None:
@@ -241,6 +245,12 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         assert dict(tuned.judged["test"].metrics) == dict(cell.metrics["test"])
     with pytest.raises(InputError, match="no finished cell 'xyz'"):
         rerun_cell(path, [], "xyz")
+    with pytest.raises(InvalidArgument, match="workers: must be at least 1, got 0"):
+        run_study(study, workers=0)
+    without = run_study(
+        {**study, "results": str(tmp_path / "few"), "grid": [{**study["grid"][0], "methods": ["random"]}]}
+    )
+    assert "el2n" not in json.loads(without.facts_path.read_text())["seconds"]
     with pytest.raises(InputError, match="trained with other data, settings or versions"):
         run_study(changed(study, train={"learning_rate": 1e-3}))
 

@@ -226,9 +226,7 @@ void count_steps(const T* values, std::size_t n_steps, const BinTree<T>& tree, P
             take_turn<true>(turn, values, pairs[(n_steps + 1) % 2], counts);
         }
     }
-    left_out.nan += own.nan;
-    left_out.infinite += own.infinite;
-    left_out.outside += own.outside;
+    left_out += own;
 }
 
 }  // namespace

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from euds.errors import InvalidArgument
+
 if TYPE_CHECKING:
     from euds.study.grid.cells import Cell
     from euds.study.types import FineTuned
@@ -25,6 +27,8 @@ def study(
     from euds.study.grid.run import make_page, rerun_cell, run_study
 
     overrides = set_ or []
+    if not (train or dry_run or rerun or page):
+        raise InvalidArgument("page: name a folder with --page; without it --no-train leaves nothing to do")
     if rerun is not None:
         for file in files:
             _rerun(*rerun_cell(file, overrides, rerun))

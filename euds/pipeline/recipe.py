@@ -11,6 +11,7 @@ from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
+from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
@@ -21,17 +22,11 @@ from euds.study.types import CLASSIFICATION, Task, task_of
 DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
 
 
-class DataSection(Section):
-    """Where pool and test rows come from; a limit takes a seeded sample."""
+class DataSection(RowsSection):
+    """Pool and test rows; a limit takes a seeded sample."""
 
-    train: str
-    test: str
-    text_field: str | list[str] | None = None
-    label_field: str | None = None
-    source_field: str | None = None
     limit: PositiveInt | None = None
     test_limit: PositiveInt | None = None
-    seed: int = 0
 
 
 class SamplesSection(Section):
@@ -113,17 +108,11 @@ class SelectSection(Section):
     interval: str = "middle"
 
 
-class TrainSection(Section):
-    """Settings of the fine-tuning."""
+class TrainSection(TrainerSection):
+    """Settings of the fine-tuning; `steps` instead of `epochs` if they are given."""
 
-    model: str
     epochs: PositiveFloat = 3.0
     steps: PositiveInt | None = None
-    batch_size: PositiveInt = 16
-    learning_rate: PositiveFloat | None = None
-    max_tokens: PositiveInt | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    by_length: bool = False
 
 
 class Recipe(Section):

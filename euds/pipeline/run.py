@@ -19,7 +19,7 @@ from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, select
 from euds.selection.trainee import Trainee
 from euds.study.compare import compare
-from euds.study.types import CLASSIFICATION, StudyTable, TrainConfig
+from euds.study.types import CLASSIFICATION, StudyTable
 from euds.types import ScoreResult, Selection
 
 
@@ -141,16 +141,7 @@ def _compare(
         test,
         methods,
         task=recipe.settled_task,
-        config=TrainConfig(
-            model=train.model,
-            epochs=None if train.steps is not None else train.epochs,
-            steps=train.steps,
-            batch_size=train.batch_size,
-            learning_rate=train.learning_rate,
-            max_tokens=train.max_tokens,
-            precision=train.precision,
-            by_length=train.by_length,
-        ),
+        config=train.config(epochs=train.epochs, steps=train.steps),
         seeds=recipe.seed_list,
         full_rows=scored.num_rows,
         folder=run_dir / "study",

@@ -136,7 +136,7 @@ def leaked(pool: StudyPool, budget: int, seed: int) -> Int64Array:
 
 
 def leaked_positions(n_test: int, budget: int, seed: int) -> Int64Array:
-    """Return `budget` random positions of the test rows."""
+    """Return random positions of the test rows, `budget` or all there are."""
     return np.sort(np.argsort(tie_hash(np.arange(n_test), seed))[:budget])
 
 

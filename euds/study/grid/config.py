@@ -8,23 +8,18 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from euds.errors import InvalidArgument, one_of
+from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.methods import METHODS
 from euds.study.types import CLASSIFICATION, Task, TrainConfig, task_of
 
 
-class DataSection(Section):
-    """Where the rows come from, and how many: the pool and the validation rows are drawn from `train`."""
+class DataSection(RowsSection):
+    """How many rows: the pool and the validation rows are drawn from `train`."""
 
-    train: str
-    test: str
-    text_field: str | list[str] | None = None
-    label_field: str | None = None
-    source_field: str | None = None
     pool: PositiveInt
     validation: PositiveInt
     test_rows: PositiveInt
-    seed: int = 0
 
 
 class ScoreSection(Section):
@@ -35,14 +30,9 @@ class ScoreSection(Section):
     max_tokens: PositiveInt = 256
 
 
-class TrainSection(Section):
-    """Settings of the fine-tuning that all cells share; see `TrainConfig`."""
+class TrainSection(TrainerSection):
+    """Settings of the fine-tuning that all cells share."""
 
-    model: str
-    batch_size: PositiveInt = 16
-    learning_rate: PositiveFloat | None = None
-    max_tokens: PositiveInt | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
     by_length: bool = True
 
 
@@ -73,7 +63,7 @@ class BlockSection(Section):
 
 
 class StudyFile(Section):
-    """A whole study."""
+    """A whole study; `notes` are sentences for its page, such as decisions made after looking at results."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -84,6 +74,7 @@ class StudyFile(Section):
     grid: list[BlockSection]
     out: str
     results: str
+    notes: list[str] = Field(default_factory=list)
 
     @property
     def settled_task(self) -> Task:
@@ -102,7 +93,7 @@ class StudyFile(Section):
 
     def train_config(self, block: BlockSection) -> TrainConfig:
         """Return the settings of a block's cells."""
-        return TrainConfig(**self.train.model_dump(), epochs=block.epochs, steps=block.steps)
+        return self.train.config(epochs=block.epochs, steps=block.steps)
 
 
 @dataclass(frozen=True)

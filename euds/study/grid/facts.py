@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,23 +12,26 @@ from typing import Any
 
 from euds.files import write_atomic
 from euds.measures.models import model_folder
+from euds.ops.keep import parse_keep
 from euds.selection.axes import AXES
 from euds.selection.describe import spearman
+from euds.selection.rules import VALIDATED
 from euds.study.grid.choices import IGSE_AXES
-from euds.study.grid.config import StudyFile
+from euds.study.grid.config import Planned, StudyFile
 from euds.study.grid.execute import ONE_THREAD
 from euds.study.grid.measure import Measured
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Splits
 from euds.study.types import CLASSIFICATION, LEARNING_RATE, METRICS
+from euds.types import Float64Array
 
 SHOWN_AXES = ("information", "surprisal", "generative", "nll", "varentropy", "semantic")
 DIGITS = 6
 
 
 def facts_of(
-    study: StudyFile, splits: Splits, measured: Measured, budgets: Mapping[float, int], workers: int
+    study: StudyFile, splits: Splits, measured: Measured, planned: Sequence[Planned], workers: int
 ) -> dict[str, Any]:
     """Return the facts of a study as plain JSON types; texts are no part of them.
 
@@ -36,43 +39,22 @@ def facts_of(
         study: its file.
         splits: its rows.
         measured: its pool.
-        budgets: rows to keep for every fraction of the grid.
+        planned: its cells.
         workers: processes that train side by side.
     """
     pool = measured.pool
-    task = study.settled_task
-    classes = task.kind == CLASSIFICATION
-    scores = {AXES[axis]: pool.values(axis) for axis in SHOWN_AXES if AXES[axis] in pool.scores.column_names}
-    if pool.label_surprisal is not None and pool.el2n is not None:
-        scores |= {"label_surprisal_nats": pool.label_surprisal, "el2n": pool.el2n}
-    source = study.data.source_field
+    scores = _scores(pool)
     return {
         "name": study.name,
         "title": study.title,
         "task": study.task,
         "main_metric": METRICS[study.task][0],
         "data": {**splits.counts, "train_file": study.data.train, "test_file": study.data.test},
-        "rows": {
-            "n_pool_positions": len(pool),
-            "label": [str(row[task.label_field]) for row in splits.pool] if classes else None,
-            "source": [str(row[source]) for row in splits.pool] if source else None,
-            "n_tokens": [round(float(value)) for value in pool.n_tokens],
-            "scores": {name: [_rounded(value) for value in values] for name, values in scores.items()},
-        },
+        "rows": _rows(study, splits, pool, scores),
         "length_correlation": {name: spearman(values, pool.n_tokens) for name, values in scores.items()},
-        "methods": {
-            name: {
-                "family": method.family,
-                "description": method.description,
-                "uses_labels": method.uses_labels,
-                "needs": list(method.needs),
-                "fake": method.fake,
-            }
-            for name, method in METHODS.items()
-            if classes or not method.needs_classes
-        },
+        "methods": _methods(classes=study.task == CLASSIFICATION),
         "seconds": dict(measured.seconds),
-        **_searches(pool, budgets, classes=classes),
+        **_searches(pool, planned),
         "train": {
             **study.train.model_dump(),
             "learning_rate": study.train.learning_rate or LEARNING_RATE[study.task],
@@ -104,23 +86,53 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
     write_atomic(path, lambda handle: handle.write(content.encode()))
 
 
-def _searches(pool: StudyPool, budgets: Mapping[float, int], *, classes: bool) -> dict[str, Any]:
-    """Time every method's search, and tell what the searches by labels found and tried."""
+def _scores(pool: StudyPool) -> dict[str, Float64Array]:
+    """Every score of the pool that a page may draw."""
+    scores = {AXES[axis]: pool.values(axis) for axis in SHOWN_AXES if AXES[axis] in pool.scores.column_names}
+    of_labels = {"label_surprisal_nats": pool.label_surprisal, "el2n": pool.el2n}
+    return scores | {name: values for name, values in of_labels.items() if values is not None}
+
+
+def _rows(study: StudyFile, splits: Splits, pool: StudyPool, scores: Mapping[str, Float64Array]) -> dict[str, Any]:
+    task, source = study.settled_task, study.data.source_field
+    classes = task.kind == CLASSIFICATION
+    return {
+        "n_pool_positions": len(pool),
+        "label": [str(row[task.label_field]) for row in splits.pool] if classes else None,
+        "source": [str(row[source]) for row in splits.pool] if source else None,
+        "n_tokens": [round(float(value)) for value in pool.n_tokens],
+        "scores": {name: [_rounded(value) for value in values] for name, values in scores.items()},
+    }
+
+
+def _methods(*, classes: bool) -> dict[str, Any]:
+    return {
+        name: {
+            "family": method.family,
+            "description": method.description,
+            "uses_labels": method.uses_labels,
+            "needs": list(method.needs),
+            "fake": method.fake,
+        }
+        for name, method in METHODS.items()
+        if classes or not method.needs_classes
+    }
+
+
+def _searches(pool: StudyPool, planned: Sequence[Planned]) -> dict[str, Any]:
+    """Time the search of every method at every budget of the grid, and tell what `validated` found and tried."""
     seconds: dict[str, dict[str, float]] = {}
-    for name, method in METHODS.items():
-        if method.fake or (method.needs_classes and not classes):
-            continue
-        seconds[name] = {}
-        for keep, budget in budgets.items():
-            start = time.perf_counter()
-            method.choose(pool, budget, 0)
-            seconds[name][f"{keep:g}"] = round(time.perf_counter() - start, 4)
     records = {}
-    if classes:
-        for keep, budget in budgets.items():
-            if budget < len(pool):
-                record: Any = pool.choose(budget, "validated", IGSE_AXES, seed=0).record["validated"]
-                records[f"{keep:g}"] = record
+    for name, keep in dict.fromkeys((cell.method, cell.keep) for cell in planned):
+        if METHODS[name].fake:
+            continue
+        budget = parse_keep(keep, len(pool))
+        start = time.perf_counter()
+        if name == VALIDATED:
+            records[f"{keep:g}"] = pool.choose(budget, VALIDATED, IGSE_AXES, seed=0).record["validated"]
+        else:
+            METHODS[name].choose(pool, budget, 0)
+        seconds.setdefault(name, {})[f"{keep:g}"] = round(time.perf_counter() - start, 4)
     return {"search_seconds": seconds, "validated": records}
 
 

@@ -1,7 +1,8 @@
 """Measure the pool of a study, once: entropies, embeddings, and the two scores that look at labels."""
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ import numpy as np
 from euds.corpus import read_manifest, read_scores
 from euds.engine.score import score
 from euds.errors import InputError
-from euds.files import json_sha256, read_json, write_json
+from euds.files import json_sha256, read_json, write_atomic, write_json
 from euds.pipeline.methods import fully_scored
 from euds.selection.features import embed_texts
 from euds.selection.trainee import Trainee
 from euds.study.grid.config import StudyFile
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Splits, whole_text, write_rows
-from euds.study.types import CLASSIFICATION, TrainConfig
+from euds.study.types import CLASSIFICATION
 from euds.types import Float32Array, Float64Array, Int64Array
 
 FOLDS = 5
@@ -31,11 +32,15 @@ class Measured:
 
     pool: StudyPool
     seconds: Mapping[str, float]
-    models: Mapping[str, Any]
 
 
-def measure(study: StudyFile, splits: Splits) -> Measured:
+def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     """Score the pool into `study.out`/scores and add what selection needs beyond; the same call again is instant.
+
+    Args:
+        study: its file.
+        splits: its rows.
+        needs: stages that its methods pay for; models are trained for EL2N only if it is among them.
 
     Raises:
         InputError: a model is missing, or a row has no score (a study compares methods on rows that have all of them).
@@ -67,7 +72,8 @@ def measure(study: StudyFile, splits: Splits) -> Measured:
         start = time.perf_counter()
         surprisal = label_surprisal(embeddings, labels, seed=study.data.seed)
         seconds["label_surprisal"] = time.perf_counter() - start
-        el2n, seconds["el2n"] = _el2n(study, splits, labels)
+        if "el2n" in needs:
+            el2n, seconds["el2n"] = _el2n(study, splits, labels)
     pool = StudyPool(
         scores=scores,
         embeddings=embeddings,
@@ -78,21 +84,26 @@ def measure(study: StudyFile, splits: Splits) -> Measured:
         el2n=el2n,
         n_test=len(splits.test),
     )
-    return Measured(pool, {name: round(value, 3) for name, value in seconds.items()}, manifest["models"])
+    return Measured(pool, {name: round(value, 3) for name, value in seconds.items()})
 
 
 def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) -> Float64Array:
     """Return -ln p(label | embedding) by logistic regression, out of fold, (n,) nats >= 0.
 
-    A class with a single row is unknown to the probe that judges it: its surprisal is that of the smallest probability
-    of float64. Source: method.md, "Label surprisal" (Ethayarajh et al. 2022).
+    Five folds, or fewer if no class has five rows. A class that the probe of a fold has not seen has the smallest
+    probability of float64. Source: method.md, "Label surprisal" (Ethayarajh et al. 2022).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    n_folds = max(2, min(FOLDS, int(np.bincount(labels).max())))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     probability = np.zeros(len(labels))
-    for fit, held_out in folds.split(embeddings, labels):
+    with warnings.catch_warnings():
+        # A class of fewer rows than folds is absent from some of them, as it must be.
+        warnings.filterwarnings("ignore", "The least populated class")
+        parts = list(folds.split(embeddings, labels))
+    for fit, held_out in parts:
         probe = LogisticRegression(C=10.0, max_iter=1000).fit(embeddings[fit], labels[fit])
         said = probe.predict_proba(embeddings[held_out])
         known = {int(name): at for at, name in enumerate(probe.classes_)}
@@ -119,7 +130,7 @@ def _embeddings(out: Path, texts: Sequence[str], manifest: Mapping[str, Any]) ->
     found = embed_texts(texts, facts, manifest["config"])
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     unit: Float32Array = (found / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
-    np.save(path, unit)
+    write_atomic(path, lambda handle: np.save(handle, unit))
     return unit
 
 
@@ -128,7 +139,7 @@ def _el2n(study: StudyFile, splits: Splits, labels: Int64Array) -> tuple[Float64
 
     Source: Paul et al. 2021, "Deep Learning on a Data Diet", EL2N; three seeds instead of ten.
     """
-    config = TrainConfig(**study.train.model_dump(), epochs=1.0)
+    config = study.train.config(epochs=1.0, steps=None)
     key = json_sha256([list(splits.pool), config.to_json(), EL2N_SEEDS])[:16]
     path = Path(study.out) / f"el2n-{key}.json"
     if not path.exists():

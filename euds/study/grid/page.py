@@ -41,7 +41,8 @@ READING = """## How to read the numbers
   permuted scores and must equal random.
 """
 
-COST = """Scores are paid once per pool and serve every later selection. "Paid for after": the least number of trainings
+COST = """Seconds of a training are those of the fastest of its seeds, as other work on the machine only ever slows it.
+Scores are paid once per pool and serve every later selection. "Paid for after": the least number of trainings
 that save more than scores and search cost. BERT-base (110 M parameters) is extrapolated, not measured: training takes
 about 6 x parameters x tokens operations, counted without embeddings, so at equal operations a second the seconds saved
 grow by 85 M / 10.7 M against MiniLM, at the same scoring cost."""
@@ -122,7 +123,8 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
 def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:
     """One task's section, its pictures written."""
     pictures = _pictures(images, task, summary)
-    parts = [f"## {escape(summary.title)}", _setting(task), _list("Missing here", summary.gaps)]
+    parts = [f"## {escape(summary.title)}", _setting(task)]
+    parts += [_list("Beside the numbers", task.facts.get("notes", [])), _list("Missing here", summary.gaps)]
     parts += ["### Conclusions", _list("", conclusions(summary))]
     keep, main = summary.headline_keep, summary.schedules[0]
     if keep is not None:
@@ -133,7 +135,7 @@ def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:
         for other in summary.keeps
         if (other, schedule) != (keep, main) and summary.at(other, schedule)
     ]
-    parts += [*pictures, *_lengths(summary), *_variance(summary), *_costs(summary), _methods(task)]
+    parts += [*pictures, *_lengths(summary), *_variance(summary), *_costs(summary), _searches(task), _methods(task)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -224,6 +226,26 @@ def _costs(summary: TaskSummary) -> list[str]:
         "column is what would be said of a method had it been the only one tried; with so many, only the first counts."
     )
     return [*parts, text, tables.smallest_keeps(summary)]
+
+
+def _searches(task: GridTask) -> str:
+    """What the searches by labels tried, and how far luck alone would carry the best of as many trials."""
+    lines = [
+        [
+            keep_name(float(keep)),
+            escape(found["chosen"]),
+            f"{found['n_trials']:,}",
+            f"{found['seconds']:.1f}",
+            f"{100 * found['accuracy']:.1f}",
+            f"{100 * found['luck']:.1f}",
+        ]
+        for keep, found in task.facts.get("validated", {}).items()
+    ]
+    if not lines:
+        return ""
+    header = ["kept", "chosen", "trials", "s", "probe's accuracy, %", "points by luck alone"]
+    text = "What `validated` found on a validation split of the pool, with a linear probe, for its first seed:"
+    return f"### Searches by labels\n\n{text}\n\n{tables.table(header, lines, n_text=2)}"
 
 
 def _methods(task: GridTask) -> str:

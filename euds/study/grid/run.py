@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from euds.assets import content_sha256
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.files import json_sha256, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
@@ -21,9 +21,10 @@ from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
 from euds.study.grid.facts import facts_of, write_facts
-from euds.study.grid.measure import Measured, measure
+from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import write_page
+from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
 from euds.study.grid.task import read_task
 from euds.study.types import FineTuned
@@ -32,7 +33,7 @@ from euds.types import Int64Array
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """What a call of `euds.study` did: cells of the grid, those trained now, and where they and the facts lie."""
+    """What a call of `run_study` did: cells of the grid, those trained now, and where they and the facts lie."""
 
     n_cells: int
     n_trained: int
@@ -56,10 +57,12 @@ def run_study(
         dry_run: check everything that can be known, say what would be done, and do nothing more.
 
     Raises:
-        InvalidArgument: the file has an impossible setting.
+        InvalidArgument: the file has an impossible setting, or `workers` is below 1.
         InputError: data or a model is missing, or finished cells come from other settings.
         RunStopped: a process was killed or the disk is full.
     """
+    if workers is not None and workers < 1:
+        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
     study = load_study(source, overrides)
     for name in {study.train.model, study.score.lm, study.score.embedder}:
         model_folder(name)
@@ -70,11 +73,10 @@ def run_study(
     console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
     if dry_run:
         return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
-    measured = measure(study, splits)
-    grid.measured = measured
-    budgets = {keep: parse_keep(keep, len(splits.pool)) for block in study.grid for keep in block.keep}
-    write_facts(study.facts_path, facts_of(study, splits, measured, budgets, workers or default_workers()))
-    grid.train(missing, workers or default_workers())
+    n_workers = workers or default_workers()
+    measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
+    write_facts(study.facts_path, facts_of(study, splits, measured, planned, n_workers))
+    grid.train(missing, measured.pool, n_workers)
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
 
 
@@ -94,7 +96,7 @@ def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: s
         MissingExtra: matplotlib is not installed.
     """
     studies = [load_study(source, overrides) for source in sources]
-    tasks = [read_task(Path(study.results), study.name) for study in studies]
+    tasks = [read_task(Path(study.results), study.name, study.notes) for study in studies]
     for summary in write_page(Path(folder), tasks):
         write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
     return Path(folder) / "README.md"
@@ -129,7 +131,6 @@ class Grid:
 
     study: StudyFile
     splits: Splits
-    measured: Measured | None = None
     finished: dict[tuple[str, float, str, int, int], Cell] = field(init=False)
     bench: Bench = field(init=False)
     _shared: dict[str, Any] = field(init=False)
@@ -155,8 +156,8 @@ class Grid:
                     "trained with other data, settings or versions; set `results` to another folder"
                 )
 
-    def train(self, cells: Sequence[Planned], workers: int) -> None:
-        """Train cells, and append each as soon as it is done."""
+    def train(self, cells: Sequence[Planned], pool: StudyPool, workers: int) -> None:
+        """Train cells on what their methods choose of the pool, and append each as soon as it is done."""
         if not cells:
             return
         examples = sum(self._examples(cell) for cell in cells)
@@ -177,7 +178,7 @@ class Grid:
                 rate = done / (time.perf_counter() - start)
                 progress.advance(round(self._examples(planned)), f"{rate:.0f} examples/s")
 
-            train_jobs(self._jobs(cells), self.bench, workers=workers, on_done=on_done)
+            train_jobs(self._jobs(cells, pool), self.bench, workers=workers, on_done=on_done)
 
     def job(self, planned: Planned, positions: Int64Array) -> Job:
         """Return the job that trains a cell on rows of the pool, or of the test rows for the method that leaks."""
@@ -192,9 +193,7 @@ class Grid:
             return leaked_positions(len(self.splits.test), cell.n_train, cell.selection_seed)
         return cell.selected
 
-    def _jobs(self, cells: Sequence[Planned]) -> Iterator[Job]:
-        assert self.measured is not None
-        pool = self.measured.pool
+    def _jobs(self, cells: Sequence[Planned], pool: StudyPool) -> Iterator[Job]:
         for planned in cells:
             budget = parse_keep(planned.keep, len(pool))
             yield self.job(planned, METHODS[planned.method].choose(pool, budget, planned.selection_seed))

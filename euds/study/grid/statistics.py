@@ -73,7 +73,7 @@ class Bootstrap:
         self._seed = seed
         rng = np.random.default_rng(seed)
         shares = np.full(n_test, 1 / n_test)
-        # A row is drawn more than 255 times in no run that this universe has time for, and bytes are an eighth.
+        # Bytes are an eighth of the memory; that a row is drawn more than 255 times has a probability below 1e-500.
         parts = (rng.multinomial(n_test, shares, size=min(CHUNK, n_resamples - at)) for at in _starts(n_resamples))
         self._rows = np.concatenate([part.astype(np.uint8) for part in parts])
 

@@ -134,13 +134,14 @@ class GridTask:
         return found
 
 
-def read_task(folder: Path, name: str) -> GridTask:
-    """Read NAME.facts.json and NAME.cells.jsonl of a folder.
+def read_task(folder: Path, name: str, notes: Sequence[str] = ()) -> GridTask:
+    """Read NAME.facts.json and NAME.cells.jsonl of a folder; `notes` are what its page has to say beside them.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
-    return GridTask(read_json(folder / f"{name}.facts.json"), read_cells(folder / f"{name}.cells.jsonl"))
+    facts = read_json(folder / f"{name}.facts.json")
+    return GridTask({**facts, "notes": list(notes)}, read_cells(folder / f"{name}.cells.jsonl"))
 
 
 def _by_place(cells: Sequence[Cell]) -> dict[Place, list[Cell]]:

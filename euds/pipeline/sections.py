@@ -1,0 +1,35 @@
+"""Groups of keys that recipes and studies have in common."""
+
+from typing import Any, Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from euds.pipeline.settings import Section
+from euds.study.types import TrainConfig
+
+
+class RowsSection(Section):
+    """Where training and test rows come from, and which of their fields are read."""
+
+    train: str
+    test: str
+    text_field: str | list[str] | None = None
+    label_field: str | None = None
+    source_field: str | None = None
+    seed: int = 0
+
+
+class TrainerSection(Section):
+    """Settings of the fine-tuning, but for how long it takes; see `TrainConfig`."""
+
+    model: str
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat | None = None
+    max_tokens: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    by_length: bool = False
+
+    def config(self, *, epochs: float | None, steps: int | None) -> TrainConfig:
+        """Return the settings with a schedule, `steps` if they are given."""
+        shared: dict[str, Any] = {name: getattr(self, name) for name in TrainerSection.model_fields}
+        return TrainConfig(**shared, epochs=None if steps is not None else epochs, steps=steps)
