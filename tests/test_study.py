@@ -63,6 +63,20 @@ def test_bfloat16_and_batches_by_length_learn_as_much(tiny_encoder: Path) -> Non
         euds.finetune(train, test, model=tiny_encoder, precision="half")
 
 
+@pytest.mark.parametrize(("emulated", "precision"), [(True, "bfloat16"), (True, "float32"), (False, "bfloat16")])
+def test_emulated_bfloat16_is_warned_of(
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    emulated: bool,
+    precision: str,
+) -> None:
+    monkeypatch.setattr("euds.measures.device.emulates_bfloat16", lambda device: emulated)
+    euds.finetune(sentiment(8, 0), sentiment(8, 1), model=tiny_encoder, steps=1, precision=precision)
+    warned = "warning: precision: this processor has no instructions for bfloat16" in capsys.readouterr().err
+    assert warned == (emulated and precision == "bfloat16")
+
+
 def test_pairs_are_classified_by_both_texts(tiny_encoder: Path) -> None:
     rng = np.random.default_rng(0)
     words = np.array(["wonderful", "terrible"])

@@ -82,6 +82,18 @@ def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, An
         load_study({**study, "grid": [block]})
 
 
+def test_rows_of_other_classes_are_left_out(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:
+    three = [{**row, "label": at % 3} for at, row in enumerate(rows(300, 0))]
+    study = changed(study, data={"train": str(write_jsonl(three, "three.jsonl")), "classes": ["0", "1"]})
+    splits = take_splits(load_study(study))
+    assert {row["label"] for part in (splits.pool, splits.validation, splits.test) for row in part} == {0, 1}
+    assert splits.counts["raw_train"] == 200
+    with pytest.raises(InvalidArgument, match="data.classes: unknown value '3'"):
+        take_splits(load_study(changed(study, data={"classes": ["0", "3"]})))
+    with pytest.raises(InvalidArgument, match=r"data.classes: task question_answering has no classes"):
+        load_study(changed(study, task="question_answering"))
+
+
 def test_questions_have_no_methods_with_classes(study: dict[str, Any]) -> None:
     asked = {"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["label_surprisal_low"]}
     with pytest.raises(InvalidArgument, match="label_surprisal_low needs classes"):

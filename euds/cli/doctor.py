@@ -22,10 +22,11 @@ def doctor() -> None:
         typer.echo(f"  {package}: {_version(package)}")
     typer.echo(f"C++ extension: {_extension()}")
     if importlib.util.find_spec("torch"):
-        from euds.measures.device import precision
+        from euds.measures.device import emulates_bfloat16, precision
 
         settled = precision()
-        typer.echo(f"device: {settled.device}, models in {settled.dtype}")
+        slow = "; bfloat16 is emulated here and slow" if emulates_bfloat16(settled.device) else ""
+        typer.echo(f"device: {settled.device}, models in {settled.dtype}{slow}")
         for line in _token_statistics():
             typer.echo(line)
     from euds.assets import ASSETS, cache_folder, is_fetched

@@ -11,6 +11,7 @@ from euds.engine.shards import Shard, cut_shards, read_shards, tasks, write_shar
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.engine.worker import Worker
+from euds.measures.device import warn_of_emulated_bfloat16
 
 Facts = dict[str, Any]
 
@@ -24,6 +25,8 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
     """
     shards = _shards(plan, work)
     worker = Worker(plan)
+    if plan.folders.keys() - {"tokenizer"}:
+        warn_of_emulated_bfloat16("dtype", worker.precision.dtype, worker.precision.device)
     runner = execution.runner(plan, worker)
     with runner:
         todo = _unfinished(plan, work, shards)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from euds.errors import InvalidArgument, one_of
+from euds.progress import console
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -46,6 +47,23 @@ def precision(device: str = "auto", dtype: str = "auto") -> Precision:
     if dtype == "auto":
         dtype = "bfloat16" if kind == "cuda" else "float32"
     return Precision(device, dtype)
+
+
+def emulates_bfloat16(device: str) -> bool:
+    """Tell a CPU without the instructions that oneDNN multiplies bfloat16 with (AVX-512 on x86)."""
+    known = torch.backends.mkldnn.is_available()
+    return device == "cpu" and known and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def warn_of_emulated_bfloat16(setting: str, dtype: str, device: str) -> None:
+    """Say that products of bfloat16 will be slow on this processor, where they will, and which setting asked for them."""
+    if dtype == "bfloat16" and emulates_bfloat16(device):
+        console.print(
+            f"warning: {setting}: this processor has no instructions for bfloat16, whose products take about ten times as "
+            "long as float32's here; use float32",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

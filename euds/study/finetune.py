@@ -68,8 +68,11 @@ def finetune(
     train_rows, test_rows = _rows(train, settled), _rows(test, settled)
     model_folder(config.model)
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
+    from euds.measures.device import precision as settle
+    from euds.measures.device import warn_of_emulated_bfloat16
     from euds.study.cell import train_and_test
 
+    warn_of_emulated_bfloat16("precision", config.precision, settle().device)
     results = []
     for seed in seeds:
         keep = Path(save_model) if save_model is not None and seed == seeds[-1] else None

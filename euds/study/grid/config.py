@@ -15,8 +15,9 @@ from euds.study.types import CLASSIFICATION, Task, TrainConfig, task_of
 
 
 class DataSection(RowsSection):
-    """How many rows: the pool and the validation rows are drawn from `train`."""
+    """How many rows: the pool and the validation rows are drawn from `train`; `classes` leaves rows of others out."""
 
+    classes: list[str] | None = Field(default=None, min_length=2)
     pool: PositiveInt
     validation: PositiveInt
     test_rows: PositiveInt
@@ -121,6 +122,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     """
     where = "study" if isinstance(source, Mapping) else str(source)
     study = load_settings(StudyFile, source, overrides, where)
+    if study.data.classes and study.task != CLASSIFICATION:
+        raise InvalidArgument(f"{where}: data.classes: task {study.task} has no classes")
     try:
         for block in study.grid:
             if not all(0 < keep <= 1 for keep in block.keep):

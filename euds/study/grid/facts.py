@@ -49,7 +49,7 @@ def facts_of(
         "title": study.title,
         "task": study.task,
         "main_metric": METRICS[study.task][0],
-        "data": {**splits.counts, "train_file": study.data.train, "test_file": study.data.test},
+        "data": _data(study, splits),
         "rows": _rows(study, splits, pool, scores),
         "length_correlation": {name: spearman(values, pool.n_tokens) for name, values in scores.items()},
         "methods": _methods(classes=study.task == CLASSIFICATION),
@@ -91,6 +91,11 @@ def _scores(pool: StudyPool) -> dict[str, Float64Array]:
     scores = {AXES[axis]: pool.values(axis) for axis in SHOWN_AXES if AXES[axis] in pool.scores.column_names}
     of_labels = {"label_surprisal_nats": pool.label_surprisal, "el2n": pool.el2n}
     return scores | {name: values for name, values in of_labels.items() if values is not None}
+
+
+def _data(study: StudyFile, splits: Splits) -> dict[str, Any]:
+    data = {**splits.counts, "train_file": study.data.train, "test_file": study.data.test}
+    return data if study.data.classes is None else {**data, "classes": ", ".join(study.data.classes)}
 
 
 def _rows(study: StudyFile, splits: Splits, pool: StudyPool, scores: Mapping[str, Float64Array]) -> dict[str, Any]:

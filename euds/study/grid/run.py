@@ -73,6 +73,10 @@ def run_study(
     console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
     if dry_run:
         return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
+    # Everything that can be wrong without a model has been checked; this import loads torch.
+    from euds.measures.device import precision, warn_of_emulated_bfloat16
+
+    warn_of_emulated_bfloat16("train.precision", study.train.precision, precision().device)
     n_workers = workers or default_workers()
     measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
     write_facts(study.facts_path, facts_of(study, splits, measured, planned, n_workers))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
-from euds.errors import InputError
+from euds.errors import InputError, one_of
 from euds.files import write_atomic
 from euds.selection.duplicates import near_duplicates
 from euds.study.grid.config import StudyFile
@@ -25,7 +25,7 @@ class Splits:
         pool: rows to choose from.
         validation: rows that decide which rule is reported as the best; none repeats a row of the pool.
         test: rows that are read only to measure; none is repeated in pool or validation.
-        counts: "raw_train" and "raw_test" rows of the files, "near_duplicates_of_test" dropped from train,
+        counts: "raw_train" and "raw_test" rows of the files that are of the study's classes, "near_duplicates_of_test" dropped from train,
             "near_duplicates_within_train" counted and left, and the sizes of the three.
     """
 
@@ -46,6 +46,8 @@ def take_splits(study: StudyFile) -> Splits:
     fields = [*task.text_fields, task.label_field]
     train = _rows(data.train, [*fields, *([data.source_field] if data.source_field else [])])
     test = _rows(data.test, fields)
+    if data.classes is not None:
+        train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
     rng = np.random.default_rng(data.seed)
     texts = [whole_text(row, task.text_fields) for row in train]
     of_test = set(near_duplicates(texts, [whole_text(row, task.text_fields) for row in test]).tolist())
@@ -101,3 +103,10 @@ def _rows(spec: str, fields: Sequence[str]) -> list[Record]:
             raise InputError(f"{row.file}, row {row.position}: {row.error}; a study needs rows that can all be read")
         rows.append(dict(row.fields))
     return rows
+
+
+def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str]) -> list[Record]:
+    known = sorted({str(row[label_field]) for row in rows})
+    for name in classes:
+        one_of("data.classes", name, known)
+    return [row for row in rows if str(row[label_field]) in classes]
