@@ -56,11 +56,11 @@ def emulates_bfloat16(device: str) -> bool:
 
 
 def warn_of_emulated_bfloat16(setting: str, dtype: str, device: str) -> None:
-    """Say that products of bfloat16 will be slow on this processor, where they will, and which setting asked for them."""
+    """Say that products of bfloat16 will be slow here, where they will, and which setting asked for them."""
     if dtype == "bfloat16" and emulates_bfloat16(device):
         console.print(
-            f"warning: {setting}: this processor has no instructions for bfloat16, whose products take about ten times as "
-            "long as float32's here; use float32",
+            f"warning: {setting}: this processor has no instructions for bfloat16, whose products take about ten "
+            "times as long as float32's here; use float32",
             markup=False,
             soft_wrap=True,
         )

@@ -25,8 +25,8 @@ class Splits:
         pool: rows to choose from.
         validation: rows that decide which rule is reported as the best; none repeats a row of the pool.
         test: rows that are read only to measure; none is repeated in pool or validation.
-        counts: "raw_train" and "raw_test" rows of the files that are of the study's classes, "near_duplicates_of_test" dropped from train,
-            "near_duplicates_within_train" counted and left, and the sizes of the three.
+        counts: "raw_train" and "raw_test" rows of the files that are of the study's classes, "near_duplicates_of_test"
+            dropped from train, "near_duplicates_within_train" counted and left, and the sizes of the three.
     """
 
     pool: Sequence[Record]
