@@ -1,0 +1,64 @@
+"""What label-free rules do over all tasks: the evidence for a default."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from euds.study.grid.statistics import MIN_SEEDS, Difference
+from euds.study.grid.summary import TaskSummary
+from euds.study.grid.task import RANDOM
+
+
+@dataclass(frozen=True)
+class AcrossTasks:
+    """A rule over tasks, each at its headline keep and main schedule.
+
+    Attributes:
+        method: the rule.
+        validation: mean over tasks of its lead over random on the validation rows, in -1..1.
+        mean: the same on the test rows.
+        half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent. It is about these tasks;
+            of others it says nothing.
+        by_task: its lead over random on each task's test rows, in the tasks' order.
+    """
+
+    method: str
+    validation: float
+    mean: float
+    half_width: float
+    by_task: tuple[Difference, ...]
+
+
+def separate_tasks(summaries: Sequence[TaskSummary]) -> list[TaskSummary]:
+    """Return the tasks that have a headline, without mixtures of sources, which repeat another task."""
+    return [found for found in summaries if found.headline_keep is not None and not _is_mixture(found)]
+
+
+def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
+    """Return the label-free rules that all tasks have compared with random, best on the validation rows first."""
+    if not summaries:
+        return []
+    found = []
+    for entry in summaries[0].at(summaries[0].headline_keep):
+        if entry.is_label_free and (rule := _rule(entry.method, summaries)) is not None:
+            found.append(rule)
+    return sorted(found, key=lambda rule: -rule.validation)
+
+
+def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
+    gaps, leads = [], []
+    for summary in summaries:
+        entry, random = summary.headline(method), summary.headline(RANDOM)
+        if entry is None or random is None or entry.vs_random is None:
+            return None
+        if entry.validation is None or random.validation is None or len(entry.seeds) < MIN_SEEDS:
+            return None
+        gaps.append(entry.vs_random)
+        leads.append(entry.validation - random.validation)
+    half_width = math.sqrt(sum(((gap.high - gap.low) / 2) ** 2 for gap in gaps)) / len(gaps)
+    mean = sum(gap.mean for gap in gaps) / len(gaps)
+    return AcrossTasks(method, sum(leads) / len(leads), mean, half_width, tuple(gaps))
+
+
+def _is_mixture(summary: TaskSummary) -> bool:
+    return any(entry.source_rates is not None for entry in summary.entries)

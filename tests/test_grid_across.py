@@ -1,0 +1,58 @@
+"""Rules over all tasks: which are compared, in which order, and what the means and intervals are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from planted_grid import GAPS, make_cells, make_facts, make_task
+
+from euds.study.grid.across import across_tasks, separate_tasks
+from euds.study.grid.summary import TaskSummary, summarise
+from euds.study.grid.task import GridTask
+
+
+def summary(task: GridTask) -> TaskSummary:
+    return summarise(task, n_resamples=200)
+
+
+def planted(name: str, gaps: dict[str, float], **settings: Any) -> TaskSummary:
+    facts = make_facts(name)
+    return summary(GridTask(facts, make_cells(facts, gaps, **settings)))
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[TaskSummary]:
+    without = {name: gap for name, gap in GAPS.items() if name != "longest"}
+    return [planted("one", GAPS), planted("two", {**without, "information_middle": 0.0}, seed=1)]
+
+
+def test_rules_that_all_tasks_have_are_ordered_by_the_validation_rows(tasks: list[TaskSummary]) -> None:
+    found = across_tasks(tasks)
+    assert {rule.method for rule in found} == {
+        "generative_middle",
+        "information_middle",
+        "igse_box",
+        "igse_box_nolength",
+    }
+    assert found[0].method == "igse_box"
+    assert [rule.validation for rule in found] == sorted((rule.validation for rule in found), reverse=True)
+
+
+def test_means_and_intervals_are_those_of_independent_tasks(tasks: list[TaskSummary]) -> None:
+    for rule in across_tasks(tasks):
+        gaps = [task.headline(rule.method).vs_random for task in tasks]  # type: ignore[union-attr]  # It is there.
+        assert rule.by_task == tuple(gaps)
+        assert rule.mean == pytest.approx(np.mean([gap.mean for gap in gaps if gap]))
+        widths = [gap.high - gap.low for gap in gaps if gap]
+        assert rule.half_width == pytest.approx(np.hypot(*widths) / 4)
+
+
+def test_a_rule_of_too_few_seeds_is_left_out(tasks: list[TaskSummary]) -> None:
+    assert across_tasks([*tasks, planted("three", GAPS, n_seeds=2)]) == []
+    assert across_tasks([]) == []
+
+
+def test_mixtures_of_sources_are_no_task_of_their_own(tasks: list[TaskSummary]) -> None:
+    mixture = make_task("mixture")
+    mixture.facts["rows"]["source"] = ["original", "synthetic"] * 200  # type: ignore[index]  # Facts are a dict.
+    assert separate_tasks([*tasks, summary(mixture)]) == tasks
