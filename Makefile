@@ -12,8 +12,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-# Real Ray, too, which nothing else needs.
-test-slow: $(STAMP) $(VENV)/ray
+# Real Ray and an S3 server, too, which nothing else needs.
+test-slow: $(STAMP) $(VENV)/slow
 	$(BIN)/python -m pytest -m "not gpu"
 
 check: $(STAMP)
@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
 
-crash: $(STAMP) $(VENV)/ray
+crash: $(STAMP) $(VENV)/slow
 	$(BIN)/python tests/crash.py
 
 bench: $(STAMP)
@@ -36,8 +36,8 @@ $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
 	touch $(STAMP)
 
-$(VENV)/ray: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ray]"
+$(VENV)/slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ray,s3,slow]"
 	touch $@
 
 clean:
