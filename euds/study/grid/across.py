@@ -17,8 +17,8 @@ class AcrossTasks:
         method: the rule.
         validation: mean over tasks of its lead over random on the validation rows, in -1..1.
         mean: the same on the test rows.
-        half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent. It is about these tasks;
-            of others it says nothing.
+        half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent; of other tasks it says
+            nothing.
         by_task: its lead over random on each task's test rows, in the tasks' order.
     """
 
@@ -38,10 +38,8 @@ def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
     """Return the label-free rules that all tasks have compared with random, best on the validation rows first."""
     if not summaries:
         return []
-    found = []
-    for entry in summaries[0].at(summaries[0].headline_keep):
-        if entry.is_label_free and (rule := _rule(entry.method, summaries)) is not None:
-            found.append(rule)
+    methods = [entry.method for entry in summaries[0].at(summaries[0].headline_keep) if entry.is_label_free]
+    found = [rule for method in methods if (rule := _rule(method, summaries)) is not None]
     return sorted(found, key=lambda rule: -rule.validation)
 
 

@@ -26,10 +26,10 @@ method. Each task's conclusions say which differences its runs can see; of large
 
 ACROSS = """## Across tasks
 
-Points over random, mean over the tasks, of every label-free rule that all of them have trained with three seeds or more;
-each task at the share kept and schedule of its results below. The order is that of the validation rows, which no test
-row had part in. The intervals of the means take tasks as independent, are not corrected for the number of rules, and
-speak of these tasks alone.
+Points over random, mean over the tasks, of every label-free rule that all of them have trained with three seeds or
+more; each task at the share kept and schedule of its results below. The order is that of the validation rows, which no
+test row had part in. The intervals of the means take tasks as independent, are not corrected for the number of rules,
+and speak of these tasks alone.
 """
 
 READING = """## How to read the numbers
