@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow check crash bench wheel clean
+.PHONY: demo test test-slow test-vllm check crash bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/euds demo
@@ -15,6 +15,11 @@ test: $(STAMP)
 # Real Ray and an S3 server, too, which nothing else needs.
 test-slow: $(STAMP) $(VENV)/slow
 	$(BIN)/python -m pytest -m "not gpu"
+
+# vLLM pins other versions than constraints.txt, so it has an environment of its own; its warnings are not ours to mend.
+test-vllm: .venv-vllm/installed
+	VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest -o filterwarnings=default \
+		-m "slow or not slow" tests/test_generate_vllm.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,6 +40,13 @@ $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
 	touch $(STAMP)
+
+.venv-vllm/installed: pyproject.toml tests/vllm-requirements.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0
+	.venv-vllm/bin/python -m pip install --quiet --no-deps -r tests/vllm-requirements.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
 
 $(VENV)/slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ray,s3,slow]"

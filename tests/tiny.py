@@ -23,7 +23,7 @@ def make_texts(n: int, seed: int) -> list[str]:
     return [" ".join(rng.choice(WORDS, size=int(rng.integers(2, 60)), p=weights)) for _ in range(n)]
 
 
-def build_lm(folder: Path) -> Path:
+def build_lm(folder: Path, hidden_size: int = 48) -> Path:
     """Save a random Llama of two layers with a byte-level BPE tokenizer that puts no BOS token."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -37,7 +37,7 @@ def build_lm(folder: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=bpe.get_vocab_size(),
-        hidden_size=48,
+        hidden_size=hidden_size,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,

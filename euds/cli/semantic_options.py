@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
 
 Semantic = Annotated[str, typer.Option(help="Any of clusters,samples,label_words.")]
+Sampler = Annotated[str, typer.Option(help="samples: transformers, or vllm where it is installed.")]
 NGenerations = Annotated[int, typer.Option(help="samples: generations of a row.")]
 MaxNewTokens = Annotated[int, typer.Option(help="samples: most tokens of a generation.")]
 Template = Annotated[

@@ -37,10 +37,12 @@ def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprin
 def _identity(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """What generations depend on; where the files lie does not matter."""
     config = fingerprint["config"]
+    # Runs from before there was a choice of samplers name none.
+    samples = {"sampler": "transformers", **config["samples"]}
     return {
         "inputs": [{"sha256": entry["sha256"], "rows": entry["rows"]} for entry in fingerprint["inputs"]],
         "lm": {key: value for key, value in fingerprint["models"]["lm"].items() if key != "name"},
         "precision": fingerprint["precision"],
         "config": {key: config[key] for key in CONFIG_KEYS},
-        "samples": {key: config["samples"][key] for key in GENERATION_KEYS},
+        "samples": {key: samples[key] for key in GENERATION_KEYS},
     }

@@ -16,6 +16,12 @@ from euds.measures.device import Precision
 from euds.measures.prompts import template_of
 from euds.measures.tokens import ModelTokenizer
 
+DRAWS = {
+    "transformers": "inverse of the cumulated probabilities at SplitMix64 of seed, row, generation and step",
+    "vllm": "vLLM's, of a generator for each generation, seeded by seed, row and generation",
+}
+"""How each sampler comes by a token."""
+
 
 def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str, Any]:
     """Return each model's name, hashes, dtype and reading limit, by role."""
@@ -88,7 +94,8 @@ def _sample_facts(plan: Plan, settings: SampleSettings) -> dict[str, Any]:
         "ends": "end tokens or a line break" if settings.stops_at_newline else "end tokens",
         "warping": {**asdict(settings.warping), "order": "temperature, top_k, top_p"},
         "logprobs": "of every drawn token, the ending one included, before warping, at temperature 1",
-        "draws": "inverse of the cumulated probabilities at SplitMix64 of seed, row, generation and step",
+        "sampler": settings.sampler,
+        "draws": DRAWS[settings.sampler],
         "seed": plan.config.seed,
         "grouping": settings.grouping,
         "question_in_front": settings.grouping == "entailment" and settings.template == "question",

@@ -1,5 +1,6 @@
 """Sample the generations of a shard, and keep them where estimators can be computed from them again."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import SampleSettings
 from euds.files import atomic_path
 from euds.measures.device import is_out_of_memory
-from euds.measures.generate import Generations, Generator
+from euds.measures.generate import Generations, Sampler
+
+ROWS_AT_ONCE = 256
+"""Rows given to a generator that forms batches by itself: enough to keep it busy, few enough to see progress."""
 
 SCHEMA = pa.schema(
     [
@@ -32,11 +36,23 @@ SCHEMA = pa.schema(
 
 
 def generate_shard(
-    tokens: pa.Table, generator: Generator, settings: SampleSettings, seed: int, budget: TokenBudget, advance: Advance
+    tokens: pa.Table,
+    generator: Sampler,
+    settings: SampleSettings,
+    seed: int,
+    budget: TokenBudget | None,
+    advance: Advance,
 ) -> pa.Table:
     """Sample the generations of one shard.
 
-    A batch counts the tokens that the model remembers at its end: N times the prompt with its longest continuation.
+    Args:
+        tokens: of the shard's rows, with their prompts.
+        generator: what draws.
+        settings: how.
+        seed: of the draws.
+        budget: of a batch, which counts the tokens that the model remembers at its end: N times the prompt with its
+            longest continuation; None for a generator that forms batches by itself.
+        advance: told of rows, drawn tokens and rows without generations.
 
     Returns:
         A table of `SCHEMA`, one line a row in order.
@@ -62,7 +78,12 @@ def generate_shard(
         )
 
     advance(n - len(able), 0, 0)
-    for batch, made in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+    batches: Iterator[tuple[list[int], Generations | None]]
+    if budget is None:
+        batches = ((batch, step(batch)) for batch in _runs(len(lengths)))
+    else:
+        batches = run_batches(lengths, budget, step, out_of_memory=is_out_of_memory)
+    for batch, made in batches:
         rows = [able[at] for at in batch]
         if made is None:
             reasons[rows[0]] = OUT_OF_MEMORY
@@ -91,6 +112,11 @@ def write_part(path: Path, table: pa.Table) -> None:
     """Write a Parquet file atomically; the same table gives the same bytes."""
     with atomic_path(path) as partial:
         pq.write_table(table, partial, compression="zstd", store_schema=False)
+
+
+def _runs(n: int) -> Iterator[list[int]]:
+    for start in range(0, n, ROWS_AT_ONCE):
+        yield list(range(start, min(start + ROWS_AT_ONCE, n)))
 
 
 def _columns(made: Generations) -> tuple[list[Any], ...]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     # These bring transformers along, which takes seconds and counting words does without.
     from euds.engine.meanings import Judges
     from euds.measures.causal_lm import CausalLM
-    from euds.measures.generate import Generator
+    from euds.measures.generate import Sampler
     from euds.measures.generative import GenerativeScorer
     from euds.measures.label_words import LabelWordScorer
     from euds.measures.semantic import Embedder
@@ -60,16 +60,22 @@ class Models:
         return self._timed(lambda: Embedder(self.plan.folders["embedder"], self.precision))
 
     @cached_property
-    def generator(self) -> "Generator | None":
+    def generator(self) -> "Sampler | None":
         """What samples generations; None for a run that takes them over."""
-        from euds.measures.generate import Generator
-
         settings = self.plan.config.samples
         assert settings is not None
         if settings.generations_from is not None:
             return None
+        arguments: dict[str, Any] = {"stop_at_newline": settings.stops_at_newline}
+        if settings.sampler == "vllm":
+            from euds.measures.generate_vllm import VllmGenerator
+
+            folder = self.plan.folders["lm"]
+            return self._timed(lambda: VllmGenerator(folder, self.precision, settings.warping, **arguments))
+        from euds.measures.generate import Generator
+
         lm = self._lm
-        return self._timed(lambda: Generator(lm, settings.warping, stop_at_newline=settings.stops_at_newline))
+        return self._timed(lambda: Generator(lm, settings.warping, **arguments))
 
     @cached_property
     def label_words(self) -> "LabelWordScorer":

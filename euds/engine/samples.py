@@ -19,7 +19,7 @@ from euds.engine.sample_cost import Cost
 from euds.files import atomic_path
 from euds.measures.device import Precision
 from euds.measures.entailment import EntailmentModel
-from euds.measures.generate import Generator
+from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
 
@@ -35,7 +35,7 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
 
 
 def generation_stage(
-    plan: Plan, shard: int, tokens: pa.Table, generator: Generator | None, budget: TokenBudget, advance: Advance
+    plan: Plan, shard: int, tokens: pa.Table, generator: Sampler | None, budget: TokenBudget, advance: Advance
 ) -> pa.Table:
     """Write a shard's generations, sampled or taken over from another run, and return what that cost."""
     settings = plan.config.samples
@@ -48,7 +48,8 @@ def generation_stage(
         advance(tokens.num_rows, 0, 0)
         return _cost_table({})
     start = time.perf_counter()
-    table = generate_shard(tokens, generator, settings, plan.config.seed, budget, advance)
+    own_batches = settings.sampler == "vllm"
+    table = generate_shard(tokens, generator, settings, plan.config.seed, None if own_batches else budget, advance)
     write_part(path, table)
     return _cost_table({"generation": {"seconds": time.perf_counter() - start, **_counts(table)}})
 

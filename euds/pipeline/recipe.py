@@ -32,6 +32,7 @@ class DataSection(RowsSection):
 class SamplesSection(Section):
     """Settings of semantic entropy over generations, as `euds.SampleSettings` has them."""
 
+    sampler: str = "transformers"
     n_generations: int = 10
     max_new_tokens: int = 32
     template: str = "continuation"

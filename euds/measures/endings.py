@@ -1,0 +1,40 @@
+"""Where generations end, and their texts up to there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Endings:
+    """The tokens that end a generation.
+
+    Args:
+        generation_config: of the model, which names its end tokens, or None; else the tokenizer's is taken.
+        tokenizer: of the model.
+        stop_at_newline: end at the first token that holds a line break, too.
+
+    Attributes:
+        ids: the tokens, ascending.
+    """
+
+    def __init__(self, generation_config: Any, tokenizer: Any, *, stop_at_newline: bool) -> None:
+        self.tokenizer = tokenizer
+        self.stop_at_newline = stop_at_newline
+        ends = _end_tokens(generation_config, tokenizer)
+        self.ids = sorted(ends | (_line_breaks(tokenizer) if stop_at_newline else set()))
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Return the text of drawn tokens, the ending one among them, without what ended it."""
+        text: Any = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        # A token with a line break may hold text before it.
+        return str(text.partition("\n")[0] if self.stop_at_newline else text)
+
+
+def _end_tokens(generation_config: Any, tokenizer: Any) -> set[int]:
+    given = getattr(generation_config, "eos_token_id", None)
+    given = tokenizer.eos_token_id if given is None else given
+    return set() if given is None else {given} if isinstance(given, int) else set(given)
+
+
+def _line_breaks(tokenizer: Any) -> set[int]:
+    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return {token for token, piece in enumerate(pieces) if "\n" in piece}
