@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice, permutations
 from pathlib import Path
@@ -20,6 +21,7 @@ import euds
 from euds.engine.segments import Segments
 from euds.errors import InputError, InvalidArgument
 from euds.measures.generative import GenerativeScorer
+from euds.measures.label_words import LabelWordScorer
 from euds.measures.semantic import Embedder
 from euds.pipeline.data import RunData
 from euds.pipeline.demo import SENTIMENT
@@ -50,7 +52,7 @@ PLAIN = (
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Texts that reached each real model."""
-    counts = {"generative": 0, "embedding": 0}
+    counts: Counter[str] = Counter()
 
     def spy(owner: type, method: str, name: str) -> None:
         real = getattr(owner, method)
@@ -63,6 +65,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     spy(GenerativeScorer, "score", "generative")
     spy(Embedder, "embed", "embedding")
+    spy(LabelWordScorer, "score", "label_words")
     return counts
 
 
@@ -123,6 +126,38 @@ def test_a_cold_cache_changes_no_byte_and_a_warm_one_repeats_it(
     assert seen == before
     assert digests(tmp_path / "none") == digests(tmp_path / "cold") == digests(tmp_path / "warm")
     assert cache_of(tmp_path / "none") == {}
+
+
+def test_label_words_are_kept_by_prompt_and_words(
+    write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any], seen: dict[str, int]
+) -> None:
+    def score(name: str, corpus: Path, *labels: str) -> list[float | None]:
+        words = euds.LabelWordSettings(labels=labels)
+        arguments = {**settings, "measures": ["semantic"], "semantic": "label_words", "label_words": words}
+        euds.score(corpus, out=tmp_path / name, **arguments)
+        found: list[float | None] = pq.read_table(tmp_path / name / "scores")["semantic_label_words_nats"].to_pylist()
+        return found
+
+    texts = unlike_texts(40)
+    before = score("before", write_jsonl([*rows_of(texts), {"text": None}]), "good", "bad plot")
+    after = score("after", write_jsonl(rows_of(["one more film", *texts]), "grown.jsonl"), "good", "bad plot")
+    assert after[1:] == before[:40]
+    assert before[40] is None
+    assert seen["label_words"] == 41
+    assert cache_of(tmp_path / "after") == {"label_words": {"hits": 40, "misses": 1}}
+    spent = json.loads((tmp_path / "after" / "manifest.json").read_text())["cost"]["label_words"]["scoring"]
+    whole = json.loads((tmp_path / "before" / "manifest.json").read_text())["cost"]["label_words"]["scoring"]
+    assert 0 < spent["prompt_tokens"] < whole["prompt_tokens"] / 20
+    again = score("again", tmp_path / "grown.jsonl", "good", "bad plot")
+    assert again == after
+    assert (
+        json.loads((tmp_path / "again" / "manifest.json").read_text())["cost"]["label_words"]["scoring"][
+            "prompt_tokens"
+        ]
+        == 0
+    )
+    score("others", tmp_path / "grown.jsonl", "good", "terrible")
+    assert seen["label_words"] == 41 + 41
 
 
 def test_rows_without_a_score_are_not_kept(

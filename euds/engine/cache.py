@@ -23,10 +23,10 @@ from euds.types import BoolArray
 CACHE_FORMAT = 1
 """Raised when segments or keys change, or scores by more than rounding: entries of another format are not seen."""
 
-TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens"}
+TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
 """The token column that each cached stage reads."""
 
-ROLE_OF = {"generative": "lm", "embeddings": "embedder"}
+ROLE_OF = {"generative": "lm", "embeddings": "embedder", "label_words": "lm"}
 
 HITS, MISSES = b"cache_hits", b"cache_misses"
 
@@ -50,7 +50,7 @@ class ScoreCache:
         self._settings = settings
         self._stages: dict[str, Segments] = {}
         for stage, role in ROLE_OF.items():
-            if role in models:
+            if role in models and (stage != "label_words" or encoders.label_words):
                 self._stages[stage] = _open(settings, _namespace(stage, models[role], precision, encoders))
 
     def through(
@@ -63,7 +63,8 @@ class ScoreCache:
         Args:
             stage: of the shard; one that is not cached is computed.
             tokens: the shard, as `read_shard` gives it.
-            compute: gives a line for each row of such a table, with `reason` for a usable row without a score.
+            compute: gives a line for each row of such a table, with `reason` for a usable row without a score; its
+                schema's metadata are passed on.
             advance: told of the rows that were not computed.
         """
         able = usable(tokens)
@@ -78,9 +79,12 @@ class ScoreCache:
         missing = np.flatnonzero(~found)
         missing = missing[np.argsort(first[missing])]
         advance(tokens.num_rows - len(missing), 0, 0)
+        metadata: dict[bytes, bytes] = {}
         pieces = [] if known is None else [known.append_column("reason", pa.nulls(known.num_rows, pa.string()))]
         if len(missing):
             computed = compute(tokens.take(pa.array([able[first[at]] for at in missing])))
+            metadata = computed.schema.metadata or {}
+            computed = computed.replace_schema_metadata(None)
             good = _has_score(computed)
             self._add(segments, keys[missing][good], computed.filter(pa.array(good)).drop_columns(["reason"]))
             pieces.append(computed)
@@ -91,8 +95,8 @@ class ScoreCache:
         lines = np.full(tokens.num_rows, len(keys), np.int64)
         lines[able] = line_of_key[inverse]
         hits = int(found[inverse].sum())
-        counts = {HITS: str(hits), MISSES: str(len(able) - hits)}
-        return pa.concat_tables(pieces).take(pa.array(lines)).combine_chunks().replace_schema_metadata(counts)
+        metadata |= {HITS: str(hits).encode(), MISSES: str(len(able) - hits).encode()}
+        return pa.concat_tables(pieces).take(pa.array(lines)).combine_chunks().replace_schema_metadata(metadata)
 
     def _add(self, segments: Segments, keys: np.ndarray, rows: pa.Table) -> None:
         order = np.argsort(keys)
@@ -126,6 +130,8 @@ def _namespace(stage: str, model: dict[str, str], precision: Precision, encoders
     if stage == "generative":
         assert isinstance(encoders.tokens, ModelTokenizer)
         facts["bos_id"] = encoders.tokens.bos_id
+    if stage == "label_words":
+        facts["words"] = [list(word) for word in encoders.label_words]
     return facts
 
 

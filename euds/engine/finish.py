@@ -1,6 +1,5 @@
 """Put a measured shard's scores together and write its part file."""
 
-import json
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
-from euds.engine.sample_cost import sample_cost, stage_seconds
+from euds.engine.sample_cost import label_words_cost, sample_cost, stage_seconds
 from euds.engine.work import Work
 from euds.files import atomic_path, file_sha256
 from euds.ops.cluster import entropy_to_centroids
@@ -57,7 +56,8 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     if plan.config.label_words is not None:
         table = work.read("label_words", shard)
         seconds["label_words"] = work.seconds("label_words", shard)
-        cost["label_words"] = json.loads(table.schema.metadata[b"cost"])
+        cache |= cache_counts("label_words", table)
+        cost["label_words"] = label_words_cost(table)
         _add_reasons(reasons, table)
         columns |= {name: table.column(name) for name in table.column_names if name != "reason"}
     columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))

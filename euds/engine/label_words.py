@@ -9,6 +9,7 @@ from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY
+from euds.engine.sample_cost import TOKENS_READ
 from euds.measures.device import is_out_of_memory
 from euds.measures.label_words import LabelWordScorer, LabelWordScores
 
@@ -22,7 +23,7 @@ def label_words_shard(tokens: pa.Table, scorer: LabelWordScorer, budget: TokenBu
 
     Returns:
         One line a row: `semantic_label_words_nats`, null where there is no score, and `reason` for a usable row that
-        got none; in the schema's metadata, under `cost`, the tokens read.
+        got none; in the schema's metadata the tokens read, for `label_words_cost`.
     """
     n = tokens.num_rows
     ids, offsets = ragged(tokens, "label_prompt_tokens")
@@ -47,4 +48,4 @@ def label_words_shard(tokens: pa.Table, scorer: LabelWordScorer, budget: TokenBu
         advance(len(rows), sum(prompts[at] for at in batch), sum(reasons[at] is not None for at in rows))
     cost = {"prompt_tokens": sum(prompts), "word_tokens": scorer.n_read * len(able)}
     table = pa.table({COLUMN: nullable(entropy, np.isfinite(entropy)), "reason": pa.array(reasons, pa.string())})
-    return table.replace_schema_metadata({b"cost": json.dumps(cost).encode()})
+    return table.replace_schema_metadata({TOKENS_READ: json.dumps(cost).encode()})

@@ -154,13 +154,12 @@ class Worker:
             if stage == "generation":
                 return generation_stage(self.plan, shard, tokens, self.models.generator, budget, advance)
             return meanings_stage(self.plan, shard, self.models.judges, budget, advance)
-        if stage == LABEL_WORDS:
-            from euds.engine.label_words import label_words_shard
-
-            return label_words_shard(tokens, self.models.label_words, budget, advance)
+        from euds.engine.label_words import label_words_shard
         from euds.engine.models import embedding_shard, generative_shard
 
         def run(rows: pa.Table) -> pa.Table:
+            if stage == LABEL_WORDS:
+                return label_words_shard(rows, self.models.label_words, budget, advance)
             if stage == "embeddings":
                 return embedding_shard(rows, self.models.embedder, budget, advance)
             return generative_shard(rows, self.models.scorer, budget, advance)
