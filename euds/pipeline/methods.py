@@ -1,6 +1,6 @@
 """The rows that each method of a recipe trains on, and what finding them cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +10,9 @@ from euds.ops.keep import Keep
 from euds.pipeline.recipe import Method, Recipe, measure_of, method_list, selected_method
 from euds.selection.axes import AXES, SAMPLE_COLUMNS, score_columns
 from euds.selection.choose import choose
-from euds.selection.rules import VALIDATED
+from euds.selection.features import RunTexts
+from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.select import AUTO, find_keep_of
-from euds.selection.trainee import Trainee
 from euds.study.types import MethodRows
 from euds.types import Int64Array, Selection
 
@@ -25,6 +25,9 @@ STAGES = {
 }
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
+EMBEDDING_STAGES = ("loading", "read", "embedding")
+"""Of the rules that look at embeddings alone."""
+
 
 def method_rows(
     recipe: Recipe,
@@ -32,7 +35,7 @@ def method_rows(
     seconds: Mapping[str, float],
     *,
     selection: Selection | None,
-    trainee_of: Callable[[], Trainee],
+    texts: RunTexts,
 ) -> list[MethodRows]:
     """Choose the rows of every method at the recipe's budget, or its own.
 
@@ -41,9 +44,9 @@ def method_rows(
         scored: rows that have all scores; every method chooses among the same, so that they compare on equal terms.
         seconds: what each stage of scoring took.
         selection: the run's selection, which knows what `keep: auto` of the recipe found.
-        trainee_of: makes what the searches by labels learn from; the test rows are no part of it.
+        texts: of the run, for searches by labels and rules that cover embeddings; the test rows are no part of it.
     """
-    return [_rows(method, recipe, scored, seconds, selection, trainee_of) for method in method_list(recipe)]
+    return [_rows(method, recipe, scored, seconds, selection, texts) for method in method_list(recipe)]
 
 
 def fully_scored(scores: pa.Table) -> pa.Table:
@@ -59,7 +62,7 @@ def _rows(
     scores: pa.Table,
     seconds: Mapping[str, float],
     selection: Selection | None,
-    trainee_of: Callable[[], Trainee],
+    texts: RunTexts,
 ) -> MethodRows:
     if method.rule is None:
         return MethodRows(method.name, None, (), scores.column("row_id").to_numpy(), 0.0)
@@ -69,8 +72,10 @@ def _rows(
         "adjust": method.adjust,
         "bins": method.bins,
     }
-    keep, keep_auto = _budget(method, recipe, scores, settings, selection, trainee_of)
-    trainee = trainee_of() if method.rule == VALIDATED else None
+    if method.rule in COVERAGE_RULES:
+        settings["embedded"] = texts.embedded
+    keep, keep_auto = _budget(method, recipe, scores, settings, selection, texts)
+    trainee = texts.trainee if method.rule == VALIDATED else None
     drawn: dict[int, Int64Array] = {}
     axes: Sequence[str] = ()
     validated = None
@@ -83,6 +88,8 @@ def _rows(
         axes = decided["examined"] if isinstance(decided, dict) else chosen.axes
         validated = chosen.record["validated"]
     stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
+    if method.rule in COVERAGE_RULES:
+        stages = set(EMBEDDING_STAGES)
     return MethodRows(
         name=method.name,
         rule=method.rule,
@@ -107,11 +114,11 @@ def _budget(
     scores: pa.Table,
     settings: Mapping[str, Any],
     selection: Selection | None,
-    trainee_of: Callable[[], Trainee],
+    texts: RunTexts,
 ) -> tuple[Keep, Mapping[str, Any] | None]:
     """Return how much a method keeps, and the record of the search for it if the method has had one."""
     if method.keep == AUTO and method.rule is not None:
-        found = find_keep_of(method.rule, trainee_of(), scores, settings, margin=recipe.select.margin, seed=0)
+        found = find_keep_of(method.rule, texts.trainee, scores, settings, margin=recipe.select.margin, seed=0)
         return found.keep or 1.0, found.to_record()
     if method.keep is not None:
         return method.keep, None

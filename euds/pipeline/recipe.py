@@ -15,7 +15,7 @@ from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
-from euds.selection.rules import FIXED_AXES, SEARCHED_RULES, VALIDATED
+from euds.selection.rules import COVERAGE_RULES, FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic
 from euds.study.types import CLASSIFICATION, Task, task_of
 
@@ -247,6 +247,11 @@ def _check_method(method: Method, recipe: Recipe) -> None:
     )
     if method.keep == AUTO:
         check_automatic(method.rule, recipe.select.margin)
+    if method.rule in COVERAGE_RULES and not _embeds(recipe.score):
+        raise InvalidArgument(
+            f"methods: {method.name} covers embeddings, but score.semantic has neither clusters nor samples that are "
+            "grouped by similarity"
+        )
     for axis in axes:
         measure = measure_of(axis)
         if measure is None:
@@ -255,6 +260,13 @@ def _check_method(method: Method, recipe: Recipe) -> None:
             raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.measures lacks {measure}")
         if measure == "semantic":
             _check_estimate(method, axis, recipe.score)
+
+
+def _embeds(score: ScoreSection) -> bool:
+    """Whether the run has a sentence encoder."""
+    settings = score.sample_settings
+    sampled = settings is not None and settings.needs_embeddings
+    return "semantic" in score.measures and ("clusters" in score.semantic or sampled)
 
 
 def _check_estimate(method: Method, axis: str, score: ScoreSection) -> None:

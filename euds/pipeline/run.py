@@ -1,8 +1,7 @@
 """`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, load_recipe, method_list, selected_method
 from euds.progress import console
-from euds.selection.features import make_trainee
-from euds.selection.rules import VALIDATED
-from euds.selection.select import AUTO, select
-from euds.selection.trainee import Trainee
+from euds.selection.features import RunTexts
+from euds.selection.select import select
 from euds.study.compare import compare
 from euds.study.types import CLASSIFICATION, StudyTable
 from euds.types import ScoreResult, Selection
@@ -70,10 +67,11 @@ def run(
         console.print(f"then compare {names} over seeds {', '.join(map(str, settings.seed_list))}")
         return None
     run_dir = Path(settings.out)
-    # The pool is read again only if a method uses its labels, and then once.
-    trainee_of = cache(partial(_trainee, run_dir))
-    selection = _select(settings, run_dir, trainee_of)
-    table = _compare(settings, data, run_dir, selection, trainee_of)
+    # The pool is read again only if a method uses its labels or embeddings, and then once.
+    manifest = read_manifest(run_dir)
+    texts = RunTexts(manifest, corpus_files(manifest), read_scores(run_dir))
+    selection = _select(settings, run_dir, texts)
+    table = _compare(settings, data, run_dir, selection, texts)
     return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
@@ -99,12 +97,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
     )
 
 
-def _trainee(run_dir: Path) -> Trainee:
-    manifest = read_manifest(run_dir)
-    return make_trainee(manifest, corpus_files(manifest), read_scores(run_dir))
-
-
-def _select(recipe: Recipe, run_dir: Path, trainee_of: Callable[[], Trainee]) -> Selection | None:
+def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
     """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
     method = selected_method(recipe)
     if method is None or method.rule is None:
@@ -119,7 +112,7 @@ def _select(recipe: Recipe, run_dir: Path, trainee_of: Callable[[], Trainee]) ->
         adjust=method.adjust,
         bins=method.bins,
         margin=recipe.select.margin,
-        trainee=trainee_of() if keep == AUTO or method.rule == VALIDATED else None,
+        texts=texts,
     )
 
 
@@ -128,13 +121,13 @@ def _compare(
     data: RunData,
     run_dir: Path,
     selection: Selection | None,
-    trainee_of: Callable[[], Trainee],
+    texts: RunTexts,
 ) -> StudyTable:
     manifest = read_json(run_dir / "manifest.json")
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
     scored = fully_scored(read_scores(run_dir))
-    methods = method_rows(recipe, scored, manifest["seconds"], selection=selection, trainee_of=trainee_of)
+    methods = method_rows(recipe, scored, manifest["seconds"], selection=selection, texts=texts)
     train = recipe.train
     return compare(
         pool,

@@ -15,8 +15,10 @@ from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, group_names
+from euds.selection.features import Embedded
 from euds.selection.rules import (
     BOX_RULES,
+    COVERAGE_RULES,
     RULES,
     SEARCHED_RULES,
     VALIDATED,
@@ -28,7 +30,7 @@ from euds.selection.rules import (
 )
 from euds.selection.trainee import Trainee
 from euds.selection.validated import Validation, search_validated
-from euds.types import Int64Array, Selection, Stability
+from euds.types import Float32Array, Int64Array, Selection, Stability
 
 GROUPS = ("label", "source")
 ADJUSTMENTS = ("log_length",)
@@ -36,6 +38,8 @@ SEARCHES = {
     **dict.fromkeys(BOX_RULES, "smallest box of equal-mass bins (C++, exact)"),
     "densest": "shortest interval of values (C++, exact)",
     "random": "seeded hash of the row id",
+    "k_center": "greedy k-center on the embeddings (Gonzalez)",
+    "facility": "lazy greedy facility location on the embeddings",
     VALIDATED: "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
@@ -48,7 +52,7 @@ def check_choice(
     Raises:
         InvalidArgument: a name is unknown, or keep or the axes do not suit the rule.
     """
-    one_of("rule", rule, (*RULES, *SEARCHED_RULES))
+    one_of("rule", rule, (*RULES, *COVERAGE_RULES, *SEARCHED_RULES))
     check_keep(keep)
     if rule == VALIDATED and group_by is not None:
         raise InvalidArgument("group_by: rule 'validated' searches the whole pool; leave group_by out")
@@ -71,13 +75,14 @@ def choose(
     bins: int = 64,
     stability: int = 0,
     trainee: Trainee | None = None,
+    embedded: Embedded | None = None,
 ) -> Selection:
     """Choose rows of a scores table; see `euds.select` for the rules.
 
     Args:
         scores: as `read_scores` gives it; rows that lack a score the rule needs are left out.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores.
-        rule: one of `RULES`, "auto" or "validated".
+        rule: one of `RULES` and `COVERAGE_RULES`, "auto" or "validated".
         axes: scores to look at, by short or column name; only for rules that leave the choice.
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
@@ -85,6 +90,7 @@ def choose(
         bins: equal-mass bins per axis of the box search.
         stability: resampled pools that show how far the region moves; 0: none.
         trainee: for the rule `validated`.
+        embedded: for the rules that cover embeddings; rows without one are left out there.
 
     Returns:
         Exactly b rows and the record of how they were found.
@@ -97,8 +103,13 @@ def choose(
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
     columns = axis_columns(named, scores) if named or rule not in SEARCHED_RULES else _entropies(scores)
     places = _usable(scores, columns)
+    embeddings = None
+    if rule in COVERAGE_RULES:
+        embeddings = _embeddings_of(rule, scores.column("row_id").to_numpy()[places], embedded)
+        there = embeddings.any(1)
+        places, embeddings = places[there], embeddings[there]
     usable = scores.take(places)
-    pool = _pool(usable, columns, adjust)
+    pool = replace(_pool(usable, columns, adjust), embeddings=embeddings)
     budget = parse_keep(keep, len(places))
     decision = decide(pool, budget) if rule == "auto" else None
     if decision is not None:
@@ -207,6 +218,15 @@ def _usable(scores: pa.Table, columns: Sequence[str]) -> Int64Array:
     if not len(places):
         raise InputError(f"no row has {', '.join(needed)}; see quarantine.jsonl for the reasons")
     return places
+
+
+def _embeddings_of(rule: str, row_ids: Int64Array, embedded: Embedded | None) -> Float32Array:
+    if embedded is None:
+        raise InvalidArgument(f"rule: {rule!r} covers the embeddings of texts, not scores alone; use euds.select")
+    embeddings = embedded.of(row_ids)
+    if not embeddings.any():
+        raise InputError("no row has an embedding; see quarantine.jsonl for the reasons")
+    return embeddings
 
 
 def _pool(usable: pa.Table, columns: tuple[str, ...], adjust: str | None) -> Pool:

@@ -1,6 +1,8 @@
-"""What the cheap trainee sees of a run's rows: embeddings by the run's own encoder, or else TF-IDF."""
+"""What a run's texts give beyond its scores: embeddings by the run's own encoder, and features of the cheap trainee."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +14,91 @@ from euds.errors import InputError
 from euds.progress import bar
 from euds.selection.axes import values_of
 from euds.selection.trainee import Trainee
-from euds.types import Float32Array
+from euds.types import Float32Array, Int64Array
 
 MAX_WORDS = 50_000
 
 
-def make_trainee(manifest: Mapping[str, Any], files: Sequence[Path], scores: pa.Table) -> Trainee:
-    """Read the texts of all rows with tokens, and turn them into features.
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Embeddings of some of a run's rows.
 
-    Raises:
-        InputError: the scores have no labels, or the run's encoder is gone or has changed.
+    Attributes:
+        row_ids: (n,) ascending.
+        vectors: float32 (n, H), unit norm; zero where a text has none.
     """
-    if scores.column("label").null_count == scores.num_rows:
-        raise InputError("rule 'validated' and keep 'auto' need labels, and the scores have none; use --label-field")
-    table = scores.filter(pa.array(np.isfinite(values_of(scores, "n_tokens"))))
-    row_ids = table.column("row_id").to_numpy()
-    texts = _texts(files, row_ids.tolist(), manifest["config"]["text_fields"])
-    names = table.column("label").to_pylist()
-    codes = {name: code for code, name in enumerate(sorted({str(name) for name in names if name is not None}))}
-    labels = np.array([-1 if name is None else codes[str(name)] for name in names], np.int64)
-    facts = manifest["models"].get("embedder")
-    if facts is None:
-        return Trainee(row_ids, _tf_idf(texts), labels, "TF-IDF of words and pairs of words")
-    features = embed_texts(texts, facts, manifest["config"])
-    return Trainee(row_ids, features, labels, f"embeddings by {facts['name']}")
+
+    row_ids: Int64Array
+    vectors: Float32Array
+
+    def of(self, row_ids: Int64Array) -> Float32Array:
+        """Return the embeddings of ids, (len(row_ids), H); zero for one that is not there."""
+        places = np.searchsorted(self.row_ids, row_ids).clip(max=len(self.row_ids) - 1)
+        there = self.row_ids[places] == row_ids
+        return self.vectors[places] * there[:, None].astype(np.float32)
 
 
-def _texts(files: Sequence[Path], row_ids: Sequence[int], fields: Sequence[str]) -> list[str]:
-    rows = take_rows(files, row_ids)
-    texts = [extract_text(Row(at, "", 0, row), fields)[0] for at, row in zip(row_ids, rows, strict=True)]
-    return [text or "" for text in texts]
+class RunTexts:
+    """What the texts of a run's rows with tokens give; each is made once, when it is first needed.
+
+    Args:
+        manifest: of the run.
+        files: its corpus.
+        scores: as `read_scores` gives them.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], files: Sequence[Path], scores: pa.Table) -> None:
+        self._manifest = manifest
+        self._files = files
+        self._scores = scores
+
+    @cached_property
+    def embedded(self) -> Embedded:
+        """The embeddings.
+
+        Raises:
+            InputError: the run has no encoder, or it is gone or has changed.
+        """
+        facts = self._manifest["models"].get("embedder")
+        if facts is None:
+            raise InputError(
+                "rule: 'k_center' and 'facility' cover the embeddings of texts, and the run has no encoder; score with "
+                "--measures semantic and --embedder, such as all-minilm-l6-v2"
+            )
+        vectors = embed_texts(self._texts, facts, self._manifest["config"])
+        return Embedded(self._rows.column("row_id").to_numpy(), vectors)
+
+    @cached_property
+    def trainee(self) -> Trainee:
+        """What the probe learns from: the embeddings, or TF-IDF where the run has no encoder.
+
+        Raises:
+            InputError: the scores have no labels, or the run's encoder is gone or has changed.
+        """
+        if self._rows.column("label").null_count == self._rows.num_rows:
+            raise InputError(
+                "rule 'validated' and keep 'auto' need labels, and the scores have none; use --label-field"
+            )
+        names = self._rows.column("label").to_pylist()
+        codes = {name: code for code, name in enumerate(sorted({str(name) for name in names if name is not None}))}
+        labels = np.array([-1 if name is None else codes[str(name)] for name in names], np.int64)
+        row_ids = self._rows.column("row_id").to_numpy()
+        facts = self._manifest["models"].get("embedder")
+        if facts is None:
+            return Trainee(row_ids, _tf_idf(self._texts), labels, "TF-IDF of words and pairs of words")
+        return Trainee(row_ids, self.embedded.vectors, labels, f"embeddings by {facts['name']}")
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        """The rows with tokens."""
+        return self._scores.filter(pa.array(np.isfinite(values_of(self._scores, "n_tokens"))))
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        row_ids = self._rows.column("row_id").to_pylist()
+        rows = take_rows(self._files, row_ids)
+        fields = self._manifest["config"]["text_fields"]
+        return [extract_text(Row(at, "", 0, row), fields)[0] or "" for at, row in zip(row_ids, rows, strict=True)]
 
 
 def _tf_idf(texts: Sequence[str]) -> Any:
@@ -85,7 +142,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
         lambda batch: embedder.embed([ids[at] for at in batch]),
         out_of_memory=is_out_of_memory,
     )
-    with bar("embed for the probe", len(texts)) as progress:
+    with bar("embed", len(texts)) as progress:
         for batch, vectors in batches:
             if vectors is not None:
                 # A row without an embedding stays at zero, the probe's "no idea".

@@ -1,7 +1,7 @@
 """The rules: from the values on some axes to the rows kept and the region they lie in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,15 @@ import numpy as np
 from euds.errors import InvalidArgument
 from euds.ops.keep import tie_hash
 from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
-from euds.types import AxisBounds, Box, Float64Array, Int64Array, Intersection
+from euds.selection.coverage import facility_location, k_center
+from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection
 
 BOX_RULES = ("box", "igse")
 RULES = (*INTERVAL_RULES, "typical", "random", "longest", "shortest", "intersection", *BOX_RULES)
 """The rules that `apply_rule` knows."""
+
+COVERAGE_RULES = ("k_center", "facility")
+"""The rules that look at embeddings instead of scores."""
 
 VALIDATED = "validated"
 SEARCHED_RULES = ("auto", VALIDATED)
@@ -26,6 +30,7 @@ FIXED_AXES = {
     "random": (),
     "longest": (),
     "shortest": (),
+    **dict.fromkeys(COVERAGE_RULES, ()),
 }
 """Rules that always look at the same axes."""
 
@@ -47,21 +52,31 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Rows to choose from: values per axis (n, d), lengths in tokens (n,) and row ids (n,)."""
+    """Rows to choose from.
+
+    Attributes:
+        axes: names of the scores.
+        values: of them, float64 (n, d).
+        n_tokens: lengths (n,).
+        row_ids: (n,).
+        embeddings: float32 (n, H), unit norm, for the rules that cover them.
+    """
 
     axes: tuple[str, ...]
     values: Float64Array
     n_tokens: Float64Array
     row_ids: Int64Array
+    embeddings: Float32Array | None = None
 
     def part(self, rows: Int64Array) -> "Pool":
         """Return some of the rows."""
-        return Pool(self.axes, self.values[rows], self.n_tokens[rows], self.row_ids[rows])
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return Pool(self.axes, self.values[rows], self.n_tokens[rows], self.row_ids[rows], embeddings)
 
     def on(self, axes: Sequence[str]) -> "Pool":
         """Return all rows with some of the axes."""
         places = [self.axes.index(axis) for axis in axes]
-        return Pool(tuple(axes), self.values[:, places], self.n_tokens, self.row_ids)
+        return replace(self, axes=tuple(axes), values=self.values[:, places])
 
 
 def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
@@ -97,8 +112,8 @@ class Search:
 
 
 def search_of(rule: str, pool: Pool) -> Search | None:
-    """Return the search of a rule, or None for `random`, which looks at nothing."""
-    if rule == "random":
+    """Return the search of a rule, or None for those that look at no score."""
+    if rule == "random" or rule in COVERAGE_RULES:
         return None
     if rule == "typical":
         distance = np.abs(pool.values[:, 0] - pool.values[:, 1])
@@ -110,6 +125,14 @@ def search_of(rule: str, pool: Pool) -> Search | None:
 
 def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> Region:
     """Keep exactly `budget` rows of the pool, all of whose values are finite."""
+    if rule in COVERAGE_RULES:
+        assert pool.embeddings is not None
+        kept = (
+            k_center(pool.embeddings, budget, seed=seed)
+            if rule == "k_center"
+            else facility_location(pool.embeddings, budget)
+        )
+        return Region(kept, (), len(pool.row_ids))
     search = search_of(rule, pool)
     if search is None:
         order = np.lexsort((pool.row_ids, tie_hash(pool.row_ids, seed)))

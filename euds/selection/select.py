@@ -15,9 +15,10 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import atomic_path, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose
+from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
-from euds.selection.features import make_trainee
-from euds.selection.rules import VALIDATED
+from euds.selection.features import RunTexts
+from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -43,14 +44,15 @@ def select(
     margin: float = 0.005,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
-    trainee: Trainee | None = None,
+    texts: RunTexts | None = None,
 ) -> Selection:
     """Choose rows of a scored run; nothing is scored again. Source of the rules: method.md, "Intervals".
 
     Rules on one axis: "low", "middle", "high" (ranks), "densest" (shortest interval of values). On several: "igse" (the
     smallest box over information, generative and semantic entropy), "box" (over one to three axes of choice),
     "intersection" (the same central quantile on every axis), "typical" (smallest |nll - generative entropy|). Without:
-    "random", "longest", "shortest" (tokens).
+    "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
+    kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
     "auto" chooses among them without labels: axes whose rank correlation with the length reaches 0.8 are left out;
     "box" over the two or three left if its lift is beyond chance and resampled pools give at least half the same rows;
@@ -72,7 +74,7 @@ def select(
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; None: all.
-        trainee: features and labels of the rows with tokens, where labels are used; made from the run if None.
+        texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
@@ -93,9 +95,12 @@ def select(
         check_fields(files, columns)
     scores = read_scores(folder)
     settings |= {"bins": bins}
+    texts = RunTexts(manifest, files, scores) if texts is None else texts
+    if rule in COVERAGE_RULES:
+        check_coverage(rule, scores.num_rows, group_by)
+        settings |= {"embedded": texts.embedded}
     uses_labels = keep == AUTO or rule == VALIDATED
-    if uses_labels and trainee is None:
-        trainee = make_trainee(manifest, files, scores)
+    trainee = texts.trainee if uses_labels else None
     found = None
     if trainee is not None and keep == AUTO:
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
@@ -123,6 +128,19 @@ def check_automatic(rule: str, margin: float) -> None:
     if rule == VALIDATED:
         raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
     check_margin(margin)
+
+
+def check_coverage(rule: str, n_rows: int, group_by: str | None) -> None:
+    """Refuse a pool that facility location cannot compare all pairs of, before its texts are embedded.
+
+    Raises:
+        InvalidArgument: there are too many rows.
+    """
+    if rule == "facility" and group_by is None and n_rows > MAX_FACILITY_ROWS:
+        raise InvalidArgument(
+            f"rule: 'facility' compares all pairs of at most {MAX_FACILITY_ROWS:,} rows, and the run has {n_rows:,}; "
+            "take 'k_center', or --group-by smaller parts"
+        )
 
 
 def find_keep_of(

@@ -1,0 +1,129 @@
+"""Rules that cover the embeddings of a run's texts: `facility` and `k_center` of `euds.select`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import euds
+from euds.corpus import corpus_files, read_manifest, read_scores
+from euds.errors import InputError, InvalidArgument
+from euds.pipeline.recipe import load_recipe
+from euds.report import write_report
+from euds.selection.choose import choose
+from euds.selection.coverage import facility_location, k_center
+from euds.selection.features import Embedded, RunTexts
+from euds.selection.rules import COVERAGE_RULES
+from euds.selection.select import check_coverage
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+N = 90
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_encoder: Path) -> Path:
+    rows: list[object] = [{"text": text, "label": at % 3} for at, text in enumerate(make_texts(N, 6))]
+    rows[7] = {"text": None, "label": 1}
+    folder = tmp_path / "run"
+    euds.score(write_jsonl(rows), out=folder, measures=["semantic"], embedder=tiny_encoder, n_clusters=4)
+    return folder
+
+
+@pytest.mark.parametrize("rule", COVERAGE_RULES)
+def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: str) -> None:
+    selection = euds.select(run_dir, keep=0.2, rule=rule, seed=3)
+    manifest, scores = read_manifest(run_dir), read_scores(run_dir)
+    embedded = RunTexts(manifest, corpus_files(manifest), scores).embedded
+    assert len(embedded.row_ids) == N - 1
+    assert np.linalg.norm(embedded.vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+    budget = int(np.ceil(0.2 * (N - 1)))
+    direct = (
+        k_center(embedded.vectors, budget, seed=3)
+        if rule == "k_center"
+        else facility_location(embedded.vectors, budget)
+    )
+    assert selection.row_ids.tolist() == embedded.row_ids[direct].tolist()
+    assert 7 not in selection.row_ids
+    record = json.loads((run_dir / "selection.json").read_text())
+    assert (record["rule"], record["axes"], record["bounds"], record["stability"]) == (rule, [], [], None)
+    assert record["uses_labels"] is False
+    assert pq.read_table(run_dir / "selected.parquet").num_rows == budget
+    assert "on the embeddings" in record["search"]
+    assert rule in write_report(run_dir).read_text()
+
+
+def test_groups_are_covered_each(run_dir: Path) -> None:
+    scores = read_scores(run_dir)
+    with pytest.raises(InputError, match="the scores have no label"):
+        euds.select(run_dir, keep=0.2, rule="facility", group_by="label")
+    vectors = np.eye(N, 8, dtype=np.float32) + 0.01
+    labelled = scores.set_column(
+        scores.column_names.index("label"), "label", [["ab"[at % 2] for at in range(scores.num_rows)]]
+    )
+    selection = choose(labelled, keep=20, rule="facility", group_by="label", embedded=Embedded(np.arange(N), vectors))
+    groups = selection.record["groups"]
+    assert isinstance(groups, dict)
+    assert sum(group["n_kept"] for group in groups.values()) == 20
+    assert {group["n_kept"] for group in groups.values()} == {10}
+
+
+def test_rows_without_an_embedding_are_left_out(run_dir: Path) -> None:
+    scores = read_scores(run_dir)
+    vectors = np.ones((40, 4), np.float32) / 2
+    vectors[5] = 0
+    selection = choose(scores, keep=1.0, rule="k_center", embedded=Embedded(np.arange(40), vectors))
+    assert selection.row_ids.tolist() == [at for at in range(40) if at not in (5, 7)]
+    with pytest.raises(InputError, match="no row has an embedding"):
+        choose(scores, keep=0.5, rule="k_center", embedded=Embedded(np.arange(3), np.zeros((3, 4), np.float32)))
+
+
+def test_the_command_line_and_keep_auto_know_the_rules(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_encoder: Path
+) -> None:
+    words = ("wonderful", "terrible")
+    rows = [{"text": f"{text} {words[at % 2]}", "label": at % 2} for at, text in enumerate(make_texts(240, 6))]
+    folder = tmp_path / "run"
+    euds.score(
+        write_jsonl(rows),
+        out=folder,
+        measures=["semantic"],
+        embedder=tiny_encoder,
+        label_field="label",
+        n_clusters=4,
+    )
+    command = [sys.executable, "-m", "euds", "select", str(folder), "--keep", "auto", "--rule", "facility"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stderr
+    assert "facility" in finished.stdout
+    record = json.loads((folder / "selection.json").read_text())
+    assert [curve["rule"] for curve in record["keep_auto"]["curves"]] == ["facility", "random"]
+
+
+def test_what_cannot_be_covered_is_refused(tmp_path: Path, write_jsonl: WriteJsonl, run_dir: Path) -> None:
+    words = tmp_path / "words"
+    euds.score(
+        write_jsonl([{"text": "a film"}, {"text": "a plot"}], "words.jsonl"), out=words, measures=["information"]
+    )
+    with pytest.raises(InputError, match=r"cover the embeddings of texts, and the run has no encoder; score with"):
+        euds.select(words, keep=1, rule="facility")
+    with pytest.raises(InvalidArgument, match="'facility' covers the embeddings of texts, not scores alone"):
+        choose(read_scores(run_dir), keep=0.5, rule="facility")
+    with pytest.raises(InvalidArgument, match=r"at most 20,000 rows, and the run has 20,001; take 'k_center'"):
+        check_coverage("facility", 20_001, None)
+    with pytest.raises(InvalidArgument, match=r"rule 'k_center' always looks at no score"):
+        euds.select(run_dir, keep=0.5, rule="k_center", axes=["semantic"])
+    recipe = {
+        "out": str(tmp_path / "out"),
+        "data": {"train": "a.jsonl", "test": "b.jsonl"},
+        "score": {"measures": ["information"]},
+        "select": {"keep": 0.2, "methods": ["random", "facility"]},
+        "train": {"model": "m"},
+    }
+    with pytest.raises(InvalidArgument, match=r"methods: facility covers embeddings, but score.semantic has neither"):
+        load_recipe(recipe)
