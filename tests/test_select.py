@@ -216,7 +216,7 @@ def test_sources_are_set_against_each_other() -> None:
         ({"adjust": "length"}, "known: log_length"),
         ({"rule": "validated"}, "not on scores alone"),
         ({"rule": "validated", "group_by": "label"}, "leave group_by out"),
-        ({"rule": "auto", "axes": ["nll", "generative", "semantic", "information"]}, "one to three scores"),
+        ({"rule": "validated", "axes": ["nll", "generative", "semantic", "information"]}, "one to three scores"),
         ({"stability": -1}, "stability"),
         ({"keep": 10_000}, "count in 1"),
         ({"keep": 0}, "keep: give a fraction"),
@@ -290,42 +290,32 @@ def test_stability_is_recorded_for_every_rule_with_a_region(rule: str) -> None:
     json.dumps(stable.record, allow_nan=False)
 
 
-def auto_table(axes: np.ndarray, lengths: np.ndarray) -> pa.Table:
-    n = len(axes)
-    names = ("information_entropy_nats", "generative_entropy_nats", "semantic_entropy_nats")[: axes.shape[1]]
-    scores = dict(zip(names, axes.T, strict=True))
-    return pa.table(
-        {"row_id": np.arange(n), "label": pa.nulls(n), "source": pa.nulls(n), "n_tokens": lengths, **scores}
-    )
-
-
-def test_auto_takes_the_box_only_where_scores_agree_and_drops_what_is_length() -> None:
-    rng = np.random.default_rng(3)
-    lengths = rng.integers(5, 90, 2000)
-    noise = rng.random((2000, 3))
-    clustered = np.where(np.arange(2000)[:, None] < 500, 0.4 + 0.05 * noise, rng.random((2000, 3)))
-    for axes, rule, chosen in (
-        (clustered, "box", 3),
-        (np.column_stack([np.log(lengths), clustered[:, 1:]]), "box", 2),
-        (np.column_stack([np.log(lengths), noise[:, 1]]), "middle", 1),
-        (noise, "middle", 1),
-        (np.log(lengths)[:, None], "random", 0),
+def test_auto_takes_the_middle_of_generative_entropy_unless_that_is_length() -> None:
+    table = scores_table()
+    lengths = table.column("n_tokens").to_numpy().astype(float)
+    for own, rule, axes in (
+        (table, "middle", ["generative_entropy_nats"]),
+        (table.set_column(5, "generative_entropy_nats", pa.array(-np.log(lengths), pa.float32())), "random", []),
+        (table.drop_columns(["generative_entropy_nats"]), "random", []),
     ):
-        selection = choose(auto_table(axes, lengths), keep=0.2, rule="auto")
+        selection = choose(own, keep=0.2, rule="auto")
         decided = selection.record["auto"]
         assert isinstance(decided, dict)
-        assert (decided["rule"], len(decided["axes"])) == (rule, chosen), decided["reason"]
-        assert selection.n_kept == 400
-        again = choose(auto_table(axes, lengths), keep=0.2, rule=rule, axes=decided["axes"] or None)
-        assert again.row_ids.tolist() == selection.row_ids.tolist()
+        assert (decided["rule"], decided["axes"]) == (rule, axes), decided["reason"]
+        assert selection.axes == tuple(axes)
         assert decided["reason"] in summary(selection)
+        if rule == "middle":
+            again = choose(own, keep=0.2, rule=rule, axes=axes)
+            assert again.row_ids.tolist() == selection.row_ids.tolist()
+    with pytest.raises(InvalidArgument, match="rule 'auto' chooses its score itself; name none"):
+        choose(table, keep=0.2, rule="auto", axes=["nll"])
 
 
-def test_auto_chooses_among_the_named_axes_and_once_for_all_groups() -> None:
-    selection = choose(scores_table(), keep=0.2, rule="auto", axes=["nll", "semantic"], group_by="label")
+def test_auto_decides_once_for_all_groups() -> None:
+    selection = choose(scores_table(), keep=0.2, rule="auto", group_by="label")
     decided = selection.record["auto"]
     assert isinstance(decided, dict)
-    assert decided["examined"] == ["nll_nats", "semantic_entropy_nats"]
+    assert decided["examined"] == ["generative_entropy_nats"]
     groups = selection.record["groups"]
     assert isinstance(groups, dict)
     assert len(groups) == 3

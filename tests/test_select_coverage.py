@@ -59,18 +59,15 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
 
 
 def test_groups_are_covered_each(run_dir: Path) -> None:
-    scores = read_scores(run_dir)
-    with pytest.raises(InputError, match="the scores have no label"):
-        euds.select(run_dir, keep=0.2, rule="facility", group_by="label")
-    vectors = np.eye(N, 8, dtype=np.float32) + 0.01
-    labelled = scores.set_column(
-        scores.column_names.index("label"), "label", [["ab"[at % 2] for at in range(scores.num_rows)]]
-    )
-    selection = choose(labelled, keep=20, rule="facility", group_by="label", embedded=Embedded(np.arange(N), vectors))
+    selection = euds.select(run_dir, keep=18, rule="facility", group_by="label")
     groups = selection.record["groups"]
     assert isinstance(groups, dict)
-    assert sum(group["n_kept"] for group in groups.values()) == 20
-    assert {group["n_kept"] for group in groups.values()} == {10}
+    assert {name: group["n_kept"] for name, group in groups.items()} == {"0": 6, "1": 6, "2": 6}
+    manifest, scores = read_manifest(run_dir), read_scores(run_dir)
+    embedded = RunTexts(manifest, corpus_files(manifest), scores).embedded
+    zero = np.flatnonzero(embedded.row_ids % 3 == 0)
+    kept = embedded.row_ids[zero[facility_location(embedded.vectors[zero], 6)]]
+    assert selection.row_ids[selection.row_ids % 3 == 0].tolist() == kept.tolist()
 
 
 def test_rows_without_an_embedding_are_left_out(run_dir: Path) -> None:

@@ -12,7 +12,7 @@ def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
     keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
     rule: Annotated[
-        str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse, auto, validated.")
+        str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse, facility, auto, validated.")
     ] = "igse",
     axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,

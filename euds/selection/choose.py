@@ -12,11 +12,12 @@ from euds.errors import InputError, InvalidArgument, one_of
 from euds.ops.box import MAX_AXES
 from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
-from euds.selection.auto import decide
+from euds.selection.auto import EVIDENCE_AXIS, decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, group_names
 from euds.selection.features import Embedded
 from euds.selection.rules import (
+    AUTO_RULE,
     BOX_RULES,
     COVERAGE_RULES,
     RULES,
@@ -101,7 +102,7 @@ def choose(
     """
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
-    columns = axis_columns(named, scores) if named or rule not in SEARCHED_RULES else _entropies(scores)
+    columns = _columns_of(rule, named, scores)
     places = _usable(scores, columns)
     embeddings = None
     if rule in COVERAGE_RULES:
@@ -111,7 +112,7 @@ def choose(
     usable = scores.take(places)
     pool = replace(_pool(usable, columns, adjust), embeddings=embeddings)
     budget = parse_keep(keep, len(places))
-    decision = decide(pool, budget) if rule == "auto" else None
+    decision = decide(pool) if rule == AUTO_RULE else None
     if decision is not None:
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
@@ -201,6 +202,13 @@ def _stability_record(found: Stability, axes: Sequence[str]) -> dict[str, Any]:
     record = asdict(found)
     sides = [{"axis": axis, **side} for axis, side in zip(axes, record.pop("sides"), strict=True)]
     return {**record, "sides": sides}
+
+
+def _columns_of(rule: str, named: Sequence[str], scores: pa.Table) -> tuple[str, ...]:
+    """Return the columns that a rule looks at."""
+    if rule == AUTO_RULE:
+        return (EVIDENCE_AXIS,) if EVIDENCE_AXIS in scores.column_names else ()
+    return _entropies(scores) if rule == VALIDATED and not named else axis_columns(named, scores)
 
 
 def _entropies(scores: pa.Table) -> tuple[str, ...]:

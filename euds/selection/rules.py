@@ -20,7 +20,8 @@ COVERAGE_RULES = ("k_center", "facility")
 """The rules that look at embeddings instead of scores."""
 
 VALIDATED = "validated"
-SEARCHED_RULES = ("auto", VALIDATED)
+AUTO_RULE = "auto"
+SEARCHED_RULES = (AUTO_RULE, VALIDATED)
 """The rules that choose one of the others, or a region of their own."""
 
 ONE_AXIS = INTERVAL_RULES
@@ -95,7 +96,9 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
         raise InvalidArgument(f"axis: rule {rule!r} looks at one score; name it, such as --axis generative")
     if rule == "box" and not 1 <= len(given) <= 3:
         raise InvalidArgument("axis: rule 'box' looks at one to three scores; name them")
-    if rule in SEARCHED_RULES and len(given) > 3:
+    if rule == AUTO_RULE and given:
+        raise InvalidArgument("axis: rule 'auto' chooses its score itself; name none")
+    if rule == VALIDATED and len(given) > 3:
         raise InvalidArgument(f"axis: rule {rule!r} looks at one to three scores, or at the entropies of the run")
     if rule == "intersection" and not given:
         raise InvalidArgument("axis: rule 'intersection' needs at least one score; name two or three")

@@ -54,10 +54,10 @@ def select(
     "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
     kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
-    "auto" chooses among them without labels: axes whose rank correlation with the length reaches 0.8 are left out;
-    "box" over the two or three left if its lift is beyond chance and resampled pools give at least half the same rows;
-    else "middle" on the axis least tied to the length; "random" if none is left. "validated" uses labels: it takes the
-    interval or box on whose rows a cheap probe does best on a validation split. `keep="auto"` uses labels too.
+    "auto" takes what the study of this project found best over its tasks among the rules on scores, without labels:
+    "middle" of generative entropy, or "random" where that is not scored or follows the length. "validated" uses labels:
+    it takes the interval or box on whose rows a cheap probe does best on a validation split. `keep="auto"` uses labels
+    too.
 
     Args:
         run_dir: finished run directory of `euds.score`.
