@@ -72,7 +72,7 @@ def test_groups_are_covered_each(run_dir: Path) -> None:
 
 def test_rows_without_an_embedding_are_left_out(run_dir: Path) -> None:
     scores = read_scores(run_dir)
-    vectors = np.ones((40, 4), np.float32) / 2
+    vectors = np.full((40, 4), 0.5, np.float32)
     vectors[5] = 0
     selection = choose(scores, keep=1.0, rule="k_center", embedded=Embedded(np.arange(40), vectors))
     assert selection.row_ids.tolist() == [at for at in range(40) if at not in (5, 7)]

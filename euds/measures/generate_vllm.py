@@ -106,7 +106,7 @@ class VllmGenerator:
             np.array([[len(one.token_ids) for one in row] for row in made], np.int64),
             # The rounding of a float32 log-softmax can put a sure token a hair above 0.
             np.minimum(sums, 0.0),
-            np.isfinite(sums).all(-1),
+            np.asarray(np.isfinite(sums).all(-1)),
         )
 
 

@@ -35,7 +35,9 @@ class Embedded:
         """Return the embeddings of ids, (len(row_ids), H); zero for one that is not there."""
         places = np.searchsorted(self.row_ids, row_ids).clip(max=len(self.row_ids) - 1)
         there = self.row_ids[places] == row_ids
-        return self.vectors[places] * there[:, None].astype(np.float32)
+        found: Float32Array = self.vectors[places]
+        found[~there] = 0
+        return found
 
 
 class RunTexts:
