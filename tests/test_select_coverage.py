@@ -58,6 +58,16 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
     assert rule in write_report(run_dir).read_text()
 
 
+def test_auto_covers_the_embeddings_where_the_run_has_an_encoder(run_dir: Path) -> None:
+    selection = euds.select(run_dir, keep=0.2, rule="auto")
+    decided = selection.record["auto"]
+    assert isinstance(decided, dict)
+    assert (decided["rule"], decided["axes"], decided["examined"]) == ("facility", [], [])
+    assert selection.row_ids.tolist() == euds.select(run_dir, keep=0.2, rule="facility").row_ids.tolist()
+    grouped = euds.select(run_dir, keep=0.2, rule="auto", group_by="label")
+    assert grouped.n_kept == selection.n_kept
+
+
 def test_groups_are_covered_each(run_dir: Path) -> None:
     selection = euds.select(run_dir, keep=18, rule="facility", group_by="label")
     groups = selection.record["groups"]

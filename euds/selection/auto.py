@@ -1,4 +1,4 @@
-"""The rule `auto`: what the study has found best over its tasks, as far as a run's scores allow."""
+"""The rule `auto`: what the study has found best over its tasks, as far as a run allows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from euds.selection.describe import spearman
 from euds.selection.rules import Pool
 
 EVIDENCE_AXIS = "generative_entropy_nats"
-"""The score whose middle had the best mean lead over random; docs/rules.md has the numbers."""
+"""The score whose middle is taken where texts cannot be embedded; docs/rules.md has the numbers."""
 
 MAX_LENGTH_CORRELATION = 0.8
 """A score whose ranks follow the length this closely would select by length in disguise."""
@@ -31,12 +31,17 @@ class Decision:
 def decide(pool: Pool) -> Decision:
     """Choose a rule without any label; the same pool always gives the same.
 
-    1. `middle` of generative entropy, unless its rank correlation with the length is 0.8 or more, either way.
-    2. Else `random`: no other score has been shown to help.
+    1. `facility`, where the pool has embeddings.
+    2. Else `middle` of generative entropy, unless its rank correlation with the length is 0.8 or more, either way.
+    3. Else `random`: no other score has been shown to help.
 
     Args:
-        pool: with generative entropy as its one axis, or with none where the run has not scored it.
+        pool: with embeddings or without; in the latter case with generative entropy as its one axis, or with none where
+            the run has not scored it.
     """
+    if pool.embeddings is not None:
+        reason = "the best label-free rule of the study over its tasks"
+        return Decision("facility", (), reason, {"examined": [], "length_correlation": None})
     correlation = spearman(pool.values[:, 0], pool.n_tokens) if pool.axes else None
     facts = {
         "examined": list(pool.axes),
@@ -47,4 +52,6 @@ def decide(pool: Pool) -> Decision:
         return Decision("random", (), "the run has no generative entropy, and no other score was shown to help", facts)
     if abs(correlation or 0.0) >= MAX_LENGTH_CORRELATION:
         return Decision("random", (), f"generative entropy follows the length: {correlation:+.2f}", facts)
-    return Decision("middle", pool.axes, "the best score rule of the study over its tasks", facts)
+    return Decision(
+        "middle", pool.axes, "of the rules on scores the one with the best test results in the study", facts
+    )

@@ -91,7 +91,8 @@ def choose(
         bins: equal-mass bins per axis of the box search.
         stability: resampled pools that show how far the region moves; 0: none.
         trainee: for the rule `validated`.
-        embedded: for the rules that cover embeddings; rows without one are left out there.
+        embedded: for the rules that cover embeddings, and for "auto", which then is one of them; rows without an
+            embedding are left out.
 
     Returns:
         Exactly b rows and the record of how they were found.
@@ -102,10 +103,11 @@ def choose(
     """
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
-    columns = _columns_of(rule, named, scores)
+    covers = rule in COVERAGE_RULES or (rule == AUTO_RULE and embedded is not None)
+    columns = () if covers else _columns_of(rule, named, scores)
     places = _usable(scores, columns)
     embeddings = None
-    if rule in COVERAGE_RULES:
+    if covers:
         embeddings = _embeddings_of(rule, scores.column("row_id").to_numpy()[places], embedded)
         there = embeddings.any(1)
         places, embeddings = places[there], embeddings[there]

@@ -13,6 +13,7 @@ from euds.corpus import Row, extract_text, take_rows
 from euds.errors import InputError
 from euds.progress import bar
 from euds.selection.axes import values_of
+from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.trainee import Trainee
 from euds.types import Float32Array, Int64Array
 
@@ -53,6 +54,11 @@ class RunTexts:
         self._manifest = manifest
         self._files = files
         self._scores = scores
+
+    @property
+    def can_cover(self) -> bool:
+        """Whether the run has an encoder, and few enough rows for facility location."""
+        return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
 
     @cached_property
     def embedded(self) -> Embedded:

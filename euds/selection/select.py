@@ -18,7 +18,7 @@ from euds.selection.choose import check_choice, choose
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rules import COVERAGE_RULES, VALIDATED
+from euds.selection.rules import AUTO_RULE, COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -54,10 +54,10 @@ def select(
     "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
     kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
-    "auto" takes what the study of this project found best over its tasks among the rules on scores, without labels:
-    "middle" of generative entropy, or "random" where that is not scored or follows the length. "validated" uses labels:
-    it takes the interval or box on whose rows a cheap probe does best on a validation split. `keep="auto"` uses labels
-    too.
+    "auto" takes what the study of this project found best over its tasks without labels: "facility" where the run has
+    an encoder and at most 20,000 rows, else "middle" of generative entropy, or "random" where that is not scored or
+    follows the length. "validated" uses labels: it takes the interval or box on whose rows a cheap probe does best on a
+    validation split. `keep="auto"` uses labels too.
 
     Args:
         run_dir: finished run directory of `euds.score`.
@@ -98,6 +98,7 @@ def select(
     texts = RunTexts(manifest, files, scores) if texts is None else texts
     if rule in COVERAGE_RULES:
         check_coverage(rule, scores.num_rows, group_by)
+    if rule in COVERAGE_RULES or (rule == AUTO_RULE and texts.can_cover):
         settings |= {"embedded": texts.embedded}
     uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
