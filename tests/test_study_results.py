@@ -1,11 +1,16 @@
 """The committed study: its summaries follow from its rows, and README says what they say."""
 
 import re
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from euds.files import read_json
+from euds.selection.auto import decide
+from euds.selection.rules import Pool
+from euds.study.grid.across import across_tasks, separate_tasks
 from euds.study.grid.config import load_study, planned_cells
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import read_task
@@ -23,9 +28,14 @@ TITLES = {
 NAMES = sorted(path.name.removesuffix(".cells.jsonl") for path in STUDY.glob("*.cells.jsonl"))
 
 
+@cache
+def summary_of(name: str) -> TaskSummary:
+    return summarise(read_task(STUDY, name))
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def committed(request: pytest.FixtureRequest) -> tuple[str, TaskSummary]:
-    return request.param, summarise(read_task(STUDY, request.param))
+    return request.param, summary_of(request.param)
 
 
 def test_there_are_rows() -> None:
@@ -76,3 +86,27 @@ def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> No
     assert numbers[-1] == f"{-100 * best.vs_full.mean:.1f}"
     assert ("not shown to beat random" in said[4]) == (best.vs_random.low <= 0)
     assert (f"{100 * best.vs_random.mean:.1f} points above random" in said[4]) == (best.vs_random.low > 0)
+
+
+def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() -> None:
+    tasks = separate_tasks([summary_of(name) for name in NAMES])
+    rules = {rule.method: rule for rule in across_tasks(tasks)}
+    embedded = Pool((), np.zeros((2, 0)), np.ones(2), np.arange(2), np.eye(2, dtype=np.float32))
+    best = decide(embedded).rule
+    assert best == next(iter(rules)) == max(rules, key=lambda name: rules[name].mean)
+    low, high = (100 * (rules[best].mean + sign * rules[best].half_width) for sign in (-1, 1))
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"leads random by {100 * rules[best].mean:.1f} points [{low:.1f}, {high:.1f}]" in readme
+    said = " ".join((ROOT / "docs" / "rules.md").read_text().split())
+    facility, middle, nll = rules["facility"], rules["generative_middle"], rules["nll_middle"]
+    by_task = {task.name: at for at, task in enumerate(tasks)}
+    reuters, groups, movies = (
+        100 * facility.by_task[by_task[name]].mean for name in ("reuters", "newsgroups", "movies")
+    )
+    assert (
+        f"by {100 * facility.validation:.1f} points on validation rows and by {100 * facility.mean:.1f} on test" in said
+    )
+    assert f"{reuters:+.1f} points on Reuters (skewed classes), {groups:+.1f} on Newsgroups, {movies:.1f} [" in said
+    assert f"had {100 * middle.validation:+.1f} and {100 * middle.mean:+.1f} points" in said
+    assert f"NLL had {100 * nll.validation:+.1f} on validation rows and {100 * nll.mean:+.1f} on test rows" in said
+    assert all(gap.high < 0 for gap in rules["igse_box"].by_task)

@@ -1,6 +1,6 @@
 """Sample the generations of a shard, and keep them where estimators can be computed from them again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,7 @@ def generate_shard(
         )
 
     advance(n - len(able), 0, 0)
-    batches: Iterator[tuple[list[int], Generations | None]]
-    if budget is None:
-        batches = ((batch, step(batch)) for batch in _runs(len(lengths)))
-    else:
-        batches = run_batches(lengths, budget, step, out_of_memory=is_out_of_memory)
-    for batch, made in batches:
+    for batch, made in _run(lengths, budget, step):
         rows = [able[at] for at in batch]
         if made is None:
             reasons[rows[0]] = OUT_OF_MEMORY
@@ -114,9 +109,14 @@ def write_part(path: Path, table: pa.Table) -> None:
         pq.write_table(table, partial, compression="zstd", store_schema=False)
 
 
-def _runs(n: int) -> Iterator[list[int]]:
-    for start in range(0, n, ROWS_AT_ONCE):
-        yield list(range(start, min(start + ROWS_AT_ONCE, n)))
+def _run(
+    lengths: Sequence[int], budget: TokenBudget | None, step: Callable[[list[int]], Generations]
+) -> Iterator[tuple[list[int], Generations | None]]:
+    if budget is not None:
+        return run_batches(lengths, budget, step, out_of_memory=is_out_of_memory)
+    places = range(len(lengths))
+    runs = (list(places[start : start + ROWS_AT_ONCE]) for start in places[::ROWS_AT_ONCE])
+    return ((run, step(run)) for run in runs)
 
 
 def _columns(made: Generations) -> tuple[list[Any], ...]:
