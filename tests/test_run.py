@@ -174,6 +174,18 @@ def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any
     assert len(np.unique([json.loads(cell.read_text())["seed"] for cell in cells])) == 2
 
 
+def test_a_recipe_compares_rules_that_cover_embeddings(recipe: dict[str, Any]) -> None:
+    result = euds.run(recipe, ["select.methods=[random, facility, k_center, auto]", "seeds=1"])
+    rows = {row.name: row for row in result.table.methods}
+    assert [row.rows for row in rows.values()] == [27] * 4
+    assert rows["random"].scoring_seconds == 0.0 < rows["facility"].scoring_seconds
+    assert rows["auto"].scoring_seconds == rows["k_center"].scoring_seconds == rows["facility"].scoring_seconds
+    assert result.selection is not None
+    decided = result.selection.record["auto"]
+    assert isinstance(decided, dict)
+    assert decided["rule"] == "facility"
+
+
 def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     recipe: dict[str, Any],
     tmp_path: Path,
