@@ -176,6 +176,7 @@ def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any
 
 def test_a_recipe_compares_rules_that_cover_embeddings(recipe: dict[str, Any]) -> None:
     result = euds.run(recipe, ["select.methods=[random, facility, k_center, auto]", "seeds=1"])
+    assert isinstance(result, RunResult)
     rows = {row.name: row for row in result.table.methods}
     assert [row.rows for row in rows.values()] == [27] * 4
     assert rows["random"].scoring_seconds == 0.0 < rows["facility"].scoring_seconds
