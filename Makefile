@@ -9,12 +9,15 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	$(BIN)/euds demo
 
+# Two processes of one thread each: tests are many and small, and threads that wait for one another cost more than they save.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Real Ray and an S3 server, too, which nothing else needs.
 test-slow: $(STAMP) $(VENV)/slow
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 # vLLM pins other versions than constraints.txt, so it has an environment of its own; its warnings are not ours to mend.
 test-vllm: .venv-vllm/installed

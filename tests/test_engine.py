@@ -210,16 +210,16 @@ def test_status_of_a_running_run_has_a_rate(corpus: Path, tmp_path: Path, monkey
     def slow(self: Worker, shard: object, advance: object) -> int:
         time.sleep(0.02)
         rows = real(self, shard, advance)  # type: ignore[arg-type]
-        if len(list((tmp_path / "run" / "work").glob("tokens-*"))) == 7:
-            seen.append(run_status(tmp_path / "run"))
+        seen.append(run_status(tmp_path / "run"))
         return rows
 
     seen: list[euds.engine.status.RunStatus] = []
     monkeypatch.setattr(Worker, "score_shard", slow)
     euds.score(corpus, out=tmp_path / "run", **INFORMATION)
-    status = seen[0]
+    # Shards end side by side, so that no given number of them need ever be seen.
+    status = next(status for status in reversed(seen) if status.n_measured < 152)
     assert status.state == "running"
-    assert status.n_measured == 7 * 16
+    assert status.n_measured >= 2 * 16
     assert status.rows_per_second is not None
     assert status.rows_per_second > 0
     assert "left" in str(status)
