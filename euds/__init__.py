@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from euds.ops.cluster import cluster_entropy
     from euds.ops.entailment import entailment_groups
     from euds.ops.grouping import embedding_groups, label_groups
-    from euds.ops.histogram import Histogram
+    from euds.ops.histogram import Histogram, equal_mass_edges
     from euds.ops.information import information_entropy
+    from euds.ops.quantiles import EqualMassEdges
     from euds.ops.search import (
         find_box,
         find_boxes,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
+    "EqualMassEdges": "euds.ops.quantiles",
     "Estimate": "euds.engine.estimated",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
@@ -56,6 +58,7 @@ _HOME = {
     "cluster_entropy": "euds.ops.cluster",
     "embedding_groups": "euds.ops.grouping",
     "entailment_groups": "euds.ops.entailment",
+    "equal_mass_edges": "euds.ops.histogram",
     "estimate": "euds.engine.estimate",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
@@ -83,6 +86,7 @@ _HOME = {
 __all__ = [
     "BackendUnavailable",
     "Box",
+    "EqualMassEdges",
     "Estimate",
     "EudsError",
     "Histogram",
@@ -98,6 +102,7 @@ __all__ = [
     "cluster_entropy",
     "embedding_groups",
     "entailment_groups",
+    "equal_mass_edges",
     "estimate",
     "find_box",
     "find_boxes",

@@ -115,7 +115,7 @@ def test_intersection_is_one_central_quantile_on_every_axis() -> None:
 
 def test_igse_is_the_box_over_the_three_entropies() -> None:
     table = scores_table()
-    igse = choose(table, keep=0.16)
+    igse = choose(table, keep=0.16, rule="igse")
     box = choose(table, keep=0.16, rule="box", axes=["information", "generative", "semantic"])
     assert igse.row_ids.tolist() == box.row_ids.tolist()
     assert igse.axes == ENTROPIES
@@ -191,7 +191,7 @@ def test_taking_the_length_out_removes_its_correlation() -> None:
 
 
 def test_sources_are_set_against_each_other() -> None:
-    shift = choose(scores_table(), keep=0.2).record["source_shift"]
+    shift = choose(scores_table(), keep=0.2, rule="igse").record["source_shift"]
     assert isinstance(shift, dict)
     assert set(shift["semantic_entropy_nats"]) == {"original", "synthetic"}
     weighted = sum(place["rows"] * place["mean_rank"] for place in shift["semantic_entropy_nats"].values())

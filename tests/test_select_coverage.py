@@ -59,7 +59,7 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
 
 
 def test_auto_covers_the_embeddings_where_the_run_has_an_encoder(run_dir: Path) -> None:
-    selection = euds.select(run_dir, keep=0.2, rule="auto")
+    selection = euds.select(run_dir, keep=0.2)
     decided = selection.record["auto"]
     assert isinstance(decided, dict)
     assert (decided["rule"], decided["axes"], decided["examined"]) == ("facility", [], [])

@@ -60,8 +60,10 @@ def test_one_axis_keeps_the_very_rows(run_dir: Path, tmp_path: Path, rule: str) 
 
 
 def test_edges_from_a_sketch_serve_as_well(run_dir: Path, tmp_path: Path) -> None:
-    exact = euds.select_streaming(run_dir, keep=0.3, out=tmp_path / "a.parquet", bins=8)
-    sketched = euds.select_streaming(run_dir, keep=0.3, out=tmp_path / "b.parquet", bins=8, quantile_limit=50)
+    exact = euds.select_streaming(run_dir, keep=0.3, rule="igse", out=tmp_path / "a.parquet", bins=8)
+    sketched = euds.select_streaming(
+        run_dir, keep=0.3, rule="igse", out=tmp_path / "b.parquet", bins=8, quantile_limit=50
+    )
     assert exact.record["rank_error"] == 0
     assert 0 < sketched.record["rank_error"] < 0.01  # type: ignore[operator]
     assert sketched.n_kept == exact.n_kept == 120
@@ -86,12 +88,12 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
     with pytest.raises(EudsError, match="looks at 1 to 1 axes, got 2"):
         euds.select_streaming(run_dir, keep=0.1, rule="low", axes=["nll", "generative"])
     with pytest.raises(InputError, match="unknown field 'txt'"):
-        euds.select_streaming(run_dir, keep=0.1, columns=["txt"])
+        euds.select_streaming(run_dir, keep=0.1, rule="igse", columns=["txt"])
     rows = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
     euds.score(write_jsonl(rows), out=tmp_path / "mixed", measures=["information"])
     with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
-    outcome = CliRunner().invoke(
-        app, ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
-    )
+    command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
+    assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
+    outcome = CliRunner().invoke(app, [*command, "--rule", "igse"])
     assert "kept 40 of 400 rows by igse" in outcome.output

@@ -12,8 +12,9 @@ def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
     keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
     rule: Annotated[
-        str, typer.Option(help="low, middle, high, densest, typical, random, ..., igse, facility, auto, validated.")
-    ] = "igse",
+        str | None,
+        typer.Option(help="auto (the default), igse, low, middle, high, densest, typical, random, facility, ..."),
+    ] = None,
     axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
@@ -27,7 +28,7 @@ def select(
         bool, typer.Option("--streaming", help="For scores larger than memory: igse, box, low, middle, high, densest.")
     ] = False,
 ) -> None:
-    """Choose rows from the scores; seconds, and nothing is scored again."""
+    """Choose rows from the scores, without scoring again; rules on embeddings, which auto prefers, embed the texts."""
     from euds.selection.select import select as select_rows
     from euds.selection.streaming import select_streaming
     from euds.selection.summary import summary
@@ -36,6 +37,8 @@ def select(
     if streaming:
         if keep == "auto" or group_by or adjust or stability:
             raise InvalidArgument("streaming: takes no --keep auto, --group-by, --adjust or --stability")
+        if rule is None:
+            raise InvalidArgument("rule: --streaming has no default; name igse, box, low, middle, high or densest")
         chosen = select_streaming(
             run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=names
         )
@@ -44,7 +47,7 @@ def select(
     selection = select_rows(
         run_dir,
         keep=keep,
-        rule=rule,
+        rule=rule or "auto",
         axes=axis,
         group_by=group_by,
         adjust=adjust,

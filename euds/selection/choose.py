@@ -68,7 +68,7 @@ def choose(
     scores: pa.Table,
     *,
     keep: Keep,
-    rule: str = "igse",
+    rule: str,
     axes: Sequence[str] | None = None,
     seed: int = 0,
     group_by: str | None = None,

@@ -34,7 +34,7 @@ def select(
     run_dir: str | Path,
     *,
     keep: Keep,
-    rule: str = "igse",
+    rule: str = "auto",
     axes: Sequence[str] | None = None,
     seed: int = 0,
     group_by: str | None = None,

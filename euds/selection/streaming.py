@@ -68,7 +68,7 @@ def select_streaming(
     run_dir: str | Path,
     *,
     keep: Keep,
-    rule: str = "igse",
+    rule: str,
     axes: Sequence[str] | None = None,
     seed: int = 0,
     bins: int = 64,
@@ -86,7 +86,8 @@ def select_streaming(
     Args:
         run_dir: finished run directory of `euds.score`.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
-        rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis).
+        rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
+            "auto" needs the rows in memory.
         axes: as for `euds.select`.
         seed: of ties.
         bins: equal-mass bins per axis of the box search.
