@@ -32,6 +32,7 @@ check: $(STAMP)
 
 crash: $(STAMP) $(VENV)/slow
 	$(BIN)/python tests/crash.py
+	$(BIN)/python tests/crash.py --runs 10 --semantic clusters,samples
 
 bench: $(STAMP)
 	$(BIN)/euds bench

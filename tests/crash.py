@@ -1,6 +1,7 @@
 """Interrupt scoring runs for real, resume them, and compare every byte with a run that was left in peace.
 
     python tests/crash.py --runs 50 --seed 0
+    python tests/crash.py --runs 15 --semantic clusters,samples
 
 Half of the runs are resumed by the very same command; the others, whatever they began as, by one process. The exit code
 is 1 on any difference, stray file, row that is lost, or run that does not end as it should. The seed settles what
@@ -29,15 +30,17 @@ import psutil
 import tiny
 from test_score_resume import digests
 
+from euds.engine.config import stages_of
+
 N_TEXTS = 600
 SHARD_ROWS = 16
-STAGES = ("tokens", "embeddings", "generative")
 MOST_DELAY_SECONDS = 0.3
 PAGE = 4096
 MISSES = 10
 """Times that a run may end before it is hit."""
 
 RESUMES = "the same command resumes"
+SHORT = ("--n-generations", "3", "--max-new-tokens", "4")
 TWO = ("--workers", "2")
 RAY = ("--ray", "--workers", "2")
 
@@ -125,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--semantic", default="clusters", help="estimates of semantic entropy: clusters, samples")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only kinds whose name holds one of these")
     arguments = parser.parse_args()
     # Started by a shell in the background, this process ignores it, and so would its children.
@@ -133,7 +137,7 @@ def main() -> None:
     order = list(chain.from_iterable([name] * kind.share for name, kind in kinds.items()))
     np.random.default_rng(arguments.seed).shuffle(order)
     folder = Path(tempfile.mkdtemp(prefix="euds-crash-"))
-    trial = Trial(folder, mounts=may_mount(folder))
+    trial = Trial(folder, arguments.semantic, mounts=may_mount(folder))
     print(f"seed {arguments.seed}, {trial.n_rows} rows in {trial.n_shards} shards, in {folder}", flush=True)
     if not trial.mounts:
         print("mounting is not allowed here: a limit on the size of files stands for the full disk")
@@ -160,8 +164,11 @@ def main() -> None:
 class Trial:
     """A corpus with bad rows, tiny random models, and a run of them that nothing has interrupted."""
 
-    def __init__(self, folder: Path, *, mounts: bool) -> None:
+    def __init__(self, folder: Path, semantic: str, *, mounts: bool) -> None:
         self.folder = folder
+        self.semantic = semantic
+        # Every stage leaves a file for every shard, and in the end there are the parts.
+        self.steps = len(stages_of(("generative", "semantic"), semantic.split(","))) + 1
         self.mounts = mounts
         self.corpus = folder / "corpus.jsonl"
         lines = [json.dumps({"text": text}) for text in tiny.make_texts(N_TEXTS, 11)]
@@ -183,6 +190,7 @@ class Trial:
         return [
             *(sys.executable, "-m", "euds", "score", str(self.corpus), "--out", str(run_dir), "--n-clusters", "4"),
             *("--lm", str(self.folder / "lm"), "--embedder", str(self.folder / "encoder")),
+            *("--semantic", self.semantic, *(SHORT if "samples" in self.semantic else ())),
             *("--shard-rows", str(SHARD_ROWS), *options),
         ]
 
@@ -214,8 +222,7 @@ class Trial:
                     how = f"with {limit // 1024} KiB"
                     process = self._start(run_dir, kind, set_limit)
                 else:
-                    # Every stage leaves a file for every shard, and in the end there are the parts.
-                    goal = int(rng.integers((len(STAGES) + 1) * self.n_shards))
+                    goal = int(rng.integers(self.steps * self.n_shards))
                     how = f"{goal} files done"
                     process = self._start(run_dir, kind)
                     self._strike(kind.strike, process, run_dir, goal, rng)
@@ -263,7 +270,7 @@ class Trial:
             return -1
         parts = {path.stem.removeprefix("part-") for path in work.glob("records/part-*.json")}
         files = {path.stem for path in work.glob("*.arrow")}
-        return sum((len(STAGES) + 1) for _ in parts) + sum(name.rpartition("-")[2] not in parts for name in files)
+        return self.steps * len(parts) + sum(name.rpartition("-")[2] not in parts for name in files)
 
     def _how_it_ended(self, kind: Kind, exit_code: int, said: str) -> list[str]:
         faults = []

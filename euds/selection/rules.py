@@ -97,7 +97,7 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
     if rule == "box" and not 1 <= len(given) <= 3:
         raise InvalidArgument("axis: rule 'box' looks at one to three scores; name them")
     if rule == AUTO_RULE and given:
-        raise InvalidArgument("axis: rule 'auto' chooses its score itself; name none")
+        raise InvalidArgument("axis: rule 'auto' chooses its score itself; name none, or name a rule with it")
     if rule == VALIDATED and len(given) > 3:
         raise InvalidArgument(f"axis: rule {rule!r} looks at one to three scores, or at the entropies of the run")
     if rule == "intersection" and not given:
