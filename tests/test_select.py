@@ -224,7 +224,7 @@ def test_sources_are_set_against_each_other() -> None:
 )
 def test_impossible_choices_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(EudsError, match=message):
-        choose(scores_table(), **{"keep": 0.2, **arguments})  # type: ignore[arg-type]  # Wrong on purpose.
+        choose(scores_table(), **{"keep": 0.2, "rule": "igse", **arguments})  # type: ignore[arg-type]  # Wrong on purpose.
 
 
 def test_select_writes_rows_that_fine_tuning_can_read(
