@@ -16,8 +16,10 @@ test: $(STAMP)
 	$(PYTEST)
 
 # Real Ray and an S3 server, too, which nothing else needs.
+SLOW := not gpu
+
 test-slow: $(STAMP) $(VENV)/slow
-	$(PYTEST) -m "not gpu"
+	$(PYTEST) -m "$(SLOW)"
 
 # vLLM pins other versions than constraints.txt, so it has an environment of its own; its warnings are not ours to mend.
 test-vllm: .venv-vllm/installed

@@ -29,6 +29,7 @@ def select(
     ] = False,
 ) -> None:
     """Choose rows from the scores, without scoring again; rules on embeddings, which auto prefers, embed the texts."""
+    from euds.selection.rules import AUTO_RULE
     from euds.selection.select import select as select_rows
     from euds.selection.streaming import select_streaming
     from euds.selection.summary import summary
@@ -47,7 +48,7 @@ def select(
     selection = select_rows(
         run_dir,
         keep=keep,
-        rule=rule or "auto",
+        rule=rule or AUTO_RULE,
         axes=axis,
         group_by=group_by,
         adjust=adjust,

@@ -11,7 +11,7 @@ from euds.pipeline.recipe import Method, Recipe, measure_of, method_list, select
 from euds.selection.axes import AXES, SAMPLE_COLUMNS, score_columns
 from euds.selection.choose import choose
 from euds.selection.features import RunTexts
-from euds.selection.rules import AUTO_RULE, COVERAGE_RULES, VALIDATED
+from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, find_keep_of
 from euds.study.types import MethodRows
 from euds.types import Int64Array, Selection
@@ -72,7 +72,7 @@ def _rows(
         "adjust": method.adjust,
         "bins": method.bins,
     }
-    if method.rule in COVERAGE_RULES or (method.rule == AUTO_RULE and texts.can_cover):
+    if texts.covers(method.rule):
         settings["embedded"] = texts.embedded
     keep, keep_auto = _budget(method, recipe, scores, settings, selection, texts)
     trainee = texts.trainee if method.rule == VALIDATED else None

@@ -14,6 +14,7 @@ from euds.errors import InputError
 from euds.progress import bar
 from euds.selection.axes import values_of
 from euds.selection.coverage import MAX_FACILITY_ROWS
+from euds.selection.rules import AUTO_RULE, COVERAGE_RULES
 from euds.selection.trainee import Trainee
 from euds.types import Float32Array, Int64Array
 
@@ -55,10 +56,11 @@ class RunTexts:
         self._files = files
         self._scores = scores
 
-    @property
-    def can_cover(self) -> bool:
-        """Whether the run has an encoder, and few enough rows for facility location."""
-        return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
+    def covers(self, rule: str) -> bool:
+        """Tell whether a rule covers embeddings; "auto" does with an encoder and at most `MAX_FACILITY_ROWS` rows."""
+        if rule == AUTO_RULE:
+            return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
+        return rule in COVERAGE_RULES
 
     @cached_property
     def embedded(self) -> Embedded:

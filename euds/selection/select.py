@@ -18,7 +18,7 @@ from euds.selection.choose import check_choice, choose
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rules import AUTO_RULE, COVERAGE_RULES, VALIDATED
+from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -98,7 +98,7 @@ def select(
     texts = RunTexts(manifest, files, scores) if texts is None else texts
     if rule in COVERAGE_RULES:
         check_coverage(rule, scores.num_rows, group_by)
-    if rule in COVERAGE_RULES or (rule == AUTO_RULE and texts.can_cover):
+    if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
     uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
