@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import euds
 from euds.errors import InvalidArgument
+from euds.kernels.semantic_numba import ragged_mass_entropy_dense
 from euds.ops.semantic import (
     ESTIMATORS,
     KERNEL_SCALES,
@@ -20,7 +21,7 @@ from euds.ops.semantic import (
 from euds.reference import entropy as reference
 from euds.reference import semantic as similarity_reference
 
-Ragged = st.lists(st.lists(st.integers(-3, 9), max_size=30), max_size=12)
+Ragged = st.lists(st.lists(st.integers(-3, 9), max_size=45), max_size=12)
 Seeds = st.integers(0, 2**31)
 
 
@@ -69,6 +70,32 @@ def test_every_estimator_equals_the_reference(samples: list[list[int]], seed: in
         ]
         np.testing.assert_allclose(found, oracle, atol=1e-9)
     np.testing.assert_array_equal(n_groups(groups, offsets), [*map(similarity_reference.n_groups, samples)])
+
+
+@given(Ragged, Seeds)
+@settings(max_examples=100, deadline=None)
+def test_every_way_of_weighing_gives_the_same(samples: list[list[int]], seed: int) -> None:
+    groups, offsets = ragged(samples)
+    rng = np.random.default_rng(seed)
+    logprobs = np.where(rng.random(len(groups)) < 0.3, -np.inf, -rng.exponential(3.0, len(groups)))
+    weighed = {"logprobs": logprobs, "offsets": offsets, "estimator": "rao_blackwell"}
+    by_sorting = euds.semantic_entropy(10**12 * groups, **weighed)
+    counted = euds.semantic_entropy(groups + 3, **weighed)
+    np.testing.assert_allclose(counted, by_sorting, atol=1e-12)
+    np.testing.assert_array_equal(ragged_mass_entropy_dense(groups + 3, logprobs, offsets, 13, 3), counted)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_million_generations_are_scored_like_a_few(estimator: str) -> None:
+    n = (1 << 20) // 10 + 7
+    rng = np.random.default_rng(0)
+    groups, offsets = rng.integers(0, 5, 10 * n), np.arange(0, 10 * n + 1, 10)
+    logprobs = -rng.exponential(1.0, 10 * n) if estimator == "rao_blackwell" else None
+    whole = euds.semantic_entropy(groups, logprobs=logprobs, offsets=offsets, estimator=estimator)
+    few = np.s_[10 * (n - 50) :]
+    own = None if logprobs is None else logprobs[few]
+    last = euds.semantic_entropy(groups[few], logprobs=own, offsets=offsets[:51], estimator=estimator)
+    np.testing.assert_array_equal(whole[-50:], last)
 
 
 @given(Ragged, Seeds)

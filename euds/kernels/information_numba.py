@@ -7,20 +7,36 @@ from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float64Array, Int64Array
 
 PLUGIN, MILLER_MADOW, CHAO_SHEN = 0, 1, 2
+SHORT = 32
+"""Samples of up to so many ids take the logarithms of their shares from a table, which stays in the cache."""
+
+
+@njit(cache=True, nogil=True)
+def share_terms(longest: int) -> Float64Array:
+    """(count / n) ln(count / n) at [n, count], and 0 at count 0."""
+    terms = np.zeros((longest + 1, longest + 1))
+    for n in range(1, longest + 1):
+        for count in range(1, n + 1):
+            p = count / n
+            terms[n, count] = p * np.log(p)
+    return terms
+
+
+@njit(cache=True, nogil=True)
+def corrected(entropy: float, n_types: int, n: int, estimator: int) -> float:
+    """The plug-in entropy as it is (but -1 ln 1, which is -0.0), or after Miller and Madow."""
+    return entropy + (n_types - 1) / (2 * n) if estimator == MILLER_MADOW else max(entropy, 0.0)
 
 
 @njit(cache=True, nogil=True)
 def count_entropy(counts: Int64Array, n: int, estimator: int) -> float:
     """Entropy of `counts` (all > 0, sum n), nats."""
-    entropy = 0.0
-    for count in counts:
-        p = count / n
-        entropy -= p * np.log(p)
-    if estimator == MILLER_MADOW:
-        return entropy + (len(counts) - 1) / (2 * n)
-    if estimator == PLUGIN:
-        # -1 ln 1 is -0.0.
-        return max(entropy, 0.0)
+    if estimator != CHAO_SHEN:
+        entropy = 0.0
+        for count in counts:
+            p = count / n
+            entropy -= p * np.log(p)
+        return corrected(entropy, len(counts), n, estimator)
     singletons = 0
     for count in counts:
         singletons += count == 1
@@ -66,11 +82,23 @@ def dense_count_entropy(
     """Entropy of the counts in samples first..stop-1 of ids in 0..n_ids-1, several times faster than by sorting."""
     table = np.zeros(n_ids, np.int32)
     counts = np.empty(n_ids, np.int64)
+    terms = share_terms(SHORT)
     result = np.zeros(stop - first)
     for i in range(first, stop):
         n_types = 0
+        n = offsets[i + 1] - offsets[i]
         for at in range(offsets[i], offsets[i + 1]):
             table[ids[at]] += 1
+        if 0 < n <= SHORT and estimator != CHAO_SHEN:
+            # No branch on the counts, which nobody can predict: an id met again counts 0, whose term is 0.
+            entropy = 0.0
+            for at in range(offsets[i], offsets[i + 1]):
+                count = table[ids[at]]
+                entropy -= terms[n, count]
+                n_types += count > 0
+                table[ids[at]] = 0
+            result[i - first] = corrected(entropy, n_types, n, estimator)
+            continue
         for at in range(offsets[i], offsets[i + 1]):
             count = table[ids[at]]
             if count > 0:
@@ -78,8 +106,17 @@ def dense_count_entropy(
                 n_types += 1
                 table[ids[at]] = 0
         if n_types > 0:
-            result[i - first] = count_entropy(counts[:n_types], offsets[i + 1] - offsets[i], estimator)
+            result[i - first] = count_entropy(counts[:n_types], n, estimator)
     return result
+
+
+@parallel_njit
+def id_range(ids: Int64Array) -> tuple[int, int]:
+    """Smallest and largest of some ids, of which there is at least one."""
+    smallest = largest = ids[0]
+    for at in prange(len(ids)):
+        smallest, largest = min(smallest, ids[at]), max(largest, ids[at])
+    return smallest, largest
 
 
 @parallel_njit

@@ -1,4 +1,4 @@
-"""Masses and numbers of meaning groups, sample by sample, in Numba: sort each sample's groups, then walk the runs."""
+"""Masses and numbers of meaning groups, sample by sample, in Numba."""
 
 import numpy as np
 from numba import njit, prange
@@ -18,6 +18,47 @@ def mass_entropy(masses: Float64Array) -> float:
             entropy -= share * np.log(share)
     # -1 ln 1 is -0.0.
     return max(entropy, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def dense_mass_entropy(
+    groups: Int64Array, logprobs: Float64Array, offsets: Int64Array, first: int, stop: int, n_ids: int
+) -> Float64Array:
+    """`ragged_mass_entropy` of samples first..stop-1 of groups in 0..n_ids-1, several times faster than by sorting."""
+    table = np.zeros(n_ids)
+    masses = np.empty(n_ids + 1)
+    result = np.zeros(stop - first)
+    for i in range(first, stop):
+        begin, end = offsets[i], offsets[i + 1]
+        if end == begin:
+            continue
+        top = logprobs[begin:end].max()
+        if top == -np.inf:
+            result[i - first] = np.nan
+            continue
+        for at in range(begin, end):
+            table[groups[at]] += np.exp(logprobs[at] - top)
+        n_masses = 0
+        for at in range(begin, end):
+            # A group met again has given its mass already, and the next one overwrites its 0.
+            masses[n_masses] = table[groups[at]]
+            n_masses += masses[n_masses] > 0.0
+            table[groups[at]] = 0.0
+        result[i - first] = mass_entropy(masses[:n_masses])
+    return result
+
+
+@parallel_njit
+def ragged_mass_entropy_dense(
+    groups: Int64Array, logprobs: Float64Array, offsets: Int64Array, n_ids: int, n_pieces: int
+) -> Float64Array:
+    """`dense_mass_entropy` of all samples, in pieces side by side."""
+    n = len(offsets) - 1
+    result = np.empty(n)
+    for piece in prange(n_pieces):
+        first, stop = n * piece // n_pieces, n * (piece + 1) // n_pieces
+        result[first:stop] = dense_mass_entropy(groups, logprobs, offsets, first, stop, n_ids)
+    return result
 
 
 @njit(cache=True, nogil=True)

@@ -4,15 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
-from euds.ops.ragged import check_ids, check_offsets
+from euds.ops.ragged import PIECES, WORTH_THREADS, check_ids, check_offsets, table_entries
 from euds.types import Float64Array
-
-WORTH_THREADS = 1 << 20
-"""Tokens from which several threads are faster than one, which needs no start."""
-
-PIECES = 32
-TABLE_ENTRIES = 1 << 23
-"""Ids are counted in tables, one for each of 32 pieces of the samples, while those have no more entries than this."""
 
 ESTIMATORS = ("plugin", "miller_madow", "chao_shen")
 
@@ -41,10 +34,10 @@ def information_entropy(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, *, est
     ids = check_ids("token_ids", token_ids)
     starts = check_offsets(offsets, len(ids))
     code = {"plugin": kernels.PLUGIN, "miller_madow": kernels.MILLER_MADOW, "chao_shen": kernels.CHAO_SHEN}[estimator]
-    n_ids = int(ids.max()) + 1 if len(ids) else 0
+    n_ids = table_entries(ids)
     n = len(starts) - 1
     result: Float64Array
-    if not len(ids) or ids.min() < 0 or n_ids * PIECES > TABLE_ENTRIES:
+    if n_ids is None:
         result = kernels.ragged_count_entropy(ids, starts, code)
     elif len(ids) < WORTH_THREADS:
         result = kernels.dense_count_entropy(ids, starts, 0, n, n_ids, code)

@@ -1,10 +1,27 @@
-"""Checks of ragged arrays: sample i is values[offsets[i]:offsets[i+1]]."""
+"""Ragged arrays, where sample i is values[offsets[i]:offsets[i+1]]: their checks, and how their ids are summed up."""
 
 import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
 from euds.types import Int64Array
+
+WORTH_THREADS = 1 << 20
+"""Values from which several threads are faster than one, which needs no start."""
+
+PIECES = 32
+TABLE_ENTRIES = 1 << 23
+"""Ids are counted in tables, one for each of 32 pieces of the samples, if all of them have no more entries."""
+
+
+def table_entries(ids: Int64Array) -> int | None:
+    """Return how many entries a table with a place for every id has; None if it cannot be, or would be too large."""
+    from euds.kernels.information_numba import id_range
+
+    if not len(ids):
+        return None
+    smallest, largest = id_range(ids) if len(ids) >= WORTH_THREADS else (int(ids.min()), int(ids.max()))
+    return largest + 1 if smallest >= 0 and (largest + 1) * PIECES <= TABLE_ENTRIES else None
 
 
 def check_ids(name: str, values: npt.ArrayLike) -> Int64Array:

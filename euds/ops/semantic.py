@@ -8,7 +8,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of
 from euds.ops.embeddings import check_embeddings
 from euds.ops.information import information_entropy
-from euds.ops.ragged import check_ids, check_offsets
+from euds.ops.ragged import PIECES, WORTH_THREADS, check_ids, check_offsets, table_entries
 from euds.types import Float64Array, Int64Array
 
 ESTIMATORS = ("discrete", "rao_blackwell", "miller_madow", "chao_shen")
@@ -158,8 +158,8 @@ def kernel_language_entropy(
 def _rao_blackwell(
     members: Int64Array, logprobs: npt.ArrayLike | None, starts: Int64Array, text_ids: npt.ArrayLike | None
 ) -> Float64Array:
+    from euds.kernels import semantic_numba as kernels
     from euds.kernels.grouping_numba import ragged_first_equal
-    from euds.kernels.semantic_numba import ragged_mass_entropy
 
     if logprobs is None:
         raise InvalidArgument("logprobs: estimator 'rao_blackwell' needs them")
@@ -170,7 +170,15 @@ def _rao_blackwell(
             raise InvalidArgument(f"text_ids: must be {len(members)}, one a generation; got {len(texts)}")
         drawn_before = ragged_first_equal(texts, starts) != np.arange(len(texts))
         values = np.where(drawn_before, -np.inf, values)
-    result: Float64Array = ragged_mass_entropy(members, values, starts)
+    n_ids = table_entries(members)
+    n = len(starts) - 1
+    result: Float64Array
+    if n_ids is None:
+        result = kernels.ragged_mass_entropy(members, values, starts)
+    elif len(members) < WORTH_THREADS:
+        result = kernels.dense_mass_entropy(members, values, starts, 0, n, n_ids)
+    else:
+        result = kernels.ragged_mass_entropy_dense(members, values, starts, n_ids, min(PIECES, n))
     return result
 
 
