@@ -8,6 +8,7 @@ import torch
 from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
 
 import euds
+from euds.measures.device import on_device
 from euds.ops.sample_stats import sample_mean_max
 
 pytestmark = pytest.mark.gpu
@@ -77,3 +78,14 @@ def test_sample_means_and_maxima_equal_those_of_the_cpu() -> None:
     on_cpu, on_gpu = sample_mean_max(values, offsets), sample_mean_max(values.cuda(), offsets)
     np.testing.assert_allclose(on_gpu[0], on_cpu[0], rtol=1e-6, atol=1e-7)
     np.testing.assert_array_equal(on_gpu[1], on_cpu[1])
+
+
+def test_copies_to_the_device_wait_for_nothing() -> None:
+    tensor = torch.arange(1 << 20)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        # Strided, as the places of tokens in a batch are.
+        moved = on_device(tensor[::2], torch.device("cuda"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(moved.cpu(), tensor[::2])

@@ -8,6 +8,7 @@ import torch
 
 from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
+from euds.measures.device import on_device
 from euds.measures.packing import packed_hidden_states
 from euds.ops.sample_stats import sample_mean_max
 from euds.ops.token_stats import linear_token_stats
@@ -81,7 +82,7 @@ class GenerativeScorer:
         rows = [torch.tensor([*prefix, *ids]) for ids in samples]
         lengths = torch.tensor([len(row) for row in rows])
         hidden = self._predicting(rows, lengths)
-        targets = torch.cat([row[1:] for row in rows]).to(self.device)
+        targets = on_device(torch.cat([row[1:] for row in rows]), self.device)
         projection = self.model.get_output_embeddings()
         stats = linear_token_stats(
             hidden, projection.weight, targets, bias=getattr(projection, "bias", None), softcap=self.softcap
@@ -99,14 +100,14 @@ class GenerativeScorer:
         # Position t predicts token t + 1, so the last position of a row and its padding predict nothing. Places are
         # counted on the CPU: a mask on the device would make the device wait.
         if self.packs:
-            packed = packed_hidden_states(self.model, torch.cat(list(rows)).to(self.device), lengths.tolist())
+            packed = packed_hidden_states(self.model, on_device(torch.cat(list(rows)), self.device), lengths.tolist())
             predicts = torch.ones(len(packed), dtype=torch.bool)
             predicts[lengths.cumsum(0) - 1] = False
-            return packed[predicts.nonzero()[:, 0].to(self.device)]
+            return packed[on_device(predicts.nonzero()[:, 0], self.device)]
         block = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
         inside = torch.arange(block.shape[1])[None, :] < (lengths - 1)[:, None]
-        hidden = self.hidden_states(block.to(self.device)).flatten(0, 1)
-        return hidden[inside.flatten().nonzero()[:, 0].to(self.device)]
+        hidden = self.hidden_states(on_device(block, self.device)).flatten(0, 1)
+        return hidden[on_device(inside.flatten().nonzero()[:, 0], self.device)]
 
 
 @torch.inference_mode()

@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from euds.measures.device import on_device
+
 NAME = "euds_packed"
 PROBE_LENGTHS = (5, 3)
 """Texts of the check that a model reads packed texts as it reads padded ones."""
@@ -41,7 +43,7 @@ class Layout:
         inside = torch.arange(max(lengths))[None, :] < n_tokens[:, None]
         starts = n_tokens.cumsum(0) - n_tokens
         padded = torch.where(inside, starts[:, None] + torch.arange(max(lengths)), starts[:, None])
-        return cls(padded.to(device), inside.flatten().nonzero()[:, 0].to(device))
+        return cls(on_device(padded, device), on_device(inside.flatten().nonzero()[:, 0], device))
 
 
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
@@ -73,7 +75,7 @@ def packed_hidden_states(model: Any, ids: torch.Tensor, lengths: Sequence[int]) 
         ids: int64 (tokens,), the texts one after another.
         lengths: tokens of each text, at least 1.
     """
-    positions = torch.cat([torch.arange(length) for length in lengths]).to(ids.device)
+    positions = on_device(torch.cat([torch.arange(length) for length in lengths]), ids.device)
     with _laid_out(Layout.of(lengths, ids.device)):
         output = model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
     hidden: torch.Tensor = output.last_hidden_state[0]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from euds.measures.causal_lm import CausalLM
+from euds.measures.device import on_device
 
 
 class Remembered:
@@ -53,7 +54,7 @@ class PromptReader:
         # Padded with a token of its own, so that a prompt can only be spoilt by itself.
         ids = torch.tensor([[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        ids, mask = ids.to(self.device), mask.to(self.device)
+        ids, mask = on_device(ids, self.device), on_device(mask, self.device)
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(mask)}
         output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
         return Remembered(mask, output.past_key_values), output.logits[:, -1].float()

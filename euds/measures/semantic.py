@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from euds.measures.device import Precision
+from euds.measures.device import Precision, on_device
 from euds.measures.inference import for_inference
 from euds.measures.models import load_model
 from euds.measures.tokens import load_tokenizer, special_frame
@@ -55,8 +55,8 @@ class Embedder:
         lengths = torch.tensor([len(row) for row in rows])
         input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         mask = torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]
-        mask = mask.to(self.device)
-        hidden = self.model(input_ids=input_ids.to(self.device), attention_mask=mask.long()).last_hidden_state
+        input_ids, mask = on_device(input_ids, self.device), on_device(mask, self.device)
+        hidden = self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
         pooled = (hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
         unit: Float32Array = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return unit
