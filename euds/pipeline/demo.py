@@ -20,7 +20,7 @@ SENTIMENT: dict[str, Any] = {
     },
     "score": {"lm": "smollm2-135m", "embedder": "all-minilm-l6-v2"},
     "select": {"keep": 0.16},
-    "train": {"model": "all-minilm-l6-v2", "epochs": 3.0},
+    "train": {"model": "all-minilm-l6-v2", "epochs": 3.0, "by_length": True},
 }
 """The content of examples/sentiment.yaml, which an installed package does not have; a test keeps them equal."""
 
