@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow test-vllm check crash bench wheel clean
+.PHONY: demo test test-slow test-vllm check check-style check-types check-stubs crash bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/euds demo
@@ -26,10 +26,17 @@ test-vllm: .venv-vllm/installed
 	VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest -o filterwarnings=default \
 		-m "slow or not slow" tests/test_generate_vllm.py
 
-check: $(STAMP)
+# Three parts that know nothing of one another: `make -j2 check` runs them side by side.
+check: check-style check-types check-stubs
+
+check-style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types: $(STAMP)
 	$(BIN)/mypy
+
+check-stubs: $(STAMP)
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml euds._core
 
 crash: $(STAMP) $(VENV)/slow
