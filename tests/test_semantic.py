@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import euds
 from euds.errors import InvalidArgument
+from euds.kernels.exp_numba import exp_in_place
 from euds.kernels.semantic_numba import ragged_mass_entropy_dense
 from euds.ops.semantic import (
     ESTIMATORS,
@@ -152,6 +153,19 @@ def test_a_text_drawn_twice_can_be_weighed_once() -> None:
     assert double[0] == pytest.approx(-third * math.log(third) - 2 * third * math.log(2 * third))
     assert once[0] == pytest.approx(math.log(2))
     assert once[1] == 0
+
+
+def test_exponentials_are_those_of_numpy() -> None:
+    exponents = np.concatenate(
+        [-np.random.default_rng(0).exponential(100.0, 4000).clip(0, 708), [0.0, -1e-320, -708.0]]
+    )
+    values, scratch = np.append(exponents, -1.0), np.empty(len(exponents) + 1, np.int64)
+    exp_in_place(values, scratch, len(exponents))
+    np.testing.assert_array_max_ulp(values[:-1], np.exp(exponents), maxulp=3)
+    assert values[-1] == -1.0
+    below = np.array([-708.1, -1e300, -np.inf])
+    exp_in_place(below, scratch, 3)
+    np.testing.assert_array_equal(below, 0.0)
 
 
 def test_very_unlikely_generations_do_not_underflow() -> None:

@@ -3,17 +3,23 @@
 import numpy as np
 from numba import njit, prange
 
+from euds.kernels.exp_numba import exp_in_place
 from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float64Array, Int64Array
 
+BLOCK = 4096
+"""Generations weighed at a time: their weights stay in the cache."""
+
 
 @njit(cache=True, nogil=True)
-def mass_entropy(masses: Float64Array) -> float:
-    """Entropy of masses (all >= 0, sum > 0), nats."""
-    total = masses.sum()
+def mass_entropy(masses: Float64Array, n: int) -> float:
+    """Entropy of the first n masses (all >= 0, sum > 0), nats."""
+    total = 0.0
+    for at in range(n):
+        total += masses[at]
     entropy = 0.0
-    for mass in masses:
-        share = mass / total
+    for at in range(n):
+        share = masses[at] / total
         if share > 0.0:
             entropy -= share * np.log(share)
     # -1 ln 1 is -0.0.
@@ -21,30 +27,50 @@ def mass_entropy(masses: Float64Array) -> float:
 
 
 @njit(cache=True, nogil=True)
+def relative_weights(
+    logprobs: Float64Array, offsets: Int64Array, first: int, stop: int, weights: Float64Array, scratch: Int64Array
+) -> None:
+    """Fill weights with exp(logprob - the sample's largest) of samples first..stop-1; 0 where all of one are -inf."""
+    for i in range(first, stop):
+        top = -np.inf
+        for at in range(offsets[i], offsets[i + 1]):
+            top = max(top, logprobs[at])
+        for at in range(offsets[i], offsets[i + 1]):
+            # Relative to the largest, so that very unlikely generations do not all underflow.
+            weights[at - offsets[first]] = logprobs[at] - top if top > -np.inf else -np.inf
+    exp_in_place(weights, scratch, offsets[stop] - offsets[first])
+
+
+@njit(cache=True, nogil=True)
 def dense_mass_entropy(
     groups: Int64Array, logprobs: Float64Array, offsets: Int64Array, first: int, stop: int, n_ids: int
 ) -> Float64Array:
     """`ragged_mass_entropy` of samples first..stop-1 of groups in 0..n_ids-1, several times faster than by sorting."""
-    table = np.zeros(n_ids)
-    masses = np.empty(n_ids + 1)
-    result = np.zeros(stop - first)
+    size = BLOCK
     for i in range(first, stop):
-        begin, end = offsets[i], offsets[i + 1]
-        if end == begin:
-            continue
-        top = logprobs[begin:end].max()
-        if top == -np.inf:
-            result[i - first] = np.nan
-            continue
-        for at in range(begin, end):
-            table[groups[at]] += np.exp(logprobs[at] - top)
+        size = max(size, offsets[i + 1] - offsets[i])
+    weights, scratch = np.empty(size), np.empty(size, np.int64)
+    table, masses = np.zeros(n_ids), np.empty(n_ids + 1)
+    result = np.zeros(stop - first)
+    start = end = first
+    for i in range(first, stop):
+        if i == end:
+            start, end = i, i + 1
+            while end < stop and offsets[end + 1] - offsets[start] <= size:
+                end += 1
+            relative_weights(logprobs, offsets, start, end, weights, scratch)
+        for at in range(offsets[i], offsets[i + 1]):
+            table[groups[at]] += weights[at - offsets[start]]
         n_masses = 0
-        for at in range(begin, end):
+        for at in range(offsets[i], offsets[i + 1]):
             # A group met again has given its mass already, and the next one overwrites its 0.
             masses[n_masses] = table[groups[at]]
             n_masses += masses[n_masses] > 0.0
             table[groups[at]] = 0.0
-        result[i - first] = mass_entropy(masses[:n_masses])
+        if n_masses > 0:
+            result[i - first] = mass_entropy(masses, n_masses)
+        elif offsets[i + 1] > offsets[i]:
+            result[i - first] = np.nan
     return result
 
 
@@ -86,7 +112,8 @@ def ragged_mass_entropy(groups: Int64Array, logprobs: Float64Array, offsets: Int
             if top == -np.inf:
                 result[i] = np.nan
             else:
-                result[i] = mass_entropy(group_masses(groups[start:stop], logprobs[start:stop], top))
+                masses = group_masses(groups[start:stop], logprobs[start:stop], top)
+                result[i] = mass_entropy(masses, len(masses))
     return result
 
 

@@ -52,13 +52,13 @@ def heat_entropy(matrix: Float64Array, time: float, unit_diagonal: bool) -> floa
     """Von Neumann entropy of exp(-time * matrix) scaled to trace 1, nats."""
     if not unit_diagonal:
         # The eigenvalues of the kernel are exp(-time * eigenvalue), so the kernel itself is not needed.
-        return mass_entropy(np.exp(-time * np.linalg.eigvalsh(matrix)))
+        return mass_entropy(np.exp(-time * np.linalg.eigvalsh(matrix)), len(matrix))
     eigenvalues, vectors = np.linalg.eigh(matrix)
     half = vectors * np.exp(-0.5 * time * eigenvalues)
     for i in range(len(half)):
         half[i] /= np.sqrt((half[i] ** 2).sum())
     # half @ half.T is the kernel with a unit diagonal; rounding can put its zeros below 0.
-    return mass_entropy(np.maximum(np.linalg.eigvalsh(half @ half.T), 0.0))
+    return mass_entropy(np.maximum(np.linalg.eigvalsh(half @ half.T), 0.0), len(half))
 
 
 @parallel_njit
