@@ -1,7 +1,7 @@
 """euds: entropy-based data selection for language-model training.
 
 Every public name is loaded on first use, so `import euds` stays light: it loads neither torch, triton, faiss,
-transformers nor ray.
+transformers nor ray. Every error of euds is an `EudsError`; `euds.errors` names them.
 """
 
 from importlib import import_module

@@ -14,6 +14,7 @@ import pytest
 from test_score_resume import digests
 
 import euds
+from euds.corpus import generations_path, meanings_path
 from euds.engine.shards import cut_shards, default_shard_rows, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
@@ -133,8 +134,13 @@ def test_every_part_is_recorded_by_its_hash_and_a_damaged_one_is_found(corpus: P
 
 
 def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    for path in (generations_path(whole, 0), meanings_path(whole, 0)):
+        path.parent.mkdir()
+        path.write_bytes(b"of an earlier run")
     euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
     assert len(list(whole.glob("scores/*.parquet"))) == 2
+    assert not (whole / "generations").exists()
+    assert not (whole / "meanings").exists()
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.tex").write_text("42")
     with pytest.raises(InputError, match="holds files but no run"):

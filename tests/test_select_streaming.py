@@ -91,6 +91,10 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
         euds.select_streaming(run_dir, keep=0.1, rule="igse", columns=["txt"])
     rows = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
     euds.score(write_jsonl(rows), out=tmp_path / "mixed", measures=["information"])
+    with pytest.raises(InputError, match="the run has no generative_entropy_nats"):
+        euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="igse")
+    with pytest.raises(EudsError, match="looks at 1 to 3 axes, got 0"):
+        euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="box")
     with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
     command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]

@@ -11,7 +11,7 @@ from euds.assets.table import ASSETS
 from euds.errors import InputError, nearest
 from euds.files import file_sha256
 
-SAFE_WEIGHTS = (".safetensors", ".gguf")
+SAFE_WEIGHTS = ".safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -29,7 +29,7 @@ def resolve_model(name: str) -> Path | str:
         name: an asset, a folder, "package:NAME/folder" for a folder inside an installed package, or a hub name.
 
     Raises:
-        InputError: the asset is not fetched, the folder is not there or holds no model in safetensors or GGUF.
+        InputError: the asset is not fetched, the folder is not there or holds no model in safetensors.
     """
     if name in ASSETS:
         if ASSETS[name].kind != "model":
@@ -67,7 +67,7 @@ def resolve_input(spec: str) -> Path | None:
 
 def content_sha256(folder: Path) -> str:
     """Hash what decides a model's output: weights and configuration, names included."""
-    return _hash_files(folder, lambda path: path.suffix in SAFE_WEIGHTS or path.name == "config.json")
+    return _hash_files(folder, lambda path: path.suffix == SAFE_WEIGHTS or path.name == "config.json")
 
 
 def tokenizer_sha256(folder: Path) -> str:
@@ -101,6 +101,6 @@ def _package_folder(name: str) -> Path:
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: not a model folder (no config.json)")
-    if not any(path.suffix in SAFE_WEIGHTS for path in folder.iterdir()):
-        raise InputError(f"{folder}: no weights in safetensors or GGUF; other formats may run code and are not read")
+    if not any(path.suffix == SAFE_WEIGHTS for path in folder.iterdir()):
+        raise InputError(f"{folder}: no weights in safetensors; other formats may run code and are not read")
     return folder

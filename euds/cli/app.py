@@ -13,7 +13,7 @@ from euds.progress import console
 
 app = typer.Typer(
     name="euds",
-    help="Score a text corpus with three entropies, keep the interval worth training on, prove it by fine-tuning.",
+    help="Score a text corpus with three entropies, keep the samples worth training on, test that by fine-tuning.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -48,10 +48,14 @@ def score(
     workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
-    split: Annotated[str | None, typer.Option(help="I/N: score this piece only; slurm: by the array.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="I/N, I from 0: score this piece only; slurm: by the array.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of scores that runs share; none by default.")] = None,
     cache_limit_gb: Annotated[float, typer.Option(help="Size that the cache is kept within.")] = 10.0,
-    force_new: Annotated[bool, typer.Option("--force-new", help="Delete what --out holds and start over.")] = False,
+    force_new: Annotated[
+        bool, typer.Option("--force-new", help="Delete what an earlier scoring left in --out and start over.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""

@@ -23,7 +23,9 @@ def select(
     margin: Annotated[float, typer.Option(help="Loss of accuracy that counts as none, for --keep auto.")] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all (--streaming: the scored).")
+    ] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="For scores larger than memory: igse, box, low, middle, high, densest.")
     ] = False,

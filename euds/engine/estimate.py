@@ -44,7 +44,7 @@ def estimate(
     workers: int = 1,
     price_per_hour: float | None = None,
 ) -> Estimate:
-    """Tell what `euds.score` with the same arguments would take, by scoring a random sample of the rows.
+    """Tell what `euds.score` of the same rows by the same models would take, by scoring a random sample of them.
 
     The corpus is passed over once, to count its rows and draw the sample; compressed files are read a second time.
     Everything is written into a temporary directory that is deleted.

@@ -7,6 +7,7 @@ from euds.engine.work import Work
 from euds.errors import InputError
 
 FILES = ("manifest.json", "quarantine.jsonl", "selection.json", "selected.parquet", "report.html")
+FOLDERS = ("scores", "generations", "meanings")
 
 
 def forget(run_dir: Path) -> None:
@@ -25,5 +26,6 @@ def forget(run_dir: Path) -> None:
         work.empty()
         for name in FILES:
             (run_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(run_dir / "scores", ignore_errors=True)
+        for name in FOLDERS:
+            shutil.rmtree(run_dir / name, ignore_errors=True)
     work.remove()

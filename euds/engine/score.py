@@ -91,12 +91,12 @@ def score(
             in their last bits, as with any other number of threads.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
-        split: "I/N" scores only every N-th shard from the I-th on, "slurm" those of this task of a job array; the
-            piece that ends last completes the run.
+        split: "I/N" (I in 0..N-1) scores only every N-th shard from the I-th on, "slurm" those of this task of a job
+            array; the piece that ends last completes the run.
         cache: folder where texts that the models have seen in an earlier run are looked up, and the others kept; None:
             every text is computed.
         cache_limit_gb: size that the cache is kept within, in 1e9 bytes; the least recently used entries go.
-        force_new: delete what `out` holds of an earlier run and start over.
+        force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over.
         dry_run: check everything, say what would be done on standard error, and do nothing.
 
     Returns:

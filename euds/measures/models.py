@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from euds.measures.device import Precision
 
-HUB_FILES = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What is taken from a hub repository: weights in safe formats, configuration and tokenizer files; never pickles."""
 
 

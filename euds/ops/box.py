@@ -42,7 +42,7 @@ def find_box(
     the bounds. Objectives: "volume", the smallest volume, is where the scores agree more than independence allows;
     "lift", the largest count / (n volume), may hold more rows; "utility" has the largest utility sum. Ties: smaller
     volume, more rows, then the lowest bounds, axis by axis. Surplus rows are dropped by Euclidean distance of their
-    mid-ranks from the box's centre, equals by a seeded hash of the id. Source: method.md, "Intervals", rule `box`.
+    mid-ranks from the box's centre, equals by a seeded hash of the id. Source: docs/method.md, "Intervals", rule `box`.
 
     Args:
         scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out. Or a histogram of them, as

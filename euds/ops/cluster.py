@@ -50,7 +50,7 @@ def cluster_entropy(
     """Return the entropy of each embedding's membership in the clusters of all of them.
 
     K unit-norm centroids by spherical k-means; p = softmax(cos(e, c) / similarity_temperature) over the m nearest; the
-    score is H(p). Source: method.md, "Semantic entropy", estimator `clusters`.
+    score is H(p). Source: docs/method.md, "Semantic entropy", estimator `clusters`.
 
     Args:
         embeddings: (n, H) real numbers; only their directions matter. A row of zeros or with NaN or infinity has none:

@@ -42,7 +42,7 @@ def entailment_groups(
     first member entails it and is entailed by it; else it founds a group. In a round, every sample asks its next
     question, and the model is called once for all of them; the second direction is asked only where the first holds.
     Equal texts are the same without a question, and a pair of texts is asked once in the whole call.
-    Source: Kuhn et al. 2023, algorithm 1; method.md, "Semantic entropy", estimator `samples`, grouping.
+    Source: Kuhn et al. 2023, algorithm 1; docs/method.md, "Semantic entropy", estimator `samples`, grouping.
 
     Args:
         texts: (total,) what the model should read for every generation, any question already in front.

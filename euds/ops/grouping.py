@@ -31,7 +31,7 @@ def embedding_groups(
 
     Samples do not touch each other, so a corpus is grouped block by block with the same result. Antonyms are close in
     embedding space: check against `entailment_groups` before trusting this on sentiment.
-    Source: method.md, "Semantic entropy", estimator `samples`, grouping.
+    Source: docs/method.md, "Semantic entropy", estimator `samples`, grouping.
 
     Args:
         embeddings: (total, H) real numbers, one row a generation; their lengths do not matter. float32 is read as it

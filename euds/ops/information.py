@@ -13,7 +13,7 @@ ESTIMATORS = ("plugin", "miller_madow", "chao_shen")
 def information_entropy(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, *, estimator: str = "plugin") -> Float64Array:
     """Return the entropy of each sample's token counts.
 
-    The plug-in entropy grows with the length of a short text; method.md, "Information entropy", names that trap.
+    The plug-in entropy grows with the length of a short text; docs/method.md, "Information entropy", names that trap.
 
     Args:
         token_ids: (total,) integers, the samples one after another.

@@ -21,7 +21,7 @@ def find_intersection(
     """Find the smallest q such that enough rows have every mid-rank within q of the median: exact.
 
     A row's reach is its largest |mid-rank - 1/2| over the axes; q is the b-th smallest reach. Surplus rows, all of them
-    of reach q, are dropped by a seeded hash of the id. Source: method.md, "Intervals", rule `intersection`.
+    of reach q, are dropped by a seeded hash of the id. Source: docs/method.md, "Intervals", rule `intersection`.
 
     Args:
         scores: (n, d) real numbers, d >= 1; rows with null, NaN or infinity are left out.

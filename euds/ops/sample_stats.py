@@ -17,7 +17,7 @@ def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Flo
     """Return the mean and the maximum of every sample of each row of values.
 
     On a GPU both are reduced there, always in the same order, and come back in one small copy; sums are in float64.
-    Source: method.md, "Generative entropy", the values per sample.
+    Source: docs/method.md, "Generative entropy", the values per sample.
 
     Args:
         values: (F, N) float32, F values of each token of all samples, packed one after another.

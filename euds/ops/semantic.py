@@ -29,7 +29,7 @@ def semantic_entropy(
 ) -> Float64Array:
     """Return the entropy over the meanings of each sample's generations.
 
-    Source: Kuhn et al. 2023; Farquhar et al. 2024 (Nature 630:625); method.md, "Semantic entropy", estimator `samples`.
+    Source: Kuhn et al. 2023; Farquhar et al. 2024 (Nature 630:625); docs/method.md, "Semantic entropy", `samples`.
 
     Args:
         groups: (total,) integers, the meaning group of every generation; only equality within a sample matters.

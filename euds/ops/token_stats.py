@@ -44,7 +44,7 @@ def token_stats(
     """Describe the next-token distributions softmax(logits / temperature), without building them.
 
     A logit of -inf is a token that cannot occur and contributes nothing. A row with NaN or +inf, or of -inf only, gives
-    NaN. Reductions are in float32 whatever the dtype; no gradient flows. Source: method.md, "Generative entropy".
+    NaN. Reductions are in float32 whatever the dtype; no gradient flows. Source: docs/method.md, "Generative entropy".
 
     Args:
         logits: (..., V), floating point, any strides; not copied as long as the logits of a row lie side by side and
@@ -82,7 +82,7 @@ def token_stats(
 def token_entropy(logits: "torch.Tensor", *, temperature: float = 1.0, backend: str = "auto") -> "torch.Tensor":
     """Return the entropy of next-token distributions, nats, float32 of shape logits.shape[:-1].
 
-    The same as `token_stats(..., varentropy=False).entropy`, with the same arguments and errors.
+    The same as `token_stats(..., varentropy=False).entropy`; arguments and errors are those of `token_stats`.
     """
     return token_stats(logits, temperature=temperature, varentropy=False, backend=backend).entropy
 

@@ -46,7 +46,7 @@ def select(
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
 ) -> Selection:
-    """Choose rows of a scored run; nothing is scored again. Source of the rules: method.md, "Intervals".
+    """Choose rows of a scored run; nothing is scored again. Source of the rules: docs/method.md, "Intervals".
 
     Rules on one axis: "low", "middle", "high" (ranks), "densest" (shortest interval of values). On several: "igse" (the
     smallest box over information, generative and semantic entropy), "box" (over one to three axes of choice),

@@ -88,7 +88,7 @@ def select_streaming(
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
         rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
             "auto" needs the rows in memory.
-        axes: as for `euds.select`.
+        axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies and takes none.
         seed: of ties.
         bins: equal-mass bins per axis of the box search.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
@@ -148,8 +148,7 @@ def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     if rule == "igse" and axes is not None:
         raise InvalidArgument("axes: rule 'igse' looks at the three entropies; use rule 'box' for axes of choice")
-    schema = pq.read_schema(part).empty_table()
-    named = axis_columns(axes or [name for name in ENTROPIES if name in schema.column_names], schema)
+    named = axis_columns(ENTROPIES if rule == "igse" else axes or (), pq.read_schema(part).empty_table())
     most = 1 if rule in INTERVAL_RULES else 3
     if not 1 <= len(named) <= most:
         raise InvalidArgument(f"axes: rule {rule!r} looks at 1 to {most} axes, got {len(named)}")

@@ -91,7 +91,7 @@ def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) 
     """Return -ln p(label | embedding) by logistic regression, out of fold, (n,) nats >= 0.
 
     Five folds, or fewer if no class has five rows. A class that the probe of a fold has not seen has the smallest
-    probability of float64. Source: method.md, "Label surprisal" (Ethayarajh et al. 2022).
+    probability of float64. Source: docs/method.md, "Label surprisal" (Ethayarajh et al. 2022).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
