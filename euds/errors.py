@@ -51,3 +51,13 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
     if value not in known:
         raise InvalidArgument(f"{name}: unknown value {value!r}{nearest(value, known)}; known: {', '.join(known)}")
     return value
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Refuse a seed that NumPy, torch or FAISS would refuse in the middle of the work.
+
+    Raises:
+        InvalidArgument: it is not in 0..2^31-1.
+    """
+    if not 0 <= seed < 1 << 31:
+        raise InvalidArgument(f"{name}: must be in 0..{(1 << 31) - 1}, got {seed}")

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -103,6 +103,22 @@ def file_sha256(path: Path) -> str:
 
 
 def json_sha256(value: object) -> str:
-    """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces); what JSON lacks is text."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def write_json_lines(path: Path, lines: Sequence[str]) -> Path:
+    """Write lines of JSON unless the file has them already, which leaves its time of change alone; return the path.
+
+    Half a surrogate pair is written as it is, for the reader to refuse.
+    """
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+    if not path.exists() or path.read_bytes() != content:
+        write_atomic(path, lambda handle: handle.write(content))
+    return path
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """Return a row as a line of JSON; what JSON lacks, such as dates, becomes text."""
+    return json.dumps(fields, ensure_ascii=False, default=str)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import islice, permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import pytest
 from test_score_resume import digests
 
 import euds
-from euds.engine.segments import Segments
 from euds.errors import InputError, InvalidArgument
 from euds.measures.generative import GenerativeScorer
 from euds.measures.label_words import LabelWordScorer
@@ -249,7 +249,7 @@ def test_a_run_keeps_the_cache_within_its_limit(
 
 def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any]) -> None:
     corpus = write_jsonl(rows_of(unlike_texts(3)))
-    with pytest.raises(InvalidArgument, match="cache_limit_gb: must be above 0, got 0"):
+    with pytest.raises(InvalidArgument, match="cache_limit_gb: must be finite and above 0, got 0"):
         euds.score(corpus, out=tmp_path / "run", **settings, cache_limit_gb=0)
     with pytest.raises(InputError, match="is a file; --cache names a folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": corpus})
@@ -269,13 +269,14 @@ def test_a_cache_that_cannot_be_written_does_not_end_a_run_that_has_begun(
     with pytest.raises(InputError, match="no cache can be kept there: Not a directory"):
         euds.score(corpus, out=tmp_path / "none", **{**settings, "cache": corpus / "below"})
 
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Segments, "add", full)
+    monkeypatch.setattr("euds.engine.segments.pq", SimpleNamespace(**{**vars(pq), "write_table": full}))
     result = euds.score(corpus, out=tmp_path / "run", **settings)
     assert result.n_scored == 3
-    assert "scores could not be cached: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert "scores could not be cached" in (said := capsys.readouterr().err)
+    assert "No space left on device" in said
 
 
 def test_a_recipe_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:

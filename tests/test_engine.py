@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,14 @@ import pytest
 from test_score_resume import digests
 
 import euds
-from euds.corpus import generations_path, meanings_path
+from euds.corpus import generations_path, meanings_path, part_files
+from euds.engine.execution import Execution
+from euds.engine.prepare import Plan
+from euds.engine.score import execute
 from euds.engine.shards import cut_shards, default_shard_rows, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
-from euds.engine.work import Work
+from euds.engine.work import RESULT_FOLDERS, Work
 from euds.errors import InputError, InvalidArgument
 
 WriteJsonl = Callable[..., Path]
@@ -68,6 +72,50 @@ def test_two_of_the_same_piece_exclude_each_other_and_a_whole_run(corpus: Path, 
             with pytest.raises(InputError, match="another process is scoring"):
                 euds.score(corpus, out=run_dir, split=split, **INFORMATION)
         euds.score(corpus, out=run_dir, split="1/2", **INFORMATION)
+
+
+def test_a_piece_waits_while_another_looks_whether_all_is_done(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+    last = threading.Thread(target=euds.score, args=(corpus,), kwargs={"out": run_dir, "split": "1/2", **INFORMATION})
+    with Work(run_dir).looking():
+        last.start()
+        last.join(1.0)
+        assert last.is_alive()
+    last.join()
+    assert digests(run_dir) == digests(whole)
+
+
+def test_pieces_of_other_settings_that_began_together_do_not_mix(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.score.execute", lambda plan, *others: plans.append(plan))
+        # Both find an empty directory.
+        euds.score(corpus, out=tmp_path / "run", split="0/2", **INFORMATION)
+        euds.score(corpus, out=tmp_path / "run", split="1/2", max_tokens=7, **INFORMATION)
+    execute(plans[0], Execution(), Split(0, 2))
+    with pytest.raises(InputError, match="max_tokens"):
+        execute(plans[1], Execution(), Split(1, 2))
+
+
+def test_what_killed_processes_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    work = Work(tmp_path)
+    left = [tmp_path / folder / ".part-00000.parquet.1-ab.partial" for folder in (".", *RESULT_FOLDERS)]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with work.locked():
+        assert not any(path.exists() for path in left)
+
+
+def test_parts_are_read_by_number(tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
+    for number in (10001, 2, 100000):
+        (tmp_path / "scores" / f"part-{number:05d}.parquet").touch()
+    names = [path.name for path in part_files(tmp_path)]
+    assert names == ["part-00002.parquet", "part-10001.parquet", "part-100000.parquet"]
 
 
 @pytest.mark.slow

@@ -147,6 +147,10 @@ def test_methods_that_use_labels_have_names_and_options() -> None:
         ),
         (["task=question_answering", "select.methods=[validated]"], r"methods: validated: rule 'validated' and keep"),
         (["task=question_answering", "select.keep=auto"], r"task question_answering has none"),
+        (["train.max_tokens=4"], r"train.max_tokens: must be at least 8"),
+        (["train.epochs=.inf"], r"train.epochs"),
+        (["seeds=[-1]"], r"seeds: must be in 0"),
+        (["data.seed=-1"], r"data.seed"),
     ],
 )
 def test_what_labels_cannot_do_is_named_before_any_work(overrides: list[str], message: str) -> None:

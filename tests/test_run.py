@@ -5,14 +5,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.pipeline.data import take_data
+from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
 from euds.report import write_report
 from euds.study.table import notes
@@ -125,6 +130,31 @@ def test_the_report_is_one_file_that_runs_nothing(recipe: dict[str, Any]) -> Non
         "Manifest",
     ):
         assert f">{heading}<" in text
+
+
+def test_a_report_is_written_from_wherever_the_run_lies(
+    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    euds.score(write_jsonl([{"text": "the film was sad"}, {"text": "not so"}]), out="run", measures=["information"])
+    euds.select("run", keep=1, rule="random")
+    monkeypatch.chdir(tmp_path / "run")
+    assert "keep rate" in write_report(Path()).read_text().lower()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert "keep rate" in write_report(Path("moved")).read_text().lower()
+
+
+def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, Any], tmp_path: Path) -> None:
+    day = datetime(2026, 11, 26, tzinfo=UTC)
+    rows = [{"text": f"the film was sad {at}", "label": at % 2, "day": day} for at in range(30)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "dated.parquet")
+    data = take_data(
+        load_recipe(
+            {**recipe, "data": {**recipe["data"], "train": str(tmp_path / "dated.parquet"), "source_field": None}}
+        )
+    )
+    assert json.loads(data.pool.read_text().splitlines()[0])["day"] == str(day)
 
 
 def test_a_report_of_scores_alone_says_what_is_missing(

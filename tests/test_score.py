@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import euds
 from euds.corpus import read_scores
+from euds.errors import InputError
 
 Texts = Callable[[int, int], list[str]]
 WriteJsonl = Callable[..., Path]
@@ -103,6 +104,19 @@ def test_pairs_are_scored_as_one_text(write_jsonl: WriteJsonl, tiny_lm: Path, tm
     assert scores_of(tmp_path / "a", "nll_nats") == scores_of(tmp_path / "b", "nll_nats")
 
 
+def test_a_model_that_does_not_state_its_context_needs_a_limit(
+    tiny_lm: Path, tmp_path: Path, write_jsonl: WriteJsonl
+) -> None:
+    folder = Path(copytree(tiny_lm, tmp_path / "unstated"))
+    config = json.loads((folder / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config))
+    corpus = write_jsonl([{"text": "the film was sad"}])
+    with pytest.raises(InputError, match="states no context length; give --max-tokens"):
+        euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=folder)
+    assert euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=folder, max_tokens=64).n_scored == 1
+
+
 def test_a_tokenizer_with_bos_scores_the_first_token(tiny_lm: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:
     from shutil import copytree
 
@@ -113,11 +127,13 @@ def test_a_tokenizer_with_bos_scores_the_first_token(tiny_lm: Path, tmp_path: Pa
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     backend.save(str(folder / "tokenizer.json"))
-    corpus = write_jsonl([{"text": "the"}, {"text": "the film was sad"}])
+    # The last one is longer than the model reads: 255 of its tokens and the BOS token fill the 256 places.
+    corpus = write_jsonl([{"text": "the"}, {"text": "the film was sad"}, {"text": "the film " * 300}])
     result = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=folder)
     table = read_scores(tmp_path / "run").to_pylist()
-    assert result.n_quarantined == 0
+    assert (result.n_quarantined, result.n_truncated) == (0, 1)
     assert [row["n_scored_tokens"] for row in table] == [row["n_tokens"] for row in table]
+    assert table[-1]["n_tokens"] == 255
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["models"]["lm"]["first_token_rule"].startswith("scored after the BOS token")
 

@@ -256,6 +256,19 @@ def test_select_writes_rows_that_fine_tuning_can_read(
     assert "mixed" not in pq.read_table(other).column_names
 
 
+def test_fields_that_parquet_cannot_hold_are_kept_as_json(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    fields = {"title": "\ud83d", "uid": 18446744073709551615, "meta": {}}
+    mixed: list[dict[str, object]] = [{"n": 1}, {"n": "one"}]
+    corpus = write_jsonl([{"text": "the film was sad", **fields, **own} for own in mixed])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    euds.select(tmp_path / "run", keep=2, rule="random")
+    kept = pq.read_table(tmp_path / "run" / "selected.parquet").to_pylist()
+    assert [json.loads(row["title"]) for row in kept] == ["\ud83d"] * 2
+    assert [int(row["uid"]) for row in kept] == [18446744073709551615] * 2
+    assert [row["meta"] for row in kept] == ["{}"] * 2
+    assert [json.loads(row["n"]) for row in kept] == [1, "one"]
+
+
 def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
     with pytest.raises(InputError, match="not a run directory"):
         euds.select(tmp_path, keep=0.5, rule="random")
@@ -267,6 +280,8 @@ def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJ
         euds.select(tmp_path / "run", keep=1, rule="random", group_by="label")
     with pytest.raises(InvalidArgument, match="keep"):
         euds.select(tmp_path / "run", keep=3, rule="random")
+    with pytest.raises(InvalidArgument, match=r"seed: must be in 0\.\.2147483647, got -1"):
+        euds.select(tmp_path / "run", keep=1, rule="random", seed=-1)
     corpus.write_text('{"text": "another"}\n')
     with pytest.raises(InputError, match="has changed since it was scored"):
         euds.select(tmp_path / "run", keep=1, rule="random")

@@ -97,6 +97,10 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="box")
     with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
+    (tmp_path / "mixed" / "scores" / "part-00000.parquet").unlink()
+    for gone in (r"scores: no part|are not those of the corpus|no row has",):
+        with pytest.raises(InputError, match=gone):
+            euds.select_streaming(tmp_path / "mixed", keep=0.5, rule="low", axes=["information"], columns=["text"])
     command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
     assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
     outcome = CliRunner().invoke(app, [*command, "--rule", "igse"])

@@ -1,6 +1,7 @@
 """Semantic entropy of generations against worked examples and the float64 reference."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_every_way_of_weighing_gives_the_same(samples: list[list[int]], seed: in
     groups, offsets = ragged(samples)
     rng = np.random.default_rng(seed)
     logprobs = np.where(rng.random(len(groups)) < 0.3, -np.inf, -rng.exponential(3.0, len(groups)))
-    weighed = {"logprobs": logprobs, "offsets": offsets, "estimator": "rao_blackwell"}
+    weighed: dict[str, Any] = {"logprobs": logprobs, "offsets": offsets, "estimator": "rao_blackwell"}
     by_sorting = euds.semantic_entropy(10**12 * groups, **weighed)
     counted = euds.semantic_entropy(groups + 3, **weighed)
     np.testing.assert_allclose(counted, by_sorting, atol=1e-12)

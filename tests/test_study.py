@@ -1,6 +1,7 @@
 """Fine-tuning: tasks that can be learned are learned, metrics follow their definitions, cells are trained once."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from euds.study.compare import compare
 from euds.study.examples import examples_of
 from euds.study.heads import AnswerHead
 from euds.study.metrics import answer_metrics, classification_metrics, normalise, token_f1
-from euds.study.table import caption, markdown
+from euds.study.table import caption, lines
 from euds.study.types import MethodRows, Task, TrainConfig, spread
 
 WriteJsonl = Callable[..., Path]
@@ -41,6 +42,10 @@ def question(context: str, answer: str) -> dict[str, object]:
         "context": context,
         "answers": {"text": [answer], "answer_start": [context.index(answer)]},
     }
+
+
+ONE_CLASS = [{"text": "a good film", "label": "good"}, {"text": "a fine film", "label": "good"}]
+LONG_QUESTION = {**question("a b c", "b"), "question": "what " * 50}
 
 
 def test_a_single_text_task_is_learned_and_seeded(tiny_encoder: Path) -> None:
@@ -156,6 +161,11 @@ def test_metrics_follow_their_definitions() -> None:
         ({"question": "q", "context": "c", "answers": "c"}, QA, "'answers' must be"),
         ({"question": "q", "context": "c", "answers": {"text": [], "answer_start": []}}, QA, "at least one answer"),
         ({"question": "q", "context": "ab", "answers": {"text": ["b"], "answer_start": [0]}}, QA, "does not stand at"),
+        ({"question": "q", "context": "ab", "answers": {"text": "ab", "answer_start": [0]}}, QA, "'answers' must be"),
+        ({"question": "q", "context": "ab", "answers": {"text": ["ab"], "answer_start": 0}}, QA, "'answers' must be"),
+        ({"question": "q", "context": "ab", "answers": {"text": ["b"], "answer_start": [-1]}}, QA, "'answers' must be"),
+        ({"question": "q", "context": "ab", "answers": {"text": [None], "answer_start": [0]}}, QA, "'answers' must be"),
+        ({"text": "\ud83d", "label": 1}, TASK, "half of a surrogate pair"),
     ],
 )
 def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task: Task, message: str) -> None:
@@ -175,6 +185,9 @@ def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task
         ({"model": "no-such-model"}, "no such folder, and no asset"),
         ({"train": "nothing.jsonl"}, "no such file"),
         ({"train": []}, "there are no training rows"),
+        ({"seeds": [-1]}, "seeds: must be in 0"),
+        ({"train": ONE_CLASS, "test": ONE_CLASS}, "all rows have the label 'good'; a classifier needs two"),
+        ({"task": "question_answering", "train": [LONG_QUESTION], "test": [LONG_QUESTION]}, "leaves too few of 64"),
     ],
 )
 def test_impossible_settings_are_named(change: dict[str, object], message: str, tiny_encoder: Path) -> None:
@@ -229,10 +242,22 @@ def test_a_comparison_trains_each_cell_once(
         ("nll", 10, 0.1667),
     ]
     assert len(table.methods[0].metrics["accuracy"].values) == 2
-    assert "| nll | 10 | 17% |" in markdown(table)
+    assert [line[:3] for line in lines(table)][-1] == ["nll", "10", "17%"]
     assert "2 training seeds, 30 test rows, 5 steps" in caption(table)
     with pytest.raises(AssertionError, match="must not be trained again"):
         compare(pool, test[:29], methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
+
+
+def test_texts_are_cut_at_the_models_positions_where_the_tokenizer_has_no_limit(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "unlimited"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    rows = [{"text": "film " * 100, "label": at % 2} for at in range(4)]
+    (result,) = euds.finetune(rows, rows, model=folder, steps=1, max_tokens=512)
+    assert result.steps == 1
 
 
 def test_a_starved_class_keeps_its_place(tiny_encoder: Path) -> None:

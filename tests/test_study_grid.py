@@ -230,6 +230,9 @@ def test_label_surprisal_is_out_of_fold() -> None:
     assert np.isfinite(found).all()
     assert found.argmax() == 44
     assert np.isfinite(label_surprisal(noise[:4], np.array([0, 0, 1, 1]), seed=0)).all()
+    alone = label_surprisal(noise[:50], np.array([0] * 49 + [1]), seed=0)
+    assert np.isfinite(alone).all()
+    assert alone.argmax() == 49
 
 
 def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 def part_files(run_dir: Path) -> tuple[Path, ...]:
     """Return the part files of the scores, in row order."""
-    return tuple(sorted((run_dir / "scores").glob("part-*.parquet")))
+    # By number: part-100000 comes after part-10001.
+    return tuple(sorted((run_dir / "scores").glob("part-*.parquet"), key=lambda part: (len(part.name), part.name)))
 
 
 def read_scores(run_dir: Path) -> pa.Table:

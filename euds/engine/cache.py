@@ -13,7 +13,7 @@ from euds.engine.columns import ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.read import Encoders
 from euds.engine.segments import Segments, keys_of
-from euds.errors import InputError
+from euds.errors import InputError, RunStopped
 from euds.files import json_sha256, write_json
 from euds.measures.device import Precision
 from euds.measures.tokens import ModelTokenizer
@@ -104,7 +104,7 @@ class ScoreCache:
             if len(order):
                 segments.add(keys[order], rows.take(pa.array(order)))
             tend(self._settings.folder, segments.folder, self._settings.limit_bytes)
-        except OSError as error:
+        except (OSError, RunStopped) as error:
             # The scores are there; that they cannot be kept for another run is no reason to end this one.
             console.print(
                 f"warning: {self._settings.folder}: scores could not be cached: {error}", markup=False, soft_wrap=True

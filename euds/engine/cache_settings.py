@@ -1,5 +1,6 @@
 """Where the scores of earlier runs are kept, and how many of them."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,11 @@ class CacheSettings:
         """Return the settings, with an absolute path; nothing is written.
 
         Raises:
-            InvalidArgument: the limit is not above 0.
+            InvalidArgument: the limit is not finite and above 0.
             InputError: `folder` is a file.
         """
-        if not limit_gb > 0:
-            raise InvalidArgument(f"cache_limit_gb: must be above 0, got {limit_gb}")
+        if not (math.isfinite(limit_gb) and limit_gb > 0):
+            raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
         path = Path(folder).expanduser().resolve()
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; --cache names a folder")

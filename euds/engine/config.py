@@ -1,12 +1,13 @@
 """What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError, InvalidArgument, one_of
+from euds.errors import InputError, InvalidArgument, check_seed, one_of
 from euds.measures.prompts import template_of
 
 MEASURES = ("information", "generative", "semantic")
@@ -87,8 +88,11 @@ class ScoreConfig:
                 raise InvalidArgument(f"{name}: must be at least 1, got {value}")
         if self.max_tokens == 1 and "generative" in self.measures:
             raise InvalidArgument("max_tokens: generative entropy needs at least 2 tokens of a text, got 1")
-        if not self.similarity_temperature > 0:
-            raise InvalidArgument(f"similarity_temperature: must be above 0, got {self.similarity_temperature}")
+        if not (math.isfinite(self.similarity_temperature) and self.similarity_temperature > 0):
+            raise InvalidArgument(
+                f"similarity_temperature: must be finite and above 0, got {self.similarity_temperature}"
+            )
+        check_seed("seed", self.seed)
 
     def _check_semantic(self) -> None:
         for estimate in self.semantic:

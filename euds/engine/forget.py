@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-from euds.engine.work import Work
+from euds.engine.work import RESULT_FOLDERS, Work
 from euds.errors import InputError
 
 FILES = ("manifest.json", "quarantine.jsonl", "selection.json", "selected.parquet", "report.html")
-FOLDERS = ("scores", "generations", "meanings")
 
 
 def forget(run_dir: Path) -> None:
@@ -26,6 +25,8 @@ def forget(run_dir: Path) -> None:
         work.empty()
         for name in FILES:
             (run_dir / name).unlink(missing_ok=True)
-        for name in FOLDERS:
+        # A study's results are of models that were trained on a selection from these scores. Scores go last: without a
+        # manifest they keep another run from taking over what is left.
+        for name in ("study", *RESULT_FOLDERS):
             shutil.rmtree(run_dir / name, ignore_errors=True)
     work.remove()

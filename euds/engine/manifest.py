@@ -11,7 +11,7 @@ from typing import Any
 
 from euds.corpus.run_files import PARTS_FILE
 from euds.engine.cost import semantic_cost
-from euds.engine.prepare import FORMAT, Plan
+from euds.engine.prepare import FORMAT, Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.files import atomic_path, json_sha256, read_json, write_json
@@ -34,9 +34,19 @@ PACKAGES = (
 
 
 def write_started(plan: Plan) -> None:
-    """Write a manifest without an end, so that a resumed run knows its configuration; keep one that is there."""
+    """Write a manifest without an end, so that a resumed run knows its configuration; keep one that is there.
+
+    Raises:
+        InputError: the one that is there is of another configuration.
+    """
     if not plan.manifest_path.exists():
         write_json(plan.manifest_path, {**_head(plan), "started": _now(), "finished": None})
+    refuse_other_run(plan)
+
+
+def is_finished(plan: Plan) -> bool:
+    """Tell whether the run's manifest is there with an end."""
+    return plan.manifest_path.exists() and bool(read_json(plan.manifest_path).get("finished"))
 
 
 def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Pool:
     centroids: Float32Array | None
 
     @classmethod
-    def load(cls, plan: Plan, work: Work) -> "Pool":
+    def load(cls, work: Work) -> "Pool":
         """Read what `fit_pool` has left in `work`; nothing, for a run that does not need the pool."""
         unigram = None
         if _counts_path(work).exists():

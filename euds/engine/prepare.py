@@ -67,10 +67,21 @@ class Plan:
         return "information" in self.config.measures or self.config.clusters
 
     @property
+    def context(self) -> int | None:
+        """Tokens that the LM reads; None without an LM, or where its configuration does not say."""
+        return context_length(self.folders["lm"]) if "lm" in self.folders else None
+
+    @property
     def max_tokens(self) -> int:
-        """Tokens of a text that a model's tokenizer gives: the setting, or 1,024, or the LM's context if shorter."""
+        """Tokens of a text that a model's tokenizer gives: the setting, or 1,024, or the LM's context if shorter.
+
+        Raises:
+            InputError: neither the setting nor the LM's configuration says how many the LM reads.
+        """
+        if "lm" in self.folders and self.context is None and self.config.max_tokens is None:
+            raise InputError(f"{self.folders['lm']}/config.json: states no context length; give --max-tokens")
         wanted = self.config.max_tokens or DEFAULT_MAX_TOKENS
-        return min(wanted, context_length(self.folders["lm"])) if "lm" in self.folders else wanted
+        return wanted if self.context is None else min(wanted, self.context)
 
     @property
     def manifest_path(self) -> Path:
@@ -124,7 +135,8 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
         "inputs": [{key: value for key, value in entry.items() if key != "modified_ns"} for entry in inputs],
     }
     plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
-    _refuse_other_run(plan)
+    refuse_other_run(plan)
+    _ = plan.max_tokens
     check_generations(run_dir, config.samples, fingerprint)
     return plan
 
@@ -182,7 +194,12 @@ def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
     )
 
 
-def _refuse_other_run(plan: Plan) -> None:
+def refuse_other_run(plan: Plan) -> None:
+    """Refuse a run directory that holds something else than this run.
+
+    Raises:
+        InputError: it holds a run of another configuration, scores without a manifest, or is a file.
+    """
     if plan.manifest_path.exists():
         before = read_json(plan.manifest_path).get("fingerprint", {})
         refuse_change(plan.run_dir, before, plan.fingerprint)

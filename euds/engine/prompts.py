@@ -8,7 +8,6 @@ import pyarrow as pa
 from euds.corpus import Row
 from euds.engine.prepare import Plan
 from euds.errors import InputError, InvalidArgument
-from euds.measures.models import context_length
 from euds.measures.prompts import PromptEncoder, template_of
 from euds.measures.tokens import Encoded
 
@@ -106,10 +105,12 @@ def _texts(row: Row, fields: Sequence[str]) -> Mapping[str, str]:
 
 def _room(plan: Plan, n_after: int, remedy: str) -> int:
     """Return the most tokens of a prompt that n_after more follow."""
-    folder = plan.folders["lm"]
-    room = context_length(folder) - n_after
+    if plan.context is None:
+        return plan.max_tokens
+    room = plan.context - n_after
     if room < 1:
         raise InputError(
-            f"{folder}: reads {context_length(folder)} tokens, and {n_after} new ones leave none for a prompt; {remedy}"
+            f"{plan.folders['lm']}: reads {plan.context} tokens, and {n_after} new ones leave none for a prompt; "
+            f"{remedy}"
         )
     return min(plan.max_tokens, room)

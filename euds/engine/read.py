@@ -59,6 +59,9 @@ class Encoders:
         tokens: TextEncoder | None = None
         if "lm" in folders or "tokenizer" in folders:
             tokens = ModelTokenizer(folders.get("lm") or folders["tokenizer"], plan.max_tokens)
+            if plan.context is not None and tokens.bos_id is not None:
+                # The BOS token takes a place, too.
+                tokens.max_tokens = min(plan.max_tokens, plan.context - 1)
         elif "information" in config.measures:
             tokens = WordTokenizer(config.max_tokens)
         embedder = None

@@ -1,23 +1,33 @@
 """Run a plan: measure every shard, fit the pool, finish every shard; skip whatever an interrupted run has finished."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from euds.engine.execution import Execution, Runner
 from euds.engine.facts import device_facts, model_facts, pool_facts
+from euds.engine.manifest import is_finished
 from euds.engine.pool import fit_pool, is_fitted, pool_seconds
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard, cut_shards, read_shards, tasks, write_shards
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.engine.worker import Worker
+from euds.errors import InputError
 from euds.measures.device import warn_of_emulated_bfloat16
 
 Facts = dict[str, Any]
 
 
-def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) -> Facts | None:
+def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, held: ExitStack) -> Facts | None:
     """Bring every part file into being.
+
+    Args:
+        plan: the run.
+        work: its intermediate files.
+        execution: how shards are worked on.
+        split: the piece to do, or None for all.
+        held: takes the lock of the piece that finishes the run, to be kept until the manifest is written.
 
     Returns:
         Facts for the manifest: "models", "pool", "device" and the "seconds" of work that belongs to no single shard;
@@ -40,11 +50,15 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None) 
         if split is None:
             _finish(plan, work, worker, runner, todo)
         else:
-            with work.finishing() as alone:
+            with work.looking():
                 todo = _unfinished(plan, work, shards)
-                if not alone or not all(worker.measured(shard.index) for shard in todo):
+                if is_finished(plan) or not all(worker.measured(shard.index) for shard in todo):
                     return None
-                _finish(plan, work, worker, runner, todo)
+                try:
+                    held.enter_context(work.finishing())
+                except InputError:
+                    return None
+            _finish(plan, work, worker, runner, todo)
     seconds = {"loading": worker.models.seconds, **pool_seconds(work)}
     return {
         "seconds": seconds,

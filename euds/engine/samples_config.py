@@ -1,8 +1,7 @@
 """The settings of semantic entropy over sampled generations."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from euds.errors import BackendUnavailable, InvalidArgument, one_of
 from euds.measures.warping import Warping
@@ -108,9 +107,3 @@ class SampleSettings:
     def needs_embeddings(self) -> bool:
         """Whether the generations are embedded."""
         return self.grouping == "similarity" or bool(set(self.estimators) & set(EMBEDDING_ESTIMATORS))
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        """The settings that generations depend on."""
-        fields = asdict(self)
-        return {name: fields[name] for name in GENERATION_KEYS}

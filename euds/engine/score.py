@@ -1,6 +1,7 @@
 """`euds.score`: score a corpus into a run directory; the same call again resumes."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
 from euds.engine.execution import Execution
 from euds.engine.forget import forget
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.manifest import result_of, write_finished, write_started
+from euds.engine.manifest import is_finished, result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
 from euds.engine.prompts import check_prompts
 from euds.engine.samples_config import SampleSettings
@@ -153,28 +154,39 @@ def score(
 
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:
     """Run what is left of a plan."""
-    if plan.manifest_path.exists():
-        manifest = read_json(plan.manifest_path)
-        if manifest.get("finished"):
-            verify_parts(plan.run_dir)
-            # A run that was killed between its manifest and its last step.
-            Work(plan.run_dir).remove()
-            return result_of(plan.run_dir, manifest)
     work = Work(plan.run_dir)
-    with work.locked(split):
-        write_started(plan)
+    if is_finished(plan):
+        return _as_it_is(plan, work)
+    with ExitStack() as held:
+        held.enter_context(work.locked(split))
+        with work.looking():
+            # Others may have begun, or even ended, since the plan was made.
+            write_started(plan)
+        if is_finished(plan):
+            return _as_it_is(plan, work)
         # Running loads torch and the models; a finished run never gets here.
         from euds.engine.run import run_plan
 
-        facts = run_plan(plan, work, execution, split)
+        facts = run_plan(plan, work, execution, split, held)
         if facts is None:
+            if is_finished(plan):
+                # Looking made the folder anew.
+                work.remove()
             console.print("this piece is done; the piece that ends last completes the run")
             return _nothing_scored(plan)
         # All parts are there: nobody writes any more, but an actor or a piece may have been killed while it did.
         work.sweep()
         manifest = write_finished(plan, work, facts)
-    work.remove()
+        work.remove()
     return result_of(plan.run_dir, manifest)
+
+
+def _as_it_is(plan: Plan, work: Work) -> ScoreResult:
+    """Return what a finished run has found."""
+    verify_parts(plan.run_dir)
+    # Left by a run that was killed between its manifest and its last step.
+    work.remove()
+    return result_of(plan.run_dir, read_json(plan.manifest_path))
 
 
 def _nothing_scored(plan: Plan) -> ScoreResult:

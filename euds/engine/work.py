@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,9 @@ from euds.files import PARTIAL_PATTERN, atomic_path, needs_room
 
 LOCK = "lock"
 """How the names of lock files begin."""
+
+RESULT_FOLDERS = ("generations", "meanings", "scores")
+"""Where a scoring run keeps what it has found."""
 
 
 class Work:
@@ -77,19 +80,23 @@ class Work:
             yield
 
     @contextmanager
-    def finishing(self) -> Iterator[bool]:
-        """Give True to one process at a time; False if another one is finishing the run."""
-        with ExitStack() as held:
-            try:
-                held.enter_context(self._lock(f"{LOCK}-finish", fcntl.LOCK_EX))
-            except InputError:
-                yield False
-            else:
-                yield True
+    def looking(self) -> Iterator[None]:
+        """Let one process at a time look at what the others have done, and act on it; waits for its turn."""
+        with self._lock(f"{LOCK}-look", fcntl.LOCK_EX, waits=True):
+            yield
+
+    def finishing(self) -> AbstractContextManager[None]:
+        """Make this process the one that finishes the run.
+
+        Raises:
+            InputError: another one is at it.
+        """
+        return self._lock(f"{LOCK}-finish", fcntl.LOCK_EX)
 
     def sweep(self) -> None:
         """Delete what killed processes have left half-written; nobody else may be writing."""
-        for folder in (self.run_dir, self.run_dir / "scores", self.folder, self.records.folder):
+        kept = (self.run_dir / name for name in RESULT_FOLDERS)
+        for folder in (self.run_dir, *kept, self.folder, self.records.folder):
             for partial in folder.glob(PARTIAL_PATTERN):
                 partial.unlink(missing_ok=True)
 
@@ -105,14 +112,14 @@ class Work:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
-    def _lock(self, name: str, kind: int) -> Iterator[None]:
+    def _lock(self, name: str, kind: int, *, waits: bool = False) -> Iterator[None]:
         path = self.folder / name
         with needs_room(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = path.open("w")
         with handle:
             try:
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                fcntl.flock(handle, kind if waits else kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
             yield

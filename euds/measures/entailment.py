@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_folder
+from euds.measures.models import load_model, model_folder, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.ops.entailment import EntailmentGroups, entailment_groups
 from euds.ops.ragged import check_offsets
@@ -48,7 +48,7 @@ class EntailmentModel:
         self.label = entailment_label(folder, self.model.config.id2label)
         self.tokenizer = load_tokenizer(folder)
         self.token_budget = token_budget
-        self.max_tokens = min(self.tokenizer.model_max_length, _positions(self.model.config))
+        self.max_tokens = min(self.tokenizer.model_max_length, position_count(self.model.config))
         self.n_truncated = 0
         self.n_tokens = 0
 
@@ -137,12 +137,3 @@ def batches_of(lengths: Int64Array, token_budget: int) -> Iterator[Int64Array]:
         size = max(1, token_budget // int(lengths[order[start]]))
         yield order[start : start + size]
         start += size
-
-
-def _positions(config: object) -> int:
-    """Return how many tokens the model reads."""
-    positions = int(getattr(config, "max_position_embeddings", 512))
-    if "roberta" not in str(getattr(config, "model_type", "")):
-        return positions
-    # RoBERTa's positions begin after the number of its padding token.
-    return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)

@@ -38,17 +38,22 @@ def model_folder(name: str) -> Path:
         ) from error
 
 
-def context_length(folder: Path) -> int:
-    """Return how many tokens a model's position table or rotary range covers, as its config.json states.
-
-    Raises:
-        InputError: the configuration does not say.
-    """
+def context_length(folder: Path) -> int | None:
+    """Return how many tokens a model's position table or rotary range covers; None if its config.json does not say."""
     config = read_json(folder / "config.json")
     for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(key), int):
             return int(config[key])
-    raise InputError(f"{folder}/config.json: states no context length; give --max-tokens")
+    return None
+
+
+def position_count(config: object) -> int:
+    """Return how many tokens an encoder reads by its configuration, as transformers has it; 512 if it does not say."""
+    positions = int(getattr(config, "max_position_embeddings", 512))
+    if "roberta" not in str(getattr(config, "model_type", "")):
+        return positions
+    # RoBERTa's positions begin after the number of its padding token.
+    return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)
 
 
 def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:

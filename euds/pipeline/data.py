@@ -1,6 +1,5 @@
 """Take the pool and the test rows that a recipe names, and put them beside the run, where every step reads them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError
-from euds.files import write_atomic
+from euds.files import json_line, write_json_lines
 from euds.pipeline.recipe import Recipe
 
 
@@ -37,7 +36,7 @@ def take_data(recipe: Recipe) -> RunData:
     pool_fields = [*fields, *([data.source_field] if data.source_field else [])]
     pool = _lines(data.train, pool_fields, data.limit, data.seed, keep_bad=True)
     test = _lines(data.test, fields, data.test_limit, data.seed, keep_bad=False)
-    return RunData(_write(folder / "pool.jsonl", pool), _write(folder / "test.jsonl", test))
+    return RunData(write_json_lines(folder / "pool.jsonl", pool), write_json_lines(folder / "test.jsonl", test))
 
 
 def _lines(spec: str, fields: Sequence[str], limit: int | None, seed: int, *, keep_bad: bool) -> list[str]:
@@ -47,7 +46,7 @@ def _lines(spec: str, fields: Sequence[str], limit: int | None, seed: int, *, ke
     lines = []
     for row in read_rows(files):
         if row.fields is not None:
-            lines.append(json.dumps(row.fields, ensure_ascii=False))
+            lines.append(json_line(row.fields))
         elif keep_bad:
             # Not JSON on purpose: it stays one bad row of the pool, with a reason.
             lines.append(f"{row.file} row {row.position}: {row.error}".replace("\n", " "))
@@ -57,10 +56,3 @@ def _lines(spec: str, fields: Sequence[str], limit: int | None, seed: int, *, ke
         return lines
     chosen = np.sort(np.random.default_rng(seed).permutation(len(lines))[:limit])
     return [lines[int(at)] for at in chosen]
-
-
-def _write(path: Path, lines: Sequence[str]) -> Path:
-    content = "".join(f"{line}\n" for line in lines).encode()
-    if not path.exists() or path.read_bytes() != content:
-        write_atomic(path, lambda handle: handle.write(content))
-    return path

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from euds.engine.config import MEASURES, SEMANTIC
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InvalidArgument, nearest, one_of
+from euds.errors import InvalidArgument, check_seed, nearest, one_of
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
@@ -177,6 +177,12 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
         _check_labels(settings)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: select.{error}") from None
+    try:
+        settings.train.config(epochs=settings.train.epochs, steps=settings.train.steps)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: train.{error}") from None
+    for seed in settings.seed_list:
+        check_seed(f"{where}: seeds", seed)
     if not settings.seed_list or len(set(settings.seed_list)) < len(settings.seed_list):
         raise InvalidArgument(f"{where}: seeds: give a number of seeds, or a list without repetition")
     return settings

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from euds.pipeline.settings import Section
 from euds.study.types import TrainConfig
@@ -16,7 +16,7 @@ class RowsSection(Section):
     text_field: str | list[str] | None = None
     label_field: str | None = None
     source_field: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 31)
 
 
 class TrainerSection(Section):

@@ -67,6 +67,9 @@ def _kept_ids(folder: Path) -> Int64Array | None:
     if not record.exists():
         return None
     file = Path(read_json(record)["selected_file"])
+    if not file.exists() and (folder / file.name).exists():
+        # The run directory was moved.
+        file = folder / file.name
     if not file.exists():
         raise InputError(f"{file}: the selected rows are no longer there; run euds select again")
     names = pq.read_schema(file).names

@@ -135,7 +135,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     from euds.engine.worker import TOKEN_BUDGET
     from euds.measures.device import is_out_of_memory, precision
     from euds.measures.models import model_folder
-    from euds.measures.semantic import Embedder
+    from euds.measures.semantic import Embedder, embedder_limit
     from euds.measures.tokens import ModelTokenizer
 
     folder = model_folder(facts["name"])
@@ -143,7 +143,10 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
         raise InputError(f"{folder}: the encoder has changed since the run was scored; score into a new directory")
     settled = precision()
     embedder = Embedder(folder, settled)
-    ids = [encoded.ids for encoded in ModelTokenizer(folder, facts["max_tokens"]).encode(texts)]
+    limit = embedder_limit(folder)
+    # A run whose encoder embedded generations only has no limit for texts on record.
+    max_tokens = facts.get("max_tokens") or min(limit, config["max_tokens"] or limit)
+    ids = [encoded.ids for encoded in ModelTokenizer(folder, max_tokens).encode(texts)]
     budget = TokenBudget(config["token_budget"] or TOKEN_BUDGET[settled.torch_device.type])
     found = np.zeros((len(texts), embedder.width), np.float32)
     batches = run_batches(

@@ -55,7 +55,13 @@ def write_rows(
             try:
                 for scores in _scores(parts):
                     chunk = list(islice(rows, scores.num_rows))
-                    chosen = np.isin(scores.column("row_id").to_numpy(), kept, assume_unique=True)
+                    row_ids = scores.column("row_id").to_numpy()
+                    if not np.array_equal([row.row_id for row in chunk], row_ids):
+                        raise InputError(
+                            f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
+                            "rows; a part is missing: run the same euds score command again"
+                        )
+                    chosen = np.isin(row_ids, kept, assume_unique=True)
                     _count(rates, scores, axes, chosen)
                     if not chosen.any():
                         continue
@@ -89,10 +95,10 @@ def _joined(
         values = [None if row.fields is None else row.fields.get(name) for row in kept]
         try:
             fields[name] = pa.array(values, None if schema is None else schema.field(name).type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
             raise InputError(
-                f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}; "
-                "leave it out by naming other columns"
+                f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
+                "cannot; leave it out by naming other columns"
             ) from None
     return pa.table({**fields, **{name: own.column(name) for name in own.column_names}})
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, check_seed
 from euds.files import atomic_path, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose
@@ -86,6 +86,7 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
+    check_seed("seed", seed)
     if keep == AUTO:
         check_automatic(rule, margin)
     folder = Path(run_dir)
@@ -115,7 +116,7 @@ def select(
     _write_parquet(path, _with_scores(_corpus_columns(rows, columns), kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record["uses_labels"] = uses_labels
-    record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path)}
+    record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
     write_json(folder / "selection.json", record)
     return replace(selection, record=record)
 
@@ -164,10 +165,15 @@ def _corpus_columns(rows: Sequence[Mapping[str, object]], columns: Sequence[str]
 
 def _column(values: list[Any]) -> pa.Array:
     try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
-        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
+        column = pa.array(values)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        pass
+    else:
+        # Parquet has no place for objects without a field.
+        if not (pa.types.is_struct(column.type) and column.type.num_fields == 0):
+            return column
+    # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
+    return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
 
 
 def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:

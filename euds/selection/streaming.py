@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import corpus_files, part_files, read_manifest
-from euds.errors import InputError, InvalidArgument, one_of
+from euds.errors import InputError, InvalidArgument, check_seed, one_of
 from euds.files import write_json
 from euds.ops.histogram import Histogram
 from euds.ops.keep import Keep, parse_keep, tie_hash
@@ -104,6 +104,7 @@ def select_streaming(
         MissingExtra: more rows than `quantile_limit`, and `datasketches` is not installed.
     """
     start = time.perf_counter()
+    check_seed("seed", seed)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -137,7 +138,7 @@ def select_streaming(
         **NOT_DONE,
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
-        "selected_file": str(path),
+        "selected_file": str(path.absolute()),
     }
     write_json(folder / "selection.json", record)
     return Selection(kept, rule, named, n_rows, region.bounds, record)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     DataCollatorWithPadding,
     PrinterCallback,
@@ -22,7 +23,7 @@ from transformers import (
 
 from euds.errors import InputError
 from euds.measures.device import precision
-from euds.measures.models import load_model, model_folder
+from euds.measures.models import load_model, model_folder, position_count
 from euds.progress import Bar, bar, quiet
 from euds.study.examples import Example, Rows, examples_of
 from euds.study.heads import Features, Head, head_for
@@ -144,7 +145,7 @@ def _fit(
     examples = examples_of(train, task, "training")
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     known = [*examples, *(example for rows in others for example in rows)]
-    head = head_for(task, tokenizer, _limit(tokenizer, task, config), known)
+    head = head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
@@ -205,6 +206,9 @@ def _train(
             dataloader_pin_memory=torch.cuda.is_available(),
             remove_unused_columns=False,
         )
+        # Trainer would share each batch out to all GPUs, and take as many times more rows a batch.
+        _ = arguments.device
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = Trainer(
             model,
             arguments,
@@ -217,5 +221,6 @@ def _train(
         trainer.train()
 
 
-def _limit(tokenizer: Any, task: Task, config: TrainConfig) -> int:
-    return int(min(config.max_tokens or MAX_TOKENS[task.kind], tokenizer.model_max_length))
+def _limit(tokenizer: Any, folder: Path, task: Task, config: TrainConfig) -> int:
+    positions = position_count(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    return int(min(config.max_tokens or MAX_TOKENS[task.kind], tokenizer.model_max_length, positions))

@@ -43,14 +43,27 @@ def _example(row: Mapping[str, Any], task: Task, where: str) -> Example:
         if value is None or isinstance(value, Mapping | list | float):
             raise InputError(f"{where}: {task.label_field!r} must be text or an integer, got {type(value).__name__}")
         return Example(texts, label=str(value))
-    if not isinstance(value, Mapping) or not value.get("text") or not value.get("answer_start"):
+    answers, start = _answers(value)
+    if not answers:
         raise InputError(
             f"{where}: {task.label_field!r} must be {{'text': [...], 'answer_start': [...]}} with at least one answer"
         )
-    answers, start = tuple(map(str, value["text"])), int(value["answer_start"][0])
     if texts[1][start : start + len(answers[0])] != answers[0]:
         raise InputError(f"{where}: the answer {answers[0]!r} does not stand at character {start} of the passage")
     return Example(texts, answers=answers, answer_start=start)
+
+
+def _answers(value: Any) -> tuple[tuple[str, ...], int]:
+    """Return the answers of SQuAD's form and where the first one starts; no answer where it is of another form."""
+    if not isinstance(value, Mapping):
+        return (), -1
+    answers, starts = value.get("text"), value.get("answer_start")
+    if not (isinstance(answers, Sequence) and isinstance(starts, Sequence) and answers and starts):
+        return (), -1
+    whole = not isinstance(answers, str) and all(isinstance(answer, str) and answer for answer in answers)
+    if not (whole and isinstance(starts[0], int) and starts[0] >= 0):
+        return (), -1
+    return tuple(answers), starts[0]
 
 
 def _field(row: Mapping[str, Any], field: str, where: str) -> Any:
@@ -63,4 +76,8 @@ def _text(row: Mapping[str, Any], field: str, where: str) -> str:
     value = _field(row, field, where)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: {field!r} must be text that is not empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: {field!r} holds half of a surrogate pair, which is no character") from None
     return value

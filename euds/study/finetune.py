@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
-from euds.errors import InputError
+from euds.errors import InputError, check_seed
 from euds.measures.models import model_folder
 from euds.study.examples import Rows
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
@@ -55,6 +55,8 @@ def finetune(
         InputError: a file, field or model is not there, or a row does not suit the task.
     """
     settled = task_of(task, text_field, label_field)
+    for seed in seeds:
+        check_seed("seeds", seed)
     config = TrainConfig(
         model=str(model),
         epochs=None if steps is not None else epochs,

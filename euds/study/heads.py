@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
+from euds.errors import InputError
 from euds.study.examples import Example
 from euds.study.metrics import answer_f1, answer_metrics, classification_metrics
 from euds.study.types import QUESTION_ANSWERING, Judged, Task
@@ -122,13 +123,16 @@ class AnswerHead:
 
     def _encode(self, examples: Sequence[Example]) -> tuple[Features, list[tuple[int, list[tuple[int, int] | None]]]]:
         """Return windows, and for each the example and the characters of the passage under every token."""
+        # Some questions begin with spaces, which would count as tokens with some tokenizers.
+        questions = [example.texts[0].strip() for example in examples]
+        stride = self._max_tokens // STRIDE_SHARE
+        self._check_room(questions, stride)
         encoded = self._tokenizer(
-            # Some questions begin with spaces, which would count as tokens with some tokenizers.
-            [example.texts[0].strip() for example in examples],
+            questions,
             [example.texts[1] for example in examples],
             truncation="only_second",
             max_length=self._max_tokens,
-            stride=self._max_tokens // STRIDE_SHARE,
+            stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
@@ -140,12 +144,29 @@ class AnswerHead:
             windows.append((source, [tuple(span) if part == 1 else None for span, part in spans]))
         return [{key: encoded[key][at] for key in encoded} for at in range(len(sources))], windows
 
+    def _check_room(self, questions: Sequence[str], stride: int) -> None:
+        """Refuse questions that leave a window no more of the passage than windows share."""
+        special = self._tokenizer.num_special_tokens_to_add(pair=True)
+        lengths = [len(ids) for ids in self._tokenizer(list(questions), add_special_tokens=False)["input_ids"]]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if self._max_tokens - special - lengths[longest] <= stride:
+            raise InputError(
+                f"max_tokens: a question of {lengths[longest]} tokens leaves too few of {self._max_tokens} for its "
+                f"passage ({questions[longest][:40]!r} ...); raise max_tokens, or leave the row out"
+            )
+
 
 def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, examples: Sequence[Example]) -> Head:
-    """Return the head of a task for all examples that it will meet; a class starved by a selection keeps its place."""
+    """Return the head of a task for all examples that it will meet; a class starved by a selection keeps its place.
+
+    Raises:
+        InputError: there is only one class.
+    """
     if task.kind == QUESTION_ANSWERING:
         return AnswerHead(tokenizer, max_tokens)
     labels = sorted({example.label for example in examples})
+    if len(labels) < 2:
+        raise InputError(f"all rows have the label {labels[0]!r}; a classifier needs two")
     return ClassificationHead(tokenizer, max_tokens, labels)
 
 

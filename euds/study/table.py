@@ -54,13 +54,6 @@ def render(table: StudyTable) -> Table:
     return shown
 
 
-def markdown(table: StudyTable) -> str:
-    """Return the table in Markdown."""
-    titles = header(table)
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *lines(table)))
-
-
 def _percent(value: Spread) -> str:
     if value.sd is None:
         return f"{100 * value.mean:.1f}"

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -132,11 +133,13 @@ def _searches(pool: StudyPool, planned: Sequence[Planned]) -> dict[str, Any]:
         if METHODS[name].fake:
             continue
         budget = parse_keep(keep, len(pool))
+        # Without what an earlier method has found of the pool, which would come for nothing.
+        own = replace(pool)
         start = time.perf_counter()
         if name == VALIDATED:
-            records[f"{keep:g}"] = pool.choose(budget, VALIDATED, IGSE_AXES, seed=0).record["validated"]
+            records[f"{keep:g}"] = own.choose(budget, VALIDATED, IGSE_AXES, seed=0).record["validated"]
         else:
-            METHODS[name].choose(pool, budget, 0)
+            METHODS[name].choose(own, budget, 0)
         seconds.setdefault(name, {})[f"{keep:g}"] = round(time.perf_counter() - start, 4)
     return {"search_seconds": seconds, "validated": records}
 

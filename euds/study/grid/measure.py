@@ -12,13 +12,13 @@ import numpy as np
 from euds.corpus import read_manifest, read_scores
 from euds.engine.score import score
 from euds.errors import InputError
-from euds.files import json_sha256, read_json, write_atomic, write_json
+from euds.files import json_line, json_sha256, read_json, write_atomic, write_json, write_json_lines
 from euds.pipeline.methods import fully_scored
 from euds.selection.features import embed_texts
 from euds.selection.trainee import Trainee
 from euds.study.grid.config import StudyFile
 from euds.study.grid.pool import StudyPool
-from euds.study.grid.splits import Splits, whole_text, write_rows
+from euds.study.grid.splits import Splits, whole_text
 from euds.study.types import CLASSIFICATION
 from euds.types import Float32Array, Float64Array, Int64Array
 
@@ -49,7 +49,7 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     task = study.settled_task
     classes = task.kind == CLASSIFICATION
     score(
-        write_rows(out / "data" / "pool.jsonl", splits.pool),
+        write_json_lines(out / "data" / "pool.jsonl", [json_line(row) for row in splits.pool]),
         out=out / "scores",
         text_field=task.text_fields,
         label_field=task.label_field if classes else None,
@@ -104,6 +104,10 @@ def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) 
         warnings.filterwarnings("ignore", "The least populated class")
         parts = list(folds.split(embeddings, labels))
     for fit, held_out in parts:
+        if len(np.unique(labels[fit])) == 1:
+            # A probe that has met one class only has no doubt.
+            probability[held_out] = labels[held_out] == labels[fit][0]
+            continue
         probe = LogisticRegression(C=10.0, max_iter=1000).fit(embeddings[fit], labels[fit])
         said = probe.predict_proba(embeddings[held_out])
         known = {int(name): at for at, name in enumerate(probe.classes_)}

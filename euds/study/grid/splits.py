@@ -1,16 +1,13 @@
 """The rows of a study: pool and validation carved from the training file, test rows untouched, repetitions removed."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, one_of
-from euds.files import write_atomic
 from euds.selection.duplicates import near_duplicates
 from euds.study.grid.config import StudyFile
 
@@ -83,14 +80,6 @@ def take_splits(study: StudyFile) -> Splits:
 def whole_text(row: Record, fields: Sequence[str]) -> str:
     """Return the text or pair of a row as one string."""
     return "\n".join(str(row[field]) for field in fields)
-
-
-def write_rows(path: Path, rows: Sequence[Record]) -> Path:
-    """Write rows as JSON lines, unless the file has them already."""
-    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    if not path.exists() or path.read_bytes() != content:
-        write_atomic(path, lambda handle: handle.write(content))
-    return path
 
 
 def _rows(spec: str, fields: Sequence[str]) -> list[Record]:
