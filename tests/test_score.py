@@ -1,6 +1,7 @@
 """Scoring end to end with tiny real models: values against transformers and scipy, batches, sharding, records."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_pairs_are_scored_as_one_text(write_jsonl: WriteJsonl, tiny_lm: Path, tm
 def test_a_model_that_does_not_state_its_context_needs_a_limit(
     tiny_lm: Path, tmp_path: Path, write_jsonl: WriteJsonl
 ) -> None:
-    folder = Path(copytree(tiny_lm, tmp_path / "unstated"))
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "unstated"))
     config = json.loads((folder / "config.json").read_text())
     del config["max_position_embeddings"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -118,12 +119,11 @@ def test_a_model_that_does_not_state_its_context_needs_a_limit(
 
 
 def test_a_tokenizer_with_bos_scores_the_first_token(tiny_lm: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:
-    from shutil import copytree
 
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
 
-    folder = Path(copytree(tiny_lm, tmp_path / "with-bos"))
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "with-bos"))
     backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     backend.save(str(folder / "tokenizer.json"))

@@ -109,6 +109,8 @@ def select_streaming(
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     parts = part_files(folder)
+    if not parts:
+        raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
     named = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else bins
     histogram, rank_error = _count(parts, named, n_bins, quantile_limit)
