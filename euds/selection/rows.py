@@ -59,7 +59,7 @@ def write_rows(
                     if not np.array_equal([row.row_id for row in chunk], row_ids):
                         raise InputError(
                             f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
-                            "rows; a part is missing: run the same euds score command again"
+                            "rows; a part is missing: score into a new directory"
                         )
                     chosen = np.isin(row_ids, kept, assume_unique=True)
                     _count(rates, scores, axes, chosen)
