@@ -94,6 +94,40 @@ def test_rows_of_other_classes_are_left_out(study: dict[str, Any], write_jsonl: 
         load_study(changed(study, task="question_answering"))
 
 
+def test_passages_are_cut_and_rows_whose_answer_lies_beyond_are_left_out(
+    study: dict[str, Any], write_jsonl: WriteJsonl
+) -> None:
+    def asked(at: int, place: int) -> dict[str, Any]:
+        words = [f"w{at}x{word}" for word in range(9)]
+        passage = " ".join(words)
+        return {
+            "question": f"which word comes at {place} of {at}",
+            "context": f"  {passage}",
+            "answers": {"text": [words[place]], "answer_start": [2 + passage.index(words[place])]},
+        }
+
+    train = [asked(at, at % 9) for at in range(90)]
+    data = {
+        "train": str(write_jsonl(train, "q.jsonl")),
+        "test": str(write_jsonl([asked(at, 4 + at % 2) for at in range(100, 110)], "t.jsonl")),
+        "passage_words": 5,
+        "text_field": None,
+        "label_field": None,
+        "pool": 30,
+        "validation": 10,
+        "test_rows": 5,
+    }
+    questions = changed(study, task="question_answering", data=data, grid=[])
+    splits = take_splits(load_study(questions))
+    assert (splits.counts["raw_train"], splits.counts["raw_test"]) == (50, 5)
+    for row in [*splits.pool, *splits.validation, *splits.test]:
+        answer, start = row["answers"]["text"][0], row["answers"]["answer_start"][0]
+        assert len(row["context"].split()) == 5
+        assert row["context"][start : start + len(answer)] == answer
+    with pytest.raises(InvalidArgument, match=r"data.passage_words: task classification has no passages"):
+        load_study(changed(study, data={"passage_words": 5}))
+
+
 def test_questions_have_no_methods_with_classes(study: dict[str, Any]) -> None:
     asked = {"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["label_surprisal_low"]}
     with pytest.raises(InvalidArgument, match="label_surprisal_low needs classes"):

@@ -11,13 +11,17 @@ from euds.errors import InvalidArgument, one_of
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.methods import METHODS
-from euds.study.types import CLASSIFICATION, Task, TrainConfig, task_of
+from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig, task_of
 
 
 class DataSection(RowsSection):
-    """How many rows: the pool and the validation rows are drawn from `train`; `classes` leaves rows of others out."""
+    """How many rows: the pool and the validation rows are drawn from `train`; `classes` leaves rows of others out.
+
+    `passage_words` cuts the passages of questions after so many words; rows whose answer lies beyond are left out.
+    """
 
     classes: list[str] | None = Field(default=None, min_length=2)
+    passage_words: PositiveInt | None = None
     pool: PositiveInt
     validation: PositiveInt
     test_rows: PositiveInt
@@ -124,6 +128,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     study = load_settings(StudyFile, source, overrides, where)
     if study.data.classes and study.task != CLASSIFICATION:
         raise InvalidArgument(f"{where}: data.classes: task {study.task} has no classes")
+    if study.data.passage_words is not None and study.task != QUESTION_ANSWERING:
+        raise InvalidArgument(f"{where}: data.passage_words: task {study.task} has no passages")
     try:
         for block in study.grid:
             if not all(0 < keep <= 1 for keep in block.keep):

@@ -95,8 +95,12 @@ def _scores(pool: StudyPool) -> dict[str, Float64Array]:
 
 
 def _data(study: StudyFile, splits: Splits) -> dict[str, Any]:
-    data = {**splits.counts, "train_file": study.data.train, "test_file": study.data.test}
-    return data if study.data.classes is None else {**data, "classes": ", ".join(study.data.classes)}
+    data: dict[str, Any] = {**splits.counts, "train_file": study.data.train, "test_file": study.data.test}
+    if study.data.classes is not None:
+        data["classes"] = ", ".join(study.data.classes)
+    if study.data.passage_words is not None:
+        data["passage_words"] = study.data.passage_words
+    return data
 
 
 def _rows(study: StudyFile, splits: Splits, pool: StudyPool, scores: Mapping[str, Float64Array]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The rows of a study: pool and validation carved from the training file, test rows untouched, repetitions removed."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import numpy as np
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, one_of
 from euds.selection.duplicates import near_duplicates
+from euds.study.examples import examples_of
 from euds.study.grid.config import StudyFile
+from euds.study.types import Task
 
 Record = Mapping[str, Any]
 
@@ -22,8 +26,8 @@ class Splits:
         pool: rows to choose from.
         validation: rows that decide which rule is reported as the best; none repeats a row of the pool.
         test: rows that are read only to measure; none is repeated in pool or validation.
-        counts: "raw_train" and "raw_test" rows of the files that are of the study's classes, "near_duplicates_of_test"
-            dropped from train, "near_duplicates_within_train" counted and left, and the sizes of the three.
+        counts: "raw_train" and "raw_test" rows of the files that are of the study's classes or whose answer stands in
+            the cut passage, "near_duplicates_of_test" dropped from train, "near_duplicates_within_train" counted and left, and the sizes of the three.
     """
 
     pool: Sequence[Record]
@@ -45,6 +49,9 @@ def take_splits(study: StudyFile) -> Splits:
     test = _rows(data.test, fields)
     if data.classes is not None:
         train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
+    if data.passage_words is not None:
+        train = _with_cut_passages(train, task, data.passage_words, data.train)
+        test = _with_cut_passages(test, task, data.passage_words, data.test)
     rng = np.random.default_rng(data.seed)
     texts = [whole_text(row, task.text_fields) for row in train]
     of_test = set(near_duplicates(texts, [whole_text(row, task.text_fields) for row in test]).tolist())
@@ -99,3 +106,14 @@ def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str]
     for name in classes:
         one_of("data.classes", name, known)
     return [row for row in rows if str(row[label_field]) in classes]
+
+
+def _with_cut_passages(rows: Sequence[Record], task: Task, words: int, file: str) -> list[Record]:
+    """Cut each passage after its first words, and leave out the rows whose first answer does not end within them."""
+    passage = task.text_fields[1]
+    kept: list[Record] = []
+    for row, example in zip(rows, examples_of(rows, task, file), strict=True):
+        *_, end = (word.end() for word in islice(re.finditer(r"\S+", example.texts[1]), words))
+        if example.answer_start + len(example.answers[0]) <= end:
+            kept.append({**row, passage: example.texts[1][:end]})
+    return kept
