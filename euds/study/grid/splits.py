@@ -27,7 +27,8 @@ class Splits:
         validation: rows that decide which rule is reported as the best; none repeats a row of the pool.
         test: rows that are read only to measure; none is repeated in pool or validation.
         counts: "raw_train" and "raw_test" rows of the files that are of the study's classes or whose answer stands in
-            the cut passage, "near_duplicates_of_test" dropped from train, "near_duplicates_within_train" counted and left, and the sizes of the three.
+            the cut passage, "near_duplicates_of_test" dropped from train, "near_duplicates_within_train" counted and
+            left, and the sizes of the three.
     """
 
     pool: Sequence[Record]
