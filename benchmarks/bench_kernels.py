@@ -8,29 +8,41 @@ on rotating random inputs; the limit (reading memory, copying memory, the matrix
 """
 
 import argparse
+import contextlib
 import functools
+import gc
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from environment import environment
-from kernel_contenders import LINEAR, LOGITS, NLL_ONLY, NotHere
+from kernel_contenders import LINEAR, LOGITS, NLL_ONLY
 from table import write_tables
-from timing import Timing, interleave, peak_memory_mib
+from timing import Call, Timing, interleave, peak_memory_mib
+
+from euds.files import atomic_path
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("euds", "torch", "triton", "numpy", "scipy", "trl", "liger-kernel", "cut-cross-entropy", "verl")
 VOCABULARIES = (32000, 50257, 128256, 151936, 256000)
 N_INPUTS = 3
 Row = dict[str, Any]
-CHECKED_ROWS = 8
+CHECKED_ROWS = 32
 LARGEST_ERROR_NATS = {"float32": 1e-4, "bfloat16": 0.3, "float16": 0.3}
 """Beyond this a contender computes something else and is not timed; bfloat16 logits alone shift entropies by 0.2."""
+EXACT = {
+    "token_stats": ("euds triton", "euds triton, with varentropy"),
+    "linear_token_stats": ("euds triton, fused kernel",),
+}
+"""Contenders that are held to the error of float32 whatever the dtype of their inputs."""
+WHOLE_TILES = 64
+"""Columns that the product's rows are rounded up to, so that each begins where the library's wide stores want it."""
 
 
 @dataclass(frozen=True)
@@ -44,51 +56,135 @@ class Suite:
     linear_rows: int
     linear_dtype: torch.dtype
     rounds: int
+    most_seconds: float = math.inf
+    """Of a contender, after which it gets no further round."""
 
 
 SUITES = {
     "cpu": Suite(256 << 20, (torch.float32, torch.bfloat16), (576, 2048), (49152, 151936), 512, torch.float32, 7),
     "cuda": Suite(
-        2 << 30,
+        4 << 30,
         (torch.bfloat16, torch.float16, torch.float32),
         (576, 1024, 2048, 4096),
         VOCABULARIES,
         8192,
         torch.bfloat16,
         15,
+        1.0,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one size: logits in memory, or hidden states of a width and an output projection."""
+
+    dtype: torch.dtype
+    vocabulary: int
+    hidden_size: int | None = None
+
+    def __str__(self) -> str:
+        """Name it in messages and in the results."""
+        width = "logits" if self.hidden_size is None else f"H {self.hidden_size}"
+        return f"{name_of(self.dtype)} {width}, V {self.vocabulary}"
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether it must not be lost where time is short."""
+        common = self.vocabulary in (50257, 151936) and self.hidden_size in (None, 576, 2048)
+        return common and self.dtype == torch.bfloat16
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was not timed, and why."""
+
+    found: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, where: object, contender: str, reason: Exception | str) -> None:
+        """Note and print a contender of a case that is left out."""
+        first_line = (str(reason).splitlines() or [""])[0]
+        text = first_line if isinstance(reason, str) else f"{type(reason).__name__}: {first_line}"
+        print(f"{where}: left out {contender}: {text}", file=sys.stderr)
+        self.found.append({"case": str(where), "contender": contender, "reason": text})
 
 
 def main() -> None:
     """Measure every suite that this machine can run, and write rows and tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SUITES), help="only this device")
-    device = parser.parse_args().device
-    devices = [device] if device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    parser.add_argument("--seconds", type=float, default=math.inf, help="cases that would start later are left out")
+    arguments = parser.parse_args()
+    stop = time.monotonic() + arguments.seconds
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     torch.manual_seed(0)
-    for name in devices:
-        suite = SUITES[name]
-        rows = [row for dtype in suite.dtypes for v in VOCABULARIES for row in logits_case(name, suite, dtype, v)]
-        for hidden_size in suite.hidden_sizes:
-            for vocabulary in suite.linear_vocabularies:
-                rows += linear_case(name, suite, hidden_size, vocabulary)
-        path = RESULTS / f"kernels-{name}.json"
-        path.write_text(json.dumps({"environment": environment(PACKAGES), "rows": rows}, indent=2) + "\n")
-        print(f"wrote {path}")
-    write_tables()
+    failed: list[Case] = []
+    try:
+        for name in [arguments.device] if arguments.device else devices:
+            failed += measure(name, stop)
+    finally:
+        write_tables()
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(map(str, failed))}")
 
 
-def logits_case(device: str, suite: Suite, dtype: torch.dtype, vocabulary: int) -> list[Row]:
+def measure(device: str, stop: float) -> list[Case]:
+    """Time the cases of a device, and write the results after each: whatever ends the run, they are there.
+
+    Args:
+        device: of `SUITES`.
+        stop: time of `time.monotonic` after which no case is started.
+
+    Returns:
+        Cases that failed altogether.
+    """
+    suite = SUITES[device]
+    cases = [Case(dtype, vocabulary) for dtype in suite.dtypes for vocabulary in VOCABULARIES]
+    cases += [Case(suite.linear_dtype, v, width) for width in suite.hidden_sizes for v in suite.linear_vocabularies]
+    path = RESULTS / f"kernels-{device}.json"
+    facts = environment(PACKAGES)
+    left_out, found = LeftOut(), dict[Case, list[Row]]()
+    failed = []
+    for case in sorted(cases, key=lambda case: not case.comes_first):
+        time_case = logits_case if case.hidden_size is None else linear_case
+        try:
+            if time.monotonic() < stop:
+                found[case] = time_case(device, suite, case, left_out)
+                report(found[case])
+            else:
+                left_out.add(case, "everyone", "no time was left")
+        except Exception as error:
+            failed.append(case)
+            left_out.add(case, "everyone", error)
+        free_memory()
+        rows = [row for case in cases for row in found.get(case, [])]
+        if rows:
+            content = {"environment": facts, "rows": rows, "left_out": left_out.found}
+            with atomic_path(path) as partial:
+                partial.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"{path}: {len(found)} of {len(cases)} cases")
+    return failed
+
+
+def free_memory() -> None:
+    """Give back what a case or a failed contender has taken."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def logits_case(device: str, suite: Suite, case: Case, left_out: LeftOut) -> list[Row]:
     """Time every contender on logits in memory; the limit is reading (CPU) or copying (GPU) as many bytes."""
+    dtype, vocabulary = case.dtype, case.vocabulary
     n = suite.logits_bytes // (dtype.itemsize * vocabulary)
     inputs = [(3 * torch.randn(n, vocabulary, device=device)).to(dtype) for _ in range(N_INPUTS)]
     targets = torch.randint(0, vocabulary, (n,), device=device)
-    expected = reference_entropy(inputs[0][:CHECKED_ROWS].double())
+    checked = checked_rows(n, device)
+    expected = reference_entropy(inputs[0][checked].double())
     bind = lambda function: lambda at: function(inputs[at], targets)  # noqa: E731  # One line says it best.
-    calls, errors = ready(LOGITS[device], bind, expected, dtype, f"V {vocabulary}")
+    calls, errors = ready("token_stats", LOGITS[device], bind, checked, expected, case, left_out)
     limit, call = memory_limit(device, inputs)
-    timings = interleave({**calls, limit: call}, rounds=suite.rounds, n_inputs=N_INPUTS, device=device)
+    timings = times({**calls, limit: call}, device, suite, case, left_out)
     n_bytes = n * vocabulary * dtype.itemsize
     # A copy moves every byte twice, reading once moves it once.
     limit_seconds = timings[limit].p50 / (2 if device == "cuda" else 1)
@@ -110,31 +206,33 @@ def logits_case(device: str, suite: Suite, dtype: torch.dtype, vocabulary: int) 
                 "gb_per_s": round(moved / timing.p50 / 1e9, 2),
                 "limit": limit,
                 "ratio_to_limit": round(limit_seconds / seconds, 4),
-                "peak_memory_mib": round(peak_memory_mib(calls[name], device=device), 1) if name in calls else None,
+                "peak_memory_mib": memory_of(calls.get(name), device, case, name, left_out),
                 "largest_error_nats": errors.get(name),
             }
         )
-    report(rows)
     return rows
 
 
-def linear_case(device: str, suite: Suite, hidden_size: int, vocabulary: int) -> list[Row]:
+def linear_case(device: str, suite: Suite, case: Case, left_out: LeftOut) -> list[Row]:
     """Time every contender on hidden states and weight; the limit is the library's matrix product alone."""
-    n, dtype = suite.linear_rows, suite.linear_dtype
+    n, dtype, hidden_size, vocabulary = suite.linear_rows, case.dtype, case.hidden_size, case.vocabulary
+    assert hidden_size is not None
     inputs = [torch.randn(n, hidden_size, device=device).to(dtype) for _ in range(N_INPUTS)]
     weight = (3 / math.sqrt(hidden_size) * torch.randn(vocabulary, hidden_size, device=device)).to(dtype)
     targets = torch.randint(0, vocabulary, (n,), device=device)
-    logits = inputs[0][:CHECKED_ROWS].double() @ weight.double().T
-    nll = -torch.log_softmax(logits, -1).gather(1, targets[:CHECKED_ROWS, None])[:, 0]
+    checked = checked_rows(n, device)
+    logits = inputs[0][checked].double() @ weight.double().T
+    nll = -torch.log_softmax(logits, -1).gather(1, targets[checked, None])[:, 0]
     expected = {False: reference_entropy(logits), True: nll}
     bind = lambda function: lambda at: function(inputs[at], weight, targets)  # noqa: E731  # One line says it best.
-    calls, errors = ready(LINEAR[device], bind, expected, dtype, f"H {hidden_size}, V {vocabulary}")
+    calls, errors = ready("linear_token_stats", LINEAR[device], bind, checked, expected, case, left_out)
     limit = "matrix product alone"
-    product = torch.empty(n, vocabulary, device=device, dtype=dtype)
+    columns = math.ceil(vocabulary / WHOLE_TILES) * WHOLE_TILES
+    product = torch.empty(n, columns, device=device, dtype=dtype)[:, :vocabulary]
     multiply = functools.partial(_multiply, inputs, weight, product)
-    timings = interleave({**calls, limit: multiply}, rounds=suite.rounds, n_inputs=N_INPUTS, device=device)
+    timings = times({**calls, limit: multiply}, device, suite, case, left_out)
     operations = 2 * n * vocabulary * hidden_size
-    rows: list[Row] = [
+    return [
         {
             "op": "linear_token_stats",
             "device": device,
@@ -149,48 +247,88 @@ def linear_case(device: str, suite: Suite, hidden_size: int, vocabulary: int) ->
             "tflop_per_s": round(operations / timing.p50 / 1e12, 4),
             "limit": limit,
             "ratio_to_limit": round(timings[limit].p50 / timing.p50, 4),
-            "peak_memory_mib": round(peak_memory_mib(calls[name], device=device), 1) if name in calls else None,
+            "peak_memory_mib": memory_of(calls.get(name), device, case, name, left_out),
             "largest_error_nats": errors.get(name),
         }
         for name, timing in timings.items()
     ]
-    report(rows)
-    return rows
 
 
 def _multiply(inputs: list[torch.Tensor], weight: torch.Tensor, product: torch.Tensor, at: int) -> None:
     torch.mm(inputs[at], weight.T, out=product)
 
 
+def checked_rows(n: int, device: str) -> torch.Tensor:
+    """Return the numbers of the rows to compare with float64, from the first to the last."""
+    return torch.linspace(0, n - 1, min(n, CHECKED_ROWS), dtype=torch.float64, device=device).long()
+
+
 def ready(
+    op: str,
     makers: Mapping[str, Callable[[], Any]],
-    bind: Callable[[Any], Callable[[int], Any]],
+    bind: Callable[[Any], Call],
+    checked: torch.Tensor,
     expected: Any,
-    dtype: torch.dtype,
-    where: str,
-) -> tuple[dict[str, Callable[[int], Any]], dict[str, float]]:
+    case: Case,
+    left_out: LeftOut,
+) -> tuple[dict[str, Call], dict[str, float]]:
     """Return the contenders that run here and are right, as calls by input number, and their largest errors."""
     calls, errors = {}, {}
     for name, make in makers.items():
+        allowed = LARGEST_ERROR_NATS["float32" if name in EXACT[op] else name_of(case.dtype)]
+        right = expected[name in NLL_ONLY] if isinstance(expected, dict) else expected
         try:
             call = bind(make())
-            found = call(0)[:CHECKED_ROWS].double()
-        except (NotHere, ImportError, AssertionError, RuntimeError, TypeError) as reason:
-            print(
-                f"{where}: left out {name}: {str(reason).splitlines()[0] if str(reason) else type(reason).__name__}",
-                file=sys.stderr,
-            )
-            continue
-        right = expected[name in NLL_ONLY] if isinstance(expected, dict) else expected
-        error = float((found - right).abs().max())
-        if not error <= LARGEST_ERROR_NATS[name_of(dtype)]:
-            print(f"{where}: not timed, as it is off by {error:.2g} nats: {name}", file=sys.stderr)
-            continue
-        calls[name], errors[name] = call, float(f"{error:.2g}")
+            # What torch compiles, it would compile anew for this.
+            with contextlib.nullcontext() if "torch.compile" in name else poisoned():
+                error = float((call(0)[checked].double() - right).abs().max())
+        # A peer, or the compiler beneath it, may raise anything.
+        except Exception as reason:
+            left_out.add(case, name, reason)
+        else:
+            if error <= allowed:
+                calls[name], errors[name] = call, float(f"{error:.2g}")
+            else:
+                left_out.add(case, name, f"it is off by {error:.2g} nats, {allowed:g} are allowed")
+        if name not in calls:
+            free_memory()
     return calls, errors
 
 
-def memory_limit(device: str, inputs: list[torch.Tensor]) -> tuple[str, Callable[[int], Any]]:
+@contextlib.contextmanager
+def poisoned() -> Iterator[None]:
+    """Fill the memory that torch hands out with NaN, so that a value never written is seen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def times(calls: Mapping[str, Call], device: str, suite: Suite, case: Case, left_out: LeftOut) -> dict[str, Timing]:
+    """Time the contenders of a case in turn, without those that fail meanwhile."""
+    return interleave(
+        calls,
+        rounds=suite.rounds,
+        n_inputs=N_INPUTS,
+        device=device,
+        most_seconds=suite.most_seconds,
+        on_failure=functools.partial(left_out.add, case),
+    )
+
+
+def memory_of(call: Call | None, device: str, case: Case, name: str, left_out: LeftOut) -> float | None:
+    """Return the MiB that a call takes; None for the limit, and if it fails now."""
+    if call is None:
+        return None
+    try:
+        return round(peak_memory_mib(call, device=device), 1)
+    except Exception as reason:
+        left_out.add(case, f"{name}, peak memory", reason)
+        return None
+
+
+def memory_limit(device: str, inputs: Sequence[torch.Tensor]) -> tuple[str, Call]:
     """Return the name and the call of what bounds a pass over logits in memory."""
     if device == "cpu":
         # Integers, so that the pass has no conversions and no chain of roundings: it waits for memory only.
@@ -222,7 +360,7 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def report(rows: list[dict[str, Any]]) -> None:
+def report(rows: Sequence[Row]) -> None:
     """Print a line a contender."""
     for row in rows:
         shape = " ".join(f"{key[0].upper()} {row[key]}" for key in ("vocabulary", "hidden") if key in row)

@@ -12,6 +12,8 @@ def environment(packages: tuple[str, ...] = ("torch", "transformers")) -> dict[s
     import psutil
     import torch
 
+    import euds
+
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu_name(),
@@ -25,7 +27,8 @@ def environment(packages: tuple[str, ...] = ("torch", "transformers")) -> dict[s
         facts["cuda"] = torch.version.cuda
     for package in packages:
         try:
-            facts[package] = version(package)
+            # euds need not be installed to be imported.
+            facts[package] = euds.__version__ if package == "euds" else version(package)
         except PackageNotFoundError:
             facts[package] = "not installed"
     return facts

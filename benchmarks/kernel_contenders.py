@@ -123,6 +123,7 @@ def liger_linear() -> LinearFunction:
 
 def verl_linear() -> LinearFunction:
     """verl's Triton kernel for log-probability and entropy from hidden states."""
+    # Before there is a stub of the package, beside which nothing of it can be found.
     _require("verl")
     stub = types.ModuleType("verl.utils.device")
     stub.__dict__.update(
@@ -170,7 +171,6 @@ LOGITS: Mapping[str, Mapping[str, Callable[[], LogitsFunction]]] = {
     "cuda": {
         "euds triton": lambda: by_euds("triton"),
         "euds triton, with varentropy": lambda: by_euds_with_varentropy("triton"),
-        "euds torch": lambda: by_euds("torch"),
         "torch eager": lambda: chunked,
         "torch.compile": lambda: compiled(eager),
         "TRL": trl_kernel,
@@ -198,6 +198,7 @@ LINEAR: Mapping[str, Mapping[str, Callable[[], LinearFunction]]] = {
 }
 
 
+@functools.cache
 def _require(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -205,6 +206,7 @@ def _require(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+@functools.cache
 def _load_file(package: str, file: str) -> Any:
     """Load one file of an installed package without importing the package, which may want much more."""
     path = _require(package) / file

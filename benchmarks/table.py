@@ -43,8 +43,9 @@ def scoring_table(content: Mapping[str, Any]) -> str:
 
 
 def _rates(row: Mapping[str, Any]) -> str:
-    """Two cells: tokens a second, and how many times that euds is."""
-    return f"| {row['median']:,.0f} ({row['low']:,.0f}-{row['high']:,.0f}) | {1 / row['ratio_to_euds']:.2f}x"
+    """Two cells: tokens a second, and how many times that euds is, if euds was measured."""
+    times = _or_blank(row["ratio_to_euds"] and 1 / row["ratio_to_euds"], "{:.2f}x")
+    return f"| {row['median']:,.0f} ({row['low']:,.0f}-{row['high']:,.0f}) | {times}"
 
 
 def peers_table(content: Mapping[str, Any]) -> str:
@@ -69,6 +70,8 @@ def kernels_table(content: Mapping[str, Any]) -> str:
     lines = [f"{_where(content['environment'])}.", ""]
     for op, columns in (("token_stats", ("dtype", "vocabulary")), ("linear_token_stats", ("hidden", "vocabulary"))):
         rows = [row for row in content["rows"] if row["op"] == op]
+        if not rows:
+            continue
         lines += [f"`{op}`:", "", *_kernel_lines(rows, columns), ""]
     return "\n".join(lines)
 

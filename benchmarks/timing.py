@@ -1,6 +1,7 @@
 """Time several contenders fairly: interleaved rounds, rotating inputs, medians, peak memory of one call."""
 
 import itertools
+import math
 import statistics
 import threading
 import time
@@ -23,17 +24,58 @@ class Timing:
     p80: float
 
 
-def interleave(contenders: Mapping[str, Call], *, rounds: int, n_inputs: int, device: str) -> dict[str, Timing]:
-    """Call every contender once a round, in turn, after one untimed call each."""
+FEWEST_ROUNDS = 3
+"""Calls of a contender that are timed, however long they take."""
+
+LEAD_CYCLES = 2_000_000
+"""Clock cycles, about a millisecond, that the GPU waits before a timed call: Python's launches run ahead of it."""
+
+
+def interleave(
+    contenders: Mapping[str, Call],
+    *,
+    rounds: int,
+    n_inputs: int,
+    device: str,
+    most_seconds: float = math.inf,
+    on_failure: Callable[[str, Exception], None] | None = None,
+) -> dict[str, Timing]:
+    """Call every contender once a round, in turn, after one untimed call each.
+
+    Args:
+        contenders: calls by name.
+        rounds: timed calls of each.
+        n_inputs: inputs that they know.
+        device: "cpu" or "cuda".
+        most_seconds: a contender that has had so many, and `FEWEST_ROUNDS`, gets no further turn.
+        on_failure: told of a contender that raised, which is then left out; None: the error is raised on.
+    """
     clock = _cuda_seconds if device == "cuda" else _cpu_seconds
-    for call in contenders.values():
-        clock(call, 0)
+    running = dict(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    spent = dict.fromkeys(contenders, 0.0)
     # No two calls in a row read the same input, which would still be in the cache.
     turns = itertools.cycle(range(n_inputs))
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            seconds[name].append(clock(call, next(turns)))
+    for round_ in range(rounds + 1):
+        # One turn more, or a contender would have the same input in every round.
+        if len(running) % n_inputs == 0:
+            next(turns)
+        for name, call in list(running.items()):
+            start = time.perf_counter()
+            try:
+                found = clock(call, next(turns))
+            except Exception as error:
+                if on_failure is None:
+                    raise
+                on_failure(name, error)
+                del running[name], seconds[name]
+                continue
+            # The first call compiles and warms up.
+            if round_ > 0:
+                seconds[name].append(found)
+                spent[name] += time.perf_counter() - start
+            if len(seconds[name]) >= FEWEST_ROUNDS and spent[name] > most_seconds:
+                del running[name]
     return {name: _quantiles(found) for name, found in seconds.items()}
 
 
@@ -79,6 +121,7 @@ def _cpu_seconds(call: Call, at: int) -> float:
 def _cuda_seconds(call: Call, at: int) -> float:
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
+    torch.cuda._sleep(LEAD_CYCLES)
     start.record()
     call(at)
     end.record()

@@ -1,19 +1,38 @@
 """The kernels on a real GPU, against float64: run by benchmarks/gpu.sh, skipped where there is none."""
 
+import functools
+import json
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
 
 import euds
-from euds.measures.device import on_device
+from euds.corpus import read_scores
+from euds.errors import InvalidArgument
+from euds.measures.device import on_device, precision
+from euds.measures.semantic import Embedder
+from euds.measures.tokens import load_tokenizer
 from euds.ops.sample_stats import sample_mean_max
+from euds.types import Float64Array
 
 pytestmark = pytest.mark.gpu
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 LINEAR = ["triton_fused", "triton_tiles", "torch"]
+
+
+@pytest.fixture(autouse=True)
+def _poison() -> Iterator[None]:
+    """Fill what is allocated with NaN, so that a value never written is seen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -33,18 +52,69 @@ def test_planted_rows_and_odd_sizes(vocabulary: int, dtype: torch.dtype) -> None
     torch.testing.assert_close(spoilt[4:], found.entropy.cpu(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", LINEAR)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "hidden_size", "vocabulary"), [(1, 64, 130), (257, 576, 4099), (130, 72, 999)])
-def test_projections_of_odd_sizes(
-    rows: int, hidden_size: int, vocabulary: int, dtype: torch.dtype, backend: str
-) -> None:
+def test_planted_rows_that_are_not_split(dtype: torch.dtype) -> None:
+    # Enough rows that each is one program's, which goes round the main loop several times.
+    vocabulary, times = 50257, 60
+    logits = planted(vocabulary, dtype)
+    targets = torch.arange(len(logits))
+    found = euds.token_stats(logits.cuda().repeat(times, 1), targets.cuda().repeat(times), backend="triton")
+    oracle = expected(logits, targets)
+    error = np.abs(found.entropy.cpu().numpy().reshape(times, -1) - oracle["entropy"])
+    assert (error <= allowed_entropy_error(logits, oracle["entropy"])).all(), error.max(0)
+    for field in FIELDS[1:]:
+        values = getattr(found, field).cpu().numpy().reshape(times, -1)
+        repeated = np.tile(oracle[field], (times, 1))
+        np.testing.assert_allclose(values, repeated, rtol=1e-4, atol=2e-3, err_msg=field)
+
+
+def test_targets_that_lie_outside_are_refused_and_ignored_ones_are_nan() -> None:
+    logits, weight = torch.randn(5, 1000, device="cuda"), torch.randn(1000, 1000, device="cuda")
+    for wrong in (1000, -1):
+        targets = torch.tensor([0, 999, -100, wrong, 5], device="cuda")
+        with pytest.raises(InvalidArgument, match=rf"{wrong} lies outside 0\.\.999"):
+            euds.token_stats(logits, targets)
+        with pytest.raises(InvalidArgument, match=rf"{wrong} lies outside 0\.\.999"):
+            euds.linear_token_stats(logits, weight, targets)
+    found = euds.token_stats(logits, torch.tensor([0, 999, -100, 7, 5], device="cuda"))
+    assert found.target_logprob is not None
+    assert torch.isnan(found.target_logprob).tolist() == [False, False, True, False, False]
+
+
+def test_checking_targets_waits_for_no_other_work() -> None:
+    logits, targets = torch.randn(5, 1000, device="cuda"), torch.zeros(5, dtype=torch.long, device="cuda")
+    euds.token_stats(logits, targets)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        euds.token_stats(logits, targets)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@functools.cache
+def projected(
+    rows: int, hidden_size: int, vocabulary: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Float64Array]]:
+    """Return hidden states, weight, targets, and the reference's values, once for all back ends."""
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, hidden_size, generator=generator).to(dtype)
     weight = (torch.randn(vocabulary, hidden_size, generator=generator) / math.sqrt(hidden_size)).to(dtype)
     targets = torch.randint(0, vocabulary, (rows,), generator=generator)
+    return hidden, weight, targets, expected(hidden.double() @ weight.double().T, targets)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "hidden_size", "vocabulary"),
+    # The last two: several tiles a program of the fused kernel; several tiles of the other path, by rows and columns.
+    [(1, 64, 130), (257, 576, 4099), (130, 72, 999), (700, 576, 20011), (2100, 72, 20011)],
+)
+def test_projections_of_odd_sizes(
+    rows: int, hidden_size: int, vocabulary: int, dtype: torch.dtype, backend: str
+) -> None:
+    hidden, weight, targets, oracle = projected(rows, hidden_size, vocabulary, dtype)
     found = euds.linear_token_stats(hidden.cuda(), weight.cuda(), targets.cuda(), backend=backend)
-    oracle = expected(hidden.double() @ weight.double().T, targets)
     # The other paths round each logit to the dtype of the products.
     tolerance = 3e-5 if dtype == torch.float32 or backend == "triton_fused" else 2e-2
     for field in FIELDS:
@@ -89,3 +159,55 @@ def test_copies_to_the_device_wait_for_nothing() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(moved.cpu(), tensor[::2])
+
+
+def write_corpus(path: Path, n: int) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in tiny.make_texts(n, 3)))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_engine_scores_as_on_the_cpu(dtype: str, tiny_lm: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 300)
+    found = {}
+    for device, kind in (("cpu", "float32"), ("cuda", dtype)):
+        out = tmp_path / device
+        euds.score(corpus, out=out, measures=["generative"], lm=tiny_lm, device=device, dtype=kind)
+        found[device] = read_scores(out)
+    tolerance = 1e-3 if dtype == "float32" else 0.1
+    for column in ("generative_entropy_nats", "nll_nats"):
+        values = [found[device].column(column).to_numpy() for device in ("cpu", "cuda")]
+        np.testing.assert_allclose(values[1], values[0], atol=tolerance, err_msg=column)
+
+
+def test_embeddings_in_bfloat16_point_where_those_of_float32_do(tiny_encoder: Path) -> None:
+    tokenizer = load_tokenizer(tiny_encoder)
+    samples = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in tiny.make_texts(200, 4)]
+    on_cpu = Embedder(tiny_encoder, precision("cpu", "float32")).embed(samples)
+    on_gpu = Embedder(tiny_encoder, precision("cuda", "bfloat16")).embed(samples)
+    assert (on_cpu * on_gpu).sum(1).min() > 0.995
+
+
+def test_texts_are_generated_and_grouped_on_the_gpu(tiny_lm: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    settings = euds.SampleSettings(n_generations=4, max_new_tokens=8)
+    models: dict[str, Any] = {"lm": tiny_lm, "embedder": tiny_encoder}
+    found = []
+    for name in ("first", "again"):
+        out = tmp_path / name
+        corpus = write_corpus(tmp_path / "corpus.jsonl", 12)
+        euds.score(
+            corpus, out=out, measures=["semantic"], semantic=["samples"], samples=settings, device="cuda", **models
+        )
+        found.append(read_scores(out))
+    assert found[0].column("semantic_samples_discrete_nats").null_count == 0
+    assert found[0].equals(found[1])
+
+
+def test_a_classifier_is_fine_tuned_on_the_gpu(tiny_encoder: Path) -> None:
+    rows = [
+        {"text": f"the film was {word} {other}", "label": int(word == "wonderful")}
+        for word in ("wonderful", "terrible")
+        for other in tiny.WORDS
+    ]
+    (found,) = euds.finetune(rows, rows, model=tiny_encoder, steps=60, learning_rate=3e-3, precision="bfloat16")
+    assert found.metrics["accuracy"] > 0.9

@@ -53,11 +53,11 @@ def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a tensor of the CPU on a device, in order with the device's other work.
 
     It goes to a GPU from pinned memory and without waiting: a copy from ordinary memory would hold the caller up until
-    all work that the GPU had been given before is done.
+    all work that the GPU had been given before is done, and so would one of a tensor with gaps.
     """
     if device.type != "cuda":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def emulates_bfloat16(device: str) -> bool:

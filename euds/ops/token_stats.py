@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -71,12 +72,14 @@ def token_stats(
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
     lead, vocabulary = logits.shape[:-1], logits.shape[-1]
-    _check_targets(targets, lead, vocabulary)
+    _check_targets(targets, lead)
     kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
-        index = None if targets is None else targets.reshape(-1).long().clamp(min=0)
+        index, check_range = _indices(targets, vocabulary)
         results, looked_up = kernel(_rows(logits.detach()), index, temperature, varentropy)
-        return _stats(results, looked_up, targets, lead, varentropy)
+        stats = _stats(results, looked_up, targets, lead, varentropy)
+    check_range()
+    return stats
 
 
 def token_entropy(logits: "torch.Tensor", *, temperature: float = 1.0, backend: str = "auto") -> "torch.Tensor":
@@ -133,10 +136,10 @@ def linear_token_stats(
     if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
         raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
     lead = hidden.shape[:-1]
-    _check_targets(targets, lead, weight.shape[0])
+    _check_targets(targets, lead)
     kernel = _kernel("linear_token_stats", backend, hidden)
     with torch.no_grad():
-        index = None if targets is None else targets.reshape(-1).long().clamp(min=0)
+        index, check_range = _indices(targets, weight.shape[0])
         results, looked_up = kernel(
             hidden.detach().reshape(-1, hidden.shape[-1]),
             weight.detach(),
@@ -146,7 +149,9 @@ def linear_token_stats(
             temperature,
             varentropy,
         )
-        return _stats(results, looked_up, targets, lead, varentropy)
+        stats = _stats(results, looked_up, targets, lead, varentropy)
+    check_range()
+    return stats
 
 
 def usable_backends(op: str, tensor: "torch.Tensor") -> dict[str, Backend]:
@@ -261,7 +266,7 @@ def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "tor
         )
 
 
-def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", vocabulary: int) -> None:
+def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size") -> None:
     import torch
 
     if targets is None:
@@ -271,6 +276,33 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", vocabular
         raise InvalidType(f"targets: must be an integer tensor, got {found}")
     if targets.shape != lead:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
-    outside = (targets != IGNORED_TARGET) & ((targets < 0) | (targets >= vocabulary))
-    if bool(outside.any()):
-        raise InvalidArgument(f"targets: {int(targets[outside][0])} lies outside 0..{vocabulary - 1}")
+
+
+def _indices(targets: "torch.Tensor | None", vocabulary: int) -> "tuple[torch.Tensor | None, Callable[[], None]]":
+    """Return the token ids (N,) int64, within 0..V-1, to look up, and a check that raises if a target lay outside.
+
+    On the CPU it raises at once. A GPU's answer is on its way while the kernel is launched: waiting for it first would
+    leave the GPU with nothing to do.
+    """
+    import torch
+
+    if targets is None:
+        return None, lambda: None
+    ids = targets.reshape(-1).long()
+    index = ids.clamp(0, vocabulary - 1)
+    outside = (index != ids) & (ids != IGNORED_TARGET)
+    found, arrived = outside.any(), None
+    if found.is_cuda:
+        found = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(found, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(ids.device))
+
+    def check() -> None:
+        if arrived is not None:
+            arrived.synchronize()
+        if bool(found):
+            raise InvalidArgument(f"targets: {int(ids[outside][0])} lies outside 0..{vocabulary - 1}")
+
+    if arrived is None:
+        check()
+    return index, check

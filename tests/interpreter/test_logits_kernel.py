@@ -159,6 +159,17 @@ def test_tiles_one_after_another_equal_the_whole(
     check(finish(sums[:, 1:3].contiguous(), 0.8), None, logits / 0.8, torch.zeros(2, dtype=torch.long))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tiles_of_whole_turns_of_the_main_loop_equal_the_whole(dtype: torch.dtype) -> None:
+    vocabulary = 4 * WORK + 71
+    logits = planted(vocabulary, dtype)[[0, 6, 7]]
+    sums = torch.empty(4, len(logits))
+    for start in range(0, vocabulary, 2 * WORK):
+        # A tile of the projection is contiguous.
+        update_sums(logits[:, start : start + 2 * WORK].contiguous(), sums, start == 0, 1.0)
+    check(finish(sums, 1.0), None, logits, torch.zeros(len(logits), dtype=torch.long))
+
+
 def test_a_tile_of_impossible_tokens_changes_nothing() -> None:
     logits = torch.randn(3, 90, generator=torch.Generator().manual_seed(0))
     for row in range(3):

@@ -46,7 +46,7 @@ def test_projections_by_either_path(
     backend: str, softcap: float | None, temperature: float, biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several tiles each way, the last ones narrower.
-    monkeypatch.setattr(linear_token_stats_triton_tiles, "TILE_ROWS", 5)
+    monkeypatch.setattr(linear_token_stats_triton_tiles, "COLUMN_STEP", 256)
     monkeypatch.setattr(linear_token_stats_triton_tiles, "TILE_BYTES", 5 * 4 * 256)
     generator = torch.Generator().manual_seed(1)
     hidden, weight = torch.randn(13, 24, generator=generator), torch.randn(601, 24, generator=generator)
