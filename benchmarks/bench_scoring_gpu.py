@@ -37,7 +37,7 @@ REFERENCE = "full logits, log-softmax"
 TOLERANCE_NATS = 0.1
 """bfloat16 logits of a batch against the engine's float32 accumulators."""
 
-SINGLE_ROWS, HARNESS_ROWS = 300, 2000
+SINGLE_ROWS, HARNESS_ROWS = 200, 1000
 HARNESS = "lm-evaluation-harness"
 HARNESS_BATCH = 64
 

@@ -76,7 +76,11 @@ def test_targets_that_lie_outside_are_refused_and_ignored_ones_are_nan() -> None
             euds.token_stats(logits, targets)
         with pytest.raises(InvalidArgument, match=rf"{wrong} lies outside 0\.\.999"):
             euds.linear_token_stats(logits, weight, targets)
-    found = euds.token_stats(logits, torch.tensor([0, 999, -100, 7, 5], device="cuda"))
+        with pytest.raises(InvalidArgument, match=rf"{wrong} lies outside 0\.\.999"):
+            euds.token_stats(logits, targets.cpu())
+    targets = torch.tensor([0, 999, -100, 7, 5])
+    found, on_gpu = (euds.token_stats(logits, own) for own in (targets, targets.cuda()))
+    torch.testing.assert_close(found.target_logprob, on_gpu.target_logprob, rtol=0, atol=0, equal_nan=True)
     assert found.target_logprob is not None
     assert torch.isnan(found.target_logprob).tolist() == [False, False, True, False, False]
 

@@ -1,5 +1,7 @@
 """Run the models over a shard's tokens, batch by batch."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 import pyarrow as pa
 
@@ -35,12 +37,13 @@ def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBu
     positions = np.zeros(n, np.int32)
     lengths = [int(offsets[at + 1] - offsets[at]) for at in long_enough]
 
-    def step(batch: list[int]) -> GenerativeScores:
+    def step(batch: list[int]) -> Callable[[], GenerativeScores]:
         rows = [long_enough[at] for at in batch]
-        return scorer.score([ids[offsets[at] : offsets[at + 1]].tolist() for at in rows])
+        return scorer.begin([ids[offsets[at] : offsets[at + 1]] for at in rows])
 
     advance(n - len(long_enough), 0, len(able) - len(long_enough))
-    for batch, scores in run_batches(lengths, budget, step, padded=not scorer.packs, out_of_memory=is_out_of_memory):
+    batches = run_batches(lengths, budget, step, padded=not scorer.packs, out_of_memory=is_out_of_memory)
+    for batch, scores in _one_behind(batches):
         rows = [long_enough[at] for at in batch]
         if scores is None:
             reasons[rows[0]] = OUT_OF_MEMORY
@@ -64,6 +67,26 @@ def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBu
             "reason": pa.array(reasons, pa.string()),
         }
     )
+
+
+def _one_behind(
+    batches: Iterable[tuple[list[int], Callable[[], GenerativeScores] | None]],
+) -> Iterator[tuple[list[int], GenerativeScores | None]]:
+    """Wait for a batch only when the device has been given the next one, so that it never waits for Python."""
+    before: tuple[list[int], Callable[[], GenerativeScores] | None] | None = None
+    for begun in batches:
+        if before is not None:
+            yield _waited_for(before)
+        before = begun
+    if before is not None:
+        yield _waited_for(before)
+
+
+def _waited_for(
+    begun: tuple[list[int], Callable[[], GenerativeScores] | None],
+) -> tuple[list[int], GenerativeScores | None]:
+    batch, wait = begun
+    return batch, None if wait is None else wait()
 
 
 def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, advance: Advance) -> pa.Table:

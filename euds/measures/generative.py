@@ -1,16 +1,17 @@
 """Generative entropy: how uncertain a causal language model is while it reads a text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device
 from euds.measures.packing import packed_hidden_states
-from euds.ops.sample_stats import sample_mean_max
+from euds.ops.sample_stats import begin_sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
 
@@ -67,8 +68,7 @@ class GenerativeScorer:
         """Tokens that a text may add to what is conditioned on: 1 if a BOS token is put before it."""
         return 0 if self.bos_id is None else 1
 
-    @torch.inference_mode()
-    def score(self, samples: Sequence[Sequence[int]]) -> GenerativeScores:
+    def score(self, samples: Sequence[npt.ArrayLike]) -> GenerativeScores:
         """Score token sequences in one forward pass.
 
         Args:
@@ -78,11 +78,17 @@ class GenerativeScorer:
         Returns:
             Scores in the order of `samples`.
         """
-        prefix = [] if self.bos_id is None else [self.bos_id]
-        rows = [torch.tensor([*prefix, *ids]) for ids in samples]
+        return self.begin(samples)()
+
+    @torch.inference_mode()
+    def begin(self, samples: Sequence[npt.ArrayLike]) -> Callable[[], GenerativeScores]:
+        """Give `score` to the device, and return what waits for it: until then the device may be given more."""
+        prefix = np.array([] if self.bos_id is None else [self.bos_id], np.int64)
+        rows = [torch.from_numpy(np.concatenate((prefix, np.asarray(ids, np.int64)))) for ids in samples]
         lengths = torch.tensor([len(row) for row in rows])
         hidden = self._predicting(rows, lengths)
-        targets = on_device(torch.cat([row[1:] for row in rows]), self.device)
+        # On the CPU, where their range is checked without waiting for the device.
+        targets = torch.cat([row[1:] for row in rows])
         projection = self.model.get_output_embeddings()
         stats = linear_token_stats(
             hidden, projection.weight, targets, bias=getattr(projection, "bias", None), softcap=self.softcap
@@ -92,8 +98,13 @@ class GenerativeScorer:
         n_positions = (lengths - 1).numpy()
         offsets = np.concatenate(([0], np.cumsum(n_positions)))
         tokens = torch.stack([stats.entropy, stats.target_logprob, stats.varentropy])
-        (entropy, logprob, varentropy), (entropy_max, *_) = sample_mean_max(tokens, offsets)
-        return GenerativeScores(entropy, entropy_max, -logprob, varentropy, n_positions)
+        wait = begin_sample_mean_max(tokens, offsets)
+
+        def finish() -> GenerativeScores:
+            (entropy, logprob, varentropy), (entropy_max, *_) = wait()
+            return GenerativeScores(entropy, entropy_max, -logprob, varentropy, n_positions)
+
+        return finish
 
     def _predicting(self, rows: Sequence[torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
         """Return the hidden states of all positions that predict a token, row by row, (positions, H)."""

@@ -75,7 +75,9 @@ def packed_hidden_states(model: Any, ids: torch.Tensor, lengths: Sequence[int]) 
         ids: int64 (tokens,), the texts one after another.
         lengths: tokens of each text, at least 1.
     """
-    positions = on_device(torch.cat([torch.arange(length) for length in lengths]), ids.device)
+    n_tokens = torch.tensor(lengths)
+    starts = n_tokens.cumsum(0) - n_tokens
+    positions = on_device(torch.arange(len(ids)) - starts.repeat_interleave(n_tokens), ids.device)
     with _laid_out(Layout.of(lengths, ids.device)):
         output = model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
     hidden: torch.Tensor = output.last_hidden_state[0]

@@ -1,5 +1,6 @@
 """Mean and maximum of token values over the samples of a packed batch."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,16 @@ def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Flo
         InvalidType: values are no float32 tensor.
         InvalidArgument: values have another shape, or offsets do not rise from 0 to N.
     """
+    return begin_sample_mean_max(values, offsets)()
+
+
+def begin_sample_mean_max(
+    values: "torch.Tensor", offsets: npt.ArrayLike
+) -> Callable[[], tuple[Float32Array, Float32Array]]:
+    """Give `sample_mean_max` to the device, and return what waits for it: until then the device may be given more.
+
+    Args and Raises: as `sample_mean_max`, at once.
+    """
     import torch
 
     if not isinstance(values, torch.Tensor) or values.dtype != torch.float32:
@@ -41,9 +52,19 @@ def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Flo
     if values.device.type == "cuda" and torch.version.hip is None:
         from euds.kernels.ragged_stats_triton import ragged_mean_max as on_gpu
 
-        both = torch.stack(on_gpu(values.contiguous(), torch.from_numpy(starts).to(values.device)))
-        means, maxima = both.cpu().numpy()
-        return means, maxima
+        places = torch.from_numpy(starts).pin_memory().to(values.device, non_blocking=True)
+        both = torch.stack(on_gpu(values.contiguous(), places))
+        fetched = torch.empty(both.shape, dtype=both.dtype, pin_memory=True).copy_(both, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(values.device))
+
+        def wait() -> tuple[Float32Array, Float32Array]:
+            arrived.synchronize()
+            means, maxima = fetched.numpy().copy()
+            return means, maxima
+
+        return wait
     from euds.kernels.ragged_stats_numpy import ragged_mean_max as on_cpu
 
-    return on_cpu(np.asarray(values.detach().cpu()), starts)
+    both_on_cpu = on_cpu(np.asarray(values.detach().cpu()), starts)
+    return lambda: both_on_cpu

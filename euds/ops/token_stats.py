@@ -50,7 +50,8 @@ def token_stats(
     Args:
         logits: (..., V), floating point, any strides; not copied as long as the logits of a row lie side by side and
             two strides reach all rows.
-        targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore.
+        targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
+            CPU, where their range is checked without waiting for a GPU.
         temperature: > 0 and finite.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
@@ -75,7 +76,7 @@ def token_stats(
     _check_targets(targets, lead)
     kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
-        index, check_range = _indices(targets, vocabulary)
+        index, targets, check_range = _indices(targets, vocabulary, logits.device)
         results, looked_up = kernel(_rows(logits.detach()), index, temperature, varentropy)
         stats = _stats(results, looked_up, targets, lead, varentropy)
     check_range()
@@ -110,7 +111,8 @@ def linear_token_stats(
     Args:
         hidden: (..., H), floating point.
         weight: (V, H), dtype and device of hidden.
-        targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore.
+        targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
+            CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
         softcap: > 0 and finite, or None.
         temperature: > 0 and finite.
@@ -139,7 +141,7 @@ def linear_token_stats(
     _check_targets(targets, lead)
     kernel = _kernel("linear_token_stats", backend, hidden)
     with torch.no_grad():
-        index, check_range = _indices(targets, weight.shape[0])
+        index, targets, check_range = _indices(targets, weight.shape[0], hidden.device)
         results, looked_up = kernel(
             hidden.detach().reshape(-1, hidden.shape[-1]),
             weight.detach(),
@@ -278,16 +280,18 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size") -> None:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
 
 
-def _indices(targets: "torch.Tensor | None", vocabulary: int) -> "tuple[torch.Tensor | None, Callable[[], None]]":
-    """Return the token ids (N,) int64, within 0..V-1, to look up, and a check that raises if a target lay outside.
+def _indices(
+    targets: "torch.Tensor | None", vocabulary: int, device: "torch.device"
+) -> "tuple[torch.Tensor | None, torch.Tensor | None, Callable[[], None]]":
+    """Return the token ids (N,) int64, within 0..V-1, to look up, the targets, both on the device, and a check of them.
 
-    On the CPU it raises at once. A GPU's answer is on its way while the kernel is launched: waiting for it first would
-    leave the GPU with nothing to do.
+    The check raises if a target lay outside. Targets on the CPU are checked at once. A GPU's answer is on its way while
+    the kernel is launched: waiting for it first would leave the GPU with nothing to do.
     """
     import torch
 
     if targets is None:
-        return None, lambda: None
+        return None, None, lambda: None
     ids = targets.reshape(-1).long()
     index = ids.clamp(0, vocabulary - 1)
     outside = (index != ids) & (ids != IGNORED_TARGET)
@@ -305,4 +309,6 @@ def _indices(targets: "torch.Tensor | None", vocabulary: int) -> "tuple[torch.Te
 
     if arrived is None:
         check()
-    return index, check
+    if targets.device.type == "cpu" and device.type == "cuda":
+        index, targets = (ids.contiguous().pin_memory().to(device, non_blocking=True) for ids in (index, targets))
+    return index, targets, check
