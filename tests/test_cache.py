@@ -89,6 +89,18 @@ def rows_of(texts: list[str]) -> list[object]:
     return [{"text": text} for text in texts]
 
 
+def test_a_run_that_finds_every_text_keeps_the_cache_within_its_limit(
+    write_jsonl: WriteJsonl, make_texts: Texts, settings: dict[str, Any], tmp_path: Path, seen: dict[str, int]
+) -> None:
+    corpus = write_jsonl(rows_of(make_texts(20, 4)))
+    euds.score(corpus, out=tmp_path / "first", **settings)
+    assert list((tmp_path / "cache").glob("*/*.parquet"))
+    seen.clear()
+    euds.score(corpus, out=tmp_path / "second", **settings, cache_limit_gb=1e-9)
+    assert seen == {}
+    assert list((tmp_path / "cache").glob("*/*.parquet")) == []
+
+
 def unlike_texts(n: int) -> list[str]:
     """Texts of which no two have the same tokens."""
     return [" ".join([*pair, *PLAIN[: at % 7]]) for at, pair in enumerate(islice(permutations(PLAIN, 2), n))]

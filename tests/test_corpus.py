@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from euds.corpus import (
     Row,
     check_fields,
     check_inputs,
+    columnar,
+    columnar_files,
     count_rows,
+    delimited,
     extract_text,
     field_names,
     list_inputs,
@@ -121,6 +126,42 @@ def test_csv_rows_of_another_width_or_encoding_are_bad(tmp_path: Path) -> None:
     assert [row.error for row in rows] == [None, "1 values, but the header has 2", "not UTF-8", None]
 
 
+def test_a_quote_that_is_never_closed_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"closed\nlater",1\nin"side,2\n"open,3\nfoo,4\nbar,5\n')
+    rows = list(read_rows([path]))
+    assert [row.error for row in rows] == [None, None, "a quote is never closed"]
+    assert count_rows([path]) == 3
+    path.write_text('"text,label\nfoo,4\n')
+    with pytest.raises(InputError, match=r"a\.csv: a quote in the header is never closed"):
+        check_inputs([path])
+
+
+def test_a_csv_record_beyond_the_limit_is_a_bad_row_and_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 50)
+    monkeypatch.setattr(delimited, "BUFFER_BYTES", 8)
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text\nfirst\n" + b"x" * 1000 + b'\nsecond\n"' + b"open line\n" * 6 + b"last\n")
+    rows = list(read_rows([path]))
+    long = "record is longer than 50 bytes"
+    found = [row.error or (row.fields or {})["text"] for row in rows]
+    assert found == ["first", long, "second", long, "open line", "last"]
+    assert list(read_rows([path], start=3)) == rows[3:]
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 1 << 12])
+def test_a_long_line_is_split_once_and_held_up_to_the_limit(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", limit)
+    monkeypatch.setattr(delimited, "BUFFER_BYTES", 100)
+    content = b"x" * (1 << 18) + b"\r\nnext"
+    (line, size), following = delimited._split(io.BytesIO(content))
+    assert size == len(content) - 4
+    assert len(line) <= min(size, limit + 200)
+    assert following == (b"next", 4)
+
+
 def test_a_parquet_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
     raw = pa.array([b"good", b"\xff\xfe", None], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
@@ -165,6 +206,14 @@ def test_what_is_no_input_is_named(tmp_path: Path) -> None:
         check_fields([path], ["txt"])
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl"))
+    path.write_text('{"text": "a"}\n')
+    for spec in (path, f"{tmp_path}/*.jsonl"):
+        with pytest.raises(InputError, match=r"caf\\udce9\.jsonl: the file's name is not UTF-8; rename it"):
+            list_inputs([spec])
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
 def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
@@ -180,6 +229,37 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, name: str, s
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(InputError, match=name):
         list(read_rows([path]))
+
+
+def test_a_stream_that_is_cut_between_batches_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "stream.arrow"
+    content = io.BytesIO()
+    table = pa.Table.from_pylist(ROWS[:20])
+    with pa.ipc.new_stream(content, table.schema) as writer:
+        ends = []
+        for at in (0, 10):
+            writer.write_table(table.slice(at, 10))
+            ends.append(content.tell())
+    whole = content.getvalue()
+    path.write_bytes(whole)
+    assert len(list(read_rows([path]))) == count_rows([path]) == 20
+    for end in (*ends, *range(ends[-1] + 1, len(whole))):
+        path.write_bytes(whole[:end])
+        for read in (lambda: list(read_rows([path])), lambda: count_rows([path])):
+            with pytest.raises(InputError, match=r"stream\.arrow: not a readable Arrow file"):
+                read()
+
+
+def test_batches_of_parquet_are_cut_by_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar_files, "BATCH_BYTES", 10_500)
+    path = tmp_path / "a.parquet"
+    rows = [{"text": f"{at}" + "x" * 990, "other": {"text": f"{at}" + "y" * 5000}} for at in range(100)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50, use_dictionary=False)
+    for columns, n_rows in ((["text"], 10), (None, 1), (["none"], 50)):
+        source = columnar.Source(path, columns)
+        assert max(batch.num_rows for batch in source._file.batches(0)) == n_rows
+        source.close()
+    assert [row.fields for row in read_rows([path])] == rows
 
 
 def outcome(path: Path) -> list[Row] | str:

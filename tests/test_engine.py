@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_score_resume import digests
+from typer.testing import CliRunner
 
 import euds
+from euds.cli.app import app
 from euds.corpus import generations_path, meanings_path, part_files
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan
@@ -60,7 +63,12 @@ def test_a_job_array_names_the_piece() -> None:
     assert Split.of("slurm", array) == Split(2, 4)
     with pytest.raises(InvalidArgument, match="SLURM_ARRAY_TASK_MIN is not set"):
         Split.of("slurm", {})
-    for text in ("3/3", "-1/2", "a/b", "1"):
+    stepped = {**array, "SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_STEP": "2", "SLURM_ARRAY_TASK_MAX": "11"}
+    assert Split.of("slurm", stepped) == Split(2, 4)
+    for gaps in ({"MIN": "1", "ID": "3", "MAX": "7", "COUNT": "3"}, {"MIN": "0", "ID": "1", "COUNT": "3", "STEP": "2"}):
+        with pytest.raises(InvalidArgument, match=r"without gaps \(--array=0-2\), or use --split I/N"):
+            Split.of("slurm", {f"SLURM_ARRAY_TASK_{name}": value for name, value in gaps.items()})
+    for text in ("3/3", "-1/2", "a/b", "1", "0/0"):
         with pytest.raises(InvalidArgument, match="split:"):
             Split.of(text)
 
@@ -247,36 +255,25 @@ def test_the_users_id_is_carried_along(corpus: Path, tmp_path: Path) -> None:
         euds.score(corpus, out=tmp_path / "other", id_field="uidd", **INFORMATION)
 
 
-def test_status_of_a_finished_run_and_of_none(whole: Path, tmp_path: Path) -> None:
-    status = run_status(whole)
-    assert (status.state, status.n_rows, status.n_finished, status.rows_per_second) == ("finished", 152, 152, None)
-    assert dict(status.quarantine) == {"field 'text' is null": 1, "not a JSON object but str": 1}
-    assert "152 of 152 rows = 150 scored + 2 quarantined" in str(status)
-    with pytest.raises(InputError, match="not a run directory"):
-        run_status(tmp_path)
+def test_a_dry_run_of_starting_over_says_so_and_deletes_nothing(
+    corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digests(whole)
+    other: dict[str, Any] = {"measures": ["information"], "shard_rows": 100, "force_new": True, "dry_run": True}
+    assert euds.score(corpus, out=whole, **other).n_rows == 152
+    assert "what is there is deleted first" in " ".join(capsys.readouterr().err.split())
+    assert digests(whole) == before
+    with pytest.raises(InputError, match="holds files but no run"):
+        euds.score(corpus, out=corpus.parent, **other)
 
 
-def test_status_of_a_running_run_has_a_rate(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from euds.engine.worker import Worker
-
-    real = Worker.score_shard
-
-    def slow(self: Worker, shard: object, advance: object) -> int:
-        time.sleep(0.02)
-        rows = real(self, shard, advance)  # type: ignore[arg-type]
-        seen.append(run_status(tmp_path / "run"))
-        return rows
-
-    seen: list[euds.engine.status.RunStatus] = []
-    monkeypatch.setattr(Worker, "score_shard", slow)
-    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
-    # Shards end side by side, so that no given number of them need ever be seen.
-    status = next(status for status in reversed(seen) if status.n_measured < 152)
-    assert status.state == "running"
-    assert status.n_measured >= 2 * 16
-    assert status.rows_per_second is not None
-    assert status.rows_per_second > 0
-    assert "left" in str(status)
+def test_a_url_or_a_name_that_is_not_utf8_is_no_run_directory(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="out: must be a local path, got s3://bucket/run"):
+        euds.score(corpus, out="s3://bucket/run", **INFORMATION)
+    with pytest.raises(InvalidArgument, match=r"out: .*r\\udce9 is not UTF-8"):
+        euds.score(corpus, out=f"{tmp_path}/r\udce9", **INFORMATION)
+    outcome = CliRunner().invoke(app, ["score", str(corpus), "--out", "s3://bucket/run", "--measures", "information"])
+    assert "out: must be a local path" in str(outcome.exception)
 
 
 def test_an_unchanged_corpus_is_not_hashed_again_and_a_changed_one_is_refused(
@@ -303,6 +300,20 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     assert [shard.first_row_id for shard in shards] == list(range(0, 304, 40))
     assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3, 4, 5, 6, 7]]
     assert [default_shard_rows(n) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+
+
+def test_a_file_is_asked_once_whether_it_can_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": ["a film"] * 100}), tmp_path / "a.parquet")
+    asked: list[Path] = []
+
+    def answer(file: Path) -> bool:
+        asked.append(file)
+        return True
+
+    monkeypatch.setattr("euds.engine.shards.splittable", answer)
+    shards = list(cut_shards([tmp_path / "a.parquet"], 10))
+    assert list(tasks(shards)) == [(shard,) for shard in shards]
+    assert asked == [tmp_path / "a.parquet"]
 
 
 def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) -> None:

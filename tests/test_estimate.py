@@ -1,9 +1,11 @@
 """An estimate is what a run then takes, as far as that can be known; nothing is written beside the corpus."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import euds
-from euds.corpus import list_inputs, read_rows, read_slices, sample
+from euds.corpus import Row, list_inputs, read_rows, read_slices, sample
 from euds.engine.batches import TokenBudget, run_batches, size, tokens_read
+from euds.engine.pool import fit_pool
+from euds.engine.prepare import Plan
 from euds.errors import InputError, InvalidArgument
 
 WriteJsonl = Callable[..., Path]
@@ -55,14 +59,43 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(corpus: Path) -> None:
 
 def test_time_scales_with_rows_workers_and_price(corpus: Path) -> None:
     found = euds.estimate(corpus, measures=["information"], sample_rows=100, workers=4, price_per_hour=3.0)
-    stages = sum(found.seconds.values())
-    assert found.total_seconds == pytest.approx(found.loading_seconds + found.planning_seconds + stages / 4)
+    # One process counts the tokens of the pool for all.
+    stages = found.seconds["information"] + (found.seconds["read"] + found.seconds["finish"]) / 4
+    assert found.total_seconds == pytest.approx(found.loading_seconds + found.planning_seconds + stages)
     assert found.worker_hours == pytest.approx(4 * found.total_seconds / 3600)
     assert found.cost == pytest.approx(3 * found.worker_hours)
     assert replace(found, price_per_hour=None).cost is None
     text = str(found)
     for part in ("400 in", "100 of them", "quarantine", "field 'text' is null", "at 3 an hour"):
         assert part in text
+
+
+def test_parsing_is_part_of_reading(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def slow(files: Sequence[Path], *, stop: int, **named: Any) -> Iterator[Row]:
+        for row in read_rows(files, stop=min(stop, 10), **named):
+            now[0] += 2.0
+            yield row
+
+    monkeypatch.setattr("euds.engine.sampled.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("euds.engine.sampled.read_rows", slow)
+    found = euds.estimate(corpus, measures=["information"], sample_rows=50)
+    assert found.seconds["read"] == pytest.approx(400 * 2.0)
+
+
+def test_what_counting_takes_anyway_does_not_grow_with_the_rows(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+
+    def fit(plan: Plan, *others: Any) -> None:
+        counted.append(plan.n_rows)
+        fit_pool(plan, *others)
+
+    monkeypatch.setattr("euds.engine.sampled.fit_pool", fit)
+    monkeypatch.setattr("euds.engine.sampled.pool_seconds", lambda work: {"information": 5.0 + counted[-1] / 8})
+    found = euds.estimate(corpus, measures=["information"], sample_rows=100)
+    # 16 rows of the warm-up are in both; the 100 of the sample are a fourth of the corpus.
+    assert found.seconds["information"] == pytest.approx(5.0 + 16 / 8 + 400 / 8)
 
 
 def test_padding_of_the_runs_shards_is_counted_not_that_of_the_sample() -> None:
@@ -130,8 +163,9 @@ def test_bad_input_is_refused_as_by_score(corpus: Path, tmp_path: Path) -> None:
         euds.estimate(tmp_path / "none.jsonl", measures=["information"])
     with pytest.raises(InvalidArgument, match="lm: generative entropy needs"):
         euds.estimate(corpus, measures=["generative"])
-    for name, value, least in (("sample_rows", 1, 2), ("workers", 0, 1), ("price_per_hour", -1.0, 0)):
-        with pytest.raises(InvalidArgument, match=f"{name}: must be at least {least}, got {value}"):
+    bad_numbers = (("sample_rows", 1, 2), ("workers", 0, 1), ("price_per_hour", -1.0, 0), ("price_per_hour", inf, 0))
+    for name, value, least in bad_numbers:
+        with pytest.raises(InvalidArgument, match=f"{name}: must be at least {least}.*, got {value}"):
             euds.estimate(corpus, measures=["information"], **{name: value})  # type: ignore[arg-type]
 
 

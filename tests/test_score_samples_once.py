@@ -119,7 +119,7 @@ def test_another_estimate_takes_the_generations_over(
         sample("refused", again, seed=1)
     with pytest.raises(InputError, match="names the run directory itself"):
         sample("again2", {"generations_from": str(tmp_path / "again2")})
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="nowhere: not a run directory"):
         sample("refused", {"generations_from": str(tmp_path / "nowhere")})
     assert not (tmp_path / "refused").exists()
 

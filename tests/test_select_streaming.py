@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 import euds
 from euds.cli.app import app
 from euds.errors import EudsError, InputError
+from euds.selection import rows
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -20,8 +22,8 @@ Texts = Callable[[int, int], list[str]]
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory, make_texts: Texts, tiny_lm: Path, tiny_encoder: Path) -> Path:
     folder = tmp_path_factory.mktemp("streaming")
-    rows = [{"text": text, "label": "ab"[at % 3 == 0]} for at, text in enumerate(make_texts(400, 6))]
-    lines = [json.dumps(row) for row in rows]
+    texts = make_texts(400, 6)
+    lines = [json.dumps({"text": text, "label": "ab"[at % 3 == 0]}) for at, text in enumerate(texts)]
     lines[5:5] = ["no json", '{"text": null}']
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     euds.score(folder / "corpus.jsonl", out=folder / "run", lm=tiny_lm, embedder=tiny_encoder, shard_rows=64)
@@ -44,6 +46,15 @@ def test_the_box_is_that_of_the_rows(run_dir: Path, tmp_path: Path, rule: str, k
     common = np.intersect1d(found.row_ids, whole.row_ids)
     assert len(common) >= 0.9 * whole.n_kept
     assert found.record["keep_rate_by_label"].keys() == {"a", "b"}  # type: ignore[attr-defined]
+
+
+def test_the_kept_rows_of_a_chunk_are_found_without_all_others(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "ROW_GROUP", 50)
+    monkeypatch.setattr(np, "isin", lambda *_, **named: pytest.fail("every chunk was compared with every kept row"))
+    found = euds.select_streaming(run_dir, keep=0.2, rule="low", axes=["nll"], out=tmp_path / "rows.parquet")
+    assert pq.read_table(tmp_path / "rows.parquet").column("row_id").to_pylist() == found.row_ids.tolist()
 
 
 @pytest.mark.parametrize("rule", ["low", "middle", "high"])
@@ -89,8 +100,8 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
         euds.select_streaming(run_dir, keep=0.1, rule="low", axes=["nll", "generative"])
     with pytest.raises(InputError, match="unknown field 'txt'"):
         euds.select_streaming(run_dir, keep=0.1, rule="igse", columns=["txt"])
-    rows = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
-    euds.score(write_jsonl(rows), out=tmp_path / "mixed", measures=["information"])
+    corpus = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
+    euds.score(write_jsonl(corpus), out=tmp_path / "mixed", measures=["information"])
     with pytest.raises(InputError, match="the run has no generative_entropy_nats"):
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="igse")
     with pytest.raises(EudsError, match="looks at 1 to 3 axes, got 0"):
@@ -108,3 +119,60 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
     assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
     outcome = CliRunner().invoke(app, [*command, "--rule", "igse"])
     assert "kept 40 of 400 rows by igse" in outcome.output
+
+
+FIELDS: list[tuple[object, object]] = [
+    (1, 1.5),
+    (None, "late"),
+    ({"a": 1}, {"a": 1, "b": "x"}),
+    ([], [{"a": 1}]),
+    ([{"a": None}], [{"a": 2.5}]),
+    ("text", None),
+]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, write_jsonl: WriteJsonl) -> Path:
+    """A run whose fields have other types from row 40 on."""
+    corpus: list[dict[str, object]] = [
+        {"text": f"film {at}", **{f"f{n}": pair[at >= 40] for n, pair in enumerate(FIELDS)}, "big": at or 2**60 + 1}
+        for at in range(50)
+    ]
+    corpus[45]["big"] = 0.5
+    euds.score(write_jsonl(corpus), out=tmp_path / "run", measures=["information"], shard_rows=10)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_fields_whose_type_widens_are_as_in_memory(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: float
+) -> None:
+    monkeypatch.setattr(rows, "ROW_GROUP", 7)
+    names = ["text", *(f"f{n}" for n in range(len(FIELDS)))]
+    arguments: dict[str, Any] = {"keep": keep, "rule": "middle", "axes": ["information"], "columns": names}
+    found = euds.select_streaming(mixed, out=tmp_path / "streamed.parquet", **arguments)
+    euds.select(mixed, out=tmp_path / "whole.parquet", stability=0, **arguments)
+    streamed, whole = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("streamed", "whole"))
+    if keep == 1.0:
+        assert streamed.select(names).equals(whole.select(names))
+    assert streamed.column("row_id").to_pylist() == found.row_ids.tolist()
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_numbers_that_the_wider_type_cannot_hold_are_named(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "ROW_GROUP", 7)
+    with pytest.raises(InputError, match="field 'big' changes its type to double"):
+        euds.select_streaming(mixed, keep=1.0, rule="low", axes=["information"], columns=["text", "big"])
+    assert not (mixed / "selected.parquet").exists()
+    assert list(mixed.glob(".*")) == []
+
+
+def test_what_a_killed_selection_left_is_swept_away(run_dir: Path, tmp_path: Path) -> None:
+    own, other = tmp_path / ".rows.parquet.1-ab.partial", tmp_path / ".others.parquet.1-ab.partial"
+    own.touch()
+    other.touch()
+    euds.select_streaming(run_dir, keep=0.1, rule="igse", out=tmp_path / "rows.parquet")
+    assert not own.exists()
+    assert other.exists()

@@ -19,6 +19,7 @@ from euds.corpus import (
     Slice,
     SliceReader,
     columnar,
+    columnar_files,
     count_rows,
     cut,
     delimited,
@@ -144,7 +145,7 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(delimited, "BUFFER_BYTES", 5)
         monkeypatch.setattr(delimited, "BLOCK_ROWS", 3)
         monkeypatch.setattr(streams, "BUFFER_BYTES", 9)
-        monkeypatch.setattr(columnar, "BATCH_ROWS", 4)
+        monkeypatch.setattr(columnar_files, "BATCH_ROWS", 4)
         monkeypatch.setattr(columnar, "CONVERTED_ROWS", 3)
 
 
@@ -209,10 +210,29 @@ def test_csv_records_are_those_of_pythons_reader(tmp_path: Path, content: bytes,
     for row, values in zip(rows, (values for values in records if values), strict=True):
         if row.fields is not None:
             assert row.fields == dict(zip(header, values, strict=True))
+        elif row.error == "a quote is never closed":
+            assert row is rows[-1]
+            assert b'"' in content
         elif row.error == "not UTF-8":
             assert any("\udc80" <= char <= "\udcff" for char in "".join(values))
         else:
             assert len(values) != len(header)
+
+
+@given(content=csv_content(), suffix=st.sampled_from(["", ".gz"]))
+@settings(SHARED, max_examples=80)
+@pytest.mark.usefixtures("sizes")
+def test_slices_of_csv_with_records_beyond_the_limit_are_the_corpus(
+    tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    path.write_bytes(compressed(b"text,label\n" + content, suffix))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(delimited, "MAX_RECORD_BYTES", 40)
+        rows = list(read_rows([path]))
+        assert count_rows([path]) == len(rows)
+        alone = [list(read_slices(shard, first_row_id=at)) for at, shard in enumerate(cut([path], 1))]
+        assert alone == [[row] for row in rows]
 
 
 def numbers(path: Path, n: int) -> Path:
@@ -247,18 +267,18 @@ def test_a_reader_goes_on_where_the_last_slice_ended(
 def count_opens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets an entry whenever a compressed file or an Arrow stream is begun from its beginning."""
     opened: list[int] = []
-    restart, stream = streams._Decompressed._restart, columnar._ArrowStream.batches
+    restart, stream = streams._Decompressed._restart, columnar_files.ArrowStream.batches
 
     def counted_restart(self: streams._Decompressed) -> None:
         opened.append(1)
         restart(self)
 
-    def counted_stream(self: columnar._ArrowStream, entry: int) -> Iterator[pa.RecordBatch]:
+    def counted_stream(self: columnar_files.ArrowStream, entry: int) -> Iterator[pa.RecordBatch]:
         opened.append(1)
         return stream(self, entry)
 
     monkeypatch.setattr(streams._Decompressed, "_restart", counted_restart)
-    monkeypatch.setattr(columnar._ArrowStream, "batches", counted_stream)
+    monkeypatch.setattr(columnar_files.ArrowStream, "batches", counted_stream)
     return opened
 
 

@@ -12,7 +12,7 @@ DEFAULT_MEASURES = "information,generative,semantic"
 
 def score(
     inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
-    out: Annotated[Path, typer.Option(help="Run directory.")],
+    out: Annotated[str, typer.Option(help="Run directory.")],
     text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
     id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
     label_field: Annotated[str | None, typer.Option(help="Field carried along as label.")] = None,

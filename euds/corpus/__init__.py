@@ -1,6 +1,6 @@
 """Read corpora row by row, whatever their format, and account for every row."""
 
-from euds.corpus.identity import Identity, identities
+from euds.corpus.identity import Identity, check_unchanged, identities
 from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
 from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
@@ -25,6 +25,7 @@ __all__ = [
     "SliceReader",
     "check_fields",
     "check_inputs",
+    "check_unchanged",
     "corpus_files",
     "count_rows",
     "cut",

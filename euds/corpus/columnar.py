@@ -3,26 +3,19 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from euds.corpus.columnar_files import ArrowFile, ArrowStream, ParquetFile
 from euds.corpus.location import is_url
 from euds.corpus.raw import Marks, RawRow
+from euds.corpus.streams import open_remote
 from euds.errors import InputError
-
-BATCH_ROWS = 1024
-"""Rows of a Parquet file decoded at a time."""
 
 CONVERTED_ROWS = 64
 """Rows turned into Python values at a time."""
-
-BUFFER_BYTES = 1 << 20
-"""Bytes of a Parquet column read at a time; without it a whole row group's column would be in memory."""
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -103,7 +96,7 @@ def splittable(path: Path) -> bool:
         InputError: the file cannot be opened.
     """
     with _errors(path), closing(_open(path, None)) as file:
-        return not isinstance(file, _ArrowStream)
+        return not isinstance(file, ArrowStream)
 
 
 def field_names(path: Path) -> tuple[str, ...]:
@@ -123,94 +116,6 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: two columns have the same name: {', '.join(names)}")
 
 
-class _Parquet:
-    """A Parquet file; reading can begin at any row group."""
-
-    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
-        self._source = source
-        # Buffered before it is asked for, all that was read would stay in memory until the file is closed.
-        self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
-        self.names = tuple(self._file.schema_arrow.names)
-        self._wanted = [name for name in self.names if columns is None or name in columns]
-
-    @cached_property
-    def entries(self) -> list[int]:
-        return list(accumulate(self.row_counts(), initial=0))
-
-    def row_counts(self) -> list[int]:
-        metadata = self._file.metadata
-        return [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
-
-    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
-        groups = range(entry, self._file.metadata.num_row_groups)
-        # Threads would decode whole row groups ahead, which a bounded reader must not.
-        options = {"columns": self._wanted, "use_threads": False}
-        return iter(self._file.iter_batches(BATCH_ROWS, row_groups=groups, **options) if groups else ())
-
-    def close(self) -> None:
-        self._file.close()
-        self._source.close()
-
-
-class _ArrowFile:
-    """An Arrow IPC file; reading can begin at any batch."""
-
-    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
-        self._source = source
-        self._schema = pa.ipc.open_file(source).schema
-        self.names = tuple(self._schema.names)
-        self._wanted = [name for name in self.names if columns is None or name in columns]
-        self._file = pa.ipc.open_file(source, options=_only(self._schema, self._wanted))
-
-    @cached_property
-    def entries(self) -> list[int]:
-        return list(accumulate(self.row_counts(), initial=0))
-
-    def row_counts(self) -> Iterator[int]:
-        # A batch tells its length only when something of it is read: a column of numbers, if there is one.
-        small = sorted(self._schema, key=lambda field: not pa.types.is_primitive(field.type))
-        file = pa.ipc.open_file(self._source, options=_only(self._schema, [field.name for field in small[:1]]))
-        return (file.get_batch(at).num_rows for at in range(file.num_record_batches))
-
-    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
-        for at in range(entry, self._file.num_record_batches):
-            yield self._file.get_batch(at).select(self._wanted)
-
-    def close(self) -> None:
-        self._source.close()
-
-
-class _ArrowStream:
-    """An Arrow IPC stream; it is read from its beginning."""
-
-    def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
-        self._source = source
-        self._schema = pa.ipc.open_stream(source).schema
-        self.names = tuple(self._schema.names)
-        self._wanted = [name for name in self.names if columns is None or name in columns]
-        self.entries = [0]
-
-    def row_counts(self) -> Iterator[int]:
-        return (batch.num_rows for batch in self._begin(self.names[:1]))
-
-    def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
-        assert entry == 0
-        return (batch.select(self._wanted) for batch in self._begin(self._wanted))
-
-    def close(self) -> None:
-        self._source.close()
-
-    def _begin(self, names: Sequence[str]) -> Any:
-        self._source.seek(0)
-        return pa.ipc.open_stream(self._source, options=_only(self._schema, names))
-
-
-def _only(schema: pa.Schema, names: Sequence[str]) -> pa.ipc.IpcReadOptions:
-    """Read the named columns, or the first one if there are none: without any, Arrow reads all."""
-    fields = [at for at, name in enumerate(schema.names) if name in names] or [0][: len(schema)]
-    return pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-
-
 def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
@@ -225,15 +130,15 @@ def _errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: not a readable {kind} file: {reason}") from error
 
 
-def _open(path: Path, columns: Sequence[str] | None) -> _Parquet | _ArrowFile | _ArrowStream:
+def _open(path: Path, columns: Sequence[str] | None) -> ParquetFile | ArrowFile | ArrowStream:
     # Not mapped into memory: a file that another process cuts short would end this one.
-    source: Any = path.open("rb") if is_url(path) else pa.OSFile(str(path))
+    source: Any = open_remote(path) if is_url(path) else pa.OSFile(str(path))
     try:
         if _is_parquet(path):
-            return _Parquet(source, columns)
+            return ParquetFile(source, columns)
         is_file = source.read(len(ARROW_MAGIC)) == ARROW_MAGIC
         source.seek(0)
-        return _ArrowFile(source, columns) if is_file else _ArrowStream(source, columns)
+        return ArrowFile(source, columns) if is_file else ArrowStream(source, columns)
     except BaseException:
         source.close()
         raise

@@ -9,8 +9,8 @@ from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import BUFFER_BYTES, READ_ERRORS, compression, open_stream, unreadable
 from euds.errors import InputError
 
-MAX_FIELD_CHARS = 1 << 26
-"""Longest value read; Python's own limit of 131,072 characters is too short for documents."""
+MAX_RECORD_BYTES = 1 << 26
+"""A longer record is a bad row, as a longer line of JSON is; reading goes on with the line behind the limit."""
 
 BLOCK_ROWS = 4096
 """Rows marked at a time."""
@@ -27,7 +27,8 @@ class Source:
         Raises:
             InputError: it cannot be opened, or its header cannot be read.
         """
-        csv.field_size_limit(MAX_FIELD_CHARS)
+        # Records are limited here; Python's own limit of 131,072 characters is too short for documents.
+        csv.field_size_limit((1 << 31) - 1)
         self._path = path
         try:
             self._handle = open_stream(path)
@@ -37,7 +38,7 @@ class Source:
             begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
             self._lines = _Lines(self._handle, begin)
             self.header = tuple(next(csv.reader(self._lines), ()))
-        except csv.Error as error:
+        except (csv.Error, _TooLong) as error:
             self.close()
             raise InputError(f"{path}: not CSV: {error}") from error
         except READ_ERRORS as error:
@@ -45,28 +46,47 @@ class Source:
             raise unreadable(path, "row 0", error) from error
         self._first = self._lines.at
 
+    @property
+    def in_quote(self) -> bool:
+        """Whether the record read last came to the end of the file within a quote."""
+        return self._lines.ended
+
     def rows(self, start: int = 0, position: int = 1) -> Iterator[RawRow]:
         """Yield the rows from the record whose first line is at byte `start` on."""
-        for _, number, values in self.records(start, position):
-            if not _is_text(values):
+        for _, number, values, error in self.records(start, position):
+            if error is not None:
+                yield RawRow(number, None, error)
+            elif not _is_text(values):
                 yield RawRow(number, None, "not UTF-8")
             elif len(values) != len(self.header):
                 yield RawRow(number, None, f"{len(values)} values, but the header has {len(self.header)}")
             else:
                 yield RawRow(number, dict(zip(self.header, values, strict=True)), None)
 
-    def records(self, start: int = 0, position: int = 1) -> Iterator[tuple[int, int, list[str]]]:
-        """Yield byte offset, number and values of every record; bytes that are no UTF-8 are surrogates for now."""
+    def records(self, start: int = 0, position: int = 1) -> Iterator[tuple[int, int, list[str], str | None]]:
+        """Yield byte offset, number and values of every record, and why it has none that can be relied on, or None.
+
+        Bytes that are no UTF-8 are surrogates for now.
+        """
         number = position - 1
         try:
             if self._lines.at != max(start, self._first):
                 self._lines = _Lines(self._handle, max(start, self._first))
-            begin = self._lines.at
-            for values in csv.reader(self._lines):
+            records = csv.reader(self._lines)
+            while True:
+                begin = self._lines.begin()
+                try:
+                    values = next(records, None)
+                except _TooLong as error:
+                    records = csv.reader(self._lines)
+                    number += 1
+                    yield begin, number, [], str(error)
+                    continue
+                if values is None:
+                    return
                 if values:
                     number += 1
-                    yield begin, number, values
-                begin = self._lines.at
+                    yield begin, number, values, "a quote is never closed" if self.in_quote else None
         except csv.Error as error:
             raise InputError(f"{self._path}: not CSV after row {number}: {error}") from error
         except READ_ERRORS as error:
@@ -83,7 +103,7 @@ def marks(path: Path) -> Iterator[Marks]:
     begins: list[int] = []
     number = 0
     try:
-        for begin, number, _ in source.records():
+        for begin, number, *_ in source.records():
             begins.append(begin)
             if len(begins) == BLOCK_ROWS:
                 yield begins, range(number - len(begins) + 1, number + 1)
@@ -109,11 +129,15 @@ def check(path: Path) -> None:
     """Read the header.
 
     Raises:
-        InputError: there is none, or a name stands in it twice.
+        InputError: there is none, a quote in it is never closed, or a name stands in it twice.
     """
-    header = field_names(path)
+    source = Source(path, None)
+    source.close()
+    header = source.header
     if not header:
         raise InputError(f"{path}: no header line")
+    if source.in_quote:
+        raise InputError(f"{path}: a quote in the header is never closed")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")
 
@@ -127,29 +151,64 @@ def _is_text(values: Sequence[str]) -> bool:
     return True
 
 
+class _TooLong(Exception):
+    """A record is longer than `MAX_RECORD_BYTES`."""
+
+
 class _Lines:
-    """The lines of a file from an offset on, ended by \\n, \\r or \\r\\n; `at` is where the next one begins."""
+    """The lines of a file from an offset on, ended by \\n, \\r or \\r\\n.
+
+    Attributes:
+        at: where the next one begins.
+        ended: whether one was asked for behind the last one, which the CSV reader does only within a quote or at a
+            record's beginning.
+    """
 
     def __init__(self, handle: BinaryIO, at: int) -> None:
         handle.seek(at)
         self.at = at
+        self.ended = False
+        self._begin = at
         self._lines = _split(handle)
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._lines)
-        self.at += len(line)
+        try:
+            line, size = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.at += size
+        if self.at - self._begin > MAX_RECORD_BYTES:
+            raise _TooLong(f"record is longer than {MAX_RECORD_BYTES} bytes")
         return line.decode("utf-8", "surrogateescape")
 
+    def begin(self) -> int:
+        """Begin a record with the next line, and return where that is."""
+        self._begin = self.at
+        return self.at
 
-def _split(handle: BinaryIO) -> Iterator[bytes]:
-    rest = b""
+
+def _split(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield lines and their sizes; of one longer than any record not all bytes are held, nor yielded."""
+    pieces: list[bytes] = []
+    size = 0
+    after_return = False
     while chunk := handle.readline(BUFFER_BYTES):
-        lines = (rest + chunk).splitlines(keepends=True)
+        if after_return and chunk != b"\n":
+            yield b"".join(pieces), size
+            pieces, size = [], 0
+        lines = chunk.splitlines(keepends=True)
         # Where the chunk was cut, its last line may go on, if only by the \n of a \r\n.
         rest = b"" if chunk.endswith(b"\n") else lines.pop()
-        yield from lines
-    if rest:
-        yield rest
+        for line in lines:
+            yield b"".join((*pieces, line)), size + len(line)
+            pieces, size = [], 0
+        if rest and size <= MAX_RECORD_BYTES:
+            pieces.append(rest)
+        size += len(rest)
+        after_return = rest.endswith(b"\r")
+    if size:
+        yield b"".join(pieces), size

@@ -4,20 +4,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from euds.corpus.location import file_path, reading
 from euds.corpus.read import count_rows
+from euds.errors import InputError
 from euds.files import file_sha256
 
 Identity = dict[str, Any]
-"""path, bytes, sha256 and rows of a file, and modified_ns, by which the others need not be counted again."""
+"""path, bytes, sha256 and rows of a file, and what saves finding the last two again: `modified_ns`, its time of change
+since the epoch or None, and `version`, if a remote store tells one."""
+
+VERSION_KEYS = ("ETag", "etag", "Last-Modified")
+"""What object stores and web servers tell apart the versions of a file by."""
 
 
 def identity(file: Path, known: Mapping[str, Any] | None = None) -> Identity:
-    """Return a file's identity; `known`, an earlier one, is trusted if size and time of change are still its own."""
-    state = file.stat()
-    facts = {"path": str(file), "bytes": state.st_size, "modified_ns": _modified_ns(state)}
-    if known is not None and facts["modified_ns"] is not None and facts.items() <= known.items():
+    """Return a file's identity; `known`, an earlier one, is trusted if size and time of change are still its own.
+
+    Raises:
+        InputError: the file is gone or cannot be read.
+        RunStopped: a remote store failed.
+    """
+    facts = _facts(file)
+    # Size alone tells too little: then the content is hashed again.
+    tells_change = facts["modified_ns"] is not None or "version" in facts
+    if known is not None and tells_change and facts.items() <= known.items():
         return dict(known)
-    return {**facts, "sha256": file_sha256(file), "rows": count_rows([file])}
+    with reading(file):
+        sha256 = file_sha256(file)
+    return {**facts, "sha256": sha256, "rows": count_rows([file])}
 
 
 def identities(files: Sequence[Path], known: Sequence[Mapping[str, Any]] = ()) -> list[Identity]:
@@ -26,7 +40,36 @@ def identities(files: Sequence[Path], known: Sequence[Mapping[str, Any]] = ()) -
     return [identity(file, by_path.get(str(file))) for file in files]
 
 
+def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Check, without reading them, that files have the size and time of change of their identities.
+
+    Raises:
+        InputError: one has another, or is gone; the message names it.
+    """
+    for entry in inputs:
+        if not _facts(file_path(entry["path"])).items() <= entry.items():
+            raise InputError(
+                f"{entry['path']}: has changed while it was scored; the same command tells whether its content has, "
+                "and --force-new starts over"
+            )
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """What is known of a file without reading it."""
+    try:
+        with reading(file):
+            state = file.stat()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return {"path": str(file), "bytes": state.st_size, "modified_ns": _modified_ns(state), **_version(state)}
+
+
 def _modified_ns(state: Any) -> int | None:
-    """Nanoseconds since the epoch; None for a store that gives no time of change."""
-    found = getattr(state, "st_mtime_ns", None)
-    return None if found is None else int(found)
+    """Nanoseconds since the epoch; None for a store that gives no time of change, for which the library says 0."""
+    return int(state.st_mtime_ns) or None
+
+
+def _version(state: Any) -> dict[str, str]:
+    """What a remote store calls this version of the file, under `version`; nothing where it tells nothing."""
+    told = state.as_info() if hasattr(state, "as_info") else {}
+    return next(({"version": str(told[key])} for key in VERSION_KEYS if told.get(key)), {})

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from euds.assets import resolve_input
 from euds.corpus import columnar, delimited, jsonl
-from euds.corpus.location import file_path, find_files, is_pattern, is_url, reaching
+from euds.corpus.location import file_path, find_files, is_pattern, is_url, printable, reaching
 from euds.errors import InputError
 
 FORMATS: dict[str, ModuleType] = {
@@ -32,8 +32,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
     They are in the order given, those of a glob sorted. Remote files are as `file_path` gives them.
 
     Raises:
-        InputError: a name matches no file, a format is unknown, a file is named twice, or a URL's protocol is unknown
-            or needs a package that is not installed.
+        InputError: a name matches no file or is not UTF-8, a format is unknown, a file is named twice, or a URL's
+            protocol is unknown or needs a package that is not installed.
     """
     files: list[Path] = []
     for spec in inputs:
@@ -42,6 +42,9 @@ def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
         raise InputError("no input was given")
     seen: set[Path] = set()
     for file in files:
+        if printable(file) != str(file):
+            # Neither a manifest nor the scores could name it.
+            raise InputError(f"{printable(file)}: the file's name is not UTF-8; rename it")
         reader(file)
         identity = file if is_url(file) else file.resolve()
         if identity in seen:

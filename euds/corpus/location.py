@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from euds.errors import InputError
+from euds.errors import EudsError, InputError, RunStopped
 
 
 def file_path(name: str) -> Path:
@@ -67,6 +67,11 @@ def is_pattern(name: str) -> bool:
     return any(sign in name for sign in ("*[" if name.startswith(("http://", "https://")) else "*?["))
 
 
+def printable(name: str | Path) -> str:
+    """Return a name that can be printed; bytes of it that are no UTF-8 are escaped."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def reaching(name: str) -> Iterator[None]:
     """Turn whatever a remote file system raises into one error that names the URL; do nothing for local paths."""
@@ -77,5 +82,26 @@ def reaching(name: str) -> Iterator[None]:
     except Exception as error:
         if not is_url(name):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{name}: cannot be reached: {reason}") from error
+        raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
+
+
+@contextmanager
+def reading(file: str | Path) -> Iterator[None]:
+    """Turn whatever a remote file system raises in the middle of the work into one error; do nothing for local paths.
+
+    Raises:
+        RunStopped: the store failed; a missing or forbidden file stays the system's own error.
+    """
+    try:
+        yield
+    except (EudsError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        # Stores raise their client's errors, such as aiohttp's, which are no OSError.
+        if not is_url(file):
+            raise
+        raise RunStopped(f"{file}: cannot be read: {_reason(error)}; the same command resumes") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus.identity import identity
-from euds.corpus.location import file_path
+from euds.corpus.location import file_path, reading
 from euds.errors import InputError
 from euds.files import file_sha256, read_json
 
@@ -17,15 +17,23 @@ PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
 
 
+QUARANTINE_FILE = "quarantine.jsonl"
+
+MANIFEST_KEYS = {"config", "fingerprint", "inputs", "finished"}
+"""What the manifest of every run has, finished or not."""
+
+
 def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
     Raises:
-        InputError: `run_dir` is no run directory.
+        InputError: `run_dir` is no run directory, or its manifest is damaged.
     """
     if not (run_dir / "manifest.json").exists():
         raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
-    manifest: dict[str, Any] = read_json(run_dir / "manifest.json")
+    manifest = read_json(run_dir / "manifest.json")
+    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
+        raise InputError(f"{run_dir}/manifest.json: is no run's manifest; start over with --force-new")
     return manifest
 
 
@@ -42,10 +50,12 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
 
 
 def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the quarantined rows of a finished run: row_id, file, row and reason."""
-    with (run_dir / "quarantine.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    """Yield the quarantined rows of a finished run: row_id, file, row and reason.
+
+    Raises:
+        InputError: the file of them is gone or damaged.
+    """
+    yield from _entries(run_dir / QUARANTINE_FILE)
 
 
 def part_files(run_dir: Path) -> tuple[Path, ...]:
@@ -92,8 +102,9 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
     files = []
     for entry in manifest["inputs"]:
         file = file_path(entry["path"])
-        if not file.exists():
-            raise InputError(f"{file}: the scored corpus is no longer there")
+        with reading(file):
+            if not file.exists():
+                raise InputError(f"{file}: the scored corpus is no longer there")
         if identity(file, entry)["sha256"] != entry["sha256"]:
             raise InputError(f"{file}: has changed since it was scored; score it again into a new directory")
         files.append(file)
@@ -101,14 +112,28 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
 
 
 def verify_parts(run_dir: Path) -> None:
-    """Check that every part of a finished run is the one that was written.
+    """Check that every part of a finished run is the one that was written, and its quarantined rows are there.
 
     Raises:
-        InputError: a part is gone or damaged.
+        InputError: a file is gone or damaged.
     """
-    with (run_dir / "scores" / PARTS_FILE).open(encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            part = run_dir / "scores" / entry["part"]
-            if not part.exists() or file_sha256(part) != entry["sha256"]:
-                raise InputError(f"{part}: missing or damaged; score into a new directory, or again with --force-new")
+    for entry in _entries(run_dir / "scores" / PARTS_FILE):
+        part = run_dir / "scores" / entry["part"]
+        if not part.exists() or file_sha256(part) != entry["sha256"]:
+            raise _damaged(part)
+    if not (run_dir / QUARANTINE_FILE).exists():
+        raise _damaged(run_dir / QUARANTINE_FILE)
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (FileNotFoundError, ValueError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: missing or damaged; score into a new directory, or again with --force-new")

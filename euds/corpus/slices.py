@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from euds.corpus.inputs import reader
-from euds.corpus.location import file_path
+from euds.corpus.location import file_path, reading
 from euds.corpus.raw import Source
 from euds.corpus.row import Row
 from euds.errors import InputError
@@ -196,6 +196,7 @@ class SliceReader:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        with reading(path):
+            return path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from euds.corpus.location import is_url
+from euds.corpus.location import is_url, reading
 from euds.errors import InputError
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -28,7 +28,17 @@ def open_stream(path: Path) -> BinaryIO:
     """Open a file's uncompressed bytes; seeking forward in a compressed one reads on, seeking back starts over."""
     if compression(path) is not None:
         return io.BufferedReader(_Decompressed(path), BUFFER_BYTES)
-    return io.BufferedReader(path.open("rb"), BUFFER_BYTES) if is_url(path) else path.open("rb", BUFFER_BYTES)
+    return io.BufferedReader(open_remote(path), BUFFER_BYTES) if is_url(path) else path.open("rb", BUFFER_BYTES)
+
+
+def open_remote(path: Path) -> io.RawIOBase:
+    """Open a URL.
+
+    Raises:
+        InputError: its server does not tell its size, so that no part of it can be asked for.
+        RunStopped: the store failed, also when the file is read or seeked later.
+    """
+    return _Remote(path)
 
 
 def unreadable(path: Path, after: str, error: Exception) -> InputError:
@@ -39,6 +49,42 @@ def unreadable(path: Path, after: str, error: Exception) -> InputError:
         reason = getattr(error, "strerror", None) or error
         return InputError(f"{path}: cannot be read: {reason}")
     return InputError(f"{path}: damaged {kind} file after {after}: {error}")
+
+
+class _Remote(io.RawIOBase):
+    """The bytes of a URL; see `reading` for its errors."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reading(path):
+            self._handle: Any = path.open("rb")
+        if getattr(self._handle, "size", 0) is None:
+            self.close()
+            raise InputError(f"{path}: the server does not tell its size; download it first")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._handle.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        with reading(self._path):
+            content = self._handle.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with reading(self._path):
+            return int(self._handle.seek(offset, whence))
+
+    def close(self) -> None:
+        if not self.closed and hasattr(self, "_handle"):
+            self._handle.close()
+        super().close()
 
 
 class _Decompressed(io.RawIOBase):
@@ -80,7 +126,7 @@ class _Decompressed(io.RawIOBase):
 
     def _restart(self) -> None:
         self._at = 0
-        self._handle = self._path.open("rb")
+        self._handle: Any = open_remote(self._path) if is_url(self._path) else self._path.open("rb")
         self._stream: Any = (
             gzip.GzipFile(fileobj=self._handle)
             if self._kind == "gzip"

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import read_manifest
+from euds.corpus import open_manifest, read_manifest
 from euds.engine.config import changes
 from euds.engine.samples_config import GENERATION_KEYS, SampleSettings
 from euds.errors import InputError
-from euds.files import read_json
 
 CONFIG_KEYS = ("text_fields", "max_tokens", "shard_rows", "seed")
 
@@ -25,7 +24,7 @@ def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprin
     other = Path(settings.generations_from)
     if other.resolve() == run_dir.resolve():
         raise InputError(f"{other}: generations_from names the run directory itself; choose another --out")
-    before = read_json(other / "manifest.json").get("fingerprint", {})
+    before = open_manifest(other)["fingerprint"]
     if (before.get("config") or {}).get("samples") is None:
         raise InputError(f"{other}: that run has sampled no generations")
     found = changes(_identity(before), _identity(fingerprint))

@@ -24,6 +24,7 @@ from euds.engine.segments import (
     write_segment,
 )
 from euds.files import PARTIAL_PATTERN
+from euds.progress import console
 
 FAN = 8
 """Segments of one size class that are merged into one."""
@@ -47,6 +48,17 @@ def tend(cache: Path, namespace: Path, limit_bytes: int) -> None:
         while (small := _mergeable(namespace)) and _merge(small):
             pass
         _evict(cache, limit_bytes)
+
+
+def keep_within(cache: Path, limit_bytes: int) -> None:
+    """Evict until a cache is within a limit, which a run that found every text has not done while it ran."""
+    if not cache.is_dir():
+        return
+    try:
+        with _locked(cache):
+            _evict(cache, limit_bytes)
+    except OSError as error:
+        console.print(f"warning: {cache}: cannot be kept small: {error}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`euds.estimate`: what scoring a corpus would take, told by scoring a sample of it."""
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def estimate(
     Everything is written into a temporary directory that is deleted.
 
     The time of a model that reads texts or prompts is extrapolated by the tokens it would read, with the padding that
-    shards of such lengths hold; that of all else, generations among it, by rows. Left out: hashing the corpus, and
+    shards of such lengths hold; that of all else, generations among it, by rows. Reading is timed over the first 1,024
+    rows; counting the tokens of the pool is one process's, whatever `workers`. Left out: hashing the corpus, and
     fitting the semantic clusters, which looks at no more than about a million rows. A sample may miss the longest
     texts, and with them the largest batch in memory.
 
@@ -122,5 +124,5 @@ def _check(sample_rows: int | None, workers: int, price_per_hour: float | None) 
         raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
     if workers < 1:
         raise InvalidArgument(f"workers: must be at least 1, got {workers}")
-    if price_per_hour is not None and not price_per_hour >= 0:
-        raise InvalidArgument(f"price_per_hour: must be at least 0, got {price_per_hour}")
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise InvalidArgument(f"price_per_hour: must be at least 0 and finite, got {price_per_hour}")

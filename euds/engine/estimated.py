@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SERIAL_STAGES = ("information",)
+"""Stages that one process does for all: counting the tokens of the pool."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -19,7 +22,8 @@ class Estimate:
         loading_seconds: to load the models, once in each worker.
         planning_seconds: to count the rows and cut the corpus before the first is scored.
         seconds: estimated seconds of one worker by stage.
-        workers: that share the stages, each as fast as the one that was measured.
+        workers: that share the stages but "information", in which one process counts the pool's tokens; each as fast as
+            the one that was measured.
         device: that was measured.
         peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process.
         part_bytes: of the scores, and of generations and meanings where they are sampled.
@@ -50,7 +54,9 @@ class Estimate:
     @property
     def total_seconds(self) -> float:
         """Wall-clock seconds of the run."""
-        return self.loading_seconds + self.planning_seconds + sum(self.seconds.values()) / self.workers
+        serial = sum(self.seconds.get(name, 0.0) for name in SERIAL_STAGES)
+        shared = sum(self.seconds.values()) - serial
+        return self.loading_seconds + self.planning_seconds + serial + shared / self.workers
 
     @property
     def worker_hours(self) -> float:

@@ -55,10 +55,11 @@ def extrapolate(
     n_sampled = scored.tokens.num_rows
     times = n_rows / n_sampled
     shard_rows = min(n_rows, shard_rows or default_shard_rows(n_rows))
-    seconds = {
-        name: value * (_token_times(scored, *TOKENS_OF[name], n_rows, shard_rows) if name in TOKENS_OF else times)
-        for name, value in scored.seconds.items()
-    }
+    seconds = {}
+    for name, value in scored.seconds.items():
+        fixed = scored.fixed_seconds.get(name, 0.0)
+        growth = _token_times(scored, *TOKENS_OF[name], n_rows, shard_rows) if name in TOKENS_OF else times
+        seconds[name] = fixed + (value - fixed) * growth
     n_tokens, half_width = _total(_tokens_per_row(scored), n_rows)
     # Without a need of the pool, a shard's files go as soon as its part is written.
     working_rows = n_rows if worker.plan.needs_pool else min(n_rows, 2 * workers * shard_rows)

@@ -5,20 +5,20 @@ import platform
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from euds.corpus.run_files import PARTS_FILE
+from euds.corpus.run_files import PARTS_FILE, open_manifest
 from euds.engine.cost import semantic_cost
 from euds.engine.prepare import FORMAT, Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
-from euds.files import atomic_path, json_sha256, read_json, write_json
+from euds.files import atomic_path, json_sha256, write_json
 from euds.types import ScoreResult
 
 PACKAGES = (
-    "euds",
     "torch",
     "transformers",
     "tokenizers",
@@ -46,7 +46,7 @@ def write_started(plan: Plan) -> None:
 
 def is_finished(plan: Plan) -> bool:
     """Tell whether the run's manifest is there with an end."""
-    return plan.manifest_path.exists() and bool(read_json(plan.manifest_path).get("finished"))
+    return plan.manifest_path.exists() and bool(open_manifest(plan.run_dir)["finished"])
 
 
 def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
     cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}
     manifest = {
         **_head(plan),
-        "started": read_json(plan.manifest_path)["started"],
+        "started": open_manifest(plan.run_dir)["started"],
         "finished": _now(),
         "versions": _versions(),
         "device": facts["device"],
@@ -122,7 +122,7 @@ def result_of(run_dir: Path, manifest: Mapping[str, Any]) -> ScoreResult:
 def _head(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "euds_version": version("euds"),
+        "euds_version": _euds_version(),
         "config": plan.config.to_json(),
         "config_sha256": json_sha256(plan.fingerprint),
         "fingerprint": plan.fingerprint,
@@ -130,8 +130,14 @@ def _head(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _euds_version() -> str:
+    # Its own, as euds need not be installed to be imported.
+    found: str = import_module("euds").__version__
+    return found
+
+
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "euds": _euds_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from euds.assets import content_sha256, tokenizer_sha256
-from euds.corpus import Identity, check_fields, check_inputs, field_names, identities, list_inputs
+from euds.corpus import (
+    Identity,
+    check_fields,
+    check_inputs,
+    field_names,
+    identities,
+    list_inputs,
+    open_manifest,
+)
 from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
 from euds.errors import InputError
-from euds.files import read_json
 from euds.measures.models import context_length, model_folder
 
 FORMAT = 1
@@ -92,28 +99,34 @@ class Plan:
         """The scores of a shard."""
         return self.run_dir / "scores" / f"part-{shard:05d}.parquet"
 
-    def describe(self) -> str:
-        """Return what the run would do, for people."""
+    def describe(self, *, anew: bool = False) -> str:
+        """Return what the run would do, for people; `anew`: after deleting what is there."""
         parts_done = sum(self.part_path(shard).exists() for shard in range(self.n_shards))
+        there = "what is there is deleted first" if anew else f"{parts_done} of {self.n_shards} part(s) are there"
         models = [f"  {role}: {folder}" for role, folder in self.folders.items()]
         return "\n".join(
             [
                 f"{self.n_rows:,} rows in {len(self.files)} file(s), {self.n_shards} part(s)",
                 f"measures: {', '.join(self.config.measures)}",
                 *models,
-                f"into {self.run_dir}: {parts_done} of {self.n_shards} part(s) are there",
+                f"into {self.run_dir}: {there}",
             ]
         )
 
 
-def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
+def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
     """Resolve and check a scoring run.
+
+    Args:
+        config: its settings.
+        run_dir: where it writes.
+        anew: whether what another run has left there is, or would be, deleted first.
 
     Raises:
         InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run.
     """
     config, files, folders = resolve(config)
-    inputs = identities(files, _known_inputs(run_dir))
+    inputs = identities(files, () if anew else _known_inputs(run_dir))
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
@@ -132,10 +145,13 @@ def prepare(config: ScoreConfig, run_dir: Path) -> Plan:
         "precision": _precision(config) if folders.keys() - {"tokenizer"} else None,
         "models": models,
         # Without the time of change: a copied corpus is the same corpus.
-        "inputs": [{key: value for key, value in entry.items() if key != "modified_ns"} for entry in inputs],
+        "inputs": [{key: entry[key] for key in ("path", "bytes", "sha256", "rows")} for entry in inputs],
     }
     plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
-    refuse_other_run(plan)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is a file; --out names the run directory")
+    if not anew:
+        refuse_other_run(plan)
     _ = plan.max_tokens
     check_generations(run_dir, config.samples, fingerprint)
     return plan
@@ -164,8 +180,8 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:
-    manifest = run_dir / "manifest.json"
-    return read_json(manifest).get("inputs", ()) if manifest.exists() else ()
+    found: Sequence[Identity] = open_manifest(run_dir)["inputs"] if (run_dir / "manifest.json").exists() else ()
+    return found
 
 
 def _models(config: ScoreConfig) -> dict[str, str]:
@@ -198,12 +214,9 @@ def refuse_other_run(plan: Plan) -> None:
     """Refuse a run directory that holds something else than this run.
 
     Raises:
-        InputError: it holds a run of another configuration, scores without a manifest, or is a file.
+        InputError: it holds a run of another configuration, or scores without a manifest.
     """
     if plan.manifest_path.exists():
-        before = read_json(plan.manifest_path).get("fingerprint", {})
-        refuse_change(plan.run_dir, before, plan.fingerprint)
+        refuse_change(plan.run_dir, open_manifest(plan.run_dir)["fingerprint"], plan.fingerprint)
     elif any((plan.run_dir / "scores").glob("*.parquet")):
         raise InputError(f"{plan.run_dir}: holds scores without a manifest.json; start over with --force-new")
-    elif plan.run_dir.exists() and not plan.run_dir.is_dir():
-        raise InputError(f"{plan.run_dir}: is a file; --out names the run directory")

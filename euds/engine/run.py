@@ -1,5 +1,6 @@
 """Run a plan: measure every shard, fit the pool, finish every shard; skip whatever an interrupted run has finished."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -86,5 +87,21 @@ def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
     path = work.folder / "shards.jsonl"
     if not path.exists():
         assert plan.config.shard_rows is not None
-        write_shards(path, tuple(cut_shards(plan.files, plan.config.shard_rows)))
+        shards = tuple(cut_shards(plan.files, plan.config.shard_rows))
+        _check_cut(plan, shards)
+        write_shards(path, shards)
     return read_shards(path)
+
+
+def _check_cut(plan: Plan, shards: Sequence[Shard]) -> None:
+    """Check that what was cut is what was counted; a file that somebody still writes to would lose rows."""
+    pieces = [piece for shard in shards for piece in shard.slices]
+    n_rows: Counter[str] = Counter()
+    for piece in pieces:
+        n_rows[piece.file] += piece.n_rows
+    cut = {(piece.file, piece.file_bytes, n_rows[piece.file]) for piece in pieces}
+    counted = {(entry["path"], entry["bytes"], entry["rows"]) for entry in plan.inputs if entry["rows"]}
+    for file, *_ in sorted(cut ^ counted):
+        raise InputError(
+            f"{file}: has changed while the run was prepared; when it is complete, start over with --force-new"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from euds.corpus import Slice, SliceReader, generations_path, meanings_path
+from euds.corpus import Slice, SliceReader, generations_path, meanings_path, read_rows
 from euds.engine.config import ScoreConfig
 from euds.engine.meter import Meter
 from euds.engine.pool import fit_pool, pool_seconds
@@ -17,12 +17,19 @@ from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
 from euds.engine.records import Record
 from euds.engine.shards import Shard
+from euds.engine.work import Work
 from euds.engine.worker import TOKENS, Worker
 from euds.measures.device import Precision
+from euds.measures.tokens import TextEncoder
 from euds.progress import bar
+
+Seconds = dict[str, float]
 
 WARM_UP_ROWS = 16
 """Rows scored once before the clock starts: models are loaded and kernels compiled meanwhile."""
+
+PARSED_ROWS = 1024
+"""Rows at the corpus' beginning whose parsing is timed: drawn ones, far apart, would be reached at another cost."""
 
 WARM_UP, SAMPLED = 0, 1
 """The two shards."""
@@ -39,6 +46,7 @@ class ScoredSample:
         part: file of its scores.
         kept: all of its files that a run keeps: scores, and generations and meanings where they are sampled.
         seconds: of the sample by stage, without loading and warm-up.
+        fixed_seconds: what of them would not grow with the rows, by stage.
         work_bytes: of its intermediate files.
         peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process.
     """
@@ -49,6 +57,7 @@ class ScoredSample:
     part: Path
     kept: tuple[Path, ...]
     seconds: Mapping[str, float]
+    fixed_seconds: Mapping[str, float]
     work_bytes: int
     peak_bytes: int
 
@@ -81,20 +90,42 @@ def score_sample(
             worker.work.write(TOKENS, shard.index, tokens, time.perf_counter() - start)
             worker.measure(shard, Meter(progress))
     work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in worker.stages)
+    fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
         fit_pool(plan, worker.work, encoders.tokens)
     for shard in (warm_up, sampled):
         worker.finish(shard)
     record = worker.work.records.read(SAMPLED)
     assert record is not None
-    counting = {name: value for name, value in pool_seconds(worker.work).items() if name == "information"}
-    seconds = {**record.seconds, **counting}
+    reading = record.seconds["read"] + _parse_seconds_per_row(plan) * sampled.n_rows
+    seconds = {**record.seconds, "read": reading, **counting}
     part = plan.part_path(SAMPLED)
     kept = [part]
     if config.samples is not None:
         kept += [generations_path(folder, SAMPLED), meanings_path(folder, SAMPLED)]
     peak = _peak_bytes(worker.precision)
-    return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, work_bytes, peak)
+    return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, fixed, work_bytes, peak)
+
+
+def _parse_seconds_per_row(plan: Plan) -> float:
+    """Return what reading a row of the corpus takes before its text is tokenised."""
+    start = time.perf_counter()
+    n_rows = sum(1 for _ in read_rows(plan.files, columns=plan.columns, stop=PARSED_ROWS))
+    return (time.perf_counter() - start) / n_rows
+
+
+def _count(plan: Plan, work: Work, encoder: TextEncoder | None, warm_up_rows: int) -> tuple[Seconds, Seconds]:
+    """Return the seconds that counting takes of almost no rows, and of the sample; none without information entropy."""
+    if "information" not in plan.config.measures:
+        return {}, {}
+    alone = replace(plan, config=replace(plan.config, measures=("information",), semantic=()))
+    taken = []
+    # The first time warms up.
+    for n_rows in (plan.n_rows, warm_up_rows, plan.n_rows):
+        fit_pool(replace(alone, n_rows=n_rows), work, encoder)
+        taken.append(pool_seconds(work)["information"])
+    _, fixed, whole = taken
+    return {"information": fixed}, {"information": max(fixed, whole)}
 
 
 def _peak_bytes(precision: Precision) -> int:

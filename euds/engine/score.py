@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from euds.corpus import verify_parts
+from euds.corpus import check_unchanged, open_manifest, verify_parts
+from euds.corpus.location import printable
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
 from euds.engine.execution import Execution
-from euds.engine.forget import forget
+from euds.engine.forget import check_forgettable, forget
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.manifest import is_finished, result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
@@ -18,7 +19,6 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
-from euds.files import read_json
 from euds.progress import console
 from euds.types import ScoreResult
 
@@ -111,6 +111,7 @@ def score(
         BackendUnavailable: `ray` is asked for, but not installed.
         RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
     """
+    run_dir = _local_folder(out)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     config = ScoreConfig(
@@ -141,13 +142,13 @@ def score(
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
     kept = None if cache is None else CacheSettings.of(cache, cache_limit_gb)
-    if force_new and not dry_run:
-        forget(Path(out))
-    plan = replace(prepare(config, Path(out)), cache=kept)
-    if not plan.manifest_path.exists():
+    if force_new:
+        (check_forgettable if dry_run else forget)(run_dir)
+    plan = replace(prepare(config, run_dir, anew=force_new), cache=kept)
+    if force_new or not plan.manifest_path.exists():
         check_prompts(plan)
     if dry_run:
-        console.print(plan.describe())
+        console.print(plan.describe(anew=force_new))
         return _nothing_scored(plan)
     return execute(plan, execution, piece)
 
@@ -155,38 +156,56 @@ def score(
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:
     """Run what is left of a plan."""
     work = Work(plan.run_dir)
+    result = None if is_finished(plan) else _run(plan, work, execution, split)
+    if result is None:
+        verify_parts(plan.run_dir)
+        result = result_of(plan.run_dir, open_manifest(plan.run_dir))
     if is_finished(plan):
-        return _as_it_is(plan, work)
+        # Also what looking has made anew, or a run that was killed between its manifest and here.
+        work.remove_left()
+    return result
+
+
+def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> ScoreResult | None:
+    """Run what is left under the locks; None if another process has finished the run meanwhile."""
     with ExitStack() as held:
         held.enter_context(work.locked(split))
         with work.looking():
             # Others may have begun, or even ended, since the plan was made.
             write_started(plan)
         if is_finished(plan):
-            return _as_it_is(plan, work)
+            return None
         # Running loads torch and the models; a finished run never gets here.
         from euds.engine.run import run_plan
 
         facts = run_plan(plan, work, execution, split, held)
         if facts is None:
-            if is_finished(plan):
-                # Looking made the folder anew.
-                work.remove()
             console.print("this piece is done; the piece that ends last completes the run")
             return _nothing_scored(plan)
         # All parts are there: nobody writes any more, but an actor or a piece may have been killed while it did.
         work.sweep()
+        check_unchanged(plan.inputs)
         manifest = write_finished(plan, work, facts)
-        work.remove()
+    if plan.cache is not None:
+        from euds.engine.cache_upkeep import keep_within
+
+        keep_within(plan.cache.folder, plan.cache.limit_bytes)
     return result_of(plan.run_dir, manifest)
 
 
-def _as_it_is(plan: Plan, work: Work) -> ScoreResult:
-    """Return what a finished run has found."""
-    verify_parts(plan.run_dir)
-    # Left by a run that was killed between its manifest and its last step.
-    work.remove()
-    return result_of(plan.run_dir, read_json(plan.manifest_path))
+def _local_folder(out: str | Path) -> Path:
+    """Return the run directory.
+
+    Raises:
+        InvalidArgument: it is a URL, which a path would make a folder of this machine's of, or not UTF-8.
+    """
+    if "://" in str(out):
+        raise InvalidArgument(f"out: must be a local path, got {out}; only inputs may be URLs")
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"out: {printable(out)} is not UTF-8; choose another name") from None
+    return Path(out)
 
 
 def _nothing_scored(plan: Plan) -> ScoreResult:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def cut_shards(files: Sequence[Path], shard_rows: int) -> Iterator[Shard]:
 def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
     """Group shards for workers: one by one, but a compressed file, which cannot be entered midway, stays together."""
     group: list[Shard] = []
+    # Asked of an Arrow file, it is opened.
+    enterable = cache(lambda file: splittable(file_path(file)))
     for shard in shards:
-        if group and not _continues(group[-1], shard):
+        if group and (not _continues(group[-1], shard) or enterable(shard.slices[0].file)):
             yield tuple(group)
             group = []
         group.append(shard)
@@ -75,8 +78,8 @@ def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
 
 
 def _continues(before: Shard, shard: Shard) -> bool:
-    file = shard.slices[0].file
-    return before.index + 1 == shard.index and before.slices[-1].file == file and not splittable(file_path(file))
+    """Whether a shard begins in the file that the one before it ends in."""
+    return before.index + 1 == shard.index and before.slices[-1].file == shard.slices[0].file
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:

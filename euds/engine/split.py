@@ -23,18 +23,28 @@ class Split:
         """
         if text == "slurm":
             try:
-                first = int(environment["SLURM_ARRAY_TASK_MIN"])
-                index = int(environment["SLURM_ARRAY_TASK_ID"]) - first
-                count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+                names = (f"SLURM_ARRAY_TASK_{name}" for name in ("MIN", "ID", "COUNT"))
+                first, task, count = (int(environment[name]) for name in names)
             except KeyError as missing:
                 raise InvalidArgument(
                     f"split: {missing.args[0]} is not set; this is no task of a Slurm array"
                 ) from None
+            # Slurm tells the step of --array=0-6:2, but not the numbers of --array=1,3,7.
+            step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
+            last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + step * (count - 1)))
+            index = (task - first) // step
+            if last != first + step * (count - 1) or task != first + step * index:
+                raise InvalidArgument(
+                    f"split: the {count} tasks of this array are not numbered evenly from {first} to {last}; number "
+                    f"the array without gaps (--array=0-{count - 1}), or use --split I/N"
+                )
         else:
             try:
                 index, count = map(int, text.split("/"))
             except ValueError:
                 raise InvalidArgument(f"split: write I/N, such as 0/8, or slurm; got {text!r}") from None
+        if count < 1:
+            raise InvalidArgument(f"split: there must be at least 1 piece, got {text!r}")
         if not 0 <= index < count:
             raise InvalidArgument(f"split: the piece must be from 0 to {count - 1}, got {index} of {count}")
         return cls(index, count)

@@ -1,19 +1,21 @@
 """How far a scoring run has come, from its directory alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from euds.corpus import open_manifest, read_quarantine
 from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
 from euds.engine.work import Work
-from euds.errors import InputError
 
 RECENT = 20
 """Shards that the present rate is taken over."""
+
+PAUSE = 10
+"""How many times longer than any other a gap between two shards is that was a pause."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class RunStatus:
         n_finished: rows in finished parts; what needs the whole pool is finished after the last row is measured.
         counts: rows, scored, quarantined, truncated and tokens of the finished parts.
         quarantine: quarantined rows of the finished parts by reason, most frequent first.
-        rows_per_second: over the last shards; None with fewer than two of them, or when finished.
-        eta_seconds: until the last row is measured, or None.
+        rows_per_second: over the last shards, a pause left out; None with fewer than two of them, or when finished.
+        eta_seconds: until the last row is measured; None when it is, or without a rate.
     """
 
     run_dir: Path
@@ -62,21 +64,21 @@ def run_status(run_dir: str | Path) -> RunStatus:
     """Return how far the run in `run_dir` has come; never waits for it and changes nothing.
 
     Raises:
-        InputError: `run_dir` is no run directory.
+        InputError: `run_dir` is no run directory, or what it holds is damaged.
     """
     folder = Path(run_dir)
     manifest = open_manifest(folder)
     n_rows = sum(entry["rows"] for entry in manifest["inputs"])
     if manifest["finished"]:
         counts = manifest["counts"]
-        reasons = _reasons(read_quarantine(folder))
-        return RunStatus(folder, "finished", n_rows, n_rows, n_rows, counts, reasons, None, None)
+        found = Counter(entry["reason"] for entry in read_quarantine(folder))
+        return RunStatus(folder, "finished", n_rows, n_rows, n_rows, counts, dict(found.most_common()), None, None)
     work = Work(folder)
     size = manifest["config"]["shard_rows"]
     n_shards = -(-n_rows // size)
     last_stage = stages_of(manifest["config"]["measures"], manifest["config"]["semantic"])[-1]
     counts = dict.fromkeys(COUNTS, 0)
-    entries: list[dict[str, Any]] = []
+    reasons: Counter[str] = Counter()
     times: list[float] = []
     n_measured = 0
     for shard in range(n_shards):
@@ -87,20 +89,29 @@ def run_status(run_dir: str | Path) -> RunStatus:
         record = work.records.read(shard)
         if record is not None:
             _add(counts, record)
-            entries += record.quarantine
-    recent = sorted(times)[-RECENT:]
-    rate = size * (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else None
+            reasons.update(entry["reason"] for entry in record.quarantine)
+    rate = _rate(sorted(times)[-RECENT:], size)
     return RunStatus(
         folder,
-        "running" if _is_running(work) else "stopped",
+        "running" if work.is_running() else "stopped",
         n_rows,
         n_measured,
         counts["rows"],
         counts,
-        _reasons(entries),
+        dict(reasons.most_common()),
         rate,
-        None if rate is None else (n_rows - n_measured) / rate,
+        None if rate is None or n_measured == n_rows else (n_rows - n_measured) / rate,
     )
+
+
+def _rate(times: Sequence[float], rows: int) -> float | None:
+    """Return rows per second from when shards of so many rows were done, ascending; None if that tells nothing."""
+    gaps = sorted(after - before for before, after in pairwise(times))
+    # One of another order than all others is the night before the run was resumed; parallel workers end in bursts.
+    if len(gaps) > 1 and gaps[-1] > PAUSE * gaps[-2]:
+        gaps.pop()
+    seconds = sum(gaps)
+    return rows * len(gaps) / seconds if seconds > 0 else None
 
 
 def _measured_at(work: Work, stage: str, shard: int) -> float | None:
@@ -113,21 +124,9 @@ def _measured_at(work: Work, stage: str, shard: int) -> float | None:
     return None
 
 
-def _is_running(work: Work) -> bool:
-    try:
-        with work.locked():
-            return False
-    except InputError:
-        return True
-
-
 def _add(counts: dict[str, int], record: Record) -> None:
     for key in COUNTS:
         counts[key] += record.counts[key]
-
-
-def _reasons(entries: Iterable[dict[str, Any]]) -> dict[str, int]:
-    return dict(Counter(entry["reason"] for entry in entries).most_common())
 
 
 def _duration(seconds: float) -> str:

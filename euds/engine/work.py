@@ -1,10 +1,13 @@
 """The intermediate files of a scoring run: one per stage and shard, atomic, removed when the run is complete."""
 
 import fcntl
+import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
@@ -15,6 +18,12 @@ from euds.files import PARTIAL_PATTERN, atomic_path, needs_room
 
 LOCK = "lock"
 """How the names of lock files begin."""
+
+REMOVED = ".work.removed"
+"""Name of the folder in a run directory while it is deleted."""
+
+LOOK_SECONDS = 0.1
+"""How long to wait for one that only looks, such as `euds status`, to let go of a lock."""
 
 RESULT_FOLDERS = ("generations", "meanings", "scores")
 """Where a scoring run keeps what it has found."""
@@ -68,7 +77,7 @@ class Work:
             split: None for a run that does everything; the runs of different pieces go side by side.
 
         Raises:
-            InputError: another process is scoring into it.
+            InputError: another process is scoring into it, or pieces of another count are.
         """
         with ExitStack() as held:
             if split is None:
@@ -76,8 +85,14 @@ class Work:
                 self.sweep()
             else:
                 held.enter_context(self._lock(LOCK, fcntl.LOCK_SH))
-                held.enter_context(self._lock(f"{LOCK}-{split.index}-of-{split.count}", fcntl.LOCK_EX))
+                with self.looking():
+                    self._refuse_other_count(split)
+                    held.enter_context(self._lock(f"{LOCK}-{split.index}-of-{split.count}", fcntl.LOCK_EX))
             yield
+
+    def is_running(self) -> bool:
+        """Tell whether a process is scoring into this directory; changes nothing."""
+        return any(map(_is_held, (self.folder / LOCK, *self._piece_locks())))
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -108,18 +123,77 @@ class Work:
                 path.unlink()
 
     def remove(self) -> None:
-        """Delete the folder; everything worth keeping is in its final place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder; everything worth keeping is in its final place. The caller holds its lock."""
+        shutil.rmtree(self._removed, ignore_errors=True)
+        if self.folder.exists():
+            # Gone at once: who comes meanwhile makes a folder and locks of its own, which are not deleted with it.
+            self.folder.replace(self._removed)
+            shutil.rmtree(self._removed, ignore_errors=True)
+
+    def remove_left(self) -> None:
+        """Delete what a process that was killed, or only looked, has left of the folder; leave it if it is in use."""
+        if self.folder.exists() or self._removed.exists():
+            with suppress(InputError), self.locked():
+                self.remove()
+
+    @property
+    def _removed(self) -> Path:
+        return self.run_dir / REMOVED
+
+    def _piece_locks(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{LOCK}-*-of-*"))
+
+    def _refuse_other_count(self, split: Split) -> None:
+        for path in self._piece_locks():
+            piece, _, count = path.name.removeprefix(f"{LOCK}-").partition("-of-")
+            if count != str(split.count) and _is_held(path):
+                raise InputError(
+                    f"{self.run_dir}: piece {piece}/{count} is being scored into this directory; let it end before "
+                    f"the run is split otherwise, or use --split I/{count}"
+                )
 
     @contextmanager
     def _lock(self, name: str, kind: int, *, waits: bool = False) -> Iterator[None]:
         path = self.folder / name
-        with needs_room(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
-        with handle:
+        with self._open_lock(path) as handle:
             try:
                 fcntl.flock(handle, kind if waits else kind | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
+                time.sleep(LOOK_SECONDS)
+                try:
+                    fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
+            if _is_at(path, handle):
+                yield
+                return
+        # Its folder was removed before it was locked, which excludes nobody.
+        with self._lock(name, kind, waits=waits):
             yield
+
+    def _open_lock(self, path: Path) -> IO[str]:
+        while True:
+            with needs_room(path), suppress(FileNotFoundError):
+                # Missing: the folder was removed after it was made.
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return path.open("w")
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process has a lock for itself."""
+    try:
+        with path.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _is_at(path: Path, handle: IO[str]) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False

@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 
 from euds.corpus import Row, check_fields, read_rows
 from euds.errors import InputError
-from euds.files import atomic_path
+from euds.files import PARTIAL_PATTERN, atomic_path
 from euds.selection.axes import values_of
 from euds.selection.describe import group_names
 from euds.types import Int64Array
 
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
+
+VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
+"""What values that do not go together raise."""
 
 Rates = dict[str, tuple[Counter[str], Counter[str]]]
 """Rows of the pool and kept ones, by name, for "label" and "source"; both empty where the column is."""
@@ -33,7 +36,8 @@ def write_rows(
 ) -> Rates:
     """Write fields of the corpus and scores of the kept rows to a Parquet file, atomically, and count them by group.
 
-    A column takes its type from the first rows; fields whose name a score has are left to the score.
+    A field gets the type that holds all of its values, as in `euds.select`. One whose name a score has is left to the
+    score.
 
     Args:
         path: file to write.
@@ -44,14 +48,15 @@ def write_rows(
         axes: score columns that a row of the pool has.
 
     Raises:
-        InputError: a field is not there or changes its type, or the file cannot be written.
+        InputError: a field is not there, its rows have types that none holds, or the file cannot be written.
     """
     check_fields(files, columns)
+    _sweep(path)
     rates: Rates = {name: (Counter(), Counter()) for name in ("label", "source")}
     rows = iter(read_rows(files, columns=columns))
-    writer: pq.ParquetWriter | None = None
     try:
         with atomic_path(path) as partial:
+            writer = _Writer(partial)
             try:
                 for scores in _scores(parts):
                     chunk = list(islice(rows, scores.num_rows))
@@ -61,16 +66,15 @@ def write_rows(
                             f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
                             "rows; a part is missing: score into a new directory"
                         )
-                    chosen = np.isin(row_ids, kept, assume_unique=True)
+                    chosen = np.zeros(len(row_ids), np.bool_)
+                    begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
+                    chosen[kept[begin:end] - row_ids[0]] = True
                     _count(rates, scores, axes, chosen)
                     if not chosen.any():
                         continue
-                    table = _joined(chunk, chosen, columns, scores, None if writer is None else writer.schema)
-                    writer = writer or pq.ParquetWriter(partial, table.schema, compression="zstd")
-                    writer.write_table(table)
+                    writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
             finally:
-                if writer is not None:
-                    writer.close()
+                writer.close()
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return rates
@@ -94,13 +98,94 @@ def _joined(
             continue
         values = [None if row.fields is None else row.fields.get(name) for row in kept]
         try:
-            fields[name] = pa.array(values, None if schema is None else schema.field(name).type)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            fields[name] = _column(values, None if schema is None else schema.field(name))
+        except VALUE_ERRORS:
             raise InputError(
                 f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
                 "cannot; leave it out by naming other columns"
             ) from None
     return pa.table({**fields, **{name: own.column(name) for name in own.column_names}})
+
+
+def _column(values: list[object], before: pa.Field | None) -> pa.Array:
+    """Return the values in the type that holds them and those of the field before."""
+    column = pa.array(values)
+    if _has_no_field(column.type):
+        raise ValueError("Parquet has no place for objects without a field")
+    if before is None or column.type == before.type:
+        return column
+    # Never built in the earlier type: it would cut 1.5 to 1, and leave out an object's new fields.
+    both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
+    return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
+
+
+def _has_no_field(kind: pa.DataType) -> bool:
+    """Whether a type is, or holds, an object without a field."""
+    children = [kind.field(at).type for at in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not children) or any(map(_has_no_field, children))
+
+
+class _Writer:
+    """Writes tables to a Parquet file; when one comes with wider types, the rows before it are written anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Of the rows so far; None before the first."""
+        return None if self._writer is None else self._writer.schema
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows whose types are those of the rows before, or hold them.
+
+        Raises:
+            InputError: a number of the rows before has no exact place in its new type.
+        """
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        elif self._writer.schema != table.schema:
+            self._widen(table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """End the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _widen(self, schema: pa.Schema) -> None:
+        self.close()
+        narrow = self._path.with_name(f"{self._path.stem}-narrow.partial")
+        self._path.replace(narrow)
+        try:
+            self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+            with pq.ParquetFile(narrow) as file:
+                for batch in file.iter_batches(batch_size=ROW_GROUP, use_threads=False):
+                    self._writer.write_table(_widened(pa.Table.from_batches([batch]), schema))
+        finally:
+            narrow.unlink()
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field, column in zip(schema, table.columns, strict=True):
+        try:
+            # By way of Python's values, as no cast adds a field to objects in lists.
+            columns.append(column if column.type == field.type else pa.array(column.to_pylist(), field.type))
+        except VALUE_ERRORS:
+            raise InputError(
+                f"field {field.name!r} changes its type to {field.type}, which cannot hold some of the rows before; "
+                "leave it out by naming other columns"
+            ) from None
+    return pa.table(columns, schema=schema)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed processes have left of this file."""
+    for partial in path.parent.glob(PARTIAL_PATTERN):
+        if partial.name.startswith(f".{path.name}."):
+            partial.unlink(missing_ok=True)
 
 
 def _count(rates: Rates, scores: pa.Table, axes: Sequence[str], chosen: np.ndarray) -> None:

@@ -1,0 +1,138 @@
+"""Inputs that change before, while or after they are scored are found, here or remote; stores that fail are named."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from upath import UPath
+
+import euds
+from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_rows
+from euds.engine.pool import fit_pool
+from euds.engine.worker import Worker
+from euds.errors import InputError, RunStopped
+
+WriteJsonl = Callable[..., Path]
+INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 10}
+LINE = '{"text": "a b c"}\n'
+MEMORY = fsspec.get_filesystem_class("memory")
+
+
+def test_a_remote_file_of_the_same_size_but_other_content_is_refused(tmp_path: Path) -> None:
+    remote = UPath("memory://changed/a.jsonl")
+    remote.write_text(LINE * 5)
+    euds.score(str(remote), out=tmp_path / "run", **INFORMATION)
+    euds.score(str(remote), out=tmp_path / "run", **INFORMATION)
+    remote.write_text(LINE * 4 + LINE.replace("c", "d"))
+    with pytest.raises(InputError, match=r"inputs\[0\]\.sha256"):
+        euds.score(str(remote), out=tmp_path / "run", **INFORMATION)
+    with pytest.raises(InputError, match="has changed since it was scored"):
+        euds.select(tmp_path / "run", keep=0.5, rule="random")
+
+
+@pytest.mark.parametrize("key", ["ETag", "Last-Modified"])
+def test_a_version_that_the_store_tells_saves_the_hashing(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    UPath("memory://versions/a.jsonl").write_text(LINE)
+    files = list_inputs(["memory://versions/a.jsonl"])
+    real, version = MEMORY.info, ["v1"]
+    monkeypatch.setattr(MEMORY, "info", lambda self, path, **named: {**real(self, path, **named), key: version[0]})
+    before = identities(files)
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.corpus.identity.file_sha256", lambda path: pytest.fail("hashed again"))
+        assert identities(files, before) == before
+    version[0] = "v2"
+    assert identities(files, before) == [{**before[0], "version": "v2"}]
+
+
+@pytest.mark.parametrize("lines", [60, 20])
+def test_a_corpus_that_grows_or_shrinks_while_a_run_is_prepared_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text(LINE * 40)
+
+    def changed(files: Sequence[Path], shard_rows: int) -> Iterator[tuple[Slice, ...]]:
+        corpus.write_text(LINE * lines)
+        return cut(files, shard_rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.shards.cut", changed)
+        with pytest.raises(InputError, match=r"a\.jsonl: has changed while the run was prepared; .*--force-new"):
+            euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    found = euds.score(corpus, out=tmp_path / "run", force_new=True, **INFORMATION)
+    assert found.n_rows == found.n_scored == lines
+
+
+def test_a_corpus_that_is_rewritten_at_the_same_size_while_it_is_scored_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text(LINE * 40)
+    os.utime(corpus, (1, 1))
+
+    def rewritten(*arguments: Any) -> None:
+        corpus.write_text(LINE.replace("c", "d") * 40)
+        fit_pool(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.run.fit_pool", rewritten)
+        with pytest.raises(InputError, match=r"a\.jsonl: has changed while it was scored; .*--force-new"):
+            euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    with pytest.raises(InputError, match=r"inputs\[0\]\.sha256"):
+        euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+
+
+def test_a_corpus_that_was_only_touched_while_it_was_scored_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text(LINE * 40)
+    real = Worker.finish
+
+    def touched(worker: Worker, shard: Any) -> int:
+        os.utime(corpus, (1, 1))
+        return real(worker, shard)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "finish", touched)
+        with pytest.raises(InputError, match="has changed while it was scored"):
+            euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    assert euds.score(corpus, out=tmp_path / "run", **INFORMATION).n_scored == 40
+
+
+class ClientError(Exception):
+    """As aiohttp's, no OSError."""
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.csv", "a.parquet", "a.arrow"])
+def test_a_store_that_fails_stops_the_run_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from test_slices import numbers
+
+    UPath(f"memory://failing/{name}").write_bytes(numbers(tmp_path / name, 300).read_bytes())
+    files = list_inputs([f"memory://failing/{name}"])
+
+    def fail(*_: object, **named: object) -> bytes:
+        raise ClientError("500, message='Internal Server Error'")
+
+    handle = type(MEMORY().open(f"/failing/{name}"))
+    monkeypatch.setattr(handle, "read", fail)
+    with pytest.raises(RunStopped, match=rf"memory://failing/{name}: cannot be read: 500.*the same command resumes"):
+        list(read_rows(files))
+    monkeypatch.setattr(MEMORY, "info", fail)
+    with pytest.raises(RunStopped, match="the same command resumes"):
+        list(cut(files, 10))
+
+
+def test_a_server_that_tells_no_size_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    UPath("memory://sizeless/a.jsonl").write_text(json.dumps({"text": "a"}))
+    files = list_inputs(["memory://sizeless/a.jsonl"])
+    handle = type(MEMORY().open("/sizeless/a.jsonl"))
+    monkeypatch.setattr(handle, "size", None)
+    with pytest.raises(InputError, match=r"a\.jsonl: the server does not tell its size; download it first"):
+        check_inputs(files)

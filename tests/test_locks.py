@@ -1,0 +1,128 @@
+"""A run directory belongs to one run at a time, whoever looks at it, starts over or is killed meanwhile."""
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import euds
+from euds.engine.forget import forget
+from euds.engine.split import Split
+from euds.engine.status import run_status
+from euds.engine.work import REMOVED, Work
+from euds.errors import InputError
+
+WriteJsonl = Callable[..., Path]
+INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 8}
+
+
+@pytest.fixture
+def corpus(write_jsonl: WriteJsonl) -> Path:
+    return write_jsonl([{"text": f"film {at}"} for at in range(40)])
+
+
+@pytest.fixture
+def stopped(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped before its end."""
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.score.write_finished", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    return tmp_path / "run"
+
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_status_changes_nothing(stopped: Path) -> None:
+    (stopped / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"of another run that writes")
+    before = snapshot(stopped)
+    assert run_status(stopped).state == "stopped"
+    assert snapshot(stopped) == before
+    Work(stopped).remove_left()
+    assert run_status(stopped).state == "stopped"
+    assert not (stopped / "work").exists()
+
+
+@pytest.mark.parametrize("split", [None, Split(0, 2)])
+def test_status_sees_who_holds_the_lock(stopped: Path, split: Split | None) -> None:
+    with Work(stopped).locked(split):
+        assert run_status(stopped).state == "running"
+    assert run_status(stopped).state == "stopped"
+
+
+@pytest.mark.parametrize("split", [None, Split(0, 2)])
+def test_a_start_waits_for_one_that_only_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: Split | None
+) -> None:
+    work = Work(tmp_path)
+    with work.locked(split):
+        pass
+    name = "lock" if split is None else "lock-0-of-2"
+    with (work.folder / name).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(InputError, match="another process"), work.locked(split):
+            pass
+        monkeypatch.setattr("euds.engine.work.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with work.locked(split):
+            pass
+
+
+def test_starting_over_lets_nobody_in_before_all_is_deleted(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Work.remove
+    seen = []
+
+    def refused(work: Work) -> None:
+        with pytest.raises(InputError, match="another process"), Work(stopped).locked():
+            pass
+        seen.append(work)
+        real(work)
+
+    monkeypatch.setattr(Work, "remove", refused)
+    forget(stopped)
+    assert len(seen) == 1
+    assert list(stopped.iterdir()) == []
+
+
+def test_the_lock_of_a_folder_that_was_deleted_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, other = Work(tmp_path), Work(tmp_path)
+    real = fcntl.flock
+    removals = iter([True])
+
+    def removed_before(handle: Any, kind: int) -> None:
+        if next(removals, False):
+            other.remove()
+        real(handle, kind)
+
+    monkeypatch.setattr("euds.engine.work.fcntl.flock", removed_before)
+    with work.locked(), pytest.raises(InputError, match="another process"), other.locked():
+        pass
+
+
+def test_a_folder_that_was_half_deleted_is_deleted_by_the_next_command(corpus: Path, stopped: Path) -> None:
+    (stopped / "work").rename(stopped / REMOVED)
+    (stopped / "manifest.json").unlink()
+    euds.score(corpus, out=stopped, force_new=True, **INFORMATION)
+    (stopped / REMOVED).mkdir()
+    euds.score(corpus, out=stopped, **INFORMATION)
+    assert not (stopped / REMOVED).exists()
+    assert not (stopped / "work").exists()
+
+
+def test_pieces_of_another_count_are_refused_while_one_is_at_work(corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Work(run_dir).locked(Split(1, 3)):
+        with pytest.raises(InputError, match=r"piece 1/3 is being scored .*--split I/3"):
+            euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+        euds.score(corpus, out=run_dir, split="0/3", **INFORMATION)
+    for piece in ("0/2", "1/2"):
+        found = euds.score(corpus, out=run_dir, split=piece, **INFORMATION)
+    assert found.n_scored == 40
+    assert not (run_dir / "work").exists()
