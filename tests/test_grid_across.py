@@ -48,8 +48,11 @@ def test_means_and_intervals_are_those_of_independent_tasks(tasks: list[TaskSumm
 
 
 def test_a_rule_of_too_few_seeds_is_left_out(tasks: list[TaskSummary]) -> None:
-    assert across_tasks([*tasks, planted("three", GAPS, n_seeds=2)]) == []
+    three = planted("three", GAPS, n_seeds=2)
+    assert across_tasks([*tasks, three]) == []
     assert across_tasks([]) == []
+    # A task that compares no rule yet takes nothing away from the others.
+    assert separate_tasks([*tasks, three]) == tasks
 
 
 def test_mixtures_of_sources_are_no_task_of_their_own(tasks: list[TaskSummary]) -> None:

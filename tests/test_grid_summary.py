@@ -73,6 +73,47 @@ def test_the_best_are_chosen_by_validation_without_labels_and_fakes(whole: TaskS
     assert summarise(GridTask(make_facts(), cells), n_resamples=50).best_label_free == "longest"
 
 
+def test_seeds_that_only_some_rules_have_decide_nothing() -> None:
+    cells = make_task().cells
+    lucky = [
+        replace(
+            cell,
+            cell=f"{cell.seed:024x}",
+            seed=cell.seed + 5,
+            metrics={**cell.metrics, "validation": {"accuracy": 1.0}},
+        )
+        for cell in cells
+        if (cell.method, cell.keep) == ("longest", KEEP)
+    ]
+    found = summarise(GridTask(make_facts(), [*cells, *lucky]), n_resamples=50)
+    assert entry_of(found, "longest").seeds == tuple(range(10))
+    assert found.choice_seeds == (0, 1, 2, 3, 4)
+    assert found.best_label_free == "igse_box"
+
+
+def test_sources_lie_where_their_scores_are() -> None:
+    task = make_task()
+    sources = ["synthetic" if at % 2 else "original" for at in range(N_POOL)]
+    task.facts["rows"]["source"] = sources
+    found = summarise(task, n_resamples=50)
+    values = np.array(task.facts["rows"]["scores"]["nll_nats"])[1::2]
+    assert found.source_places is not None
+    place = found.source_places["nll_nats"]["synthetic"]
+    assert place["rows"] == N_POOL // 2
+    assert place["median"] == pytest.approx(float(np.median(values)), abs=1e-4)
+    mean_ranks = [found.source_places["nll_nats"][source]["mean_rank"] for source in ("original", "synthetic")]
+    assert sum(mean_ranks) == pytest.approx(1.0, abs=1e-3)
+    assert summarise(make_task(), n_resamples=50).source_places is None
+
+
+def test_rows_at_the_limit_of_the_scoring_models_are_counted() -> None:
+    facts = make_facts()
+    lengths = facts["rows"]["n_tokens"]
+    facts["scoring_model"] = {"max_tokens": max(lengths)}
+    assert summarise(GridTask(facts, make_cells(facts)), n_resamples=50).n_cut == lengths.count(max(lengths))
+    assert summarise(make_task(), n_resamples=50).n_cut == 0
+
+
 def test_kept_rows_are_counted(whole: TaskSummary) -> None:
     task = make_task()
     cell = next(cell for cell in task.cells if (cell.method, cell.keep) == ("longest", KEEP))
@@ -98,6 +139,17 @@ def test_costs_and_break_even(whole: TaskSummary) -> None:
     # Three trainings save 100.8 s, four 134.4; with BERT-base one saves 266.9.
     assert (igse.break_even.trainings, igse.break_even.trainings_bert) == (4, 1)
     assert igse.break_even.saved_bert == pytest.approx(33.6 * 85 / 10.7)
+
+
+def test_costs_are_core_seconds_and_equal_steps_save_nothing() -> None:
+    facts = make_facts()
+    facts["machine"] |= {"scoring_threads": 2, "threads_per_worker": 1}
+    cells = make_cells(facts, schedules=("120 steps",))
+    found = summarise(GridTask(facts, cells), n_resamples=50)
+    igse = entry_of(found, "igse_box")
+    assert (igse.seconds.scoring, igse.seconds.search, igse.seconds.training) == pytest.approx((226.0, 0.5, 12.0))
+    assert igse.break_even is None
+    assert any("At equal steps fewer rows save no training" in sentence for sentence in conclusions(found))
 
 
 def test_a_method_that_saves_nothing_or_was_not_timed_never_breaks_even() -> None:
@@ -147,7 +199,8 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
     assert by_method["longest"] == (None, None)
     text = "\n".join(conclusions(found))
     assert "shown to lose less than 0.5 points against the full data, after correction: `igse_box`;" in text
-    assert "At 16 %, 3 epochs: 1 of 5 label-free rules are better than random after correction: `igse_box`" in text
+    better = "1 of 5 label-free rules are better than random after correction over all 6 rules: `igse_box`"
+    assert f"At 16 %, 3 epochs: {better}" in text
     equal = summarise(make_task(gaps={**gaps, "igse_box": 0.05}), n_resamples=N_RESAMPLES)
     assert verdict(entry_of(equal, "igse_box")) == OPEN
 
@@ -155,7 +208,8 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
 def test_without_a_better_rule_no_rule_is_called_better() -> None:
     gaps = {**planted_grid.GAPS, "igse_box": 0.0}
     text = "\n".join(conclusions(summarise(make_task(gaps=gaps), n_resamples=N_RESAMPLES)))
-    assert "At 16 %, 3 epochs: no label-free rule is better than random after correction (5 compared" in text
+    none = "no label-free rule is better than random after correction over all 6 rules (5 label-free"
+    assert f"At 16 %, 3 epochs: {none}" in text
     assert "no method is shown to hold the full data's result within 0.5 points" in text
     assert "whether it loses is not decided" in text or "it loses more than 0.5 points" in text
 

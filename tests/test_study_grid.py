@@ -302,6 +302,8 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
     assert "el2n" not in json.loads(without.facts_path.read_text())["seconds"]
     with pytest.raises(InputError, match="trained with other data, settings or versions"):
         run_study(changed(study, train={"learning_rate": 1e-3}))
+    with pytest.raises(InputError, match=r"chosen with score.max_tokens: 256, now it is 32; set `results`"):
+        run_study(changed(study, score={"max_tokens": 32}))
 
 
 @pytest.mark.slow

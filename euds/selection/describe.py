@@ -74,21 +74,25 @@ def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] 
     A mean rank of 0.5 is where the pool itself lies.
     """
     names = np.array(group_names(scores, "source"))
-    sources = sorted(set(names.tolist()))
-    if len(sources) < 2:
+    if len(set(names.tolist())) < 2:
         return None
-    shift: dict[str, dict[str, Mapping[str, float]]] = {}
-    for column in score_columns(scores):
-        values = values_of(scores, column)
-        known = np.isfinite(values)
-        ranks = np.full(len(values), np.nan)
-        ranks[known] = mid_ranks(values[known])
-        shift[column] = {
-            source: _place(values[known & (names == source)], ranks[known & (names == source)])
-            for source in sources
-            if (known & (names == source)).any()
-        }
-    return shift
+    return {column: places_of(values_of(scores, column), names) for column in score_columns(scores)}
+
+
+def places_of(values: Float64Array, names: np.ndarray[tuple[int], np.dtype[np.str_]]) -> dict[str, Mapping[str, float]]:
+    """Return where each group's values lie: "rows", "median" and "mean_rank" in the pool, of the finite ones.
+
+    Args:
+        values: (n,) of a score.
+        names: (n,) groups.
+    """
+    known = np.isfinite(values)
+    ranks = np.full(len(values), np.nan)
+    ranks[known] = mid_ranks(values[known])
+    return {
+        name: _place(values[known & (names == name)], ranks[known & (names == name)])
+        for name in sorted(set(names[known].tolist()))
+    }
 
 
 def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, dict[str, float]] | None:

@@ -15,7 +15,8 @@ class AcrossTasks:
 
     Attributes:
         method: the rule.
-        validation: mean over tasks of its lead over random on the validation rows, in -1..1.
+        validation: mean over tasks of its lead over random on the validation rows, in -1..1, over the seeds that all
+            rules of a task share.
         mean: the same on the test rows.
         half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent; of other tasks it says
             nothing.
@@ -30,8 +31,8 @@ class AcrossTasks:
 
 
 def separate_tasks(summaries: Sequence[TaskSummary]) -> list[TaskSummary]:
-    """Return the tasks that have a headline, without mixtures of sources, which repeat another task."""
-    return [found for found in summaries if found.headline_keep is not None and not _is_mixture(found)]
+    """Return the tasks whose rules can be compared, without mixtures of sources, which repeat another task."""
+    return [found for found in summaries if found.best_label_free is not None and not _is_mixture(found)]
 
 
 def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
@@ -47,12 +48,13 @@ def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
     gaps, leads = [], []
     for summary in summaries:
         entry, random = summary.headline(method), summary.headline(RANDOM)
-        if entry is None or random is None or entry.vs_random is None:
+        if entry is None or random is None or entry.vs_random is None or len(entry.seeds) < MIN_SEEDS:
             return None
-        if entry.validation is None or random.validation is None or len(entry.seeds) < MIN_SEEDS:
+        judged, baseline = (found.validation_over(summary.choice_seeds) for found in (entry, random))
+        if judged is None or baseline is None:
             return None
         gaps.append(entry.vs_random)
-        leads.append(entry.validation - random.validation)
+        leads.append(judged - baseline)
     half_width = math.sqrt(sum(((gap.high - gap.low) / 2) ** 2 for gap in gaps)) / len(gaps)
     mean = sum(gap.mean for gap in gaps) / len(gaps)
     return AcrossTasks(method, sum(leads) / len(leads), mean, half_width, tuple(gaps))

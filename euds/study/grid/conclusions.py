@@ -6,7 +6,7 @@ from statistics import median
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import MARGIN
 from euds.study.grid.summary import TaskSummary
-from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED
+from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
 from euds.study.grid.wording import interval, keep_name, names, percent, points, trainings
 
 HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"
@@ -63,21 +63,24 @@ def _harness(summary: TaskSummary) -> Iterator[str]:
 
 def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> Iterator[str]:
     """One sentence for the label-free rules and one for those that use labels."""
+    rules = [entry for entry in summary.at(keep, schedule) if entry.is_rule and entry.vs_random is not None]
     for uses_labels, kind in ((False, "label-free"), (True, "label-using")):
-        entries = [entry for entry in summary.at(keep, schedule) if entry.is_rule and entry.uses_labels == uses_labels]
-        compared = [entry for entry in entries if entry.vs_random is not None]
+        compared = [entry for entry in rules if entry.uses_labels == uses_labels]
         if not compared or keep is None:
             continue
         better = [entry for entry in compared if entry.better_than_random]
         worse = sorted((entry for entry in compared if entry.worse_than_random), key=_gap)
         if better:
             shown = ", ".join(f"`{entry.method}` {interval(entry.vs_random)}" for entry in better)
-            text = f"{len(better)} of {len(compared)} {kind} rules are better than random after correction: {shown}"
+            text = (
+                f"{len(better)} of {len(compared)} {kind} rules are better than random after correction over all "
+                f"{len(rules)} rules: {shown}"
+            )
         else:
             best = max(compared, key=_gap)
             text = (
-                f"no {kind} rule is better than random after correction ({len(compared)} compared; the largest "
-                f"difference is `{best.method}`, {interval(best.vs_random)} before correction)"
+                f"no {kind} rule is better than random after correction over all {len(rules)} rules ({len(compared)} "
+                f"{kind}; the largest difference is `{best.method}`, {interval(best.vs_random)} before correction)"
             )
         if worse:
             text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
@@ -91,7 +94,8 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
         return
     text = (
         f"The label-free rule that is best on the validation rows at {keep_name(best.keep)} is `{best.method}` "
-        f"({percent(best.validation)} there, {percent(best.mean)} on the test rows; one rule, so not corrected)"
+        f"({percent(best.validation_over(summary.choice_seeds))} over the {len(summary.choice_seeds)} seeds that all "
+        f"rules have, {percent(best.mean)} on the test rows; one rule, so not corrected)"
     )
     if best.vs_random is not None:
         text += f"; against random {interval(best.vs_random)}: {_compared(best, 'random')}"
@@ -147,15 +151,19 @@ def _igse(summary: TaskSummary) -> Iterator[str]:
 
 def _cost(summary: TaskSummary) -> Iterator[str]:
     best = summary.headline(summary.best_label_free)
-    if best is None or best.break_even is None:
+    if best is None:
+        return
+    if is_fixed_steps(best.schedule):
+        yield f"At equal steps fewer rows save no training: the scores of `{best.method}` are never paid for."
+    if best.break_even is None:
         return
     found = best.break_even
     if found.trainings is None:
         yield f"`{best.method}` saves no training time here, so its scores are never paid for."
         return
     text = (
-        f"Scores and search of `{best.method}` cost {found.selection:,.0f} s, a training saves {found.saved:,.0f} s: "
-        f"paid for after {trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
+        f"Scores and search of `{best.method}` cost {found.selection:,.0f} core-seconds, a training saves "
+        f"{found.saved:,.0f}: paid for after {trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
     )
     if found.trainings_bert is not None:
         text += f"; with BERT-base, extrapolated, after {trainings(found.trainings_bert)}"

@@ -15,11 +15,11 @@ forward and backward (Kaplan et al. 2020), so at the same tokens and speed secon
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock seconds of one selection and one training; None: not measured.
+    """Core-seconds of one selection and one training, wall-clock times threads; None: not measured.
 
     Attributes:
         scoring: all scores that the method needs, with reading the pool for them; paid once per pool.
-        search: choosing the rows.
+        search: choosing the rows, counted as if on one core.
         training: one fine-tuning, the fastest of its seeds: other work on the machine only ever slows it.
     """
 
@@ -43,8 +43,8 @@ class BreakEven:
     """How many trainings pay for a selection.
 
     Attributes:
-        selection: seconds of scoring and search.
-        saved: seconds that one training saves against the full data; may be negative.
+        selection: core-seconds of scoring and search.
+        saved: core-seconds that one training saves against the full data; may be negative.
         trainings: least number after which less was paid than saved; None: it never saves.
         saved_bert, trainings_bert: the same extrapolated to BERT-base, None where the trained model's size is unknown.
     """
@@ -62,10 +62,12 @@ def seconds_of(group: Group, facts: Mapping[str, Any]) -> Seconds:
     known: Mapping[str, float] = facts["seconds"]
     # Whoever scores reads the pool once more than whoever trains on it.
     needs |= {"read"} & known.keys() if needs else set()
-    scoring = math.fsum(known[need] for need in needs) if needs <= known.keys() else None
+    machine = facts.get("machine", {})
+    threads, training_threads = machine.get("scoring_threads", 1), machine.get("threads_per_worker", 1)
+    scoring = threads * math.fsum(known[need] for need in needs) if needs <= known.keys() else None
     searches = facts.get("search_seconds", {}).get(group.method, {})
     free = 0.0 if group.method == FULL or not needs else None
-    training = min(cell.train_seconds for cell in group.cells)
+    training = training_threads * min(cell.train_seconds for cell in group.cells)
     return Seconds(scoring, searches.get(f"{group.keep:g}", free), training)
 
 

@@ -1,12 +1,12 @@
 """Every method of a grid at every keep and schedule: its result, its comparisons, what it kept and what it cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from euds.study.grid.costs import BreakEven, Seconds, break_even, seconds_of
 from euds.study.grid.kept import class_rates, kept_mask, relative_length
 from euds.study.grid.statistics import LEVEL, Bootstrap, Difference, difference, holm
-from euds.study.grid.task import FULL, RANDOM, GridTask, Group
+from euds.study.grid.task import FULL, RANDOM, GridTask, Group, is_fixed_steps
 from euds.study.types import spread
 
 
@@ -21,14 +21,15 @@ class Entry:
         seeds: training seeds.
         mean, sd: main metric over seeds, 0..1; sd is None for one seed.
         metrics: means over seeds of all test metrics.
-        validation: mean of the main metric on the validation rows, or None without them.
+        validation: main metric on the validation rows by training seed, or None without them.
         vs_random, vs_full: paired differences at the same keep and schedule; None without a counterpart.
         p_random: Holm-adjusted two-sided p of `vs_random`, over the methods at this keep without fakes.
         p_inferior: Holm-adjusted p of being worse than full by the margin or more, over the same and random.
         class_rates, source_rates: share kept of each label and source; None without them.
         relative_length: mean tokens of the kept rows over those of the pool.
         seconds: what it cost.
-        break_even: against the full data; None where a cost or the full data is not known.
+        break_even: against the full data; None where a cost or the full data is not known, and at equal steps, where
+            fewer rows save no training.
     """
 
     method: str
@@ -43,7 +44,7 @@ class Entry:
     mean: float
     sd: float | None
     metrics: Mapping[str, float]
-    validation: float | None
+    validation: Mapping[int, float] | None
     vs_random: Difference | None
     vs_full: Difference | None
     p_random: float | None
@@ -53,6 +54,11 @@ class Entry:
     relative_length: float | None
     seconds: Seconds
     break_even: BreakEven | None
+
+    def validation_over(self, seeds: Sequence[int]) -> float | None:
+        """Return the mean of `validation` over some seeds; None where one of them is not known."""
+        known = self.validation or {}
+        return sum(known[seed] for seed in seeds) / len(seeds) if seeds and known.keys() >= set(seeds) else None
 
     @property
     def better_than_random(self) -> bool:
@@ -103,6 +109,7 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
     validation = group.metric(task.metric, "validation")
     masks = kept_mask(task, group)
     random, full = task.groups.get((RANDOM, group.keep, group.schedule)), task.full(group.schedule)
+    seeds = tuple(cell.seed for cell in group.cells)
     cost = seconds_of(group, task.facts)
     is_full = group.method == FULL
     names = sorted(set.intersection(*(set(cell.metrics["test"]) for cell in group.cells)))
@@ -116,11 +123,11 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
         keep=group.keep,
         schedule=group.schedule,
         rows=group.cells[0].n_train,
-        seeds=tuple(cell.seed for cell in group.cells),
+        seeds=seeds,
         mean=over_seeds.mean,
         sd=over_seeds.sd,
         metrics={name: float(found.mean()) for name in names if (found := group.metric(name)) is not None},
-        validation=None if validation is None else float(validation.mean()),
+        validation=None if validation is None else dict(zip(seeds, validation.tolist(), strict=True)),
         vs_random=_compare(group, random, bootstrap) if not is_full else None,
         vs_full=_compare(group, full, bootstrap),
         p_random=None,
@@ -129,7 +136,11 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
         source_rates=class_rates(task, masks, "source"),
         relative_length=relative_length(task, masks),
         seconds=cost,
-        break_even=None if full is None or is_full else break_even(cost, seconds_of(full, task.facts), model),
+        break_even=(
+            None
+            if full is None or is_full or is_fixed_steps(group.schedule)
+            else break_even(cost, seconds_of(full, task.facts), model)
+        ),
     )
 
 

@@ -103,7 +103,7 @@ def accuracy_by_seconds(path: Path, summary: TaskSummary) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.16, y=0.1)
         _named_below(axes, floor, [(entry.seconds.total or 1.0, entry) for entry in shown])
-        axes.set_xlabel("seconds of scoring, search and one training (log scale)")
+        axes.set_xlabel("core-seconds of scoring, search and one training (log scale)")
         axes.set_ylabel(f"{TITLES.get(summary.metric, summary.metric)} on the test rows (%)")
         axes.grid(color="#e5e9ee")
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -140,7 +140,7 @@ def shown_methods(task: GridTask, summary: TaskSummary) -> list[str]:
     for family in (IGSE, SINGLE, "typical", "stratified", "coverage", "labels"):
         members = [entry for entry in here.values() if entry.family == family]
         if members and not any(here[name].family == family for name in wanted if name in here):
-            wanted.append(max(members, key=lambda entry: entry.validation or 0.0).method)
+            wanted.append(max(members, key=lambda entry: entry.validation_over(summary.choice_seeds) or 0.0).method)
     return list(dict.fromkeys(name for name in wanted if name is not None and name in here))
 
 

@@ -59,9 +59,13 @@ def _seeds(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
-    unknown = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.seconds.total is None and not entry.fake)
-    if unknown:
-        yield f"Scoring or search was not timed, and so no total, for {', '.join(unknown)}."
+    unknown: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.seconds.total is None and not entry.fake:
+            methods = unknown.setdefault(keep_name(entry.keep), [])
+            methods += [f"`{entry.method}`"] if f"`{entry.method}`" not in methods else []
+    for keep, methods in unknown.items():
+        yield f"Scoring or search was not timed at {keep}, and so no total there, for {', '.join(methods)}."
 
 
 def _blocks(task: GridTask) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Which rows the methods of a grid keep: classes, sources, lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from euds.selection.describe import places_of
 from euds.study.grid.task import GridTask, Group
 from euds.types import BoolArray, Float64Array
 
@@ -32,6 +33,15 @@ def classes_of(task: GridTask, field: str) -> np.ndarray[tuple[int], np.dtype[np
     """Return (n_pool,) the label or source of every row, or None without them."""
     values: Sequence[object] | None = task.facts["rows"].get(field)
     return None if not values else np.array([str(value) for value in values[: task.n_pool]])
+
+
+def source_places(task: GridTask) -> dict[str, dict[str, Mapping[str, float]]] | None:
+    """Return where the rows of each source lie along every score, as `places_of` says; None with fewer than two."""
+    sources = classes_of(task, "source")
+    if sources is None or len(np.unique(sources)) < 2:
+        return None
+    axes = (*task.facts["rows"]["scores"], "n_tokens")
+    return {axis: places_of(axis_values(task, axis), sources) for axis in axes}
 
 
 def relative_length(task: GridTask, masks: BoolArray) -> float | None:

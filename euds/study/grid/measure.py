@@ -28,10 +28,11 @@ EL2N_SEEDS = 3
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A pool with all that its methods look at, and the seconds of every stage by name."""
+    """A pool with all that its methods look at, the seconds of every stage by name, and the threads that took them."""
 
     pool: StudyPool
     seconds: Mapping[str, float]
+    threads: int
 
 
 def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
@@ -84,7 +85,9 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
         el2n=el2n,
         n_test=len(splits.test),
     )
-    return Measured(pool, {name: round(value, 3) for name, value in seconds.items()})
+    # On a GPU no thread of the CPU is what is paid for.
+    threads = manifest["device"]["torch_threads"] if manifest["device"]["name"] == "cpu" else 1
+    return Measured(pool, {name: round(value, 3) for name, value in seconds.items()}, threads)
 
 
 def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) -> Float64Array:

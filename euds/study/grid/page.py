@@ -11,7 +11,7 @@ from euds.study.grid.across import across_tasks, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
 from euds.study.grid.statistics import MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
-from euds.study.grid.task import RANDOM, GridTask
+from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
 from euds.study.grid.wording import NONE, escape, interval, keep_name, points, span
 from euds.study.table import TITLES as METRIC_TITLES
 
@@ -26,17 +26,19 @@ method. Each task's conclusions say which differences its runs can see; of large
 
 ACROSS = """## Across tasks
 
-Points over random, mean over the tasks, of every label-free rule that all of them have trained with three seeds or
-more; each task at the share kept and schedule of its results below. The order is that of the validation rows, which no
-test row had part in. The intervals of the means take tasks as independent, are not corrected for the number of rules,
-and speak of these tasks alone.
+Points over random (of accuracy, or of F1 where that is named), mean over the tasks, of every label-free rule that all
+of them have trained with three seeds or more; each task at the share kept and schedule of its results below. The order
+is that of the validation rows, over the seeds that all rules of a task have. The intervals of the means take tasks as
+independent, are not corrected for the number of rules, and speak of these tasks alone. A mixture of sources repeats
+another task and is left out.
 """
 
 READING = """## How to read the numbers
 
-* Test rows are read once, at the end; whatever is chosen is chosen on validation rows. The same models were judged on
-  both, so lucky training seeds can still favour what was chosen. Numbers are percent, mean ± standard deviation over
-  training seeds; differences are points.
+* What a table singles out is chosen on validation rows, and test rows only measure. Which rules and seeds were trained
+  at all did follow a look at test results where a task's notes say so. The same models were judged on both sets, so
+  lucky training seeds can still favour what was chosen. Numbers are percent, mean ± standard deviation over training
+  seeds; differences are points.
 * A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
   {resamples:,} bootstrap resamples of seeds and test rows together. Few seeds that differ much make it too narrow: in
   simulations with accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in
@@ -45,16 +47,18 @@ READING = """## How to read the numbers
   out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
 * "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
   correction, random included. "No" does not say that it loses; the runs may be too few to tell.
-* "Length": mean tokens of the rows kept over those of the pool. "Total s": scoring, search and one training.
+* "Length": mean tokens of the rows kept over those of the pool. "Total s": core-seconds (wall-clock times threads) of
+  scoring, search and one training.
 * "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
   permuted scores and must equal random.
 """
 
-COST = """Seconds of a training are those of the fastest of its seeds, as other work on the machine only ever slows it.
-Scores are paid once per pool and serve every later selection. "Paid for after": the least number of trainings
-that save more than scores and search cost. BERT-base (110 M parameters) is extrapolated, not measured: training takes
-about 6 x parameters x tokens operations, counted without embeddings, so at equal operations a second the seconds saved
-grow by 85 M / 10.7 M against MiniLM, at the same scoring cost."""
+COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
+as if on one. A training counts as the fastest of its seeds, as other work on the machine only ever slows it. Scores are
+paid once per pool and serve every later selection. "Paid for after": the least number of trainings that save more than
+scores and search cost; at equal steps fewer rows save no training. BERT-base (110 M parameters) is extrapolated, not
+measured: training takes about 6 x parameters x tokens operations, counted without embeddings, so at equal operations a
+second the seconds saved grow by 85 M / 10.7 M against MiniLM, at the same scoring cost."""
 
 
 def write_page(folder: Path, tasks: Sequence[GridTask]) -> list[TaskSummary]:
@@ -95,6 +99,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
         lines.append(
             [
                 f"[{escape(summary.title)}](#{_anchor(summary.title)})",
+                METRIC_TITLES.get(summary.metric, summary.metric),
                 NONE if summary.headline_keep is None else keep_name(summary.headline_keep),
                 tables.mean_sd(summary.full()),
                 tables.mean_sd(random),
@@ -107,6 +112,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
         )
     header = [
         "task",
+        "metric, %",
         "kept",
         "full",
         "random",
@@ -119,14 +125,15 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     margin = f"{100 * MARGIN:g} points"
     meaning = (
         f'"{HOLDS}": shown to lose less than {margin} against the full data; "{LOSES}": shown to lose more; "{OPEN}": '
-        "the interval allows both. The rule is the best on the validation rows; no test row had part in the choice."
+        "the interval allows both. The rule is the best on the validation rows, over the seeds that all rules have; no "
+        "test row had part in that choice, but see a task's notes on which rules and seeds were trained."
     )
     counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
     gaps = [best.vs_random for found in summaries if (best := found.headline(found.best_label_free)) is not None]
     known = [gap for gap in gaps if gap is not None]
     better, worse = sum(gap.low > 0 for gap in known), sum(gap.high < 0 for gap in known)
     compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
-    text = f"That rule, on {len(summaries)} tasks: {counted}. {compared}{len(known) - better - worse}. {meaning}"
+    text = f"That rule, on {len(summaries)} sets of rows: {counted}. {compared}{len(known) - better - worse}. {meaning}"
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
@@ -136,7 +143,8 @@ def _across(summaries: Sequence[TaskSummary]) -> list[str]:
     rules = across_tasks(tasks)
     if len(tasks) < 2 or not rules:
         return []
-    header = ["rule", "lead on validation rows", "lead on test rows [95 %]", *(escape(task.title) for task in tasks)]
+    titles = [escape(task.title) + ("" if task.metric == "accuracy" else f" ({task.metric.upper()})") for task in tasks]
+    header = ["rule", "lead on validation rows", "lead on test rows [95 %]", *titles]
     lines = [
         [
             f"`{rule.method}`",
@@ -164,7 +172,8 @@ def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:
         for other in summary.keeps
         if (other, schedule) != (keep, main) and summary.at(other, schedule)
     ]
-    parts += [*pictures, *_lengths(summary), *_variance(summary), *_costs(summary), _searches(task), _methods(task)]
+    parts += [*pictures, *_sources(summary), *_lengths(summary), *_variance(summary), *_costs(summary)]
+    parts += [_searches(task), _methods(task)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -203,9 +212,9 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
         caption = "Mean over seeds with its standard deviation; random and the full data lie behind every family."
         path = add(f"keep-{_slug(schedule)}", f"{metric} against data kept, {schedule}", caption)
         figures.accuracy_by_keep(path, summary, schedule)
-    caption = (
-        "Scoring, search and one training. The grey line is what random gets for as many seconds, by keeping more."
-    )
+    caption = "Core-seconds of scoring, search and one training."
+    if not is_fixed_steps(summary.schedules[0]):
+        caption += " The grey line is what random gets for as many, by keeping more."
     figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
     shown = figures.shown_methods(task, summary)
     if shown:
@@ -219,8 +228,30 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
     return parts
 
 
+def _sources(summary: TaskSummary) -> list[str]:
+    if summary.source_places is None:
+        return []
+    sizes = next(iter(summary.source_places.values()))
+    rows = ", ".join(f"{found['rows']:,} rows of {escape(source)}" for source, found in sizes.items())
+    text = f"The pool holds {rows}. Median of each score, and mean rank in the pool (0.50: where the whole pool lies):"
+    rates = f"Share of each source that a method keeps at {keep_name(summary.headline_keep or 0)}, and what came of it:"
+    return [
+        "### Sources",
+        text,
+        tables.source_places(summary),
+        rates,
+        _details("Every method", tables.source_rates(summary)),
+    ]
+
+
 def _lengths(summary: TaskSummary) -> list[str]:
-    parts = ["### Length", tables.length_correlations(summary)]
+    parts = ["### Length"]
+    if summary.n_cut:
+        parts.append(
+            f"{summary.n_cut:,} of {summary.n_pool:,} rows were cut at the limit of the scoring models and count as of "
+            "that length: correlations, `longest` and what is matched or corrected for length see no more of it."
+        )
+    parts.append(tables.length_correlations(summary))
     if summary.length_removed:
         parts += [
             "With the length taken out of the scores before the rule looks at them:",

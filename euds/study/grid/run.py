@@ -12,7 +12,7 @@ import numpy as np
 
 from euds.assets import content_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import json_sha256, write_json
+from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, console
@@ -151,6 +151,8 @@ class Grid:
             "versions": {package: version(package) for package in ("torch", "transformers")},
         }
         cells = read_cells(study.cells_path) if study.cells_path.exists() else []
+        if cells and study.facts_path.exists():
+            self._refuse_other_scores(read_json(study.facts_path).get("scoring_model", {}))
         self.finished = {cell.key: cell for cell in cells}
         for planned in planned_cells(study):
             cell = self.finished.get(planned.key)
@@ -158,6 +160,15 @@ class Grid:
                 raise InputError(
                     f"{study.cells_path}: cell {cell.cell} ({cell.method}, keep {cell.keep}, seed {cell.seed}) was "
                     "trained with other data, settings or versions; set `results` to another folder"
+                )
+
+    def _refuse_other_scores(self, before: Mapping[str, Any]) -> None:
+        """Refuse to go on with cells that other scores chose: their rows are right, but not those of this study."""
+        for name, value in self.study.score.model_dump().items():
+            if before.get(name) != value:
+                raise InputError(
+                    f"{self.study.cells_path}: its cells were chosen with score.{name}: {before.get(name)}, now it is "
+                    f"{value}; set `results` to another folder"
                 )
 
     def train(self, cells: Sequence[Planned], pool: StudyPool, workers: int) -> None:

@@ -1,11 +1,12 @@
 """All that a grid says about one task, as plain numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from euds.study.grid.entries import Entry, all_entries
 from euds.study.grid.gaps import list_gaps
+from euds.study.grid.kept import source_places
 from euds.study.grid.statistics import (
     LEVEL,
     MARGIN,
@@ -17,7 +18,7 @@ from euds.study.grid.statistics import (
     difference,
     variance_components,
 )
-from euds.study.grid.task import FULL, LEAKED, SHUFFLED, GridTask
+from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask
 
 SINGLE, IGSE, LENGTH_REMOVED = "single entropy", "IGSE", "length removed"
 
@@ -85,10 +86,14 @@ class TaskSummary:
         schedules: the main one first; keeps: ascending; headline_keep: of the conclusions.
         margin, n_resamples, level: of the statistics.
         entries: every method at every keep and schedule.
-        best_label_free, best_single, best_igse: methods at the headline keep and main schedule that are best on the
-            validation rows, None without these; the test rows had no part in the choice.
+        choice_seeds: training seeds over which rules are compared on the validation rows: those that random and all
+            label-free rules with seeds enough have in common, at the headline keep and main schedule.
+        best_label_free, best_single, best_igse: methods there that are best on the validation rows, None without these;
+            the test rows had no part in the choice.
         igse_vs_single: best_igse minus best_single on the test rows.
         smallest_keeps, variance, length_removed, checks: see their classes.
+        source_places: rows, median and mean rank in the pool of each source along every score; None without sources.
+        n_cut: rows of the pool that were cut at the scoring model's limit, so that their length is not known beyond it.
         length_correlation: Spearman's correlation of each score with the length, -1..1.
         gaps: what is missing, in sentences.
     """
@@ -106,6 +111,7 @@ class TaskSummary:
     n_resamples: int
     level: float
     entries: tuple[Entry, ...]
+    choice_seeds: tuple[int, ...]
     best_label_free: str | None
     best_single: str | None
     best_igse: str | None
@@ -115,6 +121,8 @@ class TaskSummary:
     length_correlation: Mapping[str, float | None]
     length_removed: tuple[LengthRemoved, ...]
     checks: tuple[Check, ...]
+    source_places: Mapping[str, Mapping[str, Mapping[str, float]]] | None
+    n_cut: int
     gaps: tuple[str, ...]
 
     def at(self, keep: float | None, schedule: str | None = None) -> list[Entry]:
@@ -148,8 +156,10 @@ def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) 
     entries = all_entries(task, bootstrap)
     main = [entry for entry in entries if entry.schedule == task.schedules[0] and not _full(entry)]
     at_headline = [entry for entry in main if entry.keep == task.headline_keep]
-    best_igse = _best(at_headline, lambda entry: entry.family == IGSE and entry.is_label_free)
-    best_single = _best(at_headline, lambda entry: entry.family == SINGLE and entry.is_label_free)
+    seeds = _choice_seeds(at_headline)
+    label_free = [entry for entry in at_headline if entry.is_label_free]
+    best_igse = _best([entry for entry in label_free if entry.family == IGSE], seeds)
+    best_single = _best([entry for entry in label_free if entry.family == SINGLE], seeds)
     return TaskSummary(
         name=task.facts["name"],
         title=task.facts["title"],
@@ -164,7 +174,8 @@ def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) 
         n_resamples=n_resamples,
         level=LEVEL,
         entries=tuple(entries),
-        best_label_free=_best(at_headline, lambda entry: entry.is_label_free),
+        choice_seeds=seeds,
+        best_label_free=_best(label_free, seeds),
         best_single=best_single,
         best_igse=best_igse,
         igse_vs_single=_between(task, best_igse, best_single, bootstrap),
@@ -173,6 +184,8 @@ def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) 
         length_correlation=task.facts["length_correlation"],
         length_removed=tuple(_length_removed(task, at_headline, bootstrap)),
         checks=tuple(_checks(entries)),
+        source_places=source_places(task),
+        n_cut=task.n_cut,
         gaps=tuple(list_gaps(task, entries)),
     )
 
@@ -181,12 +194,24 @@ def _full(entry: Entry) -> bool:
     return entry.method == FULL
 
 
-def _best(entries: Sequence[Entry], admitted: Callable[[Entry], bool]) -> str | None:
-    """The method with the best validation mean, of those with seeds enough; of equals the first in the facts' order."""
+def _choice_seeds(entries: Sequence[Entry]) -> tuple[int, ...]:
+    """Seeds that all rules to choose from share: more seeds for some of them would be another comparison for each."""
     judged = [
-        (entry.validation, entry.method)
+        set(entry.validation)
         for entry in entries
-        if admitted(entry) and entry.validation is not None and len(entry.seeds) >= MIN_SEEDS
+        if (entry.is_label_free or entry.method == RANDOM)
+        and entry.validation is not None
+        and len(entry.seeds) >= MIN_SEEDS
+    ]
+    return tuple(sorted(set.intersection(*judged))) if judged else ()
+
+
+def _best(entries: Sequence[Entry], seeds: Sequence[int]) -> str | None:
+    """The method with the best validation mean over the seeds; of equals the first in the facts' order."""
+    judged = [
+        (found, entry.method)
+        for entry in entries
+        if len(entry.seeds) >= MIN_SEEDS and (found := entry.validation_over(seeds)) is not None
     ]
     return max(judged, key=lambda pair: pair[0])[1] if judged else None
 

@@ -1,6 +1,6 @@
 """The tables of a grid's page, in Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 
 from euds.report.content import title_of
@@ -54,6 +54,30 @@ def length_correlations(summary: TaskSummary) -> str:
         disguised = found is not None and abs(found) >= CORRELATED
         lines.append([escape(title_of(axis)), NONE if found is None else f"{found:+.2f}", "yes" if disguised else ""])
     return table(["score", "rank correlation with the length", "length in disguise"], lines)
+
+
+def source_places(summary: TaskSummary) -> str:
+    """Where the rows of each source lie along every score."""
+    places = summary.source_places or {}
+    sources = sorted({source for found in places.values() for source in found})
+    lines = [
+        [escape(title_of(axis)), *(_place(found.get(source)) for source in sources)] for axis, found in places.items()
+    ]
+    return table(["score", *map(escape, sources)], lines)
+
+
+def source_rates(summary: TaskSummary) -> str:
+    """How much of each source a method keeps at the headline keep."""
+    entries = [entry for entry in summary.at(summary.headline_keep) if entry.source_rates and not entry.fake]
+    sources = sorted({source for entry in entries for source in entry.source_rates or {}})
+    lines = []
+    for entry in entries:
+        rates = entry.source_rates or {}
+        shares = [percent(rates.get(source)) for source in sources]
+        lines.append([f"`{entry.method}`", *shares, mean_sd(entry), interval(entry.vs_random)])
+    return table(
+        ["method", *(f"of {escape(source)}, %" for source in sources), summary.metric, "against random"], lines
+    )
 
 
 def length_removed(summary: TaskSummary) -> str:
@@ -130,6 +154,10 @@ def _variance_line(row: VarianceRow) -> list[str]:
 
 def _sd(parts: Components, name: str) -> str:
     return "0 (clipped)" if name in parts.clipped else f"{100 * sqrt(getattr(parts, name)):.2f}"
+
+
+def _place(found: Mapping[str, float] | None) -> str:
+    return NONE if found is None else f"{found['median']:,.4g} ({found['mean_rank']:.2f})"
 
 
 def _keep(keep: float | None) -> str:

@@ -79,6 +79,12 @@ class GridTask:
         return int(self.facts["rows"]["n_pool_positions"])
 
     @property
+    def n_cut(self) -> int:
+        """Rows of the pool with as many tokens as the scoring models were given to read, or more."""
+        limit = self.facts.get("scoring_model", {}).get("max_tokens")
+        return 0 if limit is None else sum(length >= limit for length in self.facts["rows"]["n_tokens"])
+
+    @property
     def n_test(self) -> int:
         """Test rows."""
         return len(self.cells[0].test_scores)
@@ -132,6 +138,11 @@ class GridTask:
             if block is not None:
                 found[place] = block
         return found
+
+
+def is_fixed_steps(schedule: str) -> bool:
+    """Whether cells of a schedule train for as many steps on few rows as on many."""
+    return schedule.endswith("steps")
 
 
 def read_task(folder: Path, name: str, notes: Sequence[str] = ()) -> GridTask:
