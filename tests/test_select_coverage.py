@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -58,7 +59,18 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
     assert rule in write_report(run_dir).read_text()
 
 
-def test_auto_covers_the_embeddings_where_the_run_has_an_encoder(run_dir: Path) -> None:
+@pytest.mark.parametrize(("follows_length", "covers"), [(True, True), (False, False)])
+def test_auto_covers_the_embeddings_only_without_a_score_to_go_by(
+    run_dir: Path, follows_length: bool, covers: bool
+) -> None:
+    manifest, scores = read_manifest(run_dir), read_scores(run_dir)
+    lengths = scores.column("n_tokens").to_numpy(zero_copy_only=False).astype(np.float32)
+    values = lengths if follows_length else np.random.default_rng(0).random(len(lengths), np.float32)
+    scored = scores.append_column("generative_entropy_nats", pa.array(values))
+    assert RunTexts(manifest, corpus_files(manifest), scored).covers("auto") is covers
+
+
+def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: Path) -> None:
     selection = euds.select(run_dir, keep=0.2)
     decided = selection.record["auto"]
     assert isinstance(decided, dict)

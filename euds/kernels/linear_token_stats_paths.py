@@ -8,10 +8,11 @@ from euds.kernels.linear_token_stats_triton_tiles import linear_token_stats as b
 LEAST_WIDTH = 64
 FUSED_WIDTH = 1536
 FUSED_VOCABULARY = 1 << 16
-"""The fused kernel is taken up to this width H, or up to this vocabulary V. Measured on an H200 as shares of the product
-alone, fused kernel and tiles: 82 and 70 % at H 1024, V 151,936; 80 and 50 to 59 % at H 2048, V 32,000 to 50,257, but 70 and
-75 % at V 256,000; 77 and 69 % at H 4096, V 50,257, but 68 and 79 % at V 151,936. A fused tile's reduction runs in series
-with its product; the other path pays a trip to memory for every logit, and launches that small vocabularies do not hide."""
+"""The fused kernel is taken up to this width H, or up to this vocabulary V. Measured on an H200 as shares of the
+product alone, fused kernel and tiles: 82 and 70 % at H 1024, V 151,936; 80 and 50 to 59 % at H 2048, V 32,000 to
+50,257, but 70 and 75 % at V 256,000; 77 and 69 % at H 4096, V 50,257, but 68 and 79 % at V 151,936. A fused tile's
+reduction runs in series with its product; the other path pays a trip to memory for every logit, and launches that
+small vocabularies do not hide."""
 
 
 def takes_fused_kernel(hidden: torch.Tensor, vocabulary: int, softcap: float | None) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from euds.corpus import Row, extract_text, take_rows
 from euds.errors import InputError
 from euds.progress import bar
+from euds.selection.auto import takes_middle
 from euds.selection.axes import values_of
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.rules import AUTO_RULE, COVERAGE_RULES
@@ -57,9 +58,10 @@ class RunTexts:
         self._scores = scores
 
     def covers(self, rule: str) -> bool:
-        """Tell whether a rule covers embeddings; "auto" does with an encoder and at most `MAX_FACILITY_ROWS` rows."""
+        """Tell whether a rule covers embeddings; "auto" does without a score to go by, where texts can be embedded."""
         if rule == AUTO_RULE:
-            return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
+            embeds = "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
+            return embeds and not takes_middle(self._scores)
         return rule in COVERAGE_RULES
 
     @cached_property
