@@ -63,7 +63,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         monkeypatch.setattr(owner, method, counted)
 
-    spy(GenerativeScorer, "score", "generative")
+    spy(GenerativeScorer, "begin", "generative")
     spy(Embedder, "embed", "embedding")
     spy(LabelWordScorer, "score", "label_words")
     return counts
@@ -175,17 +175,17 @@ def test_label_words_are_kept_by_prompt_and_words(
 def test_rows_without_a_score_are_not_kept(
     write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = GenerativeScorer.score
+    real = GenerativeScorer.begin
 
     def poisoned(self: GenerativeScorer, samples: Any) -> Any:
-        scores = real(self, samples)
+        scores = real(self, samples)()
         scores.nll[[len(sample) > 40 for sample in samples]] = np.nan
-        return scores
+        return lambda: scores
 
     texts = [*unlike_texts(20), " ".join(["plot"] * 50)]
     corpus = write_jsonl([*rows_of(texts), {"text": None}, {"text": "a"}])
     with monkeypatch.context() as patched:
-        patched.setattr(GenerativeScorer, "score", poisoned)
+        patched.setattr(GenerativeScorer, "begin", poisoned)
         euds.score(corpus, out=tmp_path / "poisoned", **settings)
     stored = [pq.read_table(path) for path in (tmp_path / "cache").glob("generative-*/*.parquet")]
     assert sum(table.num_rows for table in stored) == 20

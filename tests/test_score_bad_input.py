@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -170,14 +172,16 @@ def test_memory_that_runs_out_halves_the_batches_and_gives_up_a_row_that_never_f
 ) -> None:
     from euds.measures.generative import GenerativeScorer, GenerativeScores
 
-    real = GenerativeScorer.score
+    real = GenerativeScorer.begin
 
-    def small_memory(self: GenerativeScorer, samples: Sequence[Sequence[int]]) -> GenerativeScores:
+    def small_memory(
+        self: GenerativeScorer, samples: Sequence[npt.NDArray[np.int64]]
+    ) -> Callable[[], GenerativeScores]:
         if sum(map(len, samples)) > 40:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, samples)
 
-    monkeypatch.setattr(GenerativeScorer, "score", small_memory)
+    monkeypatch.setattr(GenerativeScorer, "begin", small_memory)
     corpus = write_jsonl([{"text": "the film was sad"}] * 20 + [{"text": "the film was sad " * 20}])
     result = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
     assert quarantine(tmp_path / "run") == {20: "out of memory on this row alone"}
