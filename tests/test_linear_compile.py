@@ -20,6 +20,7 @@ from euds.kernels import linear_token_stats_triton as module
 from euds.kernels.linear_token_stats_triton import (
     AMPERE_TILES,
     FLOAT32_TILES,
+    HOPPER_SOFTCAP_TILES,
     TILES,
     Plan,
     Tiles,
@@ -181,9 +182,8 @@ def test_hopper_multiplies_by_wgmma_fed_by_tma(
 def test_hopper_takes_every_option_without_spills(
     build: Callable[..., tuple[Any, Any]], dtype: torch.dtype, softcap: float | None
 ) -> None:
-    compiled, _ = build(
-        90, TILES[9], tma=True, dtype=dtype, biased=True, softcap=softcap, targeted=True, varentropy=True
-    )
+    tiles = TILES[9] if softcap is None else HOPPER_SOFTCAP_TILES
+    compiled, _ = build(90, tiles, tma=True, dtype=dtype, biased=True, softcap=softcap, targeted=True, varentropy=True)
     assert "wgmma.mma_async" in compiled.asm["ptx"]
     check_resources(compiled, 90)
 

@@ -39,6 +39,9 @@ AMPERE_TILES = Tiles(64, 128, 32, 8, 4)
 TILES = {9: Tiles(128, 256, 64, 8, 4), 10: Tiles(128, 128, 64, 8, 3)}
 """By major compute capability; others take `AMPERE_TILES`, which fit the shared memory of every card since."""
 
+HOPPER_SOFTCAP_TILES = Tiles(128, 256, 64, 8, 3)
+"""With a soft cap a fourth stage makes the compiler spill."""
+
 FLOAT32_TILES = Tiles(64, 64, 16, 4, 2)
 """Exact float32 products have no tensor cores: each thread multiplies, and needs registers for the operands."""
 
@@ -313,7 +316,7 @@ def linear_token_stats(
     # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature
     options = {"TARGETS": targets is not None, "VARENTROPY": varentropy, "enable_fp_fusion": True}
-    plan = plan or choose_plan(hidden, weight)
+    plan = plan or choose_plan(hidden, weight, softcapped=softcap is not None)
     with torch.cuda.device_of(hidden):
         partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan, options)
         merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
@@ -364,7 +367,7 @@ def _tile_sums(
     return partial
 
 
-def choose_plan(hidden: torch.Tensor, weight: torch.Tensor) -> Plan:
+def choose_plan(hidden: torch.Tensor, weight: torch.Tensor, *, softcapped: bool = False) -> Plan:
     """Return how to run hidden (N, H) against weight (V, H), N >= 1, on the device that holds them."""
     # Tensors outside a GPU come this far only in Triton's interpreter.
     major, multiprocessors = 0, 1
@@ -373,6 +376,8 @@ def choose_plan(hidden: torch.Tensor, weight: torch.Tensor) -> Plan:
         major, multiprocessors = properties.major, properties.multi_processor_count
     exact = hidden.dtype == torch.float32
     tiles = FLOAT32_TILES if exact else TILES.get(major, AMPERE_TILES)
+    if tiles is TILES[9] and softcapped:
+        tiles = HOPPER_SOFTCAP_TILES
     tma = not exact and major in TILES and fits_descriptor(hidden) and fits_descriptor(weight)
     n_blocks, n_tiles = triton.cdiv(len(hidden), tiles.rows), triton.cdiv(len(weight), tiles.columns)
     return Plan(tiles, tma, choose_splits(n_blocks, n_tiles, multiprocessors))
