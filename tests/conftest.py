@@ -11,6 +11,8 @@ import pytest
 import sampled_runs
 import tiny
 
+import euds
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` where there is none, unless EUDS_REQUIRE_GPU=1 makes that a failure."""
@@ -92,6 +94,21 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def corpus(write_jsonl: Callable[..., Path], make_texts: Callable[[int, int], list[str]]) -> Path:
+    """150 texts with ids, and two bad rows among them."""
+    rows: list[object] = [{"text": text, "uid": f"u{at}"} for at, text in enumerate(make_texts(150, 4))]
+    rows[7:7] = [{"text": None, "uid": "bad"}, "no object"]
+    return write_jsonl(rows)
+
+
+@pytest.fixture
+def whole(corpus: Path, tmp_path: Path) -> Path:
+    """The directory of a run over `corpus` in one go, information entropy in shards of 16 rows."""
+    euds.score(corpus, out=tmp_path / "whole", measures=["information"], shard_rows=16)
+    return tmp_path / "whole"
 
 
 @pytest.fixture

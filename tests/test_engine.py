@@ -33,20 +33,6 @@ Texts = Callable[[int, int], list[str]]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
 
 
-@pytest.fixture
-def corpus(write_jsonl: WriteJsonl, make_texts: Texts) -> Path:
-    rows: list[object] = [{"text": text, "uid": f"u{at}"} for at, text in enumerate(make_texts(150, 4))]
-    rows[7:7] = [{"text": None, "uid": "bad"}, "no object"]
-    return write_jsonl(rows)
-
-
-@pytest.fixture
-def whole(corpus: Path, tmp_path: Path) -> Path:
-    """A run in one go."""
-    euds.score(corpus, out=tmp_path / "whole", **INFORMATION)
-    return tmp_path / "whole"
-
-
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_pieces_of_a_split_run_make_the_whole(
     corpus: Path, whole: Path, tmp_path: Path, order: tuple[int, ...], capsys: pytest.CaptureFixture[str]
@@ -322,3 +308,31 @@ def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) ->
     with pytest.raises(InvalidArgument, match="split: goes neither"):
         euds.score(corpus, out=tmp_path / "run", split="0/2", ray=True, **INFORMATION)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_loading_is_counted_once_and_by_the_thread_that_loads(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    from euds.engine.read import Encoders
+    from euds.engine.worker import TOKENS, Worker
+
+    plans: list[Plan] = []
+    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
+    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    real = Encoders.of
+
+    def slowly(plan: Plan) -> Encoders:
+        time.sleep(0.5)
+        return real(plan)
+
+    monkeypatch.setattr(Encoders, "of", slowly)
+    elsewhere, here = (Worker(plans[0], tells_loading=apart) for _ in range(2))
+    other = threading.Thread(target=lambda: elsewhere.models.encoders)
+    other.start()
+    other.join()
+    assert (elsewhere.models.seconds >= 0.5, elsewhere.models.seconds_here) == (True, 0.0)
+    here.read(next(iter(cut_shards(plans[0].files, 16))))
+    here.close()
+    assert here.models.seconds == here.models.seconds_here >= 0.5
+    assert (here.work.seconds(TOKENS, 0) >= 0.5) is not apart

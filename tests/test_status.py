@@ -4,7 +4,6 @@ import json
 import os
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,7 @@ from euds.engine.status import RunStatus, run_status
 from euds.engine.work import Work
 from euds.errors import InputError
 
-WriteJsonl = Callable[..., Path]
-Texts = Callable[[int, int], list[str]]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
-
-
-@pytest.fixture
-def corpus(write_jsonl: WriteJsonl, make_texts: Texts) -> Path:
-    rows: list[object] = [{"text": text, "uid": f"u{at}"} for at, text in enumerate(make_texts(150, 4))]
-    rows[7:7] = [{"text": None, "uid": "bad"}, "no object"]
-    return write_jsonl(rows)
-
-
-@pytest.fixture
-def whole(corpus: Path, tmp_path: Path) -> Path:
-    """A run in one go."""
-    euds.score(corpus, out=tmp_path / "whole", **INFORMATION)
-    return tmp_path / "whole"
 
 
 def test_status_of_a_finished_run_and_of_none(whole: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The models and tokenizers of one process, each loaded once, when it is first needed."""
 
+import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -30,13 +31,20 @@ class Models:
         precision: device and dtype of all models.
 
     Attributes:
-        seconds: spent on loading so far.
+        seconds: spent on loading so far, by all threads.
     """
 
     def __init__(self, plan: Plan, precision: Precision) -> None:
         self.plan = plan
         self.precision = precision
         self.seconds = 0.0
+        self._of_thread = threading.local()
+
+    @property
+    def seconds_here(self) -> float:
+        """Seconds that this thread has spent on loading so far."""
+        found: float = getattr(self._of_thread, "seconds", 0.0)
+        return found
 
     @cached_property
     def encoders(self) -> Encoders:
@@ -104,5 +112,7 @@ class Models:
         """Count the seconds of `load`, which must load no other part of this, or they would count twice."""
         start = time.perf_counter()
         loaded = load()
-        self.seconds += time.perf_counter() - start
+        taken = time.perf_counter() - start
+        self.seconds += taken
+        self._of_thread.seconds = self.seconds_here + taken
         return loaded

@@ -77,7 +77,7 @@ def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, al
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
-    _worker = Worker(plan, turns.get())
+    _worker = Worker(plan, turns.get(), tells_loading=False)
 
 
 def _run(step: str, task: Task) -> tuple[int, int, int]:

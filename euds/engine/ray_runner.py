@@ -85,7 +85,7 @@ class _Actor:
     """A worker in a Ray actor."""
 
     def __init__(self, plan: Plan, step: str) -> None:
-        self._worker = Worker(plan)
+        self._worker = Worker(plan, tells_loading=False)
         self._step = step
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -43,13 +43,16 @@ class Worker:
     Args:
         plan: the run.
         device: overrides the plan's device, for a process per GPU; None: the plan's.
+        tells_loading: whether the run's manifest has the seconds of loading from this worker; those of others are part
+            of the stage that waited for it, or they would be in no count.
     """
 
-    def __init__(self, plan: Plan, device: str | None = None) -> None:
+    def __init__(self, plan: Plan, device: str | None = None, *, tells_loading: bool = True) -> None:
         self.plan = plan
         self.work = Work(plan.run_dir)
         self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
         self.models = Models(plan, self.precision)
+        self._tells_loading = tells_loading
         self._reader = SliceReader(plan.columns)
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
@@ -147,8 +150,8 @@ class Worker:
         return ScoreCache(plan.cache, plan.fingerprint["models"], self.precision, self.models.encoders)
 
     def _seconds_worked(self) -> float:
-        # Models are loaded when a stage first needs them; the manifest counts those seconds on their own.
-        return time.perf_counter() - self.models.seconds
+        # Models are loaded when a stage first needs them, while another thread may read on.
+        return time.perf_counter() - (self.models.seconds_here if self._tells_loading else 0.0)
 
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
