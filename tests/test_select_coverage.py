@@ -67,7 +67,15 @@ def test_auto_covers_the_embeddings_only_without_a_score_to_go_by(
     lengths = scores.column("n_tokens").to_numpy(zero_copy_only=False).astype(np.float32)
     values = lengths if follows_length else np.random.default_rng(0).random(len(lengths), np.float32)
     scored = scores.append_column("generative_entropy_nats", pa.array(values))
-    assert RunTexts(manifest, corpus_files(manifest), scored).covers("auto") is covers
+    texts = RunTexts(manifest, corpus_files(manifest), scored)
+    assert texts.covers("auto") is covers
+    selection = choose(scored, keep=0.2, rule="auto", embedded=texts.embedded if covers else None)
+    decided = selection.record["auto"]
+    assert isinstance(decided, dict)
+    # What was looked at is told, also where it was not taken: it had to be scored.
+    assert decided["examined"] == ["generative_entropy_nats"]
+    assert decided["rule"] == ("facility" if covers else "middle")
+    assert ("follows the length: +1.00" in decided["reason"]) is covers
 
 
 def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: Path) -> None:

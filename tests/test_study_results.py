@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from euds.files import read_json
@@ -93,7 +94,8 @@ def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() ->
     tasks = separate_tasks([summary_of(name) for name in NAMES])
     rules = {rule.method: rule for rule in across_tasks(tasks)}
     scored = Pool(("generative_entropy_nats",), np.arange(6.0)[:, None], np.array([3.0, 1, 2, 5, 4, 1]), np.arange(6))
-    decided = decide(scored)
+    scores = pa.table({"generative_entropy_nats": scored.values[:, 0], "n_tokens": scored.n_tokens})
+    decided = decide(scored, scores)
     assert (decided.rule, decided.axes) == ("middle", ("generative_entropy_nats",))
     # The test rows decided between the first two on validation rows, as docs/rules.md says.
     best = "generative_middle"
@@ -123,6 +125,12 @@ def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() ->
     )
     assert f"{lead(facility, 'newsgroups')} on Newsgroups, but {lead(facility, 'movies')} [" in said
     assert f"and {lead(facility, 'questions')} on the questions" in said
+    more = [
+        next(entry for entry in summary_of(name).at(0.3) if entry.method == "facility").vs_random
+        for name in ("reuters", "movies", "newsgroups")
+    ]
+    reuters, movies, groups = (f"{100 * gap.mean:+.1f}" for gap in more if gap is not None)
+    assert f"at 30 % it came to {reuters} on Reuters, {movies} on the snippets and {groups} [" in said
     assert f"NLL had {100 * nll.validation:+.1f} on validation rows" in said
     assert f"and {100 * nll.mean:+.1f} on test rows" in said
     assert [gap.high < 0 for gap in rules["igse_box"].by_task] == [name != "questions" for name in at]

@@ -89,7 +89,7 @@ def _rows(
         validated = chosen.record["validated"]
     stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
     if "embedded" in settings:
-        stages = set(EMBEDDING_STAGES)
+        stages |= set(EMBEDDING_STAGES)
     return MethodRows(
         name=method.name,
         rule=method.rule,

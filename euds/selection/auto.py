@@ -33,13 +33,10 @@ class Decision:
 
 def takes_middle(scores: pa.Table) -> bool:
     """Whether a run has scored generative entropy, and it is not length in disguise."""
-    if EVIDENCE_AXIS not in scores.column_names:
-        return False
-    correlation = spearman(values_of(scores, EVIDENCE_AXIS), values_of(scores, "n_tokens"))
-    return abs(correlation or 0.0) < MAX_LENGTH_CORRELATION
+    return EVIDENCE_AXIS in scores.column_names and not _is_length(_correlation(scores))
 
 
-def decide(pool: Pool) -> Decision:
+def decide(pool: Pool, scores: pa.Table) -> Decision:
     """Choose a rule without any label; the same pool always gives the same.
 
     1. `middle` of generative entropy, unless its rank correlation with the length is 0.8 or more, either way.
@@ -47,20 +44,33 @@ def decide(pool: Pool) -> Decision:
     3. Else `random`: no other score has been shown to help.
 
     Args:
-        pool: with embeddings only where `takes_middle` says no; without, with generative entropy as its one axis, or
-            with none where the run has not scored it.
+        pool: with embeddings only where `takes_middle` says no; without, with generative entropy as its one axis,
+            adjusted or not, or with none where the run has not scored it.
+        scores: its rows.
     """
-    if pool.embeddings is not None:
-        reason = "the run has no generative entropy, or it follows the length; of the rules on embeddings the best"
-        return Decision("facility", (), reason, {"examined": [], "length_correlation": None})
-    correlation = spearman(pool.values[:, 0], pool.n_tokens) if pool.axes else None
+    scored = EVIDENCE_AXIS in scores.column_names
+    correlation = spearman(pool.values[:, 0], pool.n_tokens) if pool.axes else _correlation(scores)
     facts = {
-        "examined": list(pool.axes),
+        "examined": [EVIDENCE_AXIS] if scored else [],
         "length_correlation": correlation,
         "max_length_correlation": MAX_LENGTH_CORRELATION,
     }
-    if not pool.axes:
-        return Decision("random", (), "the run has no generative entropy, and no other score was shown to help", facts)
-    if abs(correlation or 0.0) >= MAX_LENGTH_CORRELATION:
-        return Decision("random", (), f"generative entropy follows the length: {correlation:+.2f}", facts)
-    return Decision("middle", pool.axes, "the rule that the study found best over its tasks", facts)
+    if pool.axes and not _is_length(correlation):
+        return Decision("middle", pool.axes, "the rule that the study found best over its tasks", facts)
+    reason = "the run has no generative entropy"
+    if scored:
+        reason = f"generative entropy follows the length: {correlation or 0.0:+.2f}"
+    if pool.embeddings is not None:
+        return Decision("facility", (), f"{reason}; of the other rules the best in the study", facts)
+    return Decision("random", (), f"{reason}, and no other score was shown to help", facts)
+
+
+def _correlation(scores: pa.Table) -> float | None:
+    """Rank correlation of generative entropy with the length; None where it is not scored, or one of them constant."""
+    if EVIDENCE_AXIS not in scores.column_names:
+        return None
+    return spearman(values_of(scores, EVIDENCE_AXIS), values_of(scores, "n_tokens"))
+
+
+def _is_length(correlation: float | None) -> bool:
+    return abs(correlation or 0.0) >= MAX_LENGTH_CORRELATION
