@@ -42,7 +42,7 @@ EXACT = {
 }
 """Contenders that are held to the error of float32 whatever the dtype of their inputs."""
 WHOLE_TILES = 64
-"""The vocabulary of the product alone is rounded up to these: with an odd one the library takes a kernel five times as
+"""The vocabulary of the product alone is rounded up to these: with an odd one the library takes a kernel seven times as
 slow, which would be no limit."""
 
 

@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 
 from euds.kernels import linear_token_stats_triton as module
-from euds.kernels.linear_token_stats_triton import (
+from euds.kernels.linear_token_stats_plan import (
     AMPERE_TILES,
     FLOAT32_TILES,
     HOPPER_SOFTCAP_TILES,
@@ -25,8 +25,8 @@ from euds.kernels.linear_token_stats_triton import (
     Plan,
     Tiles,
     choose_splits,
-    linear_token_stats,
 )
+from euds.kernels.linear_token_stats_triton import linear_token_stats
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from euds.kernels.linear_token_stats_triton import Plan, Tiles, fits_descriptor, linear_token_stats
+from euds.kernels.linear_token_stats_plan import Plan, Tiles, fits_descriptor
+from euds.kernels.linear_token_stats_triton import linear_token_stats
 from euds.reference import entropy as reference
 from euds.types import Float64Array
 
