@@ -229,12 +229,12 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
 
 
 def _sources(summary: TaskSummary) -> list[str]:
-    if summary.source_places is None:
+    if summary.source_places is None or summary.headline_keep is None:
         return []
     sizes = next(iter(summary.source_places.values()))
     rows = ", ".join(f"{found['rows']:,} rows of {escape(source)}" for source, found in sizes.items())
     text = f"The pool holds {rows}. Median of each score, and mean rank in the pool (0.50: where the whole pool lies):"
-    rates = f"Share of each source that a method keeps at {keep_name(summary.headline_keep or 0)}, and what came of it:"
+    rates = f"Share of each source that a method keeps at {keep_name(summary.headline_keep)}, and what came of it:"
     return [
         "### Sources",
         text,
