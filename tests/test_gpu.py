@@ -16,7 +16,10 @@ from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
 import euds
 from euds.corpus import read_scores
 from euds.errors import InvalidArgument
+from euds.measures import packing
+from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device, precision
+from euds.measures.packing import packed_hidden_states
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import load_tokenizer
 from euds.ops.sample_stats import sample_mean_max
@@ -182,6 +185,34 @@ def test_the_engine_scores_as_on_the_cpu(dtype: str, tiny_lm: Path, tmp_path: Pa
     for column in ("generative_entropy_nats", "nll_nats"):
         values = [found[device].column(column).to_numpy() for device in ("cpu", "cuda")]
         np.testing.assert_allclose(values[1], values[0], atol=tolerance, err_msg=column)
+
+
+def test_packed_texts_are_kept_apart_by_variable_length_attention(tmp_path: Path) -> None:
+    # Heads of 16: the kernel takes multiples of 8.
+    folder = tiny.build_lm(tmp_path, hidden_size=64)
+    generator = torch.Generator().manual_seed(0)
+    lengths = [200, 1, 64, 3, 129, 2]
+    samples = [torch.randint(5, 300, (length,), generator=generator) for length in lengths]
+    half = CausalLM.load(folder, precision("cuda", "bfloat16"))
+    assert half.model.config._attn_implementation == packing.NAME
+    whole = CausalLM.load(folder, precision("cuda", "float32"))
+    assert whole.model.config._attn_implementation == packing.PADDED_NAME
+    ids = on_device(torch.cat(samples), half.device)
+    with torch.inference_mode():
+        found = packed_hidden_states(half.model, ids, lengths)
+        torch.testing.assert_close(found.float(), packed_hidden_states(whole.model, ids, lengths), rtol=0.1, atol=0.1)
+        # What a text of NaN is packed with must not reach the others.
+        position = sum(lengths[:2]) + 5
+        spoil = half.model.get_input_embeddings().register_forward_hook(
+            lambda module, inputs, output: output.index_fill(1, torch.tensor([position], device="cuda"), math.nan)
+        )
+        spoilt = packed_hidden_states(half.model, ids, lengths)
+        spoil.remove()
+    rows, expected_rows = spoilt.split(lengths), found.split(lengths)
+    assert torch.isnan(rows[2][5:]).all()
+    for at in (0, 1, 3, 4, 5):
+        assert torch.equal(rows[at], expected_rows[at])
+    assert torch.equal(rows[2][:5], expected_rows[2][:5])
 
 
 def test_embeddings_in_bfloat16_point_where_those_of_float32_do(tiny_encoder: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
-from euds.measures.packing import PROBE_LENGTHS, Layout
+from euds.measures.packing import PROBE_LENGTHS, PaddedLayout
 from euds.reference import entropy as reference
 
 VOCABULARY = 211
@@ -88,7 +88,7 @@ def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None
 
 
 def test_the_layout_finds_every_token_again() -> None:
-    layout = Layout.of([*PROBE_LENGTHS, 1, 4], torch.device("cpu"))
+    layout = PaddedLayout.of([*PROBE_LENGTHS, 1, 4], torch.device("cpu"))
     tokens = torch.arange(layout.packed.shape[0]) * 10
     assert torch.equal(tokens[layout.padded].flatten()[layout.packed], tokens)
     assert layout.padded.shape == (4, 5)

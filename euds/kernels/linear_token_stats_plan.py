@@ -20,11 +20,19 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one call runs: tiles, loads by tensor memory accelerator or by pointer, programs along the vocabulary."""
+    """How one call runs.
+
+    Attributes:
+        tiles: what a program works on at a time.
+        tma: whether it loads by the tensor memory accelerator, else by pointers.
+        splits: programs along the vocabulary.
+        neighbours: blocks of rows whose programs run side by side.
+    """
 
     tiles: Tiles
     tma: bool
     splits: int
+    neighbours: int = 16
 
 
 AMPERE_TILES = Tiles(64, 128, 32, 8, 4)

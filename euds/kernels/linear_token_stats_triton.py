@@ -13,18 +13,16 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from euds.kernels.linear_token_stats_plan import Plan, choose_plan
+from euds.kernels.target_logits_triton import target_logits
 
-FIELDS = tl.constexpr(6)
-"""Partial results a row and split: peak logit, m, S, A, Q, target logit."""
+FIELDS = tl.constexpr(5)
+"""Partial results a row and split: peak logit, m, S, A, Q."""
 
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
 SMALLEST_EXPONENT = tl.constexpr(-200.0)
 """Below it 2^d is 0 in float32; a finite bound keeps d * 2^d at 0 for a logit of -inf."""
 
 LN2 = tl.constexpr(math.log(2))
-GROUP = tl.constexpr(8)
-"""Columns of a group when a target is looked up; tensor cores deal out columns to threads in groups of eight."""
-
 MERGE_ROWS = 128
 
 
@@ -54,14 +52,15 @@ def _product(
     column: tl.tensor,
     shape: tl.tuple,
     strides: tl.tuple,
+    nothing: tl.tensor,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
     TMA: tl.constexpr,
 ) -> tl.tensor:
-    """Tile [ROWS, COLUMNS] of hidden @ weight.T at (row, column), float32; outside the operands unspecified."""
+    """Tile [ROWS, COLUMNS] of nothing + hidden @ weight.T at (row, column), float32; outside them unspecified."""
     n_rows, vocabulary, width = shape
-    product = tl.zeros([ROWS, COLUMNS], tl.float32)
+    product = tl.zeros([ROWS, COLUMNS], tl.float32) + nothing
     if TMA:
         for k in range(0, width, DEPTH):
             product = tl.dot(hidden.load([row, k]), weight.load([column, k]).T, product, input_precision="ieee")
@@ -103,20 +102,6 @@ def _shaped(
 
 
 @triton.jit
-def _picked(z: tl.tensor, offset: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
-    """Entry of each row at its offset from the tile's first column; 0 where the offset lies outside the tile."""
-    picked = tl.zeros([ROWS], tl.float32)
-    if tl.max(((offset >= 0) & (offset < COLUMNS)).to(tl.int32), 0) > 0:
-        # First the group, then the column in it: comparing all columns at once would hold every index in a register.
-        # Shift and mask round down, below 0 too.
-        groups = tl.reshape(z, [ROWS, COLUMNS // GROUP, GROUP])
-        is_group = tl.arange(0, COLUMNS // GROUP)[None, :] == (offset >> 3)[:, None]
-        group = tl.sum(tl.where(is_group[:, :, None], groups, 0.0), 1)
-        picked = tl.sum(tl.where(tl.arange(0, GROUP)[None, :] == (offset & 7)[:, None], group, 0.0), 1)
-    return picked
-
-
-@triton.jit
 def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.constexpr) -> tuple[tl.tensor, ...]:
     """Running sums of each row with one more tile of logits z [ROWS, COLUMNS]."""
     peak, m, s, a, q = sums
@@ -134,18 +119,33 @@ def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.co
     return tl.maximum(peak, tile_peak), new_m, s, a, q
 
 
-@triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_split"])
+@triton.jit
+def _row_block_and_split(
+    program: tl.tensor, n_blocks: tl.tensor, n_splits: tl.tensor, neighbours: tl.tensor
+) -> tuple[tl.tensor, tl.tensor]:
+    """Block of rows and share of the vocabulary of a program: few blocks run side by side, with as many shares.
+
+    Hidden states of those blocks stay in the L2 cache while weights pass by, each read for all of the blocks.
+    """
+    first = program // (neighbours * n_splits) * neighbours
+    within = program % (neighbours * n_splits)
+    neighbours = tl.minimum(n_blocks - first, neighbours)
+    return first + within % neighbours, within // neighbours
+
+
+@triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_split", "n_splits", "neighbours"])
 def tile_sums_kernel(
     hidden: tl.tensor,
     weight: tl.tensor,
     bias: tl.tensor,
-    targets: tl.tensor,
     partial: tl.tensor,
     n_rows: tl.tensor,
     vocabulary: tl.tensor,
     width: tl.tensor,
     strides: tl.tuple,
     tiles_per_split: tl.tensor,
+    n_splits: tl.tensor,
+    neighbours: tl.tensor,
     scale: tl.tensor,
     cap_exponent: tl.tensor,
     ROWS: tl.constexpr,
@@ -154,26 +154,23 @@ def tile_sums_kernel(
     TMA: tl.constexpr,
     BIAS: tl.constexpr,
     SOFTCAP: tl.constexpr,
-    TARGETS: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
     """Reduce one block of rows over one share of the vocabulary into partial (splits, FIELDS, N) float32.
 
     hidden (N, H) and weight (V, H) are tensor descriptors of blocks [ROWS, DEPTH] and [COLUMNS, DEPTH] if TMA, else
-    pointers with the four strides. Programs that run side by side own different rows of the same share, so that
-    weights come from the L2.
+    pointers with the four strides.
     """
     # Without this, the reduction is compiled once more for products of no depth.
     tl.assume(width > 0)
-    n_blocks = tl.cdiv(n_rows, ROWS)
-    row = (tl.program_id(0) % n_blocks) * ROWS
-    split = tl.program_id(0) // n_blocks
+    block, split = _row_block_and_split(tl.program_id(0), tl.cdiv(n_rows, ROWS), n_splits, neighbours)
+    row = block * ROWS
     rows = row + tl.arange(0, ROWS)
     shape = (n_rows, vocabulary, width)
-    wanted = tl.load(targets + rows, mask=rows < n_rows, other=-1).to(tl.int32) if TARGETS else rows
     zeros = tl.zeros([ROWS], tl.float32)
+    # A zero that the compiler does not know: a known one reaches each accumulator in two instructions, not one.
+    nothing = scale * 0.0
     sums = (zeros + LOWEST, zeros + LOWEST, zeros, zeros, zeros)
-    target = zeros
     start = split * tiles_per_split
     end = tl.minimum(start + tiles_per_split, tl.cdiv(vocabulary, COLUMNS))
     whole = tl.minimum(end, vocabulary // COLUMNS)
@@ -183,41 +180,35 @@ def tile_sums_kernel(
         # Flat over tiles and depth: loads of the next tile are under way while this one is reduced.
         for tile in tl.range(from_tile, to_tile, flatten=LAST == 0):
             column = tile * COLUMNS
-            z = _product(hidden, weight, row, column, shape, strides, ROWS, COLUMNS, DEPTH, TMA)
+            z = _product(hidden, weight, row, column, shape, strides, nothing, ROWS, COLUMNS, DEPTH, TMA)
             z = _shaped(z, bias, column + tl.arange(0, COLUMNS), vocabulary, cap_exponent, BIAS, SOFTCAP, LAST)
-            if TARGETS:
-                target += _picked(z, wanted - column, ROWS, COLUMNS)
             sums = _with_tile(sums, z, scale, VARENTROPY)
     field = n_rows.to(tl.int64)
     at = partial + split * FIELDS * field + rows
     inside = rows < n_rows
     for i in tl.static_range(5 if VARENTROPY else 4):
         tl.store(at + i * field, sums[i], mask=inside)
-    if TARGETS:
-        tl.store(at + 5 * field, target, mask=inside)
 
 
 @triton.jit(do_not_specialize=["n_rows", "n_splits"])
 def merge_splits_kernel(
     partial: tl.tensor,
     results: tl.tensor,
-    target_logits: tl.tensor,
     n_rows: tl.tensor,
     n_splits: tl.tensor,
     scale: tl.tensor,
     nats: tl.tensor,
     ROWS: tl.constexpr,
-    TARGETS: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
-    """Merge partial (splits, FIELDS, N) in order into results (4, N) and target_logits (N,), both float32."""
+    """Merge partial (splits, FIELDS, N) in order into results (4, N) float32."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < n_rows
     field = n_rows.to(tl.int64)
     zeros = tl.zeros([ROWS], tl.float32)
     peak = zeros + LOWEST
     m = zeros + LOWEST
-    s, a, q, target = zeros, zeros, zeros, zeros
+    s, a, q = zeros, zeros, zeros
     for split in range(n_splits):
         at = partial + split * FIELDS * field + rows
         peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
@@ -232,8 +223,6 @@ def merge_splits_kernel(
         s += part_s
         a += part_a
         q += part_q
-        if TARGETS:
-            target += tl.load(at + 5 * field, mask=inside, other=0.0)
     # m is the peak times scale, rounded; what rounding took away matters far from 0.
     rounded = tl.fma(peak, scale, -m)
     log_s = tl.log2(s)
@@ -249,8 +238,6 @@ def merge_splits_kernel(
     tl.store(at + field, tl.where(valid, LN2 * LN2 * varentropy, nan), mask=inside)
     tl.store(at + 2 * field, tl.where(valid, peak * nats + LN2 * (log_s - rounded), nan), mask=inside)
     tl.store(at + 3 * field, tl.where(valid, tl.exp2(rounded) / s, nan), mask=inside)
-    if TARGETS:
-        tl.store(target_logits + rows, tl.where(valid, target * nats, nan), mask=inside)
 
 
 def linear_token_stats(
@@ -267,32 +254,31 @@ def linear_token_stats(
 
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
-    NaN everywhere. Extra memory is 24 bytes a row and split. `plan` follows from shapes and device unless given.
+    NaN everywhere. Extra memory is 20 bytes a row and split. `plan` follows from shapes and device unless given.
     """
     n_rows = len(hidden)
     results = torch.empty((4, n_rows), device=hidden.device)
-    target_logits = None if targets is None else torch.empty(n_rows, device=hidden.device)
+    looked_up = None if targets is None else target_logits(hidden, weight, targets, bias, softcap, temperature)
     if n_rows == 0:
-        return results, target_logits
+        return results, looked_up
     if triton.knobs.runtime.interpret and hidden.dtype == torch.bfloat16:
         # Triton's interpreter multiplies the bits of bfloat16 as integers.
         hidden, weight = hidden.float(), weight.float()
     # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature
-    options = {"TARGETS": targets is not None, "VARENTROPY": varentropy, "enable_fp_fusion": True}
+    options = {"VARENTROPY": varentropy, "enable_fp_fusion": True}
     plan = plan or choose_plan(hidden, weight, softcapped=softcap is not None)
     with torch.cuda.device_of(hidden):
-        partial = _tile_sums(hidden, weight, targets, bias, softcap, nats, plan, options)
+        partial = _tile_sums(hidden, weight, bias, softcap, nats, plan, options)
         merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
-            partial, results, target_logits, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
+            partial, results, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
         )
-    return results, target_logits
+    return results, looked_up
 
 
 def _tile_sums(
     hidden: torch.Tensor,
     weight: torch.Tensor,
-    targets: torch.Tensor | None,
     bias: torch.Tensor | None,
     softcap: float | None,
     nats: float,
@@ -310,12 +296,13 @@ def _tile_sums(
         TensorDescriptor.from_tensor(hidden, [tiles.rows, tiles.depth]) if plan.tma else hidden,
         TensorDescriptor.from_tensor(weight, [tiles.columns, tiles.depth]) if plan.tma else weight,
         None if bias is None else bias.contiguous(),
-        None if targets is None else targets.contiguous(),
         partial,
         len(hidden),
         *weight.shape,
         (*hidden.stride(), *weight.stride()),
         tiles_per_split,
+        n_splits,
+        plan.neighbours,
         nats / math.log(2),
         0.0 if softcap is None else 2 / (softcap * math.log(2)),
         ROWS=tiles.rows,

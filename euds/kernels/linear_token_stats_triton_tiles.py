@@ -2,7 +2,8 @@
 
 import torch
 
-from euds.kernels.projection_tiles import target_logits, tiles
+from euds.kernels.projection_tiles import tiles
+from euds.kernels.target_logits_triton import target_logits
 from euds.kernels.token_stats_triton import STEP, finish, update_sums
 
 TILE_BYTES = 64 << 20
@@ -36,4 +37,4 @@ def linear_token_stats(
     results = finish(sums, temperature)
     if targets is None:
         return results, None
-    return results, target_logits(hidden, weight, targets, bias, softcap) / temperature
+    return results, target_logits(hidden, weight, targets, bias, softcap, temperature)

@@ -1,13 +1,16 @@
 """Run a causal LM over many texts laid end to end, so that no layer computes on padding.
 
-Linear layers, norms and activations see one long sequence. Attention alone must keep the texts apart: it lifts them
-into a padded block, where causality keeps right padding out of every text, and lays its result end to end again.
+Linear layers, norms and activations see one long sequence. Attention alone must keep the texts apart. On a GPU and in
+2-byte dtypes torch's variable-length attention does; elsewhere they are lifted into a padded block, where causality
+keeps right padding out of every text, and their result is laid end to end again.
 """
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,13 +21,34 @@ from transformers.masking_utils import sdpa_mask
 
 from euds.measures.device import on_device
 
-NAME = "euds_packed"
+NAME, PADDED_NAME = "euds_packed", "euds_packed_padded"
+"""Of the two ways to keep texts apart, as models are told which: by variable-length attention, and padded."""
+
 PROBE_LENGTHS = (5, 3)
 """Texts of the check that a model reads packed texts as it reads padded ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
+    """Where packed texts begin and end, for variable-length attention.
+
+    Attributes:
+        offsets: of the texts, int32 (n + 1,), from 0 to their tokens.
+        longest: tokens of the longest text.
+    """
+
+    offsets: torch.Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Layout":
+        """Return the layout of texts with the given numbers of tokens."""
+        ends = torch.tensor([0, *lengths]).cumsum(0)
+        return cls(on_device(ends.int(), device), max(lengths))
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedLayout:
     """Where the tokens of packed texts stand in a padded block.
 
     Attributes:
@@ -37,7 +61,7 @@ class Layout:
     packed: torch.Tensor
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> "Layout":
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "PaddedLayout":
         """Return the layout of texts with the given numbers of tokens."""
         n_tokens = torch.tensor(lengths)
         inside = torch.arange(max(lengths))[None, :] < n_tokens[:, None]
@@ -46,23 +70,24 @@ class Layout:
         return cls(on_device(padded, device), on_device(inside.flatten().nonzero()[:, 0], device))
 
 
-_layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
+_layout: ContextVar[Layout | PaddedLayout | None] = ContextVar("layout", default=None)
 
 
 def use_packing(model: Any) -> bool:
     """Prepare a causal LM for `packed_hidden_states`, if it can do it.
 
     Returns:
-        False, with the model as it was, where its attention is none that texts can be lifted into: not torch's scaled
+        False, with the model as it was, where its attention is none that texts can be kept apart in: not torch's scaled
         dot product, a window, or a computation that comes out differently on packed texts.
     """
     config = model.config
     windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
     if windowed or config._attn_implementation != "sdpa":
         return False
-    model.set_attn_implementation(NAME)
-    if _same_packed(model):
-        return True
+    for name in (NAME, PADDED_NAME) if model.device.type == "cuda" and model.dtype.itemsize == 2 else (PADDED_NAME,):
+        model.set_attn_implementation(name)
+        if _same_packed(model):
+            return True
     model.set_attn_implementation("sdpa")
     return False
 
@@ -78,14 +103,15 @@ def packed_hidden_states(model: Any, ids: torch.Tensor, lengths: Sequence[int]) 
     n_tokens = torch.tensor(lengths)
     starts = n_tokens.cumsum(0) - n_tokens
     positions = on_device(torch.arange(len(ids)) - starts.repeat_interleave(n_tokens), ids.device)
-    with _laid_out(Layout.of(lengths, ids.device)):
+    kind = Layout if model.config._attn_implementation == NAME else PaddedLayout
+    with _laid_out(kind.of(lengths, ids.device)):
         output = model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
 
 
 @contextmanager
-def _laid_out(layout: Layout) -> Iterator[None]:
+def _laid_out(layout: Layout | PaddedLayout) -> Iterator[None]:
     before = _layout.set(layout)
     try:
         yield
@@ -101,7 +127,7 @@ def _same_packed(model: Any) -> bool:
     padded = model.base_model(input_ids=block, use_cache=False).last_hidden_state
     try:
         packed = packed_hidden_states(model, ids, PROBE_LENGTHS)
-    except (TypeError, ValueError):
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
     expected = torch.cat([row[:length] for row, length in zip(padded, PROBE_LENGTHS, strict=True)])
     tolerance = 1e-4 if model.dtype == torch.float32 else 0.1
@@ -122,10 +148,68 @@ def _attention(
     if layout is None:
         attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
         return attended, None
+    if isinstance(layout, Layout):
+        return _variable_length(query, key, value, layout, **arguments), None
     query, key, value = (packed[0][:, layout.padded].transpose(0, 1) for packed in (query, key, value))
     # (n, heads, longest, width) each, to (n, longest, heads, width).
     attended, _ = sdpa_attention_forward(module, query, key, value, None, **{**arguments, "is_causal": True})
     return attended.flatten(0, 1)[layout.packed][None], None
+
+
+def _variable_length(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> torch.Tensor:
+    """Return attention (1, tokens, heads, width) by torch's kernel for it.
+
+    Raises:
+        NotImplementedError: the model asks for something that this torch's kernel cannot do.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _varlen_attn(scale == query.shape[-1] ** -0.5)
+    if attend is None or not (softcap is None and sliding_window is None and others.get("s_aux") is None):
+        raise NotImplementedError
+    # (tokens, heads, width) each.
+    query, key, value = (packed[0].transpose(0, 1) for packed in (query, key, value))
+    return attend(query, key, value, layout.offsets, layout.longest, scale)[None]
+
+
+@cache
+def _varlen_attn(usual_scale: bool) -> Callable[..., torch.Tensor] | None:
+    """Return causal attention over packed texts with any number of key heads, whatever this torch calls its arguments.
+
+    None where it has none, or none with a scale other than the usual one.
+    """
+    try:
+        from torch.nn.attention import varlen
+    except ImportError:
+        return None
+    varlen_attn: Any = varlen.varlen_attn
+    known = inspect.signature(varlen_attn).parameters
+    if not usual_scale and "scale" not in known:
+        return None
+    causal: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    grouped = {"enable_gqa": True} if "enable_gqa" in known else {}
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor, longest: int, scale: float
+    ) -> torch.Tensor:
+        if not grouped and key.shape[1] != query.shape[1]:
+            key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], 1) for heads in (key, value))
+        scaled = {"scale": scale} if "scale" in known else {}
+        attended: torch.Tensor = varlen_attn(
+            query, key, value, offsets, offsets, longest, longest, **causal, **grouped, **scaled
+        )
+        return attended
+
+    return attend
 
 
 def _mask(*arguments: Any, **named: Any) -> torch.Tensor | None:
@@ -133,5 +217,6 @@ def _mask(*arguments: Any, **named: Any) -> torch.Tensor | None:
     return sdpa_mask(*arguments, **named) if _layout.get() is None else None
 
 
-AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, _mask)
+for _name in (NAME, PADDED_NAME):
+    AttentionInterface.register(_name, _attention)
+    AttentionMaskInterface.register(_name, _mask)

@@ -71,9 +71,7 @@ def test_without_varentropy_and_without_rows(backend: str) -> None:
     assert euds.linear_token_stats(torch.zeros(0, 8), torch.zeros(9, 8), backend=backend).entropy.shape == (0,)
 
 
-def test_the_path_follows_from_dtype_width_vocabulary_and_soft_cap() -> None:
-    half = {width: torch.zeros(1, width, dtype=torch.bfloat16) for width in (32, 576, 1024, 2048)}
-    assert [takes_fused_kernel(hidden, 128256, None) for hidden in half.values()] == [False, True, True, False]
-    assert [takes_fused_kernel(hidden, 50257, None) for hidden in half.values()] == [False, True, True, True]
-    assert not takes_fused_kernel(half[576], 50257, 30.0)
-    assert not takes_fused_kernel(half[576].float(), 50257, None)
+def test_the_path_follows_from_dtype_and_width() -> None:
+    half = [torch.zeros(1, width, dtype=torch.bfloat16) for width in (32, 64, 576, 4096)]
+    assert [takes_fused_kernel(hidden) for hidden in half] == [False, True, True, True]
+    assert not takes_fused_kernel(half[-1].float())

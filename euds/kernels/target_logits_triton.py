@@ -1,0 +1,78 @@
+"""The logit of each row's target in Triton: one row of hidden states times one row of the output projection."""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+DEPTH = 1024
+"""Most elements along H that a program works on at once."""
+
+
+@triton.jit
+def target_logits_kernel(
+    hidden: tl.tensor,
+    weight: tl.tensor,
+    bias: tl.tensor | None,
+    targets: tl.tensor,
+    out: tl.tensor,
+    width: tl.tensor,
+    strides: tl.tuple,
+    cap: tl.tensor,
+    cap_exponent: tl.tensor,
+    temperature: tl.tensor,
+    DEPTH: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+) -> None:
+    """Write cap * tanh((hidden[row] . weight[target] + bias[target]) / cap) / temperature, float32, of one row."""
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets + row)
+    products = tl.zeros([DEPTH], tl.float32)
+    for k in range(0, width, DEPTH):
+        depth = k + tl.arange(0, DEPTH)
+        at = depth.to(tl.int64)
+        h = tl.load(hidden + row * strides[0] + at * strides[1], mask=depth < width, other=0.0)
+        w = tl.load(weight + target * strides[2] + at * strides[3], mask=depth < width, other=0.0)
+        products += h.to(tl.float32) * w.to(tl.float32)
+    z = tl.sum(products, 0)
+    if bias is not None:
+        z += tl.load(bias + target).to(tl.float32)
+    if SOFTCAP:
+        # tanh(u) = 1 - 2 / (1 + e^2u), which is 1 at e^2u = inf and -1 at 0.
+        z = cap * (1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent)))
+    tl.store(out + row, tl.div_rn(z, temperature))
+
+
+def target_logits(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    bias: torch.Tensor | None,
+    softcap: float | None,
+    temperature: float,
+) -> torch.Tensor:
+    """Return the scaled logit of each row's target, (N,) float32, its products summed in float32.
+
+    hidden (N, H) and weight (V, H), any strides; targets (N,) int64 in 0..V-1; bias (V,) or None.
+    """
+    out = torch.empty(len(hidden), device=hidden.device)
+    if len(hidden) == 0:
+        return out
+    width = hidden.shape[1]
+    with torch.cuda.device_of(hidden):
+        target_logits_kernel[(len(hidden),)](
+            hidden,
+            weight,
+            None if bias is None else bias.contiguous(),
+            targets.contiguous(),
+            out,
+            width,
+            (*hidden.stride(), *weight.stride()),
+            0.0 if softcap is None else softcap,
+            0.0 if softcap is None else 2 / (softcap * math.log(2)),
+            temperature,
+            DEPTH=min(DEPTH, triton.next_power_of_2(width)),
+            SOFTCAP=softcap is not None,
+        )
+    return out
