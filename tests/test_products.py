@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from euds.kernels import products_onednn
 from euds.measures import inference
@@ -71,3 +73,23 @@ def test_slower_machines_keep_torchs_own_layers(monkeypatch: pytest.MonkeyPatch)
     model = nn.Sequential(nn.Linear(4, 4))
     inference.for_inference(model)
     assert type(model[0]) is nn.Linear
+
+
+def test_the_fused_norm_is_taken_for_what_it_computes_only() -> None:
+    torch.manual_seed(2)
+    llama = LlamaRMSNorm(48, eps=1e-5)
+    gemma = GemmaRMSNorm(48)
+    for layer in (llama, gemma):
+        nn.init.normal_(layer.weight, mean=1.0, std=0.3)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert inference.is_rms_norm(llama.to(dtype))
+    # It scales by one more than its weight, and calls its epsilon otherwise.
+    vars(gemma)["variance_epsilon"] = gemma.eps
+    assert not inference.is_rms_norm(gemma)
+    assert not inference.is_rms_norm(nn.LayerNorm(48))
+    llama = llama.float()
+    hidden = 5 * torch.randn(3, 7, 48)
+    expected = llama(hidden)
+    fused = copy.deepcopy(llama)
+    fused.__class__ = inference.FusedRMSNorm  # type: ignore[assignment]  # As `for_inference` does on a GPU.
+    torch.testing.assert_close(fused(hidden), expected)
