@@ -36,7 +36,7 @@ main() {
   timeout --kill-after=5 30 bash -c build || echo "not built ($?)"
   step tests 100 "${tests[@]}"
   step kernels 190 "$python" benchmarks/bench_kernels.py --device cuda --seconds 165
-  step scoring 90 "$python" benchmarks/bench_scoring_gpu.py
+  step scoring 130 "$python" benchmarks/bench_scoring_gpu.py
   step tables 5 "$python" benchmarks/table.py
   # Last, as it slows everything down: a part of the tests, each tensor allocated on its own so that its end is known.
   if command -v compute-sanitizer > /dev/null; then

@@ -200,7 +200,10 @@ def test_packed_texts_are_kept_apart_by_variable_length_attention(tmp_path: Path
     ids = on_device(torch.cat(samples), half.device)
     with torch.inference_mode():
         found = packed_hidden_states(half.model, ids, lengths)
-        torch.testing.assert_close(found.float(), packed_hidden_states(whole.model, ids, lengths), rtol=0.1, atol=0.1)
+        # A text that saw another would be off by as much as the states themselves, which are about 1.
+        off = (found.float() - packed_hidden_states(whole.model, ids, lengths)).abs()
+        assert off.mean() < 0.02
+        assert off.max() < 0.5
         # What a text of NaN is packed with must not reach the others.
         position = sum(lengths[:2]) + 5
         spoil = half.model.get_input_embeddings().register_forward_hook(

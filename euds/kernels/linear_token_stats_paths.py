@@ -12,8 +12,8 @@ LEAST_WIDTH = 64
 def takes_fused_kernel(hidden: torch.Tensor) -> bool:
     """Tell whether a call takes the fused kernel: 2-byte dtypes, H of at least 64, Hopper or newer.
 
-    Measured on an H200 in bfloat16 as shares of the product alone, fused kernel and tiles: 90 and 60 % at H 576, V
-    32,000, 97 and 72 % at H 1024, V 151,936, 94 and 82 % at H 2048, V 32,000, 93 and 88 % at H 4096, V 151,936; with
+    Measured on an H200 in bfloat16 as shares of the product alone, fused kernel and tiles: 84 and 32 % at H 576, V
+    32,000, 94 and 57 % at H 1024, V 151,936, 94 and 82 % at H 2048, V 32,000, 91 and 75 % at H 4096, V 151,936; with
     a soft cap 87 and 78 % at H 2304, V 256,000. Float32 products have no tensor cores there, and older cards lack the
     loads that it is built on.
     """
