@@ -93,6 +93,15 @@ def test_files_on_a_web_server_are_read(server: str) -> None:
     assert [row.fields["id"] for row in rows if row.fields] == [f"r{at}" for at in range(N)]
 
 
+def test_signed_addresses_are_read(server: str) -> None:
+    sign = client_of(server).generate_presigned_url
+    files = list_inputs(
+        [sign("get_object", {"Bucket": "corpus", "Key": f"data/{name}"}) for name in ("b.jsonl.gz", "c.parquet")]
+    )
+    rows = list(read_rows(files))
+    assert [row.fields["id"] for row in rows if row.fields] == [f"r{at}" for at in range(200, N)]
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -1,5 +1,6 @@
 """A study's grid: its file, its splits, what each method chooses, and cells that are trained once."""
 
+import fcntl
 import json
 import os
 import signal
@@ -307,6 +308,16 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
 
 
 @pytest.mark.slow
+def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:
+    Path(study["out"]).mkdir()
+    with (Path(study["out"]) / "study.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is training this study"):
+            run_study(study)
+        assert run_study(study, dry_run=True).n_trained == 0
+    assert not Path(study["results"]).exists()
+
+
 def test_a_killed_study_goes_on_where_it_was(study: dict[str, Any], tmp_path: Path) -> None:
     grid = [{"keep": [0.3], "steps": 12, "seeds": 6, "methods": ["random", "igse_box", "k_center"]}]
     whole = run_study({**study, "grid": grid, "results": str(tmp_path / "whole")}, workers=1)

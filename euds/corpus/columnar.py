@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from euds.corpus.columnar_files import ArrowFile, ArrowStream, ParquetFile
-from euds.corpus.location import is_url
+from euds.corpus.location import file_name, is_url
 from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import open_remote
 from euds.errors import InputError
@@ -117,7 +117,7 @@ def check(path: Path) -> None:
 
 
 def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() == ".parquet"
+    return file_name(path).endswith(".parquet")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from euds.assets import resolve_input
 from euds.corpus import columnar, delimited, jsonl
-from euds.corpus.location import file_path, find_files, is_pattern, is_url, printable, reaching
+from euds.corpus.location import file_name, file_path, find_files, is_pattern, is_url, printable, reaching
 from euds.errors import InputError
 
 FORMATS: dict[str, ModuleType] = {
@@ -60,7 +60,7 @@ def reader(file: Path) -> ModuleType:
         InputError: the suffix is unknown; the message lists the known ones.
     """
     for suffix, module in FORMATS.items():
-        if file.name.lower().endswith(suffix):
+        if file_name(file).endswith(suffix):
             return module
     raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}")
 

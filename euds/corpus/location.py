@@ -7,6 +7,8 @@ from typing import cast
 
 from euds.errors import EudsError, InputError, RunStopped
 
+WEB = ("http://", "https://")
+
 
 def file_path(name: str) -> Path:
     """Return the file that a path or URL names; it need not exist.
@@ -19,7 +21,7 @@ def file_path(name: str) -> Path:
         `str()` that gives the URL again) without being its subclass.
 
     Raises:
-        InputError: the protocol is unknown, or the package that it needs is not installed.
+        InputError: the protocol is unknown, the package that it needs is not installed, or an archive cannot be opened.
     """
     if not is_url(name):
         return Path(name)
@@ -34,6 +36,9 @@ def file_path(name: str) -> Path:
         raise InputError(f"{name}: {protocol}:// needs a package that is not installed: {error}") from error
     except ValueError as error:
         raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error
+    except OSError as error:
+        # An archive is opened to know what lies in it.
+        raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
 
 
 def find_files(pattern: str) -> list[Path]:
@@ -50,11 +55,16 @@ def find_files(pattern: str) -> list[Path]:
     file_path(pattern)
     from fsspec.core import url_to_fs
 
-    system, path = url_to_fs(pattern)
     with reaching(pattern):
+        system, path = url_to_fs(pattern)
         entries = system.glob(path, detail=True)
     names = sorted(name for name, entry in entries.items() if entry["type"] == "file")
-    return [file_path(system.unstrip_protocol(name)) for name in names]
+    first, chained, rest = pattern.partition("::")
+    if chained and is_url(first):
+        # Files of an archive: where that lies is part of their names.
+        return [file_path(f"{first.partition('://')[0]}://{name}::{rest}") for name in names]
+    prefix = f"{first}::" if chained else ""
+    return [file_path(prefix + system.unstrip_protocol(name)) for name in names]
 
 
 def is_url(name: str | Path) -> bool:
@@ -62,9 +72,17 @@ def is_url(name: str | Path) -> bool:
     return "://" in str(name)
 
 
+def file_name(path: Path) -> str:
+    """Return the last part of a path or URL in lower case, without the query of a web address."""
+    name = str(path)
+    if name.startswith(WEB):
+        name = name.partition("?")[0].rpartition("/")[2]
+    return Path(name.partition("::")[0]).name.lower()
+
+
 def is_pattern(name: str) -> bool:
     """Whether a name is a glob; in a web address a question mark is none."""
-    return any(sign in name for sign in ("*[" if name.startswith(("http://", "https://")) else "*?["))
+    return any(sign in name for sign in ("*[" if name.startswith(WEB) else "*?["))
 
 
 def printable(name: str | Path) -> str:
@@ -104,4 +122,8 @@ def reading(file: str | Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # A client's error of a web server has a status: not authorised, or forbidden.
+    if getattr(error, "status", None) in (401, 403):
+        reason += " (access is refused: look at the credentials, or whether a signed address has expired)"
+    return reason

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from euds.corpus.location import is_url, reading
+from euds.corpus.location import file_name, is_url, reading
 from euds.errors import InputError
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -21,7 +21,7 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 
 def compression(path: Path) -> str | None:
     """Return how a file is compressed, by its suffix, or None."""
-    return COMPRESSED.get(path.suffix.lower())
+    return COMPRESSED.get(Path(file_name(path)).suffix)
 
 
 def open_stream(path: Path) -> BinaryIO:

@@ -1,8 +1,10 @@
 """`euds study`: train the cells of a grid that are not finished yet, and keep the facts beside them."""
 
+import fcntl
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +60,8 @@ def run_study(
 
     Raises:
         InvalidArgument: the file has an impossible setting, or `workers` is below 1.
-        InputError: data or a model is missing, or finished cells come from other settings.
+        InputError: data or a model is missing, finished cells come from other settings, or another process is training
+            this study.
         RunStopped: a process was killed or the disk is full.
     """
     if workers is not None and workers < 1:
@@ -78,10 +81,30 @@ def run_study(
 
     warn_of_emulated_bfloat16("train.precision", study.train.precision, precision().device)
     n_workers = workers or default_workers()
-    measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
-    write_facts(study.facts_path, facts_of(study, splits, measured, planned, n_workers))
-    grid.train(missing, measured.pool, n_workers)
+    with _alone(Path(study.out)):
+        # Another process may have finished some since.
+        grid = Grid(study, splits)
+        missing = [cell for cell in planned if cell.key not in grid.finished]
+        measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
+        write_facts(study.facts_path, facts_of(study, splits, measured, planned, n_workers))
+        grid.train(missing, measured.pool, n_workers)
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from training the same study; the kernel drops the lock when this one dies.
+
+    Raises:
+        InputError: another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "study.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is training this study; let it end, or stop it") from None
+        yield
 
 
 def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: str | Path) -> Path:

@@ -1,0 +1,68 @@
+"""Names of corpora that are neither plain paths nor plain URLs: files in archives, signed web addresses."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from euds.corpus import list_inputs, read_rows
+from euds.corpus.location import file_name, reading
+from euds.corpus.streams import compression
+from euds.errors import InputError, RunStopped
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("b.jsonl", "a.jsonl"):
+            file.writestr(name, json.dumps({"text": f"text of {name}"}) + "\n")
+        file.writestr("deep/c.jsonl.gz", gzip.compress(b'{"text": "text of c"}\n'))
+    return path
+
+
+@pytest.mark.parametrize("where", ["{}", "file://{}"])
+def test_files_of_an_archive_are_found_by_a_pattern(archive: Path, where: str) -> None:
+    at = where.format(archive)
+    texts = [row.fields["text"] for row in read_rows(list_inputs([f"zip://*.jsonl::{at}"])) if row.fields]
+    assert texts == ["text of a.jsonl", "text of b.jsonl"]
+    (row,) = read_rows(list_inputs([f"zip://deep/*::{at}"]))
+    assert row.fields == {"text": "text of c"}
+    with pytest.raises(InputError, match=r"zip://\*\.csv::.*: the pattern matches no file"):
+        list_inputs([f"zip://*.csv::{at}"])
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"zip://\*\.jsonl::.*none\.zip: cannot be reached: .*No such file"):
+        list_inputs([f"zip://*.jsonl::{tmp_path / 'none.zip'}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("https://host/data/A.JSONL.gz?signature=a/b%2Bc.csv", "a.jsonl.gz"),
+        ("http://host/a.parquet", "a.parquet"),
+        ("zip://deep/a.csv::/archives/x.zip", "a.csv"),
+        ("what?.csv", "what?.csv"),
+    ],
+)
+def test_the_format_follows_from_the_name_without_its_query(name: str, expected: str) -> None:
+    class Named(str):
+        """Prints like the path of a URL."""
+
+    assert file_name(Named(name)) == expected  # type: ignore[arg-type]
+    assert compression(Named(name)) == ("gzip" if expected.endswith(".gz") else None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("status", "hint"), [(403, True), (401, True), (500, False)])
+def test_access_that_is_refused_on_the_way_says_so(status: int, hint: bool) -> None:
+    class ClientResponseError(Exception):
+        """As aiohttp's, which has a status."""
+
+    error = ClientResponseError(f"{status}, message='no'")
+    vars(error)["status"] = status
+    with pytest.raises(RunStopped, match="cannot be read") as caught, reading("https://host/a.jsonl?signature=x"):
+        raise error
+    assert ("whether a signed address has expired" in str(caught.value)) == hint
