@@ -1,9 +1,7 @@
 """Score in this process; the next shard is read and tokenised while the models work on this one."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
 from types import TracebackType
@@ -14,10 +12,6 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker
 from euds.progress import bar
-
-TURN_SECONDS = 1e-4
-"""How long the thread that reads may keep Python from the one that feeds a GPU. Python's own 5 ms can pass for every
-kernel that is launched meanwhile; on an H200 this much made a run of short shards 4 % faster."""
 
 
 class LocalRunner:
@@ -50,20 +44,10 @@ class LocalRunner:
                 for name in ("models", "samples", "label_words"):
                     import_module(f"euds.engine.{name}")
             meter = Meter(progress)
-            with _short_turns(), ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
+            with ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
                 ahead = reading.submit(self._worker.read, shards[0])
                 for shard, following in zip(shards, [*shards[1:], None], strict=True):
                     ahead.result()
                     if following is not None:
                         ahead = reading.submit(self._worker.read, following)
                     self._worker.score_shard(shard, meter)
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

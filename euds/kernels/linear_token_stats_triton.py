@@ -254,7 +254,7 @@ def linear_token_stats(
 
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
-    NaN everywhere. Extra memory is 20 bytes a row and split. `plan` follows from shapes and device unless given.
+    NaN in all four statistics. Extra memory is 20 bytes a row and split. `plan` follows from shapes and device.
     """
     n_rows = len(hidden)
     results = torch.empty((4, n_rows), device=hidden.device)

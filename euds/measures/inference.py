@@ -19,7 +19,7 @@ class OneDnnLinear(nn.Linear):
 
 
 class FusedRMSNorm(nn.Module):
-    """Root-mean-square normalisation in one kernel of torch's, where transformers' models launch six."""
+    """Root-mean-square normalisation by torch, in one kernel where it has one; transformers' models launch six."""
 
     weight: torch.Tensor
     variance_epsilon: float

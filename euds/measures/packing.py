@@ -19,13 +19,22 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from euds.measures.device import on_device
+from euds.measures.device import is_out_of_memory, on_device
 
 NAME, PADDED_NAME = "euds_packed", "euds_packed_padded"
 """Of the two ways to keep texts apart, as models are told which: by variable-length attention, and padded."""
 
 PROBE_LENGTHS = (5, 3)
-"""Texts of the check that a model reads packed texts as it reads padded ones."""
+"""Texts of the check that a model reads packed texts as it reads padded ones, and each for itself."""
+
+LARGEST_ERROR = {4: 1e-4, 2: 0.15}
+"""By bytes of a number, of the norm of the difference over that of the states. On SmolLM2-135M in bfloat16 two kinds of
+attention differ by 0.01 to 0.03, texts that are not kept apart by 0.4 to 0.5."""
+
+KNOWN_ARGUMENTS = frozenset(
+    ("dropout", "scaling", "is_causal", "position_ids", "use_cache", "output_attentions", "return_dict")
+)
+"""What a model may ask of attention within packed texts; whatever else it asks would be left out without a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +130,29 @@ def _laid_out(layout: Layout | PaddedLayout) -> Iterator[None]:
 
 @torch.inference_mode()
 def _same_packed(model: Any) -> bool:
-    """Compare packed with padded reading on two short texts."""
-    ids = torch.arange(1, sum(PROBE_LENGTHS) + 1, device=model.device) % model.config.vocab_size
-    block = torch.nn.utils.rnn.pad_sequence(list(ids.split(PROBE_LENGTHS)), batch_first=True)
-    padded = model.base_model(input_ids=block, use_cache=False).last_hidden_state
+    """Tell whether two short texts read packed are what they are padded, and the second does not see the first."""
+    # From the whole vocabulary: the first tokens are often special ones, on which rounding alone can change everything.
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (sum(PROBE_LENGTHS),), generator=generator).to(model.device)
+    first, second = ids.split(PROBE_LENGTHS)
+    padded = model.base_model(
+        input_ids=torch.nn.utils.rnn.pad_sequence([first, second], batch_first=True), use_cache=False
+    ).last_hidden_state
     try:
-        packed = packed_hidden_states(model, ids, PROBE_LENGTHS)
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        packed = packed_hidden_states(model, ids, PROBE_LENGTHS).float()
+        beside_another = packed_hidden_states(model, torch.cat([first.flip(0), second]), PROBE_LENGTHS).float()
+    except (RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         return False
-    expected = torch.cat([row[:length] for row, length in zip(padded, PROBE_LENGTHS, strict=True)])
-    tolerance = 1e-4 if model.dtype == torch.float32 else 0.1
+    seen = packed[len(first) :], beside_another[len(first) :]
+    if not torch.allclose(*seen, rtol=0, atol=0, equal_nan=True):
+        return False
+    expected = torch.cat([row[:length] for row, length in zip(padded, PROBE_LENGTHS, strict=True)]).float()
     # Weights that give NaN say nothing; such rows are caught one by one, whatever way they are read.
-    return torch.allclose(packed.float(), expected.float(), rtol=tolerance, atol=tolerance, equal_nan=True)
+    off = (packed - expected).nan_to_num().norm() / expected.nan_to_num().norm()
+    largest = LARGEST_ERROR[model.dtype.itemsize]
+    return torch.equal(packed.isnan(), expected.isnan()) and not off > largest
 
 
 def _attention(
@@ -143,11 +163,18 @@ def _attention(
     attention_mask: torch.Tensor | None,
     **arguments: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention within each text; query, key and value are (1, heads, tokens, width)."""
+    """Attention within each text; query, key and value are (1, heads, tokens, width).
+
+    Raises:
+        NotImplementedError: texts are packed, and the model asks for more than causal attention.
+    """
     layout = _layout.get()
     if layout is None:
         attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **arguments)
         return attended, None
+    more = {name for name, value in arguments.items() if value is not None} - KNOWN_ARGUMENTS
+    if attention_mask is not None or more:
+        raise NotImplementedError(f"attention with {', '.join(sorted(more)) or 'a mask'}")
     if isinstance(layout, Layout):
         return _variable_length(query, key, value, layout, **arguments), None
     query, key, value = (packed[0][:, layout.padded].transpose(0, 1) for packed in (query, key, value))
@@ -163,18 +190,16 @@ def _variable_length(
     layout: Layout,
     *,
     scaling: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
-    **others: Any,
+    **_: Any,
 ) -> torch.Tensor:
     """Return attention (1, tokens, heads, width) by torch's kernel for it.
 
     Raises:
-        NotImplementedError: the model asks for something that this torch's kernel cannot do.
+        NotImplementedError: this torch has no such kernel, or not with the model's scale.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = _varlen_attn(scale == query.shape[-1] ** -0.5)
-    if attend is None or not (softcap is None and sliding_window is None and others.get("s_aux") is None):
+    if attend is None:
         raise NotImplementedError
     # (tokens, heads, width) each.
     query, key, value = (packed[0].transpose(0, 1) for packed in (query, key, value))

@@ -68,7 +68,7 @@ def token_stats(
     """
     import torch
 
-    _check_temperature(temperature)
+    temperature = _checked_temperature(temperature)
     _check_floating("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
@@ -133,10 +133,11 @@ def linear_token_stats(
     """
     import torch
 
-    _check_temperature(temperature)
+    temperature = _checked_temperature(temperature)
     _check_projection(hidden, weight, bias)
     if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
         raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
+    softcap = None if softcap is None else float(softcap)
     lead = hidden.shape[:-1]
     _check_targets(targets, lead)
     kernel = _kernel("linear_token_stats", backend, hidden)
@@ -235,9 +236,11 @@ def _stats(
     return TokenStats(entropy, variance if varentropy else None, logsumexp, max_prob, target_logprob)
 
 
-def _check_temperature(temperature: float) -> None:
+def _checked_temperature(temperature: float) -> float:
     if not (math.isfinite(temperature) and temperature > 0):
         raise InvalidArgument(f"temperature: must be finite and above 0, got {temperature}")
+    # Kernels are compiled for floats.
+    return float(temperature)
 
 
 def _check_floating(name: str, tensor: object) -> None:

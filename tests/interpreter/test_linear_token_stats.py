@@ -20,7 +20,8 @@ FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
 COLUMNS = 128
 SMALL = Tiles(64, COLUMNS, 32, 4, 1)
 POINTERS = Plan(SMALL, tma=False, splits=1)
-TMA = Plan(SMALL, tma=True, splits=3)
+TMA = Plan(SMALL, tma=True, splits=3, neighbours=2)
+"""Of three blocks of rows, two run side by side and one is left over."""
 
 
 @dataclass(frozen=True, eq=False)

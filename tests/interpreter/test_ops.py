@@ -40,7 +40,7 @@ def test_logits_of_any_strides_and_ignored_targets(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("backend", LINEAR)
 @pytest.mark.parametrize(
-    ("softcap", "temperature", "biased"), [(None, 1.0, False), (5.0, 1.0, True), (None, 0.7, True)]
+    ("softcap", "temperature", "biased"), [(None, 1, False), (5, 1.0, True), (None, 2, True), (None, 0.7, True)]
 )
 def test_projections_by_either_path(
     backend: str, softcap: float | None, temperature: float, biased: bool, monkeypatch: pytest.MonkeyPatch
@@ -73,5 +73,5 @@ def test_without_varentropy_and_without_rows(backend: str) -> None:
 
 def test_the_path_follows_from_dtype_and_width() -> None:
     half = [torch.zeros(1, width, dtype=torch.bfloat16) for width in (32, 64, 576, 4096)]
-    assert [takes_fused_kernel(hidden) for hidden in half] == [False, True, True, True]
-    assert not takes_fused_kernel(half[-1].float())
+    assert [takes_fused_kernel(hidden, hidden) for hidden in half] == [False, True, True, True]
+    assert not takes_fused_kernel(half[-1].float(), half[-1].float())
