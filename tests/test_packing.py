@@ -17,13 +17,10 @@ OFFSETS = torch.tensor([0, 5, 6, 15], dtype=torch.int32)
 
 def causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
     """Attention of each text by itself; (tokens, heads, width) each."""
-    texts = zip(*(packed.split(LENGTHS) for packed in (query, key, value)), strict=True)
-    found = [
-        scaled_dot_product_attention(
-            *(part.transpose(0, 1) for part in text), is_causal=True, scale=scale, enable_gqa=True
-        ).transpose(0, 1)
-        for text in texts
-    ]
+    found = []
+    for q, k, v in zip(query.split(LENGTHS), key.split(LENGTHS), value.split(LENGTHS), strict=True):
+        text = (part.transpose(0, 1) for part in (q, k, v))
+        found.append(scaled_dot_product_attention(*text, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1))
     return torch.cat(found)
 
 
@@ -74,11 +71,12 @@ def heads() -> tuple[torch.Tensor, ...]:
 
 
 def attend(layout: packing.Layout | packing.PaddedLayout, **arguments: Any) -> torch.Tensor:
-    module = nn.Module()
+    module: Any = nn.Module()
     module.num_key_value_groups = HEADS // KEY_HEADS
     mask = arguments.pop("attention_mask", None)
+    query, key, value = heads()
     with packing._laid_out(layout):
-        return packing._attention(module, *heads(), mask, **arguments)[0]
+        return packing._attention(module, query, key, value, mask, **arguments)[0]
 
 
 def test_both_forms_and_signatures_agree(kernel: Callable[..., torch.Tensor]) -> None:
@@ -86,8 +84,14 @@ def test_both_forms_and_signatures_agree(kernel: Callable[..., torch.Tensor]) ->
     assert torch.equal(layout.offsets, OFFSETS)
     assert layout.offsets.dtype == torch.int32
     padded = packing.PaddedLayout.of(LENGTHS, torch.device("cpu"))
-    expected = causal(*(packed[0].transpose(0, 1) for packed in heads()), WIDTH**-0.5)[None]
-    arguments = {"scaling": WIDTH**-0.5, "dropout": 0.0, "sliding_window": None, "position_ids": torch.zeros(1)}
+    query, key, value = (packed[0].transpose(0, 1) for packed in heads())
+    expected = causal(query, key, value, WIDTH**-0.5)[None]
+    arguments: dict[str, Any] = {
+        "scaling": WIDTH**-0.5,
+        "dropout": 0.0,
+        "sliding_window": None,
+        "position_ids": torch.zeros(1),
+    }
     for form in (layout, padded):
         torch.testing.assert_close(attend(form, **arguments), expected)
     if kernel is first_signature:
