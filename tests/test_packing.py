@@ -19,8 +19,9 @@ def causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: f
     """Attention of each text by itself; (tokens, heads, width) each."""
     found = []
     for q, k, v in zip(query.split(LENGTHS), key.split(LENGTHS), value.split(LENGTHS), strict=True):
-        text = (part.transpose(0, 1) for part in (q, k, v))
-        found.append(scaled_dot_product_attention(*text, is_causal=True, scale=scale, enable_gqa=True).transpose(0, 1))
+        q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+        attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        found.append(attended.transpose(0, 1))
     return torch.cat(found)
 
 
