@@ -32,7 +32,10 @@ LARGEST_ERROR = {4: 1e-4, 2: 0.15}
 attention differ by 0.01 to 0.03, texts that are not kept apart by 0.4 to 0.5."""
 
 KNOWN_ARGUMENTS = frozenset(
-    ("dropout", "scaling", "is_causal", "position_ids", "use_cache", "output_attentions", "return_dict")
+    (
+        *("dropout", "scaling", "is_causal", "position_ids", "cache_position", "use_cache"),
+        *("output_attentions", "output_hidden_states", "return_dict"),
+    )
 )
 """What a model may ask of attention within packed texts; whatever else it asks would be left out without a word."""
 
