@@ -227,7 +227,7 @@ class Trial:
                     process = self._start(run_dir, kind)
                     self._strike(kind.strike, process, run_dir, goal, rng)
                 _, said = process.communicate()
-                if process.returncode == 0 and (kind.exit_code != 0 or not self.was_hit):
+                if self._was_missed(kind, process.returncode, run_dir):
                     continue
                 if kind.strike is None:
                     make_room()
@@ -271,6 +271,13 @@ class Trial:
         parts = {path.stem.removeprefix("part-") for path in work.glob("records/part-*.json")}
         files = {path.stem for path in work.glob("*.arrow")}
         return self.steps * len(parts) + sum(name.rpartition("-")[2] not in parts for name in files)
+
+    def _was_missed(self, kind: Kind, exit_code: int, run_dir: Path) -> bool:
+        """Tell whether the run was done before it was hit; a signal then may find Python leaving, without a handler."""
+        if exit_code == 0:
+            return kind.exit_code != 0 or not self.was_hit
+        done = (run_dir / "manifest.json").exists() and not (run_dir / "work").exists()
+        return done and exit_code == 128 - kind.exit_code
 
     def _how_it_ended(self, kind: Kind, exit_code: int, said: str) -> list[str]:
         faults = []
@@ -334,11 +341,11 @@ def _last_line(text: str) -> str:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    for path in folder.rglob("*"):
-        try:
-            yield path.stat().st_size
-        except FileNotFoundError:
-            continue
+    # It goes on where a folder vanishes, which rglob does not.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield (Path(parent) / name).stat().st_size
 
 
 if __name__ == "__main__":
