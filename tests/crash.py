@@ -227,7 +227,7 @@ class Trial:
                     process = self._start(run_dir, kind)
                     self._strike(kind.strike, process, run_dir, goal, rng)
                 _, said = process.communicate()
-                if self._was_missed(kind, process.returncode, run_dir):
+                if process.returncode == 0 and (kind.exit_code != 0 or not self.was_hit):
                     continue
                 if kind.strike is None:
                     make_room()
@@ -271,13 +271,6 @@ class Trial:
         parts = {path.stem.removeprefix("part-") for path in work.glob("records/part-*.json")}
         files = {path.stem for path in work.glob("*.arrow")}
         return self.steps * len(parts) + sum(name.rpartition("-")[2] not in parts for name in files)
-
-    def _was_missed(self, kind: Kind, exit_code: int, run_dir: Path) -> bool:
-        """Tell whether the run was done before it was hit; a signal then may find Python leaving, without a handler."""
-        if exit_code == 0:
-            return kind.exit_code != 0 or not self.was_hit
-        done = (run_dir / "manifest.json").exists() and not (run_dir / "work").exists()
-        return done and exit_code == 128 - kind.exit_code
 
     def _how_it_ended(self, kind: Kind, exit_code: int, said: str) -> list[str]:
         faults = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from euds.corpus import list_inputs, read_rows
-from euds.corpus.location import file_name, reading
+from euds.corpus.location import file_name, file_path, reading
 from euds.corpus.streams import compression
 from euds.errors import InputError, RunStopped
 
@@ -34,9 +34,12 @@ def test_files_of_an_archive_are_found_by_a_pattern(archive: Path, where: str) -
         list_inputs([f"zip://*.csv::{at}"])
 
 
-def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_archive_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"zip://\*\.jsonl::.*none\.zip: cannot be reached: .*No such file"):
         list_inputs([f"zip://*.jsonl::{tmp_path / 'none.zip'}"])
+    (tmp_path / "damaged.zip").write_bytes(b"no archive")
+    with pytest.raises(InputError, match=r"damaged\.zip: cannot be reached: .*not a zip file"):
+        list_inputs([f"zip://*.jsonl::{tmp_path / 'damaged.zip'}"])
 
 
 @pytest.mark.parametrize(
@@ -44,16 +47,15 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ("https://host/data/A.JSONL.gz?signature=a/b%2Bc.csv", "a.jsonl.gz"),
         ("http://host/a.parquet", "a.parquet"),
-        ("zip://deep/a.csv::/archives/x.zip", "a.csv"),
-        ("what?.csv", "what?.csv"),
+        ("zip://deep/c.jsonl.gz::{archive}", "c.jsonl.gz"),
+        ("/data/what?.csv", "what?.csv"),
+        ("/data/one::two.CSV.gz", "one::two.csv.gz"),
     ],
 )
-def test_the_format_follows_from_the_name_without_its_query(name: str, expected: str) -> None:
-    class Named(str):
-        """Prints like the path of a URL."""
-
-    assert file_name(Named(name)) == expected  # type: ignore[arg-type]
-    assert compression(Named(name)) == ("gzip" if expected.endswith(".gz") else None)  # type: ignore[arg-type]
+def test_the_format_follows_from_the_name_without_its_query(archive: Path, name: str, expected: str) -> None:
+    path = file_path(name.format(archive=archive))
+    assert file_name(path) == expected
+    assert compression(path) == ("gzip" if expected.endswith(".gz") else None)
 
 
 @pytest.mark.parametrize(("status", "hint"), [(403, True), (401, True), (500, False)])

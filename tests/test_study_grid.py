@@ -307,7 +307,6 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         run_study(changed(study, score={"max_tokens": 32}))
 
 
-@pytest.mark.slow
 def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:
     Path(study["out"]).mkdir()
     with (Path(study["out"]) / "study.lock").open("w") as handle:
@@ -318,6 +317,7 @@ def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:
     assert not Path(study["results"]).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was(study: dict[str, Any], tmp_path: Path) -> None:
     grid = [{"keep": [0.3], "steps": 12, "seeds": 6, "methods": ["random", "igse_box", "k_center"]}]
     whole = run_study({**study, "grid": grid, "results": str(tmp_path / "whole")}, workers=1)

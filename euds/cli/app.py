@@ -62,6 +62,11 @@ def main() -> None:
         (number,) = ended.args
         console.print(f"{ENDED_BY[number]}; the same command resumes")
         sys.exit(128 + number)
+    finally:
+        # Python drops its handlers as it leaves; a first signal that comes then finds everything done.
+        for number in ENDED_BY:
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

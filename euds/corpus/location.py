@@ -36,8 +36,8 @@ def file_path(name: str) -> Path:
         raise InputError(f"{name}: {protocol}:// needs a package that is not installed: {error}") from error
     except ValueError as error:
         raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error
-    except OSError as error:
-        # An archive is opened to know what lies in it.
+    except Exception as error:
+        # An archive is opened to know what lies in it, and may be missing or damaged.
         raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
 
 
@@ -55,8 +55,8 @@ def find_files(pattern: str) -> list[Path]:
     file_path(pattern)
     from fsspec.core import url_to_fs
 
+    system, path = url_to_fs(pattern)
     with reaching(pattern):
-        system, path = url_to_fs(pattern)
         entries = system.glob(path, detail=True)
     names = sorted(name for name, entry in entries.items() if entry["type"] == "file")
     first, chained, rest = pattern.partition("::")
@@ -74,10 +74,10 @@ def is_url(name: str | Path) -> bool:
 
 def file_name(path: Path) -> str:
     """Return the last part of a path or URL in lower case, without the query of a web address."""
-    name = str(path)
-    if name.startswith(WEB):
-        name = name.partition("?")[0].rpartition("/")[2]
-    return Path(name.partition("::")[0]).name.lower()
+    address = str(path)
+    # The query may hold slashes, and what pathlib takes for a name.
+    name = address.partition("?")[0].rpartition("/")[2] if address.startswith(WEB) else path.name
+    return name.lower()
 
 
 def is_pattern(name: str) -> bool:

@@ -26,7 +26,8 @@ class Plan:
         tiles: what a program works on at a time.
         tma: whether it loads by the tensor memory accelerator, else by pointers.
         splits: programs along the vocabulary.
-        neighbours: blocks of rows whose programs run side by side.
+        neighbours: blocks of rows whose programs run side by side. On an H200 16 came four points nearer to the product
+            alone than all 64 blocks at H 4096, V 151,936, where those do not fit the L2 cache, and as near elsewhere.
     """
 
     tiles: Tiles

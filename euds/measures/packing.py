@@ -200,44 +200,33 @@ def _variable_length(
     Raises:
         NotImplementedError: this torch has no such kernel, or not with the model's scale.
     """
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _varlen_attn(scale == query.shape[-1] ** -0.5)
-    if attend is None:
-        raise NotImplementedError
+    attend, known = _varlen_attn()
+    # torch 2.10 has `is_causal`, as many key heads as query heads and one scale; later ones have the other three.
+    named: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    if "scale" in known:
+        named["scale"] = scaling
+    elif scaling not in (None, query.shape[-1] ** -0.5):
+        raise NotImplementedError(f"attention with a scale of {scaling}")
     # (tokens, heads, width) each.
     query, key, value = (packed[0].transpose(0, 1) for packed in (query, key, value))
-    return attend(query, key, value, layout.offsets, layout.longest, scale)[None]
+    if "enable_gqa" in known:
+        named["enable_gqa"] = True
+    else:
+        key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], 1) for heads in (key, value))
+    offsets, longest = layout.offsets, layout.longest
+    attended: torch.Tensor = attend(query, key, value, offsets, offsets, longest, longest, **named)
+    return attended[None]
 
 
 @cache
-def _varlen_attn(usual_scale: bool) -> Callable[..., torch.Tensor] | None:
-    """Return causal attention over packed texts with any number of key heads, whatever this torch calls its arguments.
-
-    None where it has none, or none with a scale other than the usual one.
-    """
+def _varlen_attn() -> tuple[Callable[..., torch.Tensor], frozenset[str]]:
+    """Return torch's attention over packed texts, and the names of its arguments."""
     try:
         from torch.nn.attention import varlen
-    except ImportError:
-        return None
-    varlen_attn: Any = varlen.varlen_attn
-    known = inspect.signature(varlen_attn).parameters
-    if not usual_scale and "scale" not in known:
-        return None
-    causal: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
-    grouped = {"enable_gqa": True} if "enable_gqa" in known else {}
-
-    def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor, longest: int, scale: float
-    ) -> torch.Tensor:
-        if not grouped and key.shape[1] != query.shape[1]:
-            key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], 1) for heads in (key, value))
-        scaled = {"scale": scale} if "scale" in known else {}
-        attended: torch.Tensor = varlen_attn(
-            query, key, value, offsets, offsets, longest, longest, **causal, **grouped, **scaled
-        )
-        return attended
-
-    return attend
+    except ImportError as error:
+        raise NotImplementedError("attention of variable length needs torch 2.10") from error
+    attend: Any = varlen.varlen_attn
+    return attend, frozenset(inspect.signature(attend).parameters)
 
 
 def _mask(*arguments: Any, **named: Any) -> torch.Tensor | None:

@@ -118,8 +118,9 @@ def linear_token_stats(
         temperature: > 0 and finite.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
-            the first of them that fits. "triton" is one of two by shape, which can be named too: "triton_fused", whose
-            logits are the float32 accumulators of one kernel, and "triton_tiles", library products in tiles.
+            the first of them that fits. "triton" is one of two by dtype, width, alignment and card, which can be named
+            too: "triton_fused", whose logits are the float32 accumulators of one kernel, and "triton_tiles", library
+            products in tiles.
 
     Returns:
         Fields of shape hidden.shape[:-1], float32, on the device of hidden.
