@@ -45,8 +45,9 @@ def test_an_archive_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("https://host/data/A.JSONL.gz?signature=a/b%2Bc.csv", "a.jsonl.gz"),
-        ("http://host/a.parquet", "a.parquet"),
+        # Only the packages that slow tests need bring a client for web addresses.
+        pytest.param("https://host/data/A.JSONL.gz?signature=a/b%2Bc.csv", "a.jsonl.gz", marks=pytest.mark.slow),
+        pytest.param("http://host/a.parquet", "a.parquet", marks=pytest.mark.slow),
         ("zip://deep/c.jsonl.gz::{archive}", "c.jsonl.gz"),
         ("/data/what?.csv", "what?.csv"),
         ("/data/one::two.CSV.gz", "one::two.csv.gz"),
