@@ -70,7 +70,7 @@ def tiny_lm(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator
         lm.mkdir()
         build_lm(lm)
     options = ("--measures", "information,generative", "--lm", str(lm), "--max-tokens", str(LM_TOKENS))
-    yield from _scale(folder, "tiny LM", [n for n in sizes if n <= 1_000_000], ways, options)
+    yield from _scale(folder, "tiny LM", sizes, ways, options)
 
 
 def kernels(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Selecting from part files in passes gives what selecting in memory gives, up to ranks within a bin."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,10 +171,16 @@ def test_numbers_that_the_wider_type_cannot_hold_are_named(
     assert list(mixed.glob(".*")) == []
 
 
-def test_what_a_killed_selection_left_is_swept_away(run_dir: Path, tmp_path: Path) -> None:
-    own, other = tmp_path / ".rows.parquet.1-ab.partial", tmp_path / ".others.parquet.1-ab.partial"
-    own.touch()
-    other.touch()
+def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(run_dir: Path, tmp_path: Path) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left, others, written = (
+        tmp_path / f".{name}.parquet.{process}-ab.partial"
+        for name, process in (("rows", killed.pid), ("others", killed.pid), ("rows", os.getppid()))
+    )
+    for path in (left, others, written):
+        path.touch()
     euds.select_streaming(run_dir, keep=0.1, rule="igse", out=tmp_path / "rows.parquet")
-    assert not own.exists()
-    assert other.exists()
+    assert not left.exists()
+    assert others.exists()
+    assert written.exists()

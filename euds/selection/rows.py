@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -182,9 +183,10 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _sweep(path: Path) -> None:
-    """Delete what killed processes have left of this file."""
+    """Delete what killed processes have left of this file; one that is still writing keeps its own."""
     for partial in path.parent.glob(PARTIAL_PATTERN):
-        if partial.name.startswith(f".{path.name}."):
+        process = partial.name.removeprefix(f".{path.name}.").partition("-")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
             partial.unlink(missing_ok=True)
 
 
