@@ -14,7 +14,7 @@ import torch
 from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
 
 import euds
-from euds.corpus import read_scores
+from euds.corpus import part_files, read_scores
 from euds.errors import InvalidArgument
 from euds.measures import packing
 from euds.measures.causal_lm import CausalLM
@@ -23,6 +23,7 @@ from euds.measures.inference import FusedRMSNorm
 from euds.measures.packing import packed_hidden_states
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import load_tokenizer
+from euds.ops.cluster import entropy_to_centroids, fit_centroids
 from euds.ops.sample_stats import sample_mean_max
 from euds.types import Float64Array
 
@@ -188,6 +189,18 @@ def test_the_engine_scores_as_on_the_cpu(dtype: str, tiny_lm: Path, tmp_path: Pa
         np.testing.assert_allclose(values[1], values[0], atol=tolerance, err_msg=column)
 
 
+def test_several_processes_write_the_bytes_of_one(tiny_lm: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus.jsonl", 200)
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / f"{workers}"
+        settings: dict[str, Any] = {"measures": ["generative"], "lm": tiny_lm, "shard_rows": 50}
+        euds.score(corpus, out=out, device="cuda", workers=workers, **settings)
+        found.append([part.read_bytes() for part in part_files(out)])
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+
+
 def test_packed_texts_are_kept_apart_by_variable_length_attention(tmp_path: Path) -> None:
     # Heads of 16: the kernel takes multiples of 8.
     folder = tiny.build_lm(tmp_path, hidden_size=64)
@@ -225,6 +238,25 @@ def test_embeddings_in_bfloat16_point_where_those_of_float32_do(tiny_encoder: Pa
     on_cpu = Embedder(tiny_encoder, precision("cpu", "float32")).embed(samples)
     on_gpu = Embedder(tiny_encoder, precision("cuda", "bfloat16")).embed(samples)
     assert (on_cpu * on_gpu).sum(1).min() > 0.995
+
+
+def test_faiss_clusters_on_the_gpu_as_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_faiss = pytest.importorskip("euds.kernels.cluster_faiss", exc_type=ImportError)
+    adjusted_rand_score = pytest.importorskip("sklearn.metrics").adjusted_rand_score
+
+    if not cluster_faiss.has_gpu():
+        pytest.skip("this FAISS was built without GPUs, or sees none")
+    rng = np.random.default_rng(0)
+    planted_at = np.repeat(np.arange(30), 40)
+    embeddings = (rng.standard_normal((30, 64))[planted_at] + 0.3 * rng.standard_normal((1200, 64))).astype(np.float32)
+    centroids = fit_centroids(embeddings, n_clusters=30)
+    rule: dict[str, Any] = {"n_neighbors": 16, "similarity_temperature": 0.05}
+    (on_gpu, nearest), (again, _) = (entropy_to_centroids(embeddings, centroids, **rule) for _ in range(2))
+    assert adjusted_rand_score(planted_at, nearest) > 0.8
+    np.testing.assert_array_equal(on_gpu, again)
+    monkeypatch.setattr(cluster_faiss, "has_gpu", lambda: False)
+    on_cpu, _ = entropy_to_centroids(embeddings, centroids, **rule)
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 
 def test_texts_are_generated_and_grouped_on_the_gpu(tiny_lm: Path, tiny_encoder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""One process for each GPU, and which device each of them is given."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from euds.engine.config import ScoreConfig
+from euds.engine.execution import Execution
+from euds.engine.prepare import Plan
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "workers", "device", "expected"),
+    [
+        (3, None, "auto", ["cuda:0", "cuda:1", "cuda:2"]),
+        (3, None, "cuda", ["cuda:0", "cuda:1", "cuda:2"]),
+        (3, 2, "auto", ["cuda:0", "cuda:1"]),
+        (2, 3, "auto", ["cuda:0", "cuda:1", "cuda:0"]),
+        (3, None, "cuda:1", ["cuda:1"]),
+        (3, 2, "cuda:1", ["cuda:1", "cuda:1"]),
+        (3, None, "cpu", ["cpu"]),
+        (1, None, "auto", ["cuda:0"]),
+        (0, None, "auto", ["auto"]),
+        (0, 2, "cpu", ["cpu", "cpu"]),
+    ],
+)
+def test_every_gpu_gets_a_process_unless_one_is_named(
+    n_gpus: int, workers: int | None, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    assert Execution(workers)._devices(_plan(device, "lm")) == expected
+    assert Execution(workers)._devices(_plan(device, "embedder")) == expected
+
+
+def test_what_needs_no_model_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert Execution()._devices(_plan("auto", "tokenizer")) == ["auto"]
+    assert Execution(2)._devices(_plan("auto")) == ["auto", "auto"]
+
+
+def _plan(device: str, *roles: str) -> Plan:
+    settings: dict[str, Any] = dict.fromkeys(field.name for field in fields(ScoreConfig))
+    settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device, "seed": 0}
+    settings |= {"n_neighbors": 1, "similarity_temperature": 1.0}
+    folders = {role: Path(role) for role in roles}
+    return Plan(Path("run"), ScoreConfig(**settings), (), (), 0, folders, {})
