@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from planted import FIELDS, allowed_entropy_error, expected, planted
+from planted import FIELDS, allowed_entropy_error, check_logprob, expected, planted
 
 import euds
 from euds import _core
@@ -43,8 +43,7 @@ def test_token_stats_equal_the_reference(vocabulary: int, dtype: torch.dtype, ba
     np.testing.assert_allclose(found.varentropy, oracle["varentropy"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(found.max_prob, oracle["max_prob"], rtol=1e-5)
-    assert found.target_logprob is not None
-    np.testing.assert_allclose(found.target_logprob, oracle["target_logprob"], rtol=1e-6, atol=2e-3)
+    check_logprob(found.target_logprob, logits, targets)
 
 
 @cache
@@ -93,6 +92,30 @@ def test_linear_token_stats_of_16_bits_are_those_of_its_products(dtype: torch.dt
         # A tile may round a product to the other neighbour.
         np.testing.assert_allclose(found.entropy, oracle["entropy"], atol=2e-3)
         np.testing.assert_allclose(found.logsumexp, oracle["logsumexp"], atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_sure_token_is_sure_where_products_are_rounded(dtype: torch.dtype, backend: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(900, 64, generator=generator).to(dtype)
+    targets = torch.arange(0, 900, 10)
+    hidden = (0.6 * weight[targets].float() + 0.05 * torch.randn(90, 64, generator=generator)).to(dtype)
+    found = euds.linear_token_stats(hidden, weight, targets, backend=backend)
+    assert found.max_prob.min() > 0.99
+    assert found.target_logprob is not None
+    np.testing.assert_allclose(found.target_logprob, found.max_prob.double().log(), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_targets_of_every_integer_dtype(dtype: torch.dtype, backend: str) -> None:
+    # 156 and 65,436 are what -100 is to unsigned integers.
+    vocabulary = 65_500 if dtype.itemsize > 1 else 300
+    ids = [0, 100, 156 if dtype != torch.int8 else 3, 65_436 if dtype.itemsize > 2 or dtype == torch.uint16 else 127]
+    logits = torch.randn(4, vocabulary, generator=torch.Generator().manual_seed(0))
+    expected_logprob = torch.log_softmax(logits, -1)[torch.arange(4), ids]
+    targets = torch.tensor(ids).to(dtype)
+    found = euds.token_stats(logits, targets, backend=backend).target_logprob
+    torch.testing.assert_close(found, expected_logprob, rtol=0, atol=1e-5)
 
 
 def test_tiles_merge_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
@@ -211,6 +234,9 @@ def test_a_shifted_row_keeps_its_entropy(backend: str) -> None:
     [
         (lambda: euds.token_stats(torch.zeros(2, 0)), "V >= 1"),
         (lambda: euds.token_stats(torch.zeros(2, 3), temperature=0.0), "temperature: must be finite"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=1e-38), "at least 1e-30, got 1e-38"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), temperature="a"), "got 'a'"),  # type: ignore[arg-type]
+        (lambda: euds.linear_token_stats(torch.zeros(2, 0), torch.zeros(5, 0)), "V and H >= 1"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), r"must have shape \(2,\)"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.tensor([0, 3])), "3 lies outside 0..2"),
         (lambda: euds.token_stats(torch.zeros(2, 3), backend="trch"), "did you mean 'torch'"),

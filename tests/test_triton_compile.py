@@ -19,7 +19,7 @@ DTYPES = ["bf16", "fp16", "fp32"]
 TYPES = {
     "targets": "*i64",
     "out": "*fp32",
-    "target_logits": "*fp32",
+    "of_targets": "*fp32",
     "rows_per_batch": "i32",
     "batch_stride": "i64",
     "row_stride": "i64",
@@ -38,7 +38,7 @@ LOGITS_A_THREAD = 2 * STEP.value // LANES.value
 
 OF_LOGITS: dict[str, object] = {"bias": None, "softcap": None, "FINISH": True}
 """What `token_stats` leaves out."""
-OF_A_TILE: dict[str, object] = {"targets": None, "target_logits": None, "FINISH": False}
+OF_A_TILE: dict[str, object] = {"targets": None, "of_targets": None, "FINISH": False}
 """What `update_sums` leaves out; a plain tile has neither bias nor soft cap either."""
 
 
@@ -98,7 +98,7 @@ def test_a_row_of_any_length_is_read_by_whole_words(dtype: str, capability: int)
 def test_rows_lie_anywhere_in_memory() -> None:
     # Beyond 2^31 logits an offset in 32 bits would wrap around.
     ttir = compiled(90, "bf16", True).asm["ttir"].splitlines()
-    for name in ("logits", "out", "targets", "target_logits"):
+    for name in ("logits", "out", "targets", "of_targets"):
         offsets = [line for line in ttir if f"tt.addptr %{name}, " in line]
         assert offsets
         assert all(", i64" in line for line in offsets)

@@ -19,7 +19,7 @@ def linear_token_stats(
     temperature: float,
     varentropy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     hidden (N, H) and weight (V, H) share a dtype, float32, bfloat16 or float16, which is that of the products; targets
     (N,) int64 in 0..V-1 or None. Without `varentropy` that row means nothing.
@@ -28,7 +28,5 @@ def linear_token_stats(
     for rows, columns, products in tiles(hidden, weight, TILE_ROWS, TILE_COLUMNS):
         logits = shaped(products, None if bias is None else bias[columns], softcap)
         add_logits(logits[None], sums[rows], temperature, varentropy)
-    results = finished(sums, temperature)
-    if targets is None:
-        return results, None
-    return results, target_logits(hidden, weight, targets, bias, softcap) / temperature
+    looked_up = None if targets is None else target_logits(hidden, weight, targets, bias, softcap)
+    return finished(sums, temperature, looked_up)

@@ -35,7 +35,7 @@ def linear_token_stats(
     temperature: float,
     varentropy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return what either path returns: (4, N) float32 statistics and the scaled logit of each target (N,)."""
+    """Return what either path returns: (4, N) float32 statistics and each target's log-probability (N,)."""
     if takes_fused_kernel(hidden, weight):
         return by_fused_kernel(hidden, weight, targets, bias, softcap, temperature, varentropy)
     return by_tiles(hidden, weight, targets, bias, softcap, temperature, varentropy)

@@ -3,7 +3,7 @@
 import torch
 
 from euds.kernels.projection_tiles import shaped, target_logits, tiles
-from euds.kernels.token_stats_torch import block_sums, empty_sums, finish, merge
+from euds.kernels.token_stats_torch import block_sums, empty_sums, finish, log_probability, merge
 
 TILE_ROWS = 512
 TILE_COLUMNS = 1024
@@ -19,7 +19,7 @@ def linear_token_stats(
     temperature: float,
     varentropy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     hidden (N, H) and weight (V, H) share a dtype; targets (N,) int64 in 0..V-1 or None. Without `varentropy` that row
     means nothing.
@@ -30,4 +30,5 @@ def linear_token_stats(
         sums[:, rows] = merge(sums[:, rows], block_sums(logits.float() / temperature, varentropy))
     if targets is None:
         return finish(sums), None
-    return finish(sums), target_logits(hidden, weight, targets, bias, softcap) / temperature
+    looked_up = target_logits(hidden, weight, targets, bias, softcap)
+    return finish(sums), log_probability(sums, looked_up / temperature)

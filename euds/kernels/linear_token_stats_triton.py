@@ -194,6 +194,7 @@ def tile_sums_kernel(
 def merge_splits_kernel(
     partial: tl.tensor,
     results: tl.tensor,
+    of_targets: tl.tensor | None,
     n_rows: tl.tensor,
     n_splits: tl.tensor,
     scale: tl.tensor,
@@ -201,7 +202,10 @@ def merge_splits_kernel(
     ROWS: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
-    """Merge partial (splits, FIELDS, N) in order into results (4, N) float32."""
+    """Merge partial (splits, FIELDS, N) in order into results (4, N) float32.
+
+    Logits of targets (N,), in units of the soft cap, become their log-probabilities, in place.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < n_rows
     field = n_rows.to(tl.int64)
@@ -236,8 +240,14 @@ def merge_splits_kernel(
     varentropy = tl.maximum(q / s - mean * mean, 0.0) if VARENTROPY else zeros + nan
     tl.store(at, tl.where(valid, LN2 * entropy, nan), mask=inside)
     tl.store(at + field, tl.where(valid, LN2 * LN2 * varentropy, nan), mask=inside)
-    tl.store(at + 2 * field, tl.where(valid, peak * nats + LN2 * (log_s - rounded), nan), mask=inside)
+    # Log-sum-exp about the peak.
+    above = LN2 * (log_s - rounded)
+    tl.store(at + 2 * field, tl.where(valid, peak * nats + above, nan), mask=inside)
     tl.store(at + 3 * field, tl.where(valid, tl.exp2(rounded) / s, nan), mask=inside)
+    if of_targets is not None:
+        # The difference to the peak first: it is exact where the logits are far from 0, and their log-sum-exp is not.
+        z = tl.load(of_targets + rows, mask=inside, other=0.0)
+        tl.store(of_targets + rows, tl.where(valid, (z - peak) * nats - above, nan), mask=inside)
 
 
 def linear_token_stats(
@@ -250,7 +260,7 @@ def linear_token_stats(
     varentropy: bool = True,
     plan: Plan | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
@@ -258,9 +268,9 @@ def linear_token_stats(
     """
     n_rows = len(hidden)
     results = torch.empty((4, n_rows), device=hidden.device)
-    looked_up = None if targets is None else target_logits(hidden, weight, targets, bias, softcap, temperature)
+    of_targets = None if targets is None else target_logits(hidden, weight, targets, bias, softcap, rounded=False)
     if n_rows == 0:
-        return results, looked_up
+        return results, of_targets
     if triton.knobs.runtime.interpret and hidden.dtype == torch.bfloat16:
         # Triton's interpreter multiplies the bits of bfloat16 as integers.
         hidden, weight = hidden.float(), weight.float()
@@ -271,9 +281,9 @@ def linear_token_stats(
     with torch.cuda.device_of(hidden):
         partial = _tile_sums(hidden, weight, bias, softcap, nats, plan, options)
         merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
-            partial, results, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
+            partial, results, of_targets, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
         )
-    return results, looked_up
+    return results, of_targets
 
 
 def _tile_sums(

@@ -22,7 +22,7 @@ def linear_token_stats(
     temperature: float,
     varentropy: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     hidden (N, H) and weight (V, H) share a dtype, which is that of the products; targets (N,) int64 in 0..V-1 or None.
     Without `varentropy` that row is NaN.
@@ -34,7 +34,9 @@ def linear_token_stats(
         part_of_bias = None if bias is None else bias[columns]
         first = columns.start == 0
         update_sums(products, sums[:, rows], first, temperature, varentropy, bias=part_of_bias, softcap=softcap)
-    results = finish(sums, temperature)
     if targets is None:
-        return results, None
-    return results, target_logits(hidden, weight, targets, bias, softcap, temperature)
+        return finish(sums, temperature), None
+    of_targets = target_logits(hidden, weight, targets, bias, softcap, rounded=True)
+    if softcap is not None:
+        of_targets *= softcap
+    return finish(sums, temperature, of_targets), of_targets

@@ -54,11 +54,14 @@ def shaped(z: torch.Tensor, bias: torch.Tensor | None, softcap: float | None) ->
 def target_logits(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, bias: torch.Tensor | None, softcap: float | None
 ) -> torch.Tensor:
-    """Return the logit of each row's target, (N,) float32; targets (N,) int64 in 0..V-1."""
+    """Return the logit of each row's target, (N,) float32; targets (N,) int64 in 0..V-1.
+
+    Its product is rounded to the dtype of hidden, as those of `tiles` are: a sure token would else seem less than sure.
+    """
     logits = torch.empty(len(hidden), device=hidden.device)
     for start in range(0, len(hidden), 512):
         rows = slice(start, start + 512)
         index = targets[rows]
-        z = (hidden[rows].float() * weight[index].float()).sum(1)
+        z = (hidden[rows].float() * weight[index].float()).sum(1).to(hidden.dtype).float()
         logits[rows] = shaped(z, None if bias is None else bias[index], softcap)
     return logits

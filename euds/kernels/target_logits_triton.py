@@ -19,13 +19,12 @@ def target_logits_kernel(
     out: tl.tensor,
     width: tl.tensor,
     strides: tl.tuple,
-    cap: tl.tensor,
     cap_exponent: tl.tensor,
-    temperature: tl.tensor,
     DEPTH: tl.constexpr,
     SOFTCAP: tl.constexpr,
+    ROUNDED: tl.constexpr,
 ) -> None:
-    """Write cap * tanh((hidden[row] . weight[target] + bias[target]) / cap) / temperature, float32, of one row."""
+    """Write hidden[row] . weight[target] + bias[target], float32, of one row, or its tanh(. / cap)."""
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
     products = tl.zeros([DEPTH], tl.float32)
@@ -36,12 +35,14 @@ def target_logits_kernel(
         w = tl.load(weight + target * strides[2] + at * strides[3], mask=depth < width, other=0.0)
         products += h.to(tl.float32) * w.to(tl.float32)
     z = tl.sum(products, 0)
+    if ROUNDED:
+        z = z.to(hidden.dtype.element_ty).to(tl.float32)
     if bias is not None:
         z += tl.load(bias + target).to(tl.float32)
     if SOFTCAP:
         # tanh(u) = 1 - 2 / (1 + e^2u), which is 1 at e^2u = inf and -1 at 0.
-        z = cap * (1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent)))
-    tl.store(out + row, tl.div_rn(z, temperature))
+        z = 1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent))
+    tl.store(out + row, z)
 
 
 def target_logits(
@@ -50,11 +51,12 @@ def target_logits(
     targets: torch.Tensor,
     bias: torch.Tensor | None,
     softcap: float | None,
-    temperature: float,
+    rounded: bool,
 ) -> torch.Tensor:
-    """Return the scaled logit of each row's target, (N,) float32, its products summed in float32.
+    """Return the logit of each row's target, (N,) float32, in units of the soft cap where there is one.
 
-    hidden (N, H) and weight (V, H), any strides; targets (N,) int64 in 0..V-1; bias (V,) or None.
+    hidden (N, H) and weight (V, H), any strides; targets (N,) int64 in 0..V-1; bias (V,) or None. The product is summed
+    in float32, and `rounded` to the dtype of hidden where the products that it is compared with are.
     """
     out = torch.empty(len(hidden), device=hidden.device)
     if len(hidden) == 0:
@@ -69,10 +71,9 @@ def target_logits(
             out,
             width,
             (*hidden.stride(), *weight.stride()),
-            0.0 if softcap is None else softcap,
             0.0 if softcap is None else 2 / (softcap * math.log(2)),
-            temperature,
             DEPTH=min(DEPTH, triton.next_power_of_2(width)),
             SOFTCAP=softcap is not None,
+            ROUNDED=rounded,
         )
     return out

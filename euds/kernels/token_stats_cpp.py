@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from euds import _core
-from euds.kernels.token_stats_torch import finish, target_logits
+from euds.kernels.token_stats_torch import finish, log_probability, target_logits
 from euds.types import Float64Array
 
 ISA = _core.usable_isas()[0]
@@ -16,14 +16,14 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "
 def token_stats(
     logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     logits (n, m, V), N = n m, on the CPU, of one of DTYPES, any strides; targets (N,) int64 in 0..V-1 or None. Without
     `varentropy` that row means nothing.
     """
     sums = empty_sums(logits.shape[0] * logits.shape[1])
     add_logits(logits, sums, temperature, varentropy)
-    return finished(sums, temperature), target_logits(logits, targets, temperature)
+    return finished(sums, temperature, None if targets is None else target_logits(logits, targets))
 
 
 def empty_sums(n_rows: int) -> Float64Array:
@@ -41,8 +41,12 @@ def add_logits(logits: torch.Tensor, sums: Float64Array, temperature: float, var
     _core.add_logits(array, DTYPES[logits.dtype], sums, 1 / temperature, varentropy, torch.get_num_threads(), ISA)
 
 
-def finished(sums: Float64Array, temperature: float) -> torch.Tensor:
-    """Return entropy, varentropy, logsumexp and max_prob (4, n_rows) float32."""
+def finished(
+    sums: Float64Array, temperature: float, target_logits: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return what `token_stats` does, of sums and of the logit of each target (n_rows,) before the temperature."""
     scaled = torch.from_numpy(sums.T.copy())
     scaled[0] /= temperature
-    return finish(scaled).float()
+    if target_logits is None:
+        return finish(scaled).float(), None
+    return finish(scaled).float(), log_probability(scaled, target_logits.double() / temperature).float()

@@ -13,27 +13,24 @@ BLOCK_ELEMENTS = 1 << 20
 def token_stats(
     logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     logits (n, m, V), N = n m, of any floating dtype and any strides; targets (N,) int64 in 0..V-1 or None. Without
     `varentropy` that row means nothing.
     """
     flat = logits.reshape(-1, logits.shape[2])
-    results = torch.empty((4, len(flat)), device=logits.device)
+    sums = empty_sums(len(flat), logits.device)
     rows = max(1, BLOCK_ELEMENTS // logits.shape[2])
     for start in range(0, len(flat), rows):
-        block = flat[start : start + rows].float()
-        z = block * (1 / temperature) if temperature != 1 else block
-        results[:, start : start + rows] = finish(block_sums(z, varentropy))
-    return results, target_logits(logits, targets, temperature)
-
-
-def target_logits(logits: torch.Tensor, targets: torch.Tensor | None, temperature: float) -> torch.Tensor | None:
-    """Return the scaled logit of each target, (N,) float32, of logits (n, m, V); None without targets."""
+        sums[:, start : start + rows] = block_sums(flat[start : start + rows].float() / temperature, varentropy)
     if targets is None:
-        return None
-    index = targets.view(*logits.shape[:2], 1)
-    return logits.gather(2, index).flatten().float() / temperature
+        return finish(sums), None
+    return finish(sums), log_probability(sums, target_logits(logits, targets) / temperature)
+
+
+def target_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the logit of each target (N,) int64, (N,) float32, of logits (n, m, V), N = n m."""
+    return logits.gather(2, targets.view(*logits.shape[:2], 1)).flatten().float()
 
 
 def empty_sums(n_rows: int, device: torch.device) -> torch.Tensor:
@@ -69,6 +66,13 @@ def merge(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         total_a = total_a + (first + d * s) * e
         total_q = total_q + (second + 2 * d * first + d * d * s) * e
     return torch.stack([m, total_s, total_a, total_q])
+
+
+def log_probability(sums: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Return ln p (rows,) of a scaled logit of each row of such sums; NaN where a row is no distribution."""
+    m, s = sums[:2]
+    # The difference to the maximum first: it is exact where the logits are far from 0, and their log-sum-exp is not.
+    return torch.where(torch.isfinite(m) & (s > 0), z - m - s.log(), torch.nan)
 
 
 def finish(sums: torch.Tensor) -> torch.Tensor:

@@ -114,6 +114,13 @@ def _store_stats(
 
 
 @triton.jit
+def _log_probability(z: tl.tensor, m: tl.tensor, s: tl.tensor, temperature: tl.float32) -> tl.tensor:
+    """Natural log-probability of a logit of a row with these sums; NaN where the row is no distribution."""
+    # The difference to the maximum first: it is exact where the logits are far from 0, and their log-sum-exp is not.
+    return tl.div_rn(z - m, temperature) - tl.log2(tl.where(s > 0, s, float("nan"))) * LN2
+
+
+@triton.jit
 def _with_row(
     m: tl.tensor,
     s: tl.tensor,
@@ -169,14 +176,14 @@ def _with_row(
         "step",
         "n_carried",
     ],
-    do_not_specialize_on_alignment=["logits", "bias", "targets", "out", "target_logits"],
+    do_not_specialize_on_alignment=["logits", "bias", "targets", "out", "of_targets"],
 )
 def _rows_kernel(
     logits: tl.tensor,
     bias: tl.tensor | None,
     targets: tl.tensor | None,
     out: tl.tensor,
-    target_logits: tl.tensor | None,
+    of_targets: tl.tensor | None,
     rows_per_batch: tl.int32,
     batch_stride: tl.int64,
     row_stride: tl.int64,
@@ -191,7 +198,10 @@ def _rows_kernel(
     FINISH: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
-    """Reduce one part of one row, program (row, part), to four values, step apart: statistics if FINISH, else sums."""
+    """Reduce one part of one row, program (row, part), to four values, step apart: statistics if FINISH, else sums.
+
+    Of the target, its log-probability if FINISH, else its logit.
+    """
     row, part = tl.program_id(0), tl.program_id(1)
     pointer = logits + (row // rows_per_batch) * batch_stride + (row % rows_per_batch) * row_stride
     row = row.to(tl.int64)
@@ -222,13 +232,16 @@ def _rows_kernel(
         tl.store(out + 3 * step, q)
     if targets is not None:
         z = tl.load(pointer + tl.load(targets + row)).to(tl.float32)
-        tl.store(target_logits + row, tl.div_rn(z, temperature), mask=part == 0)
+        if FINISH:
+            z = _log_probability(z, top, s, temperature)
+        tl.store(of_targets + row, z, mask=part == 0)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_parts"], do_not_specialize_on_alignment=["sums", "stats"])
+@triton.jit(do_not_specialize=["n_rows", "n_parts"], do_not_specialize_on_alignment=["sums", "stats", "of_targets"])
 def _finish_kernel(
     sums: tl.tensor,
     stats: tl.tensor,
+    of_targets: tl.tensor | None,
     n_rows: tl.int64,
     n_parts: tl.int32,
     scale: tl.float32,
@@ -236,7 +249,10 @@ def _finish_kernel(
     PARTS: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> None:
-    """Merge the parts of sums (4, n_parts, N) of ROWS rows to statistics (4, N); PARTS is n_parts rounded up."""
+    """Merge the parts of sums (4, n_parts, N) of ROWS rows to statistics (4, N); PARTS is n_parts rounded up.
+
+    Logits of targets (N,) become their log-probabilities, in place.
+    """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     parts = tl.arange(0, PARTS)[:, None]
     mask = (parts < n_parts) & (rows < n_rows)[None, :]
@@ -250,13 +266,17 @@ def _finish_kernel(
     top = tl.max(m, 0)
     s, a, q = _rebased(s, a, q, (m - top[None, :]) * scale, True)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
-    _store_stats(stats + rows, n_rows, rows < n_rows, top, s, a, q, temperature)
+    inside = rows < n_rows
+    _store_stats(stats + rows, n_rows, inside, top, s, a, q, temperature)
+    if of_targets is not None:
+        z = tl.load(of_targets + rows, mask=inside, other=0.0)
+        tl.store(of_targets + rows, _log_probability(z, top, s, temperature), mask=inside)
 
 
 def token_stats(
     logits: torch.Tensor, targets: torch.Tensor | None, temperature: float, varentropy: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and the scaled logit of each target (N,).
+    """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
     logits (N, V) or (B, T, V), N = B T, any strides, copied only if the last is not 1; targets (N,) int64 in 0..V-1
     or None. Without varentropy its row is NaN and costs nothing.
@@ -265,14 +285,14 @@ def token_stats(
         logits = logits.contiguous()
     n_rows, vocabulary = math.prod(logits.shape[:-1]), logits.shape[-1]
     n_parts, part_steps = _split(n_rows, vocabulary, _multiprocessors(logits.device))
-    target_logits = None if targets is None else logits.new_empty(n_rows, dtype=torch.float32)
+    of_targets = None if targets is None else logits.new_empty(n_rows, dtype=torch.float32)
     if n_parts == 1:
         stats = logits.new_empty((4, n_rows), dtype=torch.float32)
-        _launch(logits, stats[:, None], part_steps, temperature, varentropy, targets, target_logits, finished=True)
-        return stats, target_logits
+        _launch(logits, stats[:, None], part_steps, temperature, varentropy, targets, of_targets, finished=True)
+        return stats, of_targets
     sums = logits.new_empty((4, n_parts, n_rows), dtype=torch.float32)
-    _launch(logits, sums, part_steps, temperature, varentropy, targets, target_logits)
-    return finish(sums, temperature), target_logits
+    _launch(logits, sums, part_steps, temperature, varentropy, targets, of_targets)
+    return finish(sums, temperature, of_targets), of_targets
 
 
 def update_sums(
@@ -293,8 +313,11 @@ def update_sums(
     _launch(tile, sums[:, None], n_steps, temperature, varentropy, bias=bias, softcap=softcap, first=first)
 
 
-def finish(sums: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return the statistics (4, N) float32 of the contiguous sums (4, N), or of (4, parts, N) that belong together."""
+def finish(sums: torch.Tensor, temperature: float, of_targets: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the statistics (4, N) float32 of the contiguous sums (4, N), or of (4, parts, N) that belong together.
+
+    Contiguous logits of targets (N,) float32, before the temperature, become their log-probabilities, in place.
+    """
     n_parts, n_rows = math.prod(sums.shape[1:-1]), sums.shape[-1]
     stats = sums.new_empty((4, n_rows))
     if n_rows:
@@ -302,6 +325,7 @@ def finish(sums: torch.Tensor, temperature: float) -> torch.Tensor:
             _finish_kernel[(triton.cdiv(n_rows, FINISH_ROWS),)](
                 sums,
                 stats,
+                of_targets,
                 n_rows,
                 n_parts,
                 LOG2_E / temperature,
@@ -321,7 +345,7 @@ def _launch(
     temperature: float,
     varentropy: bool,
     targets: torch.Tensor | None = None,
-    target_logits: torch.Tensor | None = None,
+    of_targets: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     softcap: float | None = None,
     first: bool = True,
@@ -337,7 +361,7 @@ def _launch(
             bias,
             targets,
             out,
-            target_logits,
+            of_targets,
             rows_per_batch=logits.shape[-2],
             batch_stride=logits.stride(0) if logits.ndim == 3 else 0,
             row_stride=logits.stride(-2),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from euds.backends import Backend, choose
@@ -30,6 +31,9 @@ LINEAR_BACKENDS = {
 ORDER = ("cpp", "triton", "torch")
 
 MIN_CAPABILITY = (8, 0)
+LOWEST_TEMPERATURE = 1e-30
+"""Below, logits over it leave the range of float32."""
+
 IGNORED_TARGET = -100
 """A target that is not looked up, as everywhere in torch and transformers; its log-probability is NaN."""
 
@@ -52,7 +56,7 @@ def token_stats(
             two strides reach all rows.
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
             CPU, where their range is checked without waiting for a GPU.
-        temperature: > 0 and finite.
+        temperature: finite, at least 1e-30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
             the first of them that fits.
@@ -62,7 +66,7 @@ def token_stats(
 
     Raises:
         InvalidType: logits are no floating-point tensor; targets are no integer tensor.
-        InvalidArgument: V is 0; targets have another shape or lie outside 0..V-1; the temperature is not positive; the
+        InvalidArgument: V is 0; targets have another shape or lie outside 0..V-1; the temperature is too low; the
             back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
     """
@@ -76,9 +80,9 @@ def token_stats(
     _check_targets(targets, lead)
     kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
-        index, targets, check_range = _indices(targets, vocabulary, logits.device)
-        results, looked_up = kernel(_rows(logits.detach()), index, temperature, varentropy)
-        stats = _stats(results, looked_up, targets, lead, varentropy)
+        index, ignored, check_range = _indices(targets, vocabulary, logits.device)
+        results, logprob = kernel(_rows(logits.detach()), index, temperature, varentropy)
+        stats = _stats(results, logprob, ignored, lead, varentropy)
     check_range()
     return stats
 
@@ -115,7 +119,7 @@ def linear_token_stats(
             CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
         softcap: > 0 and finite, or None.
-        temperature: > 0 and finite.
+        temperature: finite, at least 1e-30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
             the first of them that fits. "triton" is one of two by dtype, width, alignment and card, which can be named
@@ -128,8 +132,8 @@ def linear_token_stats(
     Raises:
         InvalidType: an argument is no floating-point tensor; hidden and weight differ in dtype; targets are no integer
             tensor.
-        InvalidArgument: shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap or the
-            temperature is not positive; the back end is unknown.
+        InvalidArgument: H or V is 0; shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap is
+            not positive, or the temperature too low; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     import torch
@@ -143,8 +147,8 @@ def linear_token_stats(
     _check_targets(targets, lead)
     kernel = _kernel("linear_token_stats", backend, hidden)
     with torch.no_grad():
-        index, targets, check_range = _indices(targets, weight.shape[0], hidden.device)
-        results, looked_up = kernel(
+        index, ignored, check_range = _indices(targets, weight.shape[0], hidden.device)
+        results, logprob = kernel(
             hidden.detach().reshape(-1, hidden.shape[-1]),
             weight.detach(),
             index,
@@ -153,7 +157,7 @@ def linear_token_stats(
             temperature,
             varentropy,
         )
-        stats = _stats(results, looked_up, targets, lead, varentropy)
+        stats = _stats(results, logprob, ignored, lead, varentropy)
     check_range()
     return stats
 
@@ -222,24 +226,22 @@ def _rows(logits: "torch.Tensor") -> "torch.Tensor":
 
 def _stats(
     results: "torch.Tensor",
-    target_logits: "torch.Tensor | None",
-    targets: "torch.Tensor | None",
+    target_logprob: "torch.Tensor | None",
+    ignored: "torch.Tensor | None",
     lead: "torch.Size",
     varentropy: bool,
 ) -> TokenStats:
-    """Shape (4, N) results as the caller's positions; target log-probability = target logit - logsumexp."""
+    """Shape (4, N) results and (N,) log-probabilities, NaN where ignored (N,), as the caller's positions."""
     entropy, variance, logsumexp, max_prob = (row.reshape(lead) for row in results)
-    target_logprob = None
-    if targets is not None and target_logits is not None:
+    if target_logprob is not None and ignored is not None:
         # Rounding must not make a certain token more than certain.
-        target_logprob = (target_logits.reshape(lead) - logsumexp).clamp(max=0.0)
-        target_logprob = target_logprob.masked_fill(targets == IGNORED_TARGET, float("nan"))
+        target_logprob = target_logprob.clamp(max=0.0).masked_fill(ignored, float("nan")).reshape(lead)
     return TokenStats(entropy, variance if varentropy else None, logsumexp, max_prob, target_logprob)
 
 
 def _checked_temperature(temperature: float) -> float:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise InvalidArgument(f"temperature: must be finite and above 0, got {temperature}")
+    if not isinstance(temperature, Real) or not (math.isfinite(temperature) and temperature >= LOWEST_TEMPERATURE):
+        raise InvalidArgument(f"temperature: must be finite and at least {LOWEST_TEMPERATURE}, got {temperature!r}")
     # Kernels are compiled for floats.
     return float(temperature)
 
@@ -255,8 +257,8 @@ def _check_floating(name: str, tensor: object) -> None:
 def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> None:
     _check_floating("hidden", hidden)
     _check_floating("weight", weight)
-    if weight.ndim != 2 or weight.shape[0] == 0:
-        raise InvalidArgument(f"weight: must have shape (V, H) with V >= 1, got {tuple(weight.shape)}")
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise InvalidArgument(f"weight: must have shape (V, H) with V and H >= 1, got {tuple(weight.shape)}")
     if hidden.ndim == 0 or hidden.shape[-1] != weight.shape[1]:
         raise InvalidArgument(f"hidden: last dimension must be H = {weight.shape[1]}, got {tuple(hidden.shape)}")
     if hidden.dtype != weight.dtype:
@@ -287,7 +289,7 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size") -> None:
 def _indices(
     targets: "torch.Tensor | None", vocabulary: int, device: "torch.device"
 ) -> "tuple[torch.Tensor | None, torch.Tensor | None, Callable[[], None]]":
-    """Return the token ids (N,) int64, within 0..V-1, to look up, the targets, both on the device, and a check of them.
+    """Return the token ids (N,) int64, within 0..V-1, to look up, which to ignore, both on the device, and a check.
 
     The check raises if a target lay outside. Targets on the CPU are checked at once. A GPU's answer is on its way while
     the kernel is launched: waiting for it first would leave the GPU with nothing to do.
@@ -298,7 +300,8 @@ def _indices(
         return None, None, lambda: None
     ids = targets.reshape(-1).long()
     index = ids.clamp(0, vocabulary - 1)
-    outside = (index != ids) & (ids != IGNORED_TARGET)
+    ignored = ids == IGNORED_TARGET
+    outside = (index != ids) & ~ignored
     found, arrived = outside.any(), None
     if found.is_cuda:
         found = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(found, non_blocking=True)
@@ -314,5 +317,5 @@ def _indices(
     if arrived is None:
         check()
     if targets.device.type == "cpu" and device.type == "cuda":
-        index, targets = (ids.contiguous().pin_memory().to(device, non_blocking=True) for ids in (index, targets))
-    return index, targets, check
+        index, ignored = (own.pin_memory().to(device, non_blocking=True) for own in (index, ignored))
+    return index, ignored, check

@@ -46,12 +46,12 @@ class Case:
 
     def run(self, plan: Plan) -> Float64Array:
         """The kernel's answer, (5, N) in the order of FIELDS."""
-        found, looked_up = linear_token_stats(
+        found, logprob = linear_token_stats(
             self.hidden, self.weight, self.targets, self.bias, self.softcap, self.temperature, plan=plan
         )
-        assert looked_up is not None
-        assert found.dtype == looked_up.dtype == torch.float32
-        return torch.cat([found, (looked_up - found[2])[None]]).double().numpy()
+        assert logprob is not None
+        assert found.dtype == logprob.dtype == torch.float32
+        return torch.cat([found, logprob[None]]).double().numpy()
 
 
 def make(n_rows: int, vocabulary: int, width: int, dtype: torch.dtype = torch.float32) -> Case:
@@ -227,8 +227,8 @@ def test_a_saturated_softcap_is_flat(offset: float) -> None:
 def test_without_targets_or_varentropy_the_rest_stays() -> None:
     case = make(65, 300, 72, torch.float16)
     whole, _ = linear_token_stats(case.hidden, case.weight, case.targets, None, None, 1.0, plan=TMA)
-    found, looked_up = linear_token_stats(case.hidden, case.weight, None, None, None, 1.0, varentropy=False, plan=TMA)
-    assert looked_up is None
+    found, logprob = linear_token_stats(case.hidden, case.weight, None, None, None, 1.0, varentropy=False, plan=TMA)
+    assert logprob is None
     assert torch.isnan(found[1]).all()
     assert torch.equal(found[[0, 2, 3]], whole[[0, 2, 3]])
 
@@ -241,10 +241,10 @@ def test_a_plan_is_found_without_being_told() -> None:
 
 def test_no_rows() -> None:
     case = make(0, 100, 16)
-    found, looked_up = linear_token_stats(case.hidden, case.weight, case.targets, None, None, 1.0)
+    found, logprob = linear_token_stats(case.hidden, case.weight, case.targets, None, None, 1.0)
     assert found.shape == (4, 0)
-    assert looked_up is not None
-    assert looked_up.shape == (0,)
+    assert logprob is not None
+    assert logprob.shape == (0,)
 
 
 def test_rows_may_lie_anywhere(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
+from planted import FIELDS, allowed_entropy_error, check_logprob, expected, hopeless, planted
 
 from euds.kernels import token_stats_triton
 from euds.kernels.token_stats_triton import STEP, finish, token_stats, update_sums
@@ -17,8 +17,8 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 WORK = STEP.value
 
 
-def check(found: torch.Tensor, looked_up: torch.Tensor | None, logits: torch.Tensor, targets: torch.Tensor) -> None:
-    """Compare (4, N) statistics and scaled target logits with those of the scaled logits (N, V)."""
+def check(found: torch.Tensor, logprob: torch.Tensor | None, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """Compare (4, N) statistics and log-probabilities with those of the scaled logits (N, V)."""
     oracle = expected(logits, targets)
     stats = found.double().numpy()
     assert found.shape == (4, len(logits))
@@ -27,8 +27,8 @@ def check(found: torch.Tensor, looked_up: torch.Tensor | None, logits: torch.Ten
     np.testing.assert_allclose(stats[1], oracle["varentropy"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(stats[2], oracle["logsumexp"], rtol=3e-7, atol=3e-6)
     np.testing.assert_allclose(stats[3], oracle["max_prob"], rtol=3e-6)
-    if looked_up is not None:
-        np.testing.assert_allclose(looked_up, logits.double().gather(1, targets[:, None])[:, 0], rtol=2e-7)
+    if logprob is not None:
+        check_logprob(logprob, logits, targets)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def check(found: torch.Tensor, looked_up: torch.Tensor | None, logits: torch.Ten
 def test_planted_rows_equal_the_reference(vocabulary: int, dtype: torch.dtype) -> None:
     logits = planted(vocabulary, dtype)
     targets = torch.full((len(logits),), vocabulary - 1)
-    found, looked_up = token_stats(logits, targets, 1.0)
-    check(found, looked_up, logits, targets)
+    found, logprob = token_stats(logits, targets, 1.0)
+    check(found, logprob, logits, targets)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -50,23 +50,23 @@ def test_planted_rows_equal_the_reference(vocabulary: int, dtype: torch.dtype) -
 def test_vocabularies_around_the_tile_equal_the_reference(vocabulary: int, dtype: torch.dtype) -> None:
     logits = planted(vocabulary, dtype)[[0, 6]]
     targets = torch.tensor([0, vocabulary - 1])
-    found, looked_up = token_stats(logits, targets, 1.0)
-    check(found, looked_up, logits, targets)
+    found, logprob = token_stats(logits, targets, 1.0)
+    check(found, logprob, logits, targets)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 2.5])
 def test_temperature_divides_the_logits(temperature: float) -> None:
     logits = planted(1000, torch.float32)
     targets = torch.arange(len(logits))
-    found, looked_up = token_stats(logits, targets, temperature)
-    check(found, looked_up, logits.double() / temperature, targets)
+    found, logprob = token_stats(logits, targets, temperature)
+    check(found, logprob, logits.double() / temperature, targets)
 
 
 def test_without_targets_or_varentropy_the_rest_stays() -> None:
     logits = planted(1025, torch.bfloat16)
     whole, _ = token_stats(logits, None, 1.0)
-    found, looked_up = token_stats(logits, None, 1.0, varentropy=False)
-    assert looked_up is None
+    found, logprob = token_stats(logits, None, 1.0, varentropy=False)
+    assert logprob is None
     assert torch.isnan(found[1]).all()
     assert torch.equal(found[[0, 2, 3]], whole[[0, 2, 3]])
 
@@ -96,8 +96,8 @@ def test_any_alignment_reads_its_own_row_only(vocabulary: int, dtype: torch.dtyp
     logits.copy_(planted(vocabulary, dtype)[:n_rows])
     assert len({row.data_ptr() % 16 for row in logits}) == 16 // logits.element_size()
     targets = torch.zeros(n_rows, dtype=torch.long)
-    found, looked_up = token_stats(logits, targets, 1.0)
-    check(found, looked_up, logits, targets)
+    found, logprob = token_stats(logits, targets, 1.0)
+    check(found, logprob, logits, targets)
 
 
 def test_batches_of_any_stride_are_read_in_place() -> None:
@@ -106,15 +106,15 @@ def test_batches_of_any_stride_are_read_in_place() -> None:
     logits = wide.transpose(0, 1)[:, :, 2:-3]
     logits.copy_(torch.randn(batch, time, vocabulary, generator=torch.Generator().manual_seed(0)))
     targets = torch.arange(batch * time)
-    found, looked_up = token_stats(logits, targets, 1.0)
-    check(found, looked_up, logits.reshape(-1, vocabulary), targets)
+    found, logprob = token_stats(logits, targets, 1.0)
+    check(found, logprob, logits.reshape(-1, vocabulary), targets)
 
 
 def test_no_rows_give_no_statistics() -> None:
-    found, looked_up = token_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), 1.0)
+    found, logprob = token_stats(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), 1.0)
     assert found.shape == (4, 0)
-    assert looked_up is not None
-    assert looked_up.shape == (0,)
+    assert logprob is not None
+    assert logprob.shape == (0,)
 
 
 @pytest.mark.parametrize("n_multiprocessors", [2, 4, 1000])
@@ -124,8 +124,8 @@ def test_a_split_row_gives_the_same_statistics(n_multiprocessors: int, monkeypat
     logits = planted(vocabulary, torch.float32)[[3, 6, 7]]
     assert token_stats_triton._split(len(logits), vocabulary, n_multiprocessors)[0] > 1
     targets = torch.tensor([0, 1, vocabulary - 1])
-    found, looked_up = token_stats(logits, targets, 0.7)
-    check(found, looked_up, logits.double() / 0.7, targets)
+    found, logprob = token_stats(logits, targets, 0.7)
+    check(found, logprob, logits.double() / 0.7, targets)
 
 
 @pytest.mark.parametrize("n_rows", [1, 7, 131, 1055, 1056, 10**6])
