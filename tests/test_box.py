@@ -280,6 +280,7 @@ def test_an_interrupt_ends_a_long_search() -> None:
         ({"max_overlap": np.nan}, r"max_overlap: must be in 0\.\.1"),
         ({"objective": "volum"}, "did you mean 'volume'"),
         ({"objective": "utility"}, "needs a utility of each row"),
+        ({"groups": ["a", None, "b", "a"]}, "groups: must be labels of one kind, all given"),
         ({"n_threads": 0}, "n_threads: must be at least 1"),
         ({"scores": np.full((4, 2), np.nan)}, "no row has finite scores"),
         ({"scores": np.zeros((0, 2))}, "no row has finite scores"),

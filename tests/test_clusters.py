@@ -74,7 +74,8 @@ def test_rows_without_a_direction_are_nan_and_take_no_part() -> None:
         ({"n_clusters": 11}, r"n_clusters: must be 1\.\.10"),
         ({"n_clusters": 3, "n_neighbors": 4}, r"n_neighbors: must be 1\.\.3"),
         ({"n_clusters": 3, "similarity_temperature": 0.0}, "similarity_temperature: must be finite and above 0"),
-        ({"n_clusters": 3, "seed": -1}, "seed: must not be negative"),
+        ({"n_clusters": 3, "seed": -1}, "seed: must be in 0.."),
+        ({"n_clusters": 3, "seed": 2**31}, "seed: must be in 0.."),
     ],
 )
 def test_cluster_entropy_names_what_is_wrong(arguments: dict[str, float], message: str) -> None:
@@ -241,7 +242,7 @@ def test_calibration_names_what_is_wrong() -> None:
         ({"n_neighbors": 5}, r"n_neighbors: must be 1\.\.4"),
         ({"n_neighbors": 2, "target_mean": 1.0}, "target_mean: must be between 0 and 1"),
         ({"n_neighbors": 2, "sample_size": 0}, "sample_size: must be at least 1"),
-        ({"n_neighbors": 2, "seed": -1}, "seed: must not be negative"),
+        ({"n_neighbors": 2, "seed": -1}, "seed: must be in 0.."),
     ]
     for arguments, message in cases:
         with pytest.raises(InvalidArgument, match=message):

@@ -78,6 +78,9 @@ def test_surprisal_equals_the_reference(samples: list[list[int]]) -> None:
         ([1, 2], [0, 1], "offsets: must rise from 0 to 2"),
         ([1, 2], [0, 2, 1, 2], "offsets: must rise"),
         ([1, 2], [], "offsets: must rise"),
+        # Differences of these wrap around to rises.
+        ([1, 2, 3, 4], [0, 2**63 - 1, -(2**63), -1, 4], "offsets: must rise"),
+        ([[1], [1, 2]], [0, 1], "token_ids: must be a flat array"),
     ],
 )
 def test_bad_ragged_arrays_are_named(ids: list[object], offsets: list[int], message: str) -> None:

@@ -231,7 +231,7 @@ def test_select_writes_rows_that_fine_tuning_can_read(
     tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:
     rows: list[dict[str, object]] = [
-        {"text": text, "label": at % 2, "n_tokens": "mine", "mixed": at if at % 2 else "word"}
+        {"text": text, "label": at % 2, "n_tokens": "mine", "euds_n_tokens": -1, "mixed": at if at % 2 else "word"}
         for at, text in enumerate(make_texts(40, 3))
     ]
     rows.insert(7, {"text": None, "label": 0})
@@ -246,7 +246,8 @@ def test_select_writes_rows_that_fine_tuning_can_read(
         assert line["text"] == rows[line["row_id"]]["text"]
         assert line["label"] == rows[line["row_id"]]["label"]
         assert line["n_tokens"] == "mine"
-        assert line["euds_n_tokens"] == len(line["text"].split())
+        assert line["euds_n_tokens"] == -1
+        assert line["euds_euds_n_tokens"] == len(line["text"].split())
     record = json.loads((run_dir / "selection.json").read_text())
     assert record == json.loads(json.dumps(selection.record))
     assert record["n_rows"] == 40
@@ -257,7 +258,7 @@ def test_select_writes_rows_that_fine_tuning_can_read(
 
 
 def test_fields_that_parquet_cannot_hold_are_kept_as_json(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
-    fields = {"title": "\ud83d", "uid": 18446744073709551615, "meta": {}}
+    fields = {"title": "\ud83d", "uid": 18446744073709551615, "meta": {}, "nested": [{"deep": {}}]}
     mixed: list[dict[str, object]] = [{"n": 1}, {"n": "one"}]
     corpus = write_jsonl([{"text": "the film was sad", **fields, **own} for own in mixed])
     euds.score(corpus, out=tmp_path / "run", measures=["information"])
@@ -266,6 +267,7 @@ def test_fields_that_parquet_cannot_hold_are_kept_as_json(tmp_path: Path, write_
     assert [json.loads(row["title"]) for row in kept] == ["\ud83d"] * 2
     assert [int(row["uid"]) for row in kept] == [18446744073709551615] * 2
     assert [row["meta"] for row in kept] == ["{}"] * 2
+    assert [json.loads(row["nested"]) for row in kept] == [[{"deep": {}}]] * 2
     assert [json.loads(row["n"]) for row in kept] == [1, "one"]
 
 

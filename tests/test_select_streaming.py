@@ -171,6 +171,21 @@ def test_numbers_that_the_wider_type_cannot_hold_are_named(
     assert list(mixed.glob(".*")) == []
 
 
+@pytest.mark.parametrize("rule", ["low", "middle", "high", "densest"])
+def test_of_few_different_scores_the_same_rows_are_kept(rule: str, write_jsonl: WriteJsonl, tmp_path: Path) -> None:
+    # Entropies of 0, ln 2, ln 3 and ln 4: the shortest interval of 350 rows is a single value, the lowest.
+    texts = ["a a"] * 400 + ["a b"] * 300 + ["a b c"] * 200 + ["a b c d"] * 100
+    corpus = write_jsonl([{"text": text} for text in texts])
+    run = tmp_path / "run"
+    euds.score(corpus, out=run, measures=["information"])
+    for keep in (350, 700):
+        found = euds.select_streaming(run, keep=keep, rule=rule, axes=["information"])
+        expected = euds.select(run, keep=keep, rule=rule, axes=["information"])
+        np.testing.assert_array_equal(found.row_ids, expected.row_ids)
+        assert found.bounds[0].low == pytest.approx(expected.bounds[0].low)
+        assert found.bounds[0].high == pytest.approx(expected.bounds[0].high)
+
+
 def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(run_dir: Path, tmp_path: Path) -> None:
     killed = subprocess.Popen(["true"])
     killed.wait()

@@ -79,8 +79,19 @@ def test_a_quantile_between_two_rows_still_has_a_bin() -> None:
     ):
         with pytest.raises(InvalidArgument, match=message):
             quantile_stability(scores, sides)
+    with pytest.raises(InvalidArgument, match=r"seed: must be in 0\.\."):
+        quantile_stability([[1.0]], [(0.0, 1.0)], seed=-1)
     with pytest.raises(InvalidArgument, match="n_replicates"):
         quantile_stability([[1.0]], [(0.0, 1.0)], n_replicates=0)
+
+
+def test_the_densest_interval_of_few_values_is_the_one_that_is_found() -> None:
+    scores = np.repeat([0.1, 0.5, 0.55], [400, 300, 300])
+    found = euds.region_stability(scores, keep=0.35, rule="densest", n_replicates=50)
+    own = euds.find_interval(scores, keep=0.35, rule="densest")
+    assert (own.low, own.high) == (0.1, 0.1)
+    assert found.sides[0].low == (0.1, 0.1, 0.1)
+    assert found.sides[0].high == (0.1, 0.1, 0.1)
 
 
 @pytest.mark.parametrize("rule", FINDS)

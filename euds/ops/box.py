@@ -9,7 +9,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of
 from euds.ops.histogram import Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
-from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
+from euds.ops.pool import FloatArray, as_floats, as_ids, as_labels, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import Ranks, check_threads, rank_rows
 from euds.types import Box, Float64Array, Int64Array
 
@@ -202,9 +202,7 @@ def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> Shares:
     if groups is None:
         return Shares(None, np.array([budget]))
     n = ranks.doubled.shape[1]
-    labels = np.asarray(groups)
-    if labels.shape != (n,):
-        raise InvalidArgument(f"groups: must have shape ({n},), got {labels.shape}")
+    labels = as_labels(groups, n)
     ranked = ranks.is_ranked()
     _, places, sizes = np.unique(labels[ranked], return_inverse=True, return_counts=True)
     codes = np.zeros(n, np.int32)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, check_seed
 from euds.ops.embeddings import unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
@@ -58,7 +58,7 @@ def cluster_entropy(
         n_clusters: K, 1..number of usable rows; 1 gives 0 everywhere.
         n_neighbors: m, 1..K; None: 16, or K if that is less.
         similarity_temperature: divisor of the cosine similarities, > 0.
-        seed: of the sample that the clustering looks at (see the module) and of the clustering, >= 0.
+        seed: of the sample that the clustering looks at (see the module) and of the clustering, in 0..2^31-1.
 
     Returns:
         (n,) float32, nats, in 0..ln m.
@@ -95,10 +95,9 @@ def sample_rows(n: int, size: int, seed: int) -> Int64Array:
     """Return min(n, size) different numbers of 0..n-1, ascending, the same for the same seed.
 
     Raises:
-        InvalidArgument: the seed is negative.
+        InvalidArgument: the seed is not in 0..2^31-1.
     """
-    if seed < 0:
-        raise InvalidArgument(f"seed: must not be negative, got {seed}")
+    check_seed("seed", seed)
     if size >= n:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
@@ -110,7 +109,7 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) 
     It looks at every row given: the caller samples, by `sample_rows` and `trained_rows` for instance.
 
     Raises:
-        InvalidArgument: n_clusters is not in 1..n, an embedding has no direction, or the seed is negative.
+        InvalidArgument: n_clusters is not in 1..n, an embedding has no direction, or the seed is not in 0..2^31-1.
     """
     from euds.kernels.cluster_faiss import fit
 
@@ -119,8 +118,7 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) 
         raise InvalidArgument(f"embeddings: row {int(np.argmin(usable))} is zero or not finite")
     if not 1 <= n_clusters <= len(unit):
         raise InvalidArgument(f"n_clusters: must be 1..{len(unit)}, got {n_clusters}")
-    if seed < 0:
-        raise InvalidArgument(f"seed: must not be negative, got {seed}")
+    check_seed("seed", seed)
     return fit(unit, n_clusters, seed)
 
 
@@ -140,7 +138,8 @@ def entropy_to_centroids(
 ) -> tuple[Float32Array, Int64Array]:
     """Return each embedding's entropy over its nearest centroids, and the nearest centroid.
 
-    Rows do not touch each other: a pool is scored shard by shard with the same result.
+    Rows do not touch each other: a pool is scored shard by shard with the same result, up to the rounding of products
+    of another size.
 
     Args:
         embeddings: (n, H), scaled to unit norm here, a block at a time.

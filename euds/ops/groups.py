@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument
 from euds.ops.keep import Keep, parse_keep, split_budget
-from euds.ops.pool import as_floats, as_ids
+from euds.ops.pool import as_floats, as_ids, as_labels
 from euds.types import Box, Intersection, Interval
 
 Region = TypeVar("Region", bound=Interval | Box | Intersection)
@@ -48,9 +48,7 @@ def find_by_group(
             refuses its arguments.
     """
     values = as_floats("scores", scores)
-    labels = np.asarray(groups)
-    if labels.shape != values.shape[:1]:
-        raise InvalidArgument(f"groups: must have shape {values.shape[:1]}, got {labels.shape}")
+    labels = as_labels(groups, len(values))
     hashed = as_ids(ids, len(values))
     per_row = {"utility": utility, "expected": expected}
     columns = {name: as_floats(name, given) for name, given in per_row.items() if given is not None}

@@ -77,6 +77,19 @@ def find_histogram_interval(
     )
 
 
+def densest_bins(lowest: Float64Array, highest: Float64Array, counts: Int64Array, least: int) -> tuple[int, int]:
+    """Return the first and last bin of the shortest interval from a lowest to a highest value of bins with enough rows.
+
+    It is that of the rule `densest` where every bin is a value; edges would make a bin of equal values as wide as the
+    gap behind them. Empty bins may be among them, with any values that ascend.
+    """
+    from euds import _core
+
+    found = _core.find_interval(lowest, highest, counts, None, "shortest", least, int(counts.sum()), 0.0)
+    assert found is not None
+    return found
+
+
 def _by_rank(counts: Int64Array, ranks: Float64Array, rule: str, least: int) -> tuple[int, int]:
     distance = {"low": ranks, "middle": np.abs(ranks - 0.5), "high": 1 - ranks}[rule]
     filled = np.flatnonzero(counts)

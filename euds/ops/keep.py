@@ -67,7 +67,13 @@ def split_budget(budget: int, sizes: Sequence[int]) -> list[int]:
 
 
 def tie_hash(ids: Int64Array, seed: int) -> UInt64Array:
-    """Return a seeded 64-bit hash of each id, the order in which equals are kept; SplitMix64 (Steele et al. 2014)."""
+    """Return a seeded 64-bit hash of each id, the order in which equals are kept; SplitMix64 (Steele et al. 2014).
+
+    Raises:
+        InvalidArgument: the seed does not fit into 64 bits.
+    """
+    if not -(1 << 63) <= seed < 1 << 63:
+        raise InvalidArgument(f"seed: must be an integer of 64 bits, got {seed}")
     return splitmix64(ids.astype(np.uint64) ^ splitmix64(np.array([seed], np.int64).astype(np.uint64)))
 
 

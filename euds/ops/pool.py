@@ -1,5 +1,7 @@
 """Checks of what the interval and box searches are given, and the choice among the rows of a region."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +23,12 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
         filled: FloatArray = np.ma.filled(values.astype(np.float64), np.nan)
         return filled
-    array = np.asarray(values)
-    if array.dtype == object and all(value is None or type(value) in (int, float) for value in array.flat):
-        return array.astype(np.float64)
+    try:
+        array = np.asarray(values)
+        if array.dtype == object and all(value is None or type(value) in (int, float) for value in array.flat):
+            return array.astype(np.float64)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {error}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
@@ -65,6 +70,23 @@ def as_ids(ids: npt.ArrayLike | None, n: int) -> Int64Array:
     if len(array) != n:
         raise InvalidArgument(f"ids: must be {n} integers, got {len(array)}")
     return array
+
+
+def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
+    """Return the group labels of n rows.
+
+    Raises:
+        InvalidArgument: the shape is not (n,), or some cannot be compared with others, as None cannot.
+    """
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise InvalidArgument(f"groups: must have shape ({n},), got {labels.shape}")
+    if labels.dtype == object:
+        try:
+            labels.argsort()
+        except TypeError as error:
+            raise InvalidArgument(f"groups: must be labels of one kind, all given: {error}") from None
+    return labels
 
 
 def nearest_rows(rows: Int64Array, distance: Float64Array, ties: npt.NDArray[np.uint64], budget: int) -> Int64Array:

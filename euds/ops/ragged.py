@@ -30,7 +30,10 @@ def check_ids(name: str, values: npt.ArrayLike) -> Int64Array:
     Raises:
         InvalidArgument: not a flat array of integers.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidArgument(f"{name}: must be a flat array of integers: {error}") from None
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidArgument(f"{name}: must be a flat array of integers, got {array.dtype} of shape {array.shape}")
     return np.ascontiguousarray(array, np.int64)
@@ -43,6 +46,6 @@ def check_offsets(offsets: npt.ArrayLike, n_values: int) -> Int64Array:
         InvalidArgument: not integers that rise from 0 to n_values.
     """
     array = check_ids("offsets", offsets)
-    if len(array) == 0 or array[0] != 0 or array[-1] != n_values or (np.diff(array) < 0).any():
+    if len(array) == 0 or array[0] != 0 or array[-1] != n_values or (array[1:] < array[:-1]).any():
         raise InvalidArgument(f"offsets: must rise from 0 to {n_values}, one more entry than there are samples")
     return array

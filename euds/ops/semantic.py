@@ -8,6 +8,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of
 from euds.ops.embeddings import check_embeddings
 from euds.ops.information import information_entropy
+from euds.ops.pool import as_floats
 from euds.ops.ragged import PIECES, WORTH_THREADS, check_ids, check_offsets, table_entries
 from euds.types import Float64Array, Int64Array
 
@@ -183,7 +184,7 @@ def _rao_blackwell(
 
 
 def _check_logprobs(logprobs: npt.ArrayLike, starts: Int64Array) -> Float64Array:
-    values = np.asarray(logprobs, np.float64)
+    values = as_floats("logprobs", logprobs).astype(np.float64, copy=False)
     if values.shape != (starts[-1],):
         raise InvalidArgument(f"logprobs: must be {starts[-1]} numbers, one a generation; got shape {values.shape}")
     # Written so that NaN counts as bad.

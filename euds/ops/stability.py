@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, check_seed, one_of
 from euds.ops.box import MAX_AXES, Shares, make_grid
 from euds.ops.histogram import Histogram, close_edges
-from euds.ops.histogram_interval import find_histogram_interval
+from euds.ops.histogram_interval import densest_bins, find_histogram_interval
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, parse_keep
 from euds.ops.pool import FloatArray, as_floats
@@ -44,7 +44,7 @@ def region_stability(
         keep: fraction in (0, 1] (float) or count (int) of the other rows.
         rule: "low", "middle", "high" or "densest" of one axis; "box" (smallest volume) or "intersection".
         n_replicates: resampled pools, >= 1.
-        seed: of the resampling.
+        seed: of the resampling, in 0..2^31-1.
         bins: equal-mass bins per axis; 512, 64 or 32 for one, two or three axes if None.
         n_threads: threads to use, all cores if None; the result does not depend on it.
 
@@ -80,7 +80,7 @@ def quantile_stability(
         scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out.
         sides: the lower and the upper quantile of each axis, in 0..1.
         n_replicates: resampled pools, >= 1.
-        seed: of the resampling.
+        seed: of the resampling, in 0..2^31-1.
         n_threads: threads to use, all cores if None; the result does not depend on it.
 
     Raises:
@@ -96,6 +96,7 @@ def quantile_stability(
 
 
 def _stability(cells: "Cells", find: Callable[[Int64Array], Ranges], n_replicates: int, seed: int) -> Stability:
+    check_seed("seed", seed)
     if n_replicates < 1:
         raise InvalidArgument(f"n_replicates: must be at least 1, got {n_replicates}")
     own = find(cells.counts)
@@ -163,6 +164,8 @@ def _find(rule: str, cells: Cells, counts: Int64Array, budget: int) -> Ranges:
         return find_grid_box(counts, budget, cells.n_threads)
     if rule == "intersection":
         return _find_intersection(counts, budget)
+    if rule == "densest":
+        return (densest_bins(cells.lowest[0], cells.highest[0], counts, budget),)
     edges = close_edges(cells.lowest[0], float(cells.highest[0][-1]))
     histogram = Histogram(edges)
     histogram.counts = counts

@@ -111,7 +111,7 @@ def _joined(
 def _column(values: list[object], before: pa.Field | None) -> pa.Array:
     """Return the values in the type that holds them and those of the field before."""
     column = pa.array(values)
-    if _has_no_field(column.type):
+    if has_no_field(column.type):
         raise ValueError("Parquet has no place for objects without a field")
     if before is None or column.type == before.type:
         return column
@@ -120,10 +120,10 @@ def _column(values: list[object], before: pa.Field | None) -> pa.Array:
     return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
 
 
-def _has_no_field(kind: pa.DataType) -> bool:
+def has_no_field(kind: pa.DataType) -> bool:
     """Whether a type is, or holds, an object without a field."""
     children = [kind.field(at).type for at in range(kind.num_fields)]
-    return (pa.types.is_struct(kind) and not children) or any(map(_has_no_field, children))
+    return (pa.types.is_struct(kind) and not children) or any(map(has_no_field, children))
 
 
 class _Writer:

@@ -18,6 +18,7 @@ from euds.selection.choose import check_choice, choose
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
+from euds.selection.rows import has_no_field
 from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
@@ -78,7 +79,8 @@ def select(
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
-        corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_".
+        corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_", again
+        if that name is used, too.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -170,7 +172,7 @@ def _column(values: list[Any]) -> pa.Array:
         pass
     else:
         # Parquet has no place for objects without a field.
-        if not (pa.types.is_struct(column.type) and column.type.num_fields == 0):
+        if not has_no_field(column.type):
             return column
     # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
@@ -182,7 +184,11 @@ def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:
         if name not in columns:
             joined[name] = kept.column(name)
         elif name not in CARRIED:
-            joined[f"euds_{name}"] = kept.column(name)
+            # Rows of an earlier selection have that name, too.
+            own = f"euds_{name}"
+            while own in joined:
+                own = f"euds_{own}"
+            joined[own] = kept.column(name)
     return pa.table(joined)
 
 

@@ -1,7 +1,7 @@
 """`euds.select_streaming`: choose rows of a run whose scores do not fit into memory.
 
-Two passes over the part files give equal-mass edges and a histogram, from which the region is found; a third one finds
-how far from its centre a row may lie for exactly b rows to be left; a fourth one writes them. Partial edges and
+Two passes over the part files give equal-mass edges and counts of bins, from which the region is found; a third one
+finds how far from its centre a row may lie for exactly b rows to be left; a fourth one writes them. Partial edges and
 histograms merge, so that parts can be counted anywhere.
 """
 
@@ -21,6 +21,7 @@ from euds.corpus import corpus_files, part_files, read_manifest
 from euds.errors import InputError, InvalidArgument, check_seed, one_of
 from euds.files import write_json
 from euds.ops.histogram import Histogram
+from euds.ops.histogram_interval import densest_bins
 from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import find_histogram_box, find_histogram_interval
@@ -49,19 +50,55 @@ class Region:
 
     Attributes:
         bounds: on every axis.
-        first: lowest bin inside, by axis.
-        last: highest bin inside, by axis.
+        sides: lowest and highest bin inside, by axis.
         n_inside: rows in it.
         volume: product of its extents in ranks.
         lift: rows in it over those that independent axes would give.
     """
 
     bounds: tuple[AxisBounds, ...]
-    first: tuple[int, ...]
-    last: tuple[int, ...]
+    sides: tuple[tuple[int, int], ...]
     n_inside: int
     volume: float
     lift: float
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """The usable rows counted in bins, and the largest value in each bin of each axis."""
+
+    histogram: Histogram
+    highest: Sequence[Float64Array]
+
+    def edges(self, axis: int) -> Float64Array:
+        """Edges of the bins; each is the lowest value of its bin but for approximate ones."""
+        return self.histogram.edges[axis]
+
+    def below(self, axis: int) -> Float64Array:
+        """Share of the rows below each edge."""
+        others = tuple(other for other in range(self.histogram.counts.ndim) if other != axis)
+        return np.concatenate(([0.0], np.cumsum(self.histogram.counts.sum(axis=others)))) / self.histogram.n_counted
+
+    def between(self, axis: int, low: float, high: float) -> tuple[int, int]:
+        """First and last bin between two edges."""
+        return int(np.searchsorted(self.edges(axis), low)), int(np.searchsorted(self.edges(axis), high)) - 1
+
+    def place(self, axis: int, values: Float64Array) -> Int64Array:
+        """Bin of each value; the last edge belongs to the last bin."""
+        return bin_of(self.edges(axis), values)
+
+    def rank(self, axis: int, values: Float64Array) -> Float64Array:
+        """Rank of each value, interpolated within its bin; the mid-rank where a bin holds one value only."""
+        edges, below, place = self.edges(axis), self.below(axis), self.place(axis, values)
+        tied = self.highest[axis] <= edges[:-1]
+        middle = (below[:-1] + below[1:]) / 2
+        ranks: Float64Array = np.where(tied[place], middle[place], np.interp(values, edges, below))
+        return ranks
+
+
+def bin_of(edges: Float64Array, values: Float64Array) -> Int64Array:
+    """Return the bin of each value; the last edge belongs to the last bin."""
+    return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 
 def select_streaming(
@@ -78,10 +115,11 @@ def select_streaming(
 ) -> Selection:
     """Choose rows as `euds.select`, in memory that grows with the kept rows only (12 bytes each), not with the scores.
 
-    The region consists of whole equal-mass bins, their edges exact up to `quantile_limit` rows and off by at most
-    0.14 % of the rows (99 % confidence) beyond; ranks within a bin are interpolated. Of the rows inside, those farthest
-    from the centre in rank space are dropped (the highest for "low", the lowest for "high") until b are left, ties by a
-    seeded hash of the row id.
+    The region consists of whole equal-mass bins, its bounds the lowest and the highest score in them. Edges are exact
+    up to `quantile_limit` rows and off by at most 0.14 % of the rows (99 % confidence) beyond. Equal scores share a
+    bin; ranks within a bin of several scores are interpolated. Of the rows inside, those farthest from the centre in
+    rank space are dropped (the highest for "low", the lowest for "high") until b are left, ties by a seeded hash of the
+    row id.
 
     Args:
         run_dir: finished run directory of `euds.score`.
@@ -113,11 +151,11 @@ def select_streaming(
         raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
     named = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else bins
-    histogram, rank_error = _count(parts, named, n_bins, quantile_limit)
-    n_rows = histogram.n_counted
+    bins_of_pool, rank_error = _count(parts, named, n_bins, quantile_limit)
+    n_rows = bins_of_pool.histogram.n_counted
     budget = parse_keep(keep, n_rows)
-    region = _find(histogram, rule, named, budget)
-    kept = _trimmed(parts, named, histogram, region, rule, budget, seed)
+    region = _find(bins_of_pool, rule, named, budget)
+    kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
     path = folder / "selected.parquet" if out is None else Path(out)
     rates = write_rows(path, files, parts, kept, _scored_fields(manifest) if columns is None else columns, named)
     record = {
@@ -158,8 +196,8 @@ def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     return named
 
 
-def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Histogram, float]:
-    """Return the histogram of the usable rows on equal-mass edges, and the rank error of the edges."""
+def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Bins, float]:
+    """Return the usable rows counted in equal-mass bins, and the rank error of the edges."""
     collected = [EqualMassEdges(limit=limit) for _ in columns]
     n_rows = 0
     for row_ids, values in _usable(parts, columns):
@@ -169,9 +207,13 @@ def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: in
     if n_rows == 0:
         raise InputError(f"{parts[0].parent}: no row has {', '.join(columns)}; see quarantine.jsonl for the reasons")
     histogram = Histogram([own.edges(n_bins) for own in collected])
+    # An empty bin, which none but an approximate edge makes, ends where it begins.
+    highest = [edges[:-1].copy() for edges in histogram.edges]
     for _, values in _usable(parts, columns):
         histogram.add(values[:, 0] if len(columns) == 1 else values)
-    return histogram, max(own.rank_error for own in collected)
+        for edges, own, axis in zip(histogram.edges, highest, values.T, strict=True):
+            np.maximum.at(own, bin_of(edges, axis), axis)
+    return Bins(histogram, highest), max(own.rank_error for own in collected)
 
 
 def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
@@ -191,60 +233,39 @@ def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int
                 yield table.column("row_id").to_numpy()[usable], values[usable]
 
 
-def _find(histogram: Histogram, rule: str, columns: Sequence[str], budget: int) -> Region:
-    if rule in INTERVAL_RULES:
+def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> Region:
+    histogram, n = pool.histogram, pool.histogram.n_counted
+    if rule == "densest":
+        sides = [densest_bins(pool.edges(0)[:-1].copy(), pool.highest[0], histogram.counts, budget)]
+    elif rule in INTERVAL_RULES:
         interval = find_histogram_interval(histogram, keep=budget, rule=rule)
-        lows: tuple[float, ...] = (interval.low,)
-        highs: tuple[float, ...] = (interval.high,)
+        sides = [pool.between(0, interval.low, interval.high)]
     else:
         box = find_histogram_box(histogram, keep=budget)
-        lows, highs = box.low, box.high
-    n = histogram.n_counted
-    counts = histogram.counts
-    first, last, bounds = [], [], []
-    for axis, (column, low, high) in enumerate(zip(columns, lows, highs, strict=True)):
-        edges = histogram.edges[axis]
-        first.append(int(np.searchsorted(edges, low)))
-        last.append(int(np.searchsorted(edges, high)) - 1)
-        below = _below(histogram, axis)
-        ranks = below[first[-1]] / n, below[last[-1] + 1] / n
-        bounds.append(AxisBounds(column, low, high, *ranks))
-    inside = counts[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
-    n_inside = int(inside.sum())
+        sides = [pool.between(axis, *ends) for axis, ends in enumerate(zip(box.low, box.high, strict=True))]
+    bounds = []
+    for axis, (column, (first, last)) in enumerate(zip(columns, sides, strict=True)):
+        low, high = float(pool.edges(axis)[first]), float(pool.highest[axis][last])
+        below = pool.below(axis)
+        bounds.append(AxisBounds(column, low, high, float(below[first]), float(below[last + 1])))
+    n_inside = int(histogram.counts[tuple(slice(first, last + 1) for first, last in sides)].sum())
     volume = float(np.prod([side.high_rank - side.low_rank for side in bounds]))
-    return Region(tuple(bounds), tuple(first), tuple(last), n_inside, volume, n_inside / (n * volume))
-
-
-def _below(histogram: Histogram, axis: int) -> Float64Array:
-    """Rows below each edge of an axis."""
-    others = tuple(other for other in range(histogram.counts.ndim) if other != axis)
-    return np.concatenate(([0.0], np.cumsum(histogram.counts.sum(axis=others))))
+    return Region(tuple(bounds), tuple(sides), n_inside, volume, n_inside / (n * volume))
 
 
 def _trimmed(
-    parts: Sequence[Path],
-    columns: Sequence[str],
-    histogram: Histogram,
-    region: Region,
-    rule: str,
-    budget: int,
-    seed: int,
+    parts: Sequence[Path], columns: Sequence[str], pool: Bins, region: Region, rule: str, budget: int, seed: int
 ) -> Int64Array:
     """Return the ids of the `budget` rows inside that lie nearest the centre, ascending."""
-    belows = [_below(histogram, axis) / histogram.n_counted for axis in range(len(columns))]
     ids: list[Int64Array] = []
     distances: list[Float32Array] = []
     for row_ids, values in _usable(parts, columns):
-        places = [_bins(histogram.edges[axis], values[:, axis]) for axis in range(len(columns))]
+        places = [pool.place(axis, own) for axis, own in enumerate(values.T)]
         inside = np.all(
-            [
-                (first <= own) & (own <= last)
-                for own, first, last in zip(places, region.first, region.last, strict=True)
-            ],
-            axis=0,
+            [(first <= own) & (own <= last) for own, (first, last) in zip(places, region.sides, strict=True)], axis=0
         )
         ids.append(row_ids[inside])
-        ranks = [np.interp(values[inside, axis], histogram.edges[axis], belows[axis]) for axis in range(len(columns))]
+        ranks = [pool.rank(axis, own[inside]) for axis, own in enumerate(values.T)]
         distances.append(_distance(rule, ranks, region).astype(np.float32))
     found, distance = np.concatenate(ids), np.concatenate(distances)
     if len(found) == budget:
@@ -253,11 +274,6 @@ def _trimmed(
     nearer, ties = found[distance < threshold], found[distance == threshold]
     order = np.argsort(tie_hash(ties, seed), kind="stable")
     return np.sort(np.concatenate([nearer, ties[order[: budget - len(nearer)]]]))
-
-
-def _bins(edges: Float64Array, values: Float64Array) -> Int64Array:
-    """Bin of each value; the last edge belongs to the last bin."""
-    return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 
 def _distance(rule: str, ranks: Sequence[Float64Array], region: Region) -> Float64Array:
