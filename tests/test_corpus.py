@@ -1,10 +1,13 @@
 """Readers: every format, every kind of bad row, and files damaged at any byte."""
 
 import csv
+import errno
 import gzip
 import io
 import json
 import os
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from euds.corpus import (
     extract_text,
     field_names,
     list_inputs,
+    open_manifest,
     read_rows,
     take_rows,
 )
@@ -204,6 +208,43 @@ def test_what_is_no_input_is_named(tmp_path: Path) -> None:
             list_inputs(inputs)
     with pytest.raises(InputError, match=r"unknown field 'txt' \(did you mean 'text'\?\); fields: text, label"):
         check_fields([path], ["txt"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x" * 300 + ".jsonl", "File name too long"), ("x" * 300 + "*", "too long")]
+)
+def test_a_name_that_the_system_refuses_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        list_inputs([tmp_path / name])
+
+
+def test_what_may_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    for spec in (tmp_path / "a.jsonl", f"{tmp_path}/*.jsonl"):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(spec))}: Permission denied$"):
+            list_inputs([spec])
+    with pytest.raises(InputError, match=r"run/manifest\.json: Permission denied$"):
+        open_manifest(tmp_path / "run")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="`**` beside other signs is like `*` from Python 3.13 on")
+def test_a_pattern_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\*\*\.jsonl: Invalid pattern"):
+        list_inputs([tmp_path / "a**.jsonl"])
+
+
+def test_a_glob_enters_no_link_and_a_glob_of_its_own_does(tmp_path: Path) -> None:
+    for name in ("tree/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        write(tmp_path / name / "1.jsonl", ROWS[:1])
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "elsewhere")
+    inside = tmp_path / "tree" / "a" / "1.jsonl"
+    assert list_inputs([f"{tmp_path}/tree/**/*.jsonl"]) == (inside,)
+    linked = tmp_path / "tree" / "link" / "1.jsonl"
+    assert list_inputs([f"{tmp_path}/tree/**/*.jsonl", f"{tmp_path}/tree/link/*.jsonl"]) == (inside, linked)
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
