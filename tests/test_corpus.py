@@ -9,7 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +28,7 @@ from euds.corpus import (
     columnar_files,
     count_rows,
     delimited,
+    extract_scalar,
     extract_text,
     field_names,
     list_inputs,
@@ -184,6 +188,31 @@ def test_a_value_without_a_counterpart_in_python_is_a_bad_row(tmp_path: Path) ->
         first, second = read_rows([tmp_path / "a.parquet"])
         assert first.error is None
         assert reason in str(second.error)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Decimal("12345678901234567890.50"), "12345678901234567890.50"),
+        (date(2020, 2, 29), "2020-02-29"),
+        (datetime(2020, 2, 29, 1, 2, 3), "2020-02-29 01:02:03"),
+        (time(1, 2, 3), "01:02:03"),
+        (timedelta(days=1, seconds=1), "1 day, 0:00:01"),
+        (b"caf\xc3\xa9", "caf\u00e9"),
+        (b"caf\xe9", None),
+        (7, "7"),
+        (["nested"], None),
+        (None, None),
+    ],
+)
+def test_an_id_of_a_column_of_any_type_is_text(tmp_path: Path, value: object, expected: str | None) -> None:
+    pq.write_table(pa.table({"text": ["a"], "id": [value]}), tmp_path / "a.parquet")
+    (row,) = read_rows([tmp_path / "a.parquet"])
+    assert extract_scalar(row, "id") == expected
+
+
+def test_a_uuid_is_text() -> None:
+    assert extract_scalar(Row(0, "a", 1, {"id": UUID(int=7)}), "id") == "00000000-0000-0000-0000-000000000007"
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,35 @@ def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Pat
         euds.score(corpus, out=run_dir, max_tokens=2, **INFORMATION)
     euds.score(corpus, out=run_dir, max_tokens=2, force_new=True, **INFORMATION)
     assert max(pq.read_table(run_dir / "scores").column("n_tokens").drop_null().to_pylist()) == 2
+
+
+def test_a_piece_that_is_repeated_while_another_finishes_measures_nothing_again(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import run
+    from euds.engine.shards import Shard
+    from euds.engine.worker import Worker
+
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+    look, read = run._unfinished, Worker.read
+    seen: list[int] = []
+
+    def looked(plan: Plan, work: Work, shards: Sequence[Shard]) -> list[Shard]:
+        found = look(plan, work, shards)
+        monkeypatch.setattr(run, "_unfinished", look)
+        euds.score(corpus, out=run_dir, split="1/2", **INFORMATION)
+        return found
+
+    def reading(self: Worker, shard: Shard) -> None:
+        seen.append(shard.index)
+        read(self, shard)
+
+    monkeypatch.setattr(run, "_unfinished", looked)
+    monkeypatch.setattr(Worker, "read", reading)
+    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+    assert set(seen) == {1, 3, 5, 7, 9}
+    assert digests(run_dir) == digests(whole)
 
 
 @pytest.mark.timeout(20)

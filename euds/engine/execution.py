@@ -78,7 +78,7 @@ class Execution:
 
         device = plan.config.device
         cuda = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if device in ("auto", "cuda") else []
-        if not plan.folders.keys() & {"lm", "embedder"}:
+        if not plan.takes_gpu:
             cuda = []
         count = self.workers or max(1, len(cuda))
         return [cuda[at % len(cuda)] if cuda else device for at in range(count)]

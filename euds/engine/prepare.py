@@ -77,6 +77,11 @@ class Plan:
         return "information" in self.config.measures or self.config.clusters
 
     @property
+    def takes_gpu(self) -> bool:
+        """Whether the run takes a GPU where there is one."""
+        return self.config.device != "cpu" and bool(self.folders.keys() & {"lm", "embedder"})
+
+    @property
     def context(self) -> int | None:
         """Tokens that the LM reads; None without an LM, or where its configuration does not say."""
         return context_length(self.folders["lm"]) if "lm" in self.folders else None

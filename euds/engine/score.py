@@ -58,16 +58,18 @@ def score(
 ) -> ScoreResult:
     """Give every sample of a corpus its entropies, in a table beside the corpus.
 
-    Labels are carried along, never read by a measure. A row that cannot be scored is listed in quarantine.jsonl with
-    its reason and has null scores. Calling again with the same arguments resumes an interrupted run, or returns at
-    once what a finished one has found.
+    Labels are carried along, never read by a measure. A row that lacks a score is listed in quarantine.jsonl with the
+    reason, and null are the scores that could not be had: all of a row without a usable text, but only that measure's
+    of a row that one measure refuses. A rule that looks at the others alone may select such a row. Calling again with
+    the same arguments resumes an interrupted run, or returns at once what a finished one has found.
 
     Args:
         inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder that
             is a link), URLs of any fsspec protocol, or files of fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
-        id_field: field carried along as `id`, for those who join by an id of their own.
+        id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it becomes
+            text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
