@@ -59,7 +59,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     settings: list[dict[str, Any]] = [{"measures": ["information"]}, {"measures": ["generative"], "lm": tiny_lm}]
     for given in settings:
-        with pytest.raises(InvalidArgument, match="device: unknown value .*; known: auto, cpu, cuda, cuda:0, cuda:1$"):
+        with pytest.raises(InvalidArgument, match=r"device: unknown value .*; known: auto, cpu, cuda, cuda:0, cuda:1$"):
             euds.score(corpus, out=tmp_path / "run", device=device, **given)
     assert not (tmp_path / "run").exists()
     assert precision("cuda:1").device == "cuda:1"

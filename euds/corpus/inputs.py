@@ -33,8 +33,8 @@ def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
     over folders that may not be listed, and its `**` over those that are links, which need a glob of their own.
 
     Raises:
-        InputError: a name matches no file, cannot be looked up or is not UTF-8, a format is unknown, a file is named twice, or a URL's
-            protocol is unknown or needs a package that is not installed.
+        InputError: a name matches no file, cannot be looked up or is not UTF-8, a format is unknown, a file is named
+            twice, or a URL's protocol is unknown or needs a package that is not installed.
     """
     files: list[Path] = []
     for spec in inputs:

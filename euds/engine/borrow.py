@@ -16,8 +16,8 @@ def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprin
     """Refuse to take over generations that this run would not sample itself.
 
     Raises:
-        InputError: the other directory is no finished run with all its generations, or it has sampled others; the message
-            lists every difference.
+        InputError: the other directory is no finished run with all its generations, or it has sampled others; the
+            message lists every difference.
     """
     if settings is None or settings.generations_from is None:
         return

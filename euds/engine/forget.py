@@ -50,7 +50,7 @@ def check_forgettable(run_dir: Path) -> None:
     with permitted(run_dir):
         forgettable = not run_dir.is_dir() or not any(run_dir.iterdir()) or _is_run(run_dir)
     if not forgettable:
-        raise InputError(f"{run_dir}: holds files but no run (no manifest.json of one); nothing was deleted")
+        raise InputError(f"{run_dir}: holds files but no run; nothing was deleted, choose another --out")
 
 
 def check_unneeded(run_dir: Path, needed: Iterable[Path]) -> None:

@@ -131,8 +131,8 @@ def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
         anew: whether what another run has left there is, or would be, deleted first.
 
     Raises:
-        InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run or cannot be
-            looked into.
+        InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run or cannot
+            be looked into.
     """
     config, files, folders = resolve(config)
     inputs = identities(files, () if anew else _known_inputs(run_dir))

@@ -41,10 +41,10 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
     runner = execution.runner(plan, worker)
     with runner:
         # In this order: another piece that finishes a shard records it before it drops what was measured.
-        without = [shard for shard in shards if not worker.measured(shard.index)]
+        missing = [shard for shard in shards if not worker.measured(shard.index)]
         todo = _unfinished(plan, work, shards)
         unfinished = {shard.index for shard in todo}
-        unmeasured = [shard for shard in without if shard.index in unfinished]
+        unmeasured = [shard for shard in missing if shard.index in unfinished]
         own = list(tasks(unmeasured))
         if split is not None:
             # Pieces are of all shards: what the others have done must not move the bounds.

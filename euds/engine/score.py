@@ -64,12 +64,12 @@ def score(
     the same arguments resumes an interrupted run, or returns at once what a finished one has found.
 
     Args:
-        inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder that
-            is a link), URLs of any fsspec protocol, or files of fetched data sets.
+        inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder
+            that is a link), URLs of any fsspec protocol, or files of fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
-        id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it becomes
-            text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
+        id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it
+            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
@@ -99,8 +99,8 @@ def score(
         cache: folder where texts that the models have seen in an earlier run are looked up, and the others kept; None:
             every text is computed.
         cache_limit_gb: size that the cache is kept within, in 1e9 bytes; the least recently used entries go.
-        force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over; nothing is
-            deleted before all that can be checked of the new run is.
+        force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over; nothing
+            is deleted before all that can be checked of the new run has been.
         dry_run: check everything, say what would be done on standard error, and do nothing.
 
     Returns:
@@ -109,8 +109,9 @@ def score(
 
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
-        InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` holds a run with
-            another configuration (the message lists the differences), or another process is scoring into it.
+        InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` cannot be made or
+            holds a run with another configuration (the message lists the differences), another process is scoring into
+            it, or `force_new` would delete what is no run or what the new one reads.
         BackendUnavailable: `ray` is asked for, but not installed.
         RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
     """
