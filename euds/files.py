@@ -61,6 +61,21 @@ def needs_room(path: Path) -> Iterator[None]:
         raise RunStopped(f"{path}: cannot be written: {reason}; make room, and the same command resumes") from error
 
 
+@contextmanager
+def permitted(path: Path) -> Iterator[None]:
+    """Turn what the system refuses, such as access or a name, into an error that names `path`; see also `needs_room`.
+
+    Raises:
+        InputError: it was refused; a lack of room stays the system's own error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames done in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)

@@ -20,6 +20,7 @@ from test_score_resume import digests
 
 import euds
 from euds.errors import InputError, InvalidArgument
+from euds.files import write_atomic
 from euds.measures.generative import GenerativeScorer
 from euds.measures.label_words import LabelWordScorer
 from euds.measures.semantic import Embedder
@@ -289,6 +290,10 @@ def test_a_cache_that_cannot_be_written_does_not_end_a_run_that_has_begun(
     assert result.n_scored == 3
     assert "scores could not be cached" in (said := capsys.readouterr().err)
     assert "No space left on device" in said
+    # Not even its folder.
+    monkeypatch.setattr("euds.engine.cache.write_json", lambda path, facts: write_atomic(path, full))
+    assert euds.score(corpus, out=tmp_path / "other", **{**settings, "cache": tmp_path / "full"}).n_scored == 3
+    assert "scores could not be cached" in capsys.readouterr().err
 
 
 def test_a_recipe_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:

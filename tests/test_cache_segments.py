@@ -68,6 +68,52 @@ def test_what_the_system_refuses_is_a_miss_and_not_damaged(tmp_path: Path, monke
     assert segment_names(segments.folder) == names
 
 
+@pytest.mark.timeout(20)
+def test_damaged_segments_that_cannot_be_removed_end_the_merging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = Segments(tmp_path / "space")
+    for seed in range(FAN):
+        segments.add(some_keys(5, seed), segment_table(5, seed))
+    names = segment_names(segments.folder)
+    for name in names[1:]:
+        path = segments.folder / name
+        path.write_bytes(b"no Parquet" + path.read_bytes()[10:-10] + b"no Parquet")
+    real = Path.unlink
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".parquet":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        real(self, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        tend(tmp_path, segments.folder, LIMIT)
+        assert "damaged, but cannot be removed (Operation not permitted)" in capsys.readouterr().err
+    assert segment_names(segments.folder) == names
+    tend(tmp_path, segments.folder, LIMIT)
+    assert "damaged, removed from the cache" in capsys.readouterr().err
+    assert len(segment_names(segments.folder)) == 1
+
+
+def test_a_segment_that_goes_while_the_cache_is_tended_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = Segments(tmp_path / "space")
+    for seed in range(FAN + 1):
+        segments.add(some_keys(5, seed), segment_table(5, seed))
+
+    def listed(folder: Path) -> list[str]:
+        names = segment_names(folder)
+        (folder / names[0]).unlink()
+        monkeypatch.setattr("euds.engine.cache_upkeep.segment_names", segment_names)
+        return names
+
+    monkeypatch.setattr("euds.engine.cache_upkeep.segment_names", listed)
+    tend(tmp_path, segments.folder, LIMIT)
+    assert len(segment_names(segments.folder)) == 1
+
+
 def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     segments = Segments(tmp_path / "space")

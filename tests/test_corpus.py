@@ -1,12 +1,18 @@
 """Readers: every format, every kind of bad row, and files damaged at any byte."""
 
 import csv
+import errno
 import gzip
 import io
 import json
 import os
+import re
+import sys
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +28,11 @@ from euds.corpus import (
     columnar_files,
     count_rows,
     delimited,
+    extract_scalar,
     extract_text,
     field_names,
     list_inputs,
+    open_manifest,
     read_rows,
     take_rows,
 )
@@ -182,6 +190,31 @@ def test_a_value_without_a_counterpart_in_python_is_a_bad_row(tmp_path: Path) ->
         assert reason in str(second.error)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Decimal("12345678901234567890.50"), "12345678901234567890.50"),
+        (date(2020, 2, 29), "2020-02-29"),
+        (datetime(2020, 2, 29, 1, 2, 3), "2020-02-29 01:02:03"),
+        (time(1, 2, 3), "01:02:03"),
+        (timedelta(days=1, seconds=1), "1 day, 0:00:01"),
+        (b"caf\xc3\xa9", "caf\u00e9"),
+        (b"caf\xe9", None),
+        (7, "7"),
+        (["nested"], None),
+        (None, None),
+    ],
+)
+def test_an_id_of_a_column_of_any_type_is_text(tmp_path: Path, value: object, expected: str | None) -> None:
+    pq.write_table(pa.table({"text": ["a"], "id": [value]}), tmp_path / "a.parquet")
+    (row,) = read_rows([tmp_path / "a.parquet"])
+    assert extract_scalar(row, "id") == expected
+
+
+def test_a_uuid_is_text() -> None:
+    assert extract_scalar(Row(0, "a", 1, {"id": UUID(int=7)}), "id") == "00000000-0000-0000-0000-000000000007"
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
@@ -204,6 +237,43 @@ def test_what_is_no_input_is_named(tmp_path: Path) -> None:
             list_inputs(inputs)
     with pytest.raises(InputError, match=r"unknown field 'txt' \(did you mean 'text'\?\); fields: text, label"):
         check_fields([path], ["txt"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x" * 300 + ".jsonl", "File name too long"), ("x" * 300 + "*", "too long")]
+)
+def test_a_name_that_the_system_refuses_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        list_inputs([tmp_path / name])
+
+
+def test_what_may_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    for spec in (tmp_path / "a.jsonl", f"{tmp_path}/*.jsonl"):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(spec))}: Permission denied$"):
+            list_inputs([spec])
+    with pytest.raises(InputError, match=r"run/manifest\.json: Permission denied$"):
+        open_manifest(tmp_path / "run")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="`**` beside other signs is like `*` from Python 3.13 on")
+def test_a_pattern_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\*\*\.jsonl: Invalid pattern"):
+        list_inputs([tmp_path / "a**.jsonl"])
+
+
+def test_a_glob_enters_no_link_and_a_glob_of_its_own_does(tmp_path: Path) -> None:
+    for name in ("tree/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        write(tmp_path / name / "1.jsonl", ROWS[:1])
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "elsewhere")
+    inside = tmp_path / "tree" / "a" / "1.jsonl"
+    assert list_inputs([f"{tmp_path}/tree/**/*.jsonl"]) == (inside,)
+    linked = tmp_path / "tree" / "link" / "1.jsonl"
+    assert list_inputs([f"{tmp_path}/tree/**/*.jsonl", f"{tmp_path}/tree/link/*.jsonl"]) == (inside, linked)
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+import euds
 from euds.engine.config import ScoreConfig
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan
+from euds.errors import InvalidArgument
+from euds.measures.device import precision
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,35 @@ def test_what_needs_no_model_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert Execution()._devices(_plan("auto", "tokenizer")) == ["auto"]
     assert Execution(2)._devices(_plan("auto")) == ["auto", "auto"]
+
+
+def test_a_run_on_the_cpu_takes_no_gpu() -> None:
+    assert _plan("cuda:1", "lm").takes_gpu
+    assert _plan("auto", "embedder").takes_gpu
+    assert not _plan("cpu", "lm").takes_gpu
+    assert not _plan("auto", "tokenizer").takes_gpu
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "cpu:7", "cuda:x", "cuda:2", "cuda:-1", "cuda:", ""])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    settings: list[dict[str, Any]] = [{"measures": ["information"]}, {"measures": ["generative"], "lm": tiny_lm}]
+    for given in settings:
+        with pytest.raises(InvalidArgument, match=r"device: unknown value .*; known: auto, cpu, cuda, cuda:0, cuda:1$"):
+            euds.score(corpus, out=tmp_path / "run", device=device, **given)
+    assert not (tmp_path / "run").exists()
+    assert precision("cuda:1").device == "cuda:1"
+
+
+def test_without_cuda_a_cuda_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:0"):
+        with pytest.raises(InvalidArgument, match="finds no CUDA device"):
+            precision(device)
+    assert precision().device == "cpu"
 
 
 def _plan(device: str, *roles: str) -> Plan:

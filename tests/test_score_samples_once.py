@@ -15,7 +15,7 @@ from sampled_runs import Sample
 from test_score_resume import digests
 
 import euds
-from euds.corpus import read_scores
+from euds.corpus import generations_path, read_scores
 from euds.errors import InputError
 
 WriteJsonl = Callable[..., Path]
@@ -121,6 +121,9 @@ def test_another_estimate_takes_the_generations_over(
         sample("again2", {"generations_from": str(tmp_path / "again2")})
     with pytest.raises(InputError, match="nowhere: not a run directory"):
         sample("refused", {"generations_from": str(tmp_path / "nowhere")})
+    generations_path(tmp_path / "first", 2).unlink()
+    with pytest.raises(InputError, match=r"generations/part-00002\.parquet: is gone; .* score without it"):
+        sample("refused", again)
     assert not (tmp_path / "refused").exists()
 
 

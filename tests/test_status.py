@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import euds
-from euds.engine.records import Record
+from euds.engine.records import Record, Records
 from euds.engine.status import RunStatus, run_status
 from euds.engine.work import Work
 from euds.errors import InputError
@@ -88,6 +88,35 @@ def test_a_run_that_only_finishes_has_no_time_left_to_measure(tmp_path: Path) ->
     status = run_status(measured(tmp_path / "run", [0, 10, 20], 3))
     assert (status.n_measured, status.eta_seconds) == (30, None)
     assert "left" not in str(status)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_run_that_ends_while_it_is_looked_at_is_finished(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+    real = Records.read
+
+    def ends(records: Records, shard: int) -> Record | None:
+        monkeypatch.setattr(Records, "read", real)
+        euds.score(corpus, out=run_dir, split="1/2", **INFORMATION)
+        if gone:
+            raise InputError("no such file")
+        return real(records, shard)
+
+    monkeypatch.setattr(Records, "read", ends)
+    status = run_status(run_dir)
+    assert (status.state, status.n_measured, status.n_finished) == ("finished", 152, 152)
+
+
+def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
+    run_dir = measured(tmp_path / "run", [0], 2)
+    path = Work(run_dir).records.path(1)
+    path.parent.mkdir()
+    path.write_text("no json")
+    with pytest.raises(InputError, match=r"part-00001\.json: not a JSON file"):
+        run_status(run_dir)
 
 
 def test_files_of_a_finished_run_that_are_gone_are_named(corpus: Path, whole: Path) -> None:

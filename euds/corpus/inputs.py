@@ -29,11 +29,12 @@ FORMATS: dict[str, ModuleType] = {
 def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
     """Return the files that `inputs` name: paths, URLs, globs of either (`**` too), or files of fetched assets.
 
-    They are in the order given, those of a glob sorted. Remote files are as `file_path` gives them.
+    They are in the order given, those of a glob sorted. Remote files are as `file_path` gives them. A local glob passes
+    over folders that may not be listed, and its `**` over those that are links, which need a glob of their own.
 
     Raises:
-        InputError: a name matches no file or is not UTF-8, a format is unknown, a file is named twice, or a URL's
-            protocol is unknown or needs a package that is not installed.
+        InputError: a name matches no file, cannot be looked up or is not UTF-8, a format is unknown, a file is named
+            twice, or a URL's protocol is unknown or needs a package that is not installed.
     """
     files: list[Path] = []
     for spec in inputs:

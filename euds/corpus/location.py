@@ -44,14 +44,17 @@ def file_path(name: str) -> Path:
 def find_files(pattern: str) -> list[Path]:
     """Return the files that a glob matches, local or remote, sorted.
 
+    As in a shell, a local folder that may not be listed holds no match, and `**` enters no folder that is a link.
+
     Raises:
-        InputError: as `file_path`, or the file system cannot be reached.
+        InputError: as `file_path`, the file system cannot be reached, or the pattern is none.
     """
     if not is_url(pattern):
         path = Path(pattern)
         root = Path(path.anchor) if path.is_absolute() else Path()
-        found = root.glob(str(path.relative_to(path.anchor)) if path.is_absolute() else pattern)
-        return sorted(match for match in found if match.is_file())
+        with reaching(pattern):
+            found = root.glob(str(path.relative_to(path.anchor)) if path.is_absolute() else pattern)
+            return sorted(match for match in found if match.is_file())
     file_path(pattern)
     from fsspec.core import url_to_fs
 
@@ -92,14 +95,20 @@ def printable(name: str | Path) -> str:
 
 @contextmanager
 def reaching(name: str) -> Iterator[None]:
-    """Turn whatever a remote file system raises into one error that names the URL; do nothing for local paths."""
+    """Turn whatever a remote file system raises, and what this machine's refuses, into one error that names the file.
+
+    Raises:
+        InputError: it cannot be reached, or a local name or pattern is none.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
         if not is_url(name):
-            raise
+            if not isinstance(error, OSError | ValueError):
+                raise
+            raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
         raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
 
 

@@ -2,6 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+SCALARS = (str, int, float, Decimal, date, time, timedelta, UUID)
+"""What an id, label or source may be; a datetime is a date."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,15 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
 
 
 def extract_scalar(row: Row, field: str | None) -> str | None:
-    """Return a label or source as text; None without one, and for what is none: nested values, lone surrogates."""
+    """Return an id, label or source as text: numbers, dates, times and UUIDs as Python writes them, bytes as UTF-8.
+
+    None without one, and for what is no such text: nested values, lone surrogates, other bytes.
+    """
     value = None if field is None or row.fields is None else row.fields.get(field)
-    if not isinstance(value, str | int | float):
+    if isinstance(value, bytes):
+        # Those that are not UTF-8 become lone surrogates.
+        value = value.decode(errors="surrogateescape")
+    if not isinstance(value, SCALARS):
         return None
     text = str(value)
     return text if _is_unicode(text) else None

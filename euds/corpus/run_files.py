@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError
-from euds.files import file_sha256, read_json
+from euds.files import file_sha256, permitted, read_json
 
 PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
@@ -27,13 +27,15 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
     Raises:
-        InputError: `run_dir` is no run directory, or its manifest is damaged.
+        InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged.
     """
-    if not (run_dir / "manifest.json").exists():
-        raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
-    manifest = read_json(run_dir / "manifest.json")
+    path = run_dir / "manifest.json"
+    with permitted(path):
+        if not path.exists():
+            raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
+        manifest = read_json(path)
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
-        raise InputError(f"{run_dir}/manifest.json: is no run's manifest; start over with --force-new")
+        raise InputError(f"{path}: is no run's manifest; start over with --force-new")
     return manifest
 
 

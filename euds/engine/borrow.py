@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import open_manifest, read_manifest
+from euds.corpus import generations_path, open_manifest, read_manifest
 from euds.engine.config import changes
 from euds.engine.samples_config import GENERATION_KEYS, SampleSettings
 from euds.errors import InputError
@@ -16,8 +16,8 @@ def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprin
     """Refuse to take over generations that this run would not sample itself.
 
     Raises:
-        InputError: the other directory is no finished run with generations, or it has sampled others; the message lists
-            every difference.
+        InputError: the other directory is no finished run with all its generations, or it has sampled others; the
+            message lists every difference.
     """
     if settings is None or settings.generations_from is None:
         return
@@ -31,6 +31,11 @@ def check_generations(run_dir: Path, settings: SampleSettings | None, fingerprin
     if found:
         raise InputError(f"{other}: its generations were sampled otherwise than this run would:\n" + "\n".join(found))
     read_manifest(other)
+    n_rows = sum(entry["rows"] for entry in fingerprint["inputs"])
+    for shard in range(-(-n_rows // fingerprint["config"]["shard_rows"])):
+        path = generations_path(other, shard)
+        if not path.exists():
+            raise InputError(f"{path}: is gone; generations_from needs all generations, so score without it")
 
 
 def _identity(fingerprint: Mapping[str, Any]) -> dict[str, Any]:

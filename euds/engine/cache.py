@@ -106,9 +106,7 @@ class ScoreCache:
             tend(self._settings.folder, segments.folder, self._settings.limit_bytes)
         except (OSError, RunStopped) as error:
             # The scores are there; that they cannot be kept for another run is no reason to end this one.
-            console.print(
-                f"warning: {self._settings.folder}: scores could not be cached: {error}", markup=False, soft_wrap=True
-            )
+            _warn(self._settings, error)
 
 
 def cache_counts(stage: str, table: pa.Table) -> dict[str, dict[str, int]]:
@@ -142,7 +140,14 @@ def _open(settings: CacheSettings, facts: dict[str, Any]) -> Segments:
             write_json(folder / "namespace.json", facts)
     except OSError as error:
         raise InputError(f"{settings.folder}: no cache can be kept there: {error.strerror or error}") from error
+    except RunStopped as error:
+        # What is kept there can be looked up on a full disk, too.
+        _warn(settings, error)
     return Segments(folder)
+
+
+def _warn(settings: CacheSettings, error: Exception) -> None:
+    console.print(f"warning: {settings.folder}: scores could not be cached: {error}", markup=False, soft_wrap=True)
 
 
 def _has_score(rows: pa.Table) -> BoolArray:

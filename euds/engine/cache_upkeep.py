@@ -80,7 +80,11 @@ def _mergeable(namespace: Path) -> list[Path]:
     classes: defaultdict[int, list[Path]] = defaultdict(list)
     for name in segment_names(namespace):
         path = namespace / name
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            # Whoever looked something up has found it damaged.
+            continue
         if size <= LARGEST_BYTES:
             found = classes[(size // SMALLEST_BYTES).bit_length() // (FAN.bit_length() - 1)]
             found.append(path)
@@ -93,7 +97,7 @@ def _merge(paths: list[Path]) -> bool:
     """Write one segment in the place of several, given oldest first; of rows with one key the oldest stays.
 
     Returns:
-        False if one of them cannot be reached, and nothing was done.
+        False if one of them cannot be reached, or is damaged and cannot be removed, and nothing was merged.
     """
     keys, pieces, good, used = [], [], [], 0.0
     for path in paths:
@@ -101,9 +105,8 @@ def _merge(paths: list[Path]) -> bool:
             segment = pq.read_table(path)
             pieces.append(checked(segment))
         except (*READ_ERRORS, DamagedSegment) as error:
-            if is_unreachable(error):
+            if is_unreachable(error) or not discard(path, error):
                 return False
-            discard(path, error)
             continue
         keys.append(key_column(segment))
         good.append(path)

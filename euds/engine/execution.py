@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from euds.engine.prepare import Plan
@@ -43,6 +44,19 @@ class Execution:
         if self.workers is not None and self.workers < 1:
             raise InvalidArgument(f"workers: must be at least 1, got {self.workers}")
 
+    def check(self, plan: Plan) -> None:
+        """Refuse what a run would be refused for once it has begun.
+
+        Raises:
+            BackendUnavailable: Ray is asked for, but not installed.
+            InvalidArgument: the device or dtype is unknown, or the device is not there.
+        """
+        from euds.measures.device import precision
+
+        precision(plan.config.device, plan.config.dtype)
+        if self.ray:
+            import_module("euds.engine.ray_runner")
+
     def runner(self, plan: Plan, worker: "Worker") -> Runner:
         """Return the runner; `worker` is this process' own."""
         if self.ray:
@@ -64,7 +78,7 @@ class Execution:
 
         device = plan.config.device
         cuda = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if device in ("auto", "cuda") else []
-        if not plan.folders.keys() & {"lm", "embedder"}:
+        if not plan.takes_gpu:
             cuda = []
         count = self.workers or max(1, len(cuda))
         return [cuda[at % len(cuda)] if cuda else device for at in range(count)]

@@ -1,10 +1,21 @@
 """Delete what a scoring run has left in its directory, and nothing that is not of its making."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from euds.engine.work import REMOVED, RESULT_FOLDERS, Work
+from euds.corpus import open_manifest
+from euds.corpus.location import is_url
+from euds.corpus.run_files import PARTS_FILE
+from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work
 from euds.errors import InputError
+from euds.files import permitted
+
+FOLDERS = ("study", *RESULT_FOLDERS)
+"""Results beside the files; a study's are of models that were trained on a selection from these scores."""
+
+OWN = (REMOVED, f"work/{LOCK}", f"work/{SHARDS_FILE}", f"scores/{PARTS_FILE}")
+"""What only a run leaves; a `work` or `manifest.json` may be anybody's."""
 
 FILES = ("manifest.json", "quarantine.jsonl", "selection.json", "selected.parquet", "report.html")
 
@@ -24,9 +35,8 @@ def forget(run_dir: Path) -> None:
         work.empty()
         for name in FILES:
             (run_dir / name).unlink(missing_ok=True)
-        # A study's results are of models that were trained on a selection from these scores. Scores go last: without a
-        # manifest they keep another run from taking over what is left.
-        for name in ("study", *RESULT_FOLDERS):
+        # Scores go last: without a manifest they keep another run from taking over what is left.
+        for name in FOLDERS:
             shutil.rmtree(run_dir / name, ignore_errors=True)
         work.remove()
 
@@ -35,8 +45,31 @@ def check_forgettable(run_dir: Path) -> None:
     """Check that what a directory holds, if anything, is a run.
 
     Raises:
-        InputError: it holds files but no run.
+        InputError: it holds files but no run, or cannot be looked into.
     """
-    is_run = any((run_dir / name).exists() for name in ("manifest.json", "work", REMOVED))
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not is_run:
-        raise InputError(f"{run_dir}: holds files but no run (no manifest.json); nothing was deleted")
+    with permitted(run_dir):
+        forgettable = not run_dir.is_dir() or not any(run_dir.iterdir()) or _is_run(run_dir)
+    if not forgettable:
+        raise InputError(f"{run_dir}: holds files but no run; nothing was deleted, choose another --out")
+
+
+def check_unneeded(run_dir: Path, needed: Iterable[Path]) -> None:
+    """Check that `forget` deletes nothing that the new run reads.
+
+    Raises:
+        InputError: an input or model lies among what is deleted; the message names it.
+    """
+    deleted = {(run_dir / name).resolve() for name in (*FILES, *FOLDERS, "work", REMOVED)}
+    for path in needed:
+        if not is_url(path) and not deleted.isdisjoint((path.resolve(), *path.resolve().parents)):
+            raise InputError(f"{path}: --force-new would delete it with the run; move it, or choose another --out")
+
+
+def _is_run(run_dir: Path) -> bool:
+    if any((run_dir / name).exists() for name in OWN):
+        return True
+    try:
+        open_manifest(run_dir)
+    except InputError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 """Settle everything about a scoring run before any model is loaded: files, rows, models, what is done already."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
+from euds.engine.work import SHARDS_FILE
 from euds.errors import InputError
+from euds.files import permitted
 from euds.measures.models import context_length, model_folder
 
 FORMAT = 1
@@ -74,6 +77,11 @@ class Plan:
         return "information" in self.config.measures or self.config.clusters
 
     @property
+    def takes_gpu(self) -> bool:
+        """Whether the run takes a GPU where there is one."""
+        return self.config.device != "cpu" and bool(self.folders.keys() & {"lm", "embedder"})
+
+    @property
     def context(self) -> int | None:
         """Tokens that the LM reads; None without an LM, or where its configuration does not say."""
         return context_length(self.folders["lm"]) if "lm" in self.folders else None
@@ -123,7 +131,8 @@ def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
         anew: whether what another run has left there is, or would be, deleted first.
 
     Raises:
-        InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run.
+        InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run or cannot
+            be looked into.
     """
     config, files, folders = resolve(config)
     inputs = identities(files, () if anew else _known_inputs(run_dir))
@@ -148,8 +157,8 @@ def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
         "inputs": [{key: entry[key] for key in ("path", "bytes", "sha256", "rows")} for entry in inputs],
     }
     plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"{run_dir}: is a file; --out names the run directory")
+    if os.path.lexists(run_dir) and not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
     if not anew:
         refuse_other_run(plan)
     _ = plan.max_tokens
@@ -180,7 +189,9 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:
-    found: Sequence[Identity] = open_manifest(run_dir)["inputs"] if (run_dir / "manifest.json").exists() else ()
+    path = run_dir / "manifest.json"
+    with permitted(path):
+        found: Sequence[Identity] = open_manifest(run_dir)["inputs"] if path.exists() else ()
     return found
 
 
@@ -214,9 +225,12 @@ def refuse_other_run(plan: Plan) -> None:
     """Refuse a run directory that holds something else than this run.
 
     Raises:
-        InputError: it holds a run of another configuration, or scores without a manifest.
+        InputError: it holds a run of another configuration, or shards or scores without a manifest.
     """
+    # Looked for first: another process may begin the run meanwhile, and writes its manifest before any of these.
+    left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
     if plan.manifest_path.exists():
         refuse_change(plan.run_dir, open_manifest(plan.run_dir)["fingerprint"], plan.fingerprint)
-    elif any((plan.run_dir / "scores").glob("*.parquet")):
-        raise InputError(f"{plan.run_dir}: holds scores without a manifest.json; start over with --force-new")
+    elif left:
+        # Nothing tells what they were made with.
+        raise InputError(f"{plan.run_dir}: holds shards or scores without a manifest.json; start over with --force-new")

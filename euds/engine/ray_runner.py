@@ -28,7 +28,7 @@ class RayRunner:
 
     Args:
         plan: the run; its directory and inputs must be visible to every node.
-        workers: most actors at once; None: one a GPU, or one a CPU where there is no GPU or no model.
+        workers: most actors at once; None: one a GPU, or one a CPU where there is no GPU or none is taken.
         address: address of a cluster; None: Ray's own rule.
     """
 
@@ -59,7 +59,7 @@ class RayRunner:
         if not tasks:
             return
         cluster: dict[str, float] = ray.cluster_resources()
-        needs_gpu = step == "score" and "GPU" in cluster and bool(self._plan.folders.keys() & {"lm", "embedder"})
+        needs_gpu = step == "score" and "GPU" in cluster and self._plan.takes_gpu
         n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
         # Progress is counted in rows here, not in Ray's blocks.
         ray.data.DataContext.get_current().enable_progress_bars = False

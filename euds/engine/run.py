@@ -12,7 +12,7 @@ from euds.engine.pool import fit_pool, is_fitted, pool_seconds
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard, cut_shards, read_shards, tasks, write_shards
 from euds.engine.split import Split
-from euds.engine.work import Work
+from euds.engine.work import SHARDS_FILE, Work
 from euds.engine.worker import Worker
 from euds.errors import InputError
 from euds.measures.device import warn_of_emulated_bfloat16
@@ -40,8 +40,11 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
         warn_of_emulated_bfloat16("dtype", worker.precision.dtype, worker.precision.device)
     runner = execution.runner(plan, worker)
     with runner:
+        # In this order: another piece that finishes a shard records it before it drops what was measured.
+        missing = [shard for shard in shards if not worker.measured(shard.index)]
         todo = _unfinished(plan, work, shards)
-        unmeasured = [shard for shard in todo if not worker.measured(shard.index)]
+        unfinished = {shard.index for shard in todo}
+        unmeasured = [shard for shard in missing if shard.index in unfinished]
         own = list(tasks(unmeasured))
         if split is not None:
             # Pieces are of all shards: what the others have done must not move the bounds.
@@ -84,7 +87,7 @@ def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequen
 
 def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
     """Return the shards, as they were cut when the run began."""
-    path = work.folder / "shards.jsonl"
+    path = work.folder / SHARDS_FILE
     if not path.exists():
         assert plan.config.shard_rows is not None
         shards = tuple(cut_shards(plan.files, plan.config.shard_rows))

@@ -10,7 +10,7 @@ from euds.corpus.location import printable
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
 from euds.engine.execution import Execution
-from euds.engine.forget import check_forgettable, forget
+from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.manifest import is_finished, result_of, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
@@ -58,16 +58,18 @@ def score(
 ) -> ScoreResult:
     """Give every sample of a corpus its entropies, in a table beside the corpus.
 
-    Labels are carried along, never read by a measure. A row that cannot be scored is listed in quarantine.jsonl with
-    its reason and has null scores. Calling again with the same arguments resumes an interrupted run, or returns at
-    once what a finished one has found.
+    Labels are carried along, never read by a measure. A row that lacks a score is listed in quarantine.jsonl with the
+    reason, and null are the scores that could not be had: all of a row without a usable text, but only that measure's
+    of a row that one measure refuses. A rule that looks at the others alone may select such a row. Calling again with
+    the same arguments resumes an interrupted run, or returns at once what a finished one has found.
 
     Args:
-        inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs, URLs of any fsspec protocol, or
-            files of fetched data sets.
+        inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder
+            that is a link), URLs of any fsspec protocol, or files of fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
-        id_field: field carried along as `id`, for those who join by an id of their own.
+        id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it
+            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
         label_field: field carried along as `label`; "label" by itself if there is one.
         source_field: field carried along as `source`; "source" by itself if there is one.
         measures: any of "information", "generative", "semantic".
@@ -97,7 +99,8 @@ def score(
         cache: folder where texts that the models have seen in an earlier run are looked up, and the others kept; None:
             every text is computed.
         cache_limit_gb: size that the cache is kept within, in 1e9 bytes; the least recently used entries go.
-        force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over.
+        force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over; nothing
+            is deleted before all that can be checked of the new run has been.
         dry_run: check everything, say what would be done on standard error, and do nothing.
 
     Returns:
@@ -106,8 +109,9 @@ def score(
 
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
-        InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` holds a run with
-            another configuration (the message lists the differences), or another process is scoring into it.
+        InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` cannot be made or
+            holds a run with another configuration (the message lists the differences), another process is scoring into
+            it, or `force_new` would delete what is no run or what the new one reads.
         BackendUnavailable: `ray` is asked for, but not installed.
         RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
     """
@@ -143,13 +147,19 @@ def score(
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
     kept = None if cache is None else CacheSettings.of(cache, cache_limit_gb)
     if force_new:
-        (check_forgettable if dry_run else forget)(run_dir)
+        check_forgettable(run_dir)
     plan = replace(prepare(config, run_dir, anew=force_new), cache=kept)
     if force_new or not plan.manifest_path.exists():
         check_prompts(plan)
+        execution.check(plan)
+    if force_new:
+        check_unneeded(run_dir, (*plan.files, *plan.folders.values()))
     if dry_run:
         console.print(plan.describe(anew=force_new))
         return _nothing_scored(plan)
+    if force_new:
+        # Only now: whatever is wrong with the new run must not cost the old one.
+        forget(run_dir)
     return execute(plan, execution, piece)
 
 
@@ -197,8 +207,10 @@ def _local_folder(out: str | Path) -> Path:
     """Return the run directory.
 
     Raises:
-        InvalidArgument: it is a URL, which a path would make a folder of this machine's of, or not UTF-8.
+        InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
     """
+    if not str(out):
+        raise InvalidArgument("out: is empty; name the run directory")
     if "://" in str(out):
         raise InvalidArgument(f"out: must be a local path, got {out}; only inputs may be URLs")
     try:

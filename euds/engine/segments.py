@@ -169,12 +169,16 @@ def is_unreachable(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
-def discard(path: Path, reason: Exception) -> None:
-    """Remove a damaged segment, and say so."""
+def discard(path: Path, reason: Exception) -> bool:
+    """Remove a damaged segment, and say so; return False where the system does not let it go."""
     text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    console.print(f"warning: {path}: damaged, removed from the cache: {text}", markup=False, soft_wrap=True)
-    with suppress(OSError):
-        path.unlink()
+    removed, outcome = True, "removed from the cache"
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        removed, outcome = False, f"but cannot be removed ({error.strerror or error})"
+    console.print(f"warning: {path}: damaged, {outcome}: {text}", markup=False, soft_wrap=True)
+    return removed
 
 
 def _checks(keys: KeyArray, rows: pa.Table) -> KeyArray:

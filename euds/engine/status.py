@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from euds.corpus import open_manifest, read_quarantine
 from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
 from euds.engine.work import Work
+from euds.errors import InputError
 
 RECENT = 20
 """Shards that the present rate is taken over."""
@@ -68,11 +71,27 @@ def run_status(run_dir: str | Path) -> RunStatus:
     """
     folder = Path(run_dir)
     manifest = open_manifest(folder)
-    n_rows = sum(entry["rows"] for entry in manifest["inputs"])
     if manifest["finished"]:
-        counts = manifest["counts"]
-        found = Counter(entry["reason"] for entry in read_quarantine(folder))
-        return RunStatus(folder, "finished", n_rows, n_rows, n_rows, counts, dict(found.most_common()), None, None)
+        return _finished(folder, manifest)
+    status: RunStatus | None = None
+    with suppress(InputError):
+        status = _on_the_way(folder, manifest)
+    # A run that has ended meanwhile has taken away what was looked for.
+    again = open_manifest(folder)
+    if again["finished"]:
+        return _finished(folder, again)
+    return status or _on_the_way(folder, again)
+
+
+def _finished(folder: Path, manifest: Mapping[str, Any]) -> RunStatus:
+    n_rows = _n_rows(manifest)
+    found = Counter(entry["reason"] for entry in read_quarantine(folder))
+    reasons = dict(found.most_common())
+    return RunStatus(folder, "finished", n_rows, n_rows, n_rows, manifest["counts"], reasons, None, None)
+
+
+def _on_the_way(folder: Path, manifest: Mapping[str, Any]) -> RunStatus:
+    n_rows = _n_rows(manifest)
     work = Work(folder)
     size = manifest["config"]["shard_rows"]
     n_shards = -(-n_rows // size)
@@ -102,6 +121,10 @@ def run_status(run_dir: str | Path) -> RunStatus:
         rate,
         None if rate is None or n_measured == n_rows else (n_rows - n_measured) / rate,
     )
+
+
+def _n_rows(manifest: Mapping[str, Any]) -> int:
+    return sum(entry["rows"] for entry in manifest["inputs"])
 
 
 def _rate(times: Sequence[float], rows: int) -> float | None:

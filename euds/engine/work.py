@@ -14,13 +14,16 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError
-from euds.files import PARTIAL_PATTERN, atomic_path, needs_room
+from euds.files import PARTIAL_PATTERN, atomic_path, needs_room, permitted
 
 LOCK = "lock"
 """How the names of lock files begin."""
 
 REMOVED = ".work.removed"
 """Name of the folder in a run directory while it is deleted."""
+
+SHARDS_FILE = "shards.jsonl"
+"""Name of the list of shards in the folder, which is cut once."""
 
 LOOK_SECONDS = 0.1
 """How long to wait for one that only looks, such as `euds status`, to let go of a lock."""
@@ -116,10 +119,10 @@ class Work:
                 partial.unlink(missing_ok=True)
 
     def empty(self) -> None:
-        """Delete everything but the locks."""
+        """Delete everything of a run but the locks."""
         shutil.rmtree(self.records.folder, ignore_errors=True)
         for path in self.folder.iterdir():
-            if not path.name.startswith(LOCK):
+            if path.is_file() and not path.name.startswith(LOCK):
                 path.unlink()
 
     def remove(self) -> None:
@@ -173,10 +176,11 @@ class Work:
 
     def _open_lock(self, path: Path) -> IO[str]:
         while True:
-            with needs_room(path), suppress(FileNotFoundError):
-                # Missing: the folder was removed after it was made.
+            with needs_room(path), permitted(path):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                return path.open("w")
+                # Missing: the folder was removed after it was made.
+                with suppress(FileNotFoundError):
+                    return path.open("w")
 
 
 def _is_held(path: Path) -> bool:

@@ -36,14 +36,13 @@ def precision(device: str = "auto", dtype: str = "auto") -> Precision:
         InvalidArgument: the device or dtype is unknown, or the device is not there.
     """
     one_of("dtype", dtype, DTYPES)
-    cuda = torch.cuda.is_available()
+    cuda = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if device == "auto":
         device = "cuda" if cuda else "cpu"
     kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise InvalidArgument(f"device: unknown value {device!r}; known: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and not cuda:
         raise InvalidArgument(f"device: {device!r} was asked for, but torch {torch.__version__} finds no CUDA device")
+    one_of("device", device, ("auto", "cpu", "cuda", *cuda))
     if dtype == "auto":
         dtype = "bfloat16" if kind == "cuda" else "float32"
     return Precision(device, dtype)
