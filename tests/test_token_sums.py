@@ -142,7 +142,9 @@ def test_sums_carry_over_tiles() -> None:
     sums = token_stats_cpp.empty_sums(4)
     for start in range(0, 9001, 1111):
         token_stats_cpp.add_logits(logits[None, :, start : start + 1111], sums, 1.0, True)
-    np.testing.assert_allclose(token_stats_cpp.finished(sums, 1.0), numbers(logits), rtol=5e-6)
+    found, logprob = token_stats_cpp.finished(sums, 1.0, logits[:, 7])
+    np.testing.assert_allclose(found, numbers(logits), rtol=5e-6)
+    torch.testing.assert_close(logprob, torch.log_softmax(logits.double(), -1)[:, 7].float(), rtol=0, atol=1e-5)
 
 
 def test_the_binding_refuses_what_would_be_misread() -> None:

@@ -167,5 +167,5 @@ def _check_needs(rule: str, **given: object) -> None:
         if value is None and name in uses - {"max_keep"}:
             raise InvalidArgument(f"{name}: rule {rule!r} needs it")
     width = given["min_width"]
-    if width is not None and not (isinstance(width, Real) and 0 <= width < np.inf):
+    if width is not None and not (isinstance(width, Real) and 0 <= float(width) < np.inf):
         raise InvalidArgument(f"min_width: must be at least 0 and finite, got {width!r}")

@@ -239,11 +239,12 @@ def _stats(
     return TokenStats(entropy, variance if varentropy else None, logsumexp, max_prob, target_logprob)
 
 
-def _checked_temperature(temperature: float) -> float:
-    if not isinstance(temperature, Real) or not (math.isfinite(temperature) and temperature >= LOWEST_TEMPERATURE):
-        raise InvalidArgument(f"temperature: must be finite and at least {LOWEST_TEMPERATURE}, got {temperature!r}")
+def _checked_temperature(temperature: object) -> float:
     # Kernels are compiled for floats.
-    return float(temperature)
+    value = float(temperature) if isinstance(temperature, Real) else math.nan
+    if not LOWEST_TEMPERATURE <= value < math.inf:
+        raise InvalidArgument(f"temperature: must be finite and at least {LOWEST_TEMPERATURE}, got {temperature!r}")
+    return value
 
 
 def _check_floating(name: str, tensor: object) -> None:

@@ -211,8 +211,8 @@ def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: in
     highest = [edges[:-1].copy() for edges in histogram.edges]
     for _, values in _usable(parts, columns):
         histogram.add(values[:, 0] if len(columns) == 1 else values)
-        for edges, own, axis in zip(histogram.edges, highest, values.T, strict=True):
-            np.maximum.at(own, bin_of(edges, axis), axis)
+        for edges, largest, axis in zip(histogram.edges, highest, values.T, strict=True):
+            np.maximum.at(largest, bin_of(edges, axis), axis)
     return Bins(histogram, highest), max(own.rank_error for own in collected)
 
 
