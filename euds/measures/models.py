@@ -69,12 +69,14 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
     Raises:
         InputError: transformers cannot load it; the message names the folder and the reason.
     """
+    from safetensors import SafetensorError
+
     try:
         with quiet():
             model: nn.Module = auto_class.from_pretrained(
                 folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True, **arguments
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
     return model.to(precision.torch_device).eval()
