@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from euds.selection.auto import decide
 from euds.selection.rules import Pool
 from euds.study.grid.across import AcrossTasks, across_tasks, separate_tasks
 from euds.study.grid.config import load_study, planned_cells
+from euds.study.grid.statistics import LEVEL, MIN_SEEDS, holm
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import read_task
 
@@ -27,6 +29,7 @@ TITLES = {
 }
 """What README calls each task."""
 
+NUMBERS = {4: "four", 8: "eight"}
 NAMES = sorted(path.name.removesuffix(".cells.jsonl") for path in STUDY.glob("*.cells.jsonl"))
 
 
@@ -87,7 +90,11 @@ def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> No
     assert numbers[0] == f"{100 * best.mean:.1f}"
     assert numbers[-1] == f"{-100 * best.vs_full.mean:.1f}"
     assert ("not shown to beat random" in said[4]) == (best.vs_random.low <= 0)
-    assert (f"{100 * best.vs_random.mean:.1f} points above random" in said[4]) == (best.vs_random.low > 0)
+    above = f"{100 * best.vs_random.mean:.1f} points above random"
+    assert (above in said[4]) == (best.vs_random.low > 0)
+    assert (f"{above} before correction, not shown after it" in said[4]) == (
+        best.vs_random.low > 0 and not best.better_than_random
+    )
 
 
 def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() -> None:
@@ -104,6 +111,14 @@ def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() ->
     low, high = (100 * (rules[best].mean + sign * rules[best].half_width) for sign in (-1, 1))
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"leads random by {100 * rules[best].mean:.1f} points [{low:.1f}, {high:.1f}]" in readme
+    assert f"the largest lead of the {NUMBERS[len(rules)]} rules that all {NUMBERS[len(tasks)]} have" in readme
+    # As if normal, with the intervals' widths.
+    tails = [2 * NormalDist().cdf(-1.96 * abs(rule.mean) / rule.half_width) for rule in rules.values()]
+    corrected = dict(zip(rules, holm(tails), strict=True))[best]
+    assert corrected > LEVEL
+    assert f"no longer significant once corrected for that (Holm p {corrected:.2f})" in readme
+    counts = [len(entry.seeds) for name in NAMES for entry in summary_of(name).entries if not entry.fake]
+    assert f"and {min(counts)} to {max(counts)} seeds; methods are compared from {MIN_SEEDS} on" in readme
     said = " ".join((ROOT / "docs" / "rules.md").read_text().split())
     facility, middle, nll = rules["facility"], rules[best], rules["nll_middle"]
     at = {task.name: place for place, task in enumerate(tasks)}
