@@ -92,7 +92,7 @@ class TrainConfig:
                 raise InvalidArgument(f"{name}: must be a whole number, got {getattr(self, name)!r}")
         for name in ("epochs", "steps", "batch_size", "learning_rate"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value > 0):
+            if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
                 raise InvalidArgument(f"{name}: must be above 0, got {value!r}")
         if self.max_tokens is not None and self.max_tokens < 8:
             raise InvalidArgument(f"max_tokens: must be at least 8, got {self.max_tokens}")

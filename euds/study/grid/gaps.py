@@ -63,7 +63,8 @@ def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
                 and not facts.get("fake")
             ]
             if absent:
-                yield f"Not trained at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
+                start = "Neither planned nor trained" if planned else "Not trained"
+                yield f"{start} at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
     without = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.validation is None and not entry.fake)
     if without and not any(entry.validation is not None for entry in entries):
         yield "There are no validation results: no rule is singled out."

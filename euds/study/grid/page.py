@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
 
 from euds.errors import MissingExtra
@@ -39,8 +38,7 @@ READING = """## How to read the numbers
 * What a table singles out is chosen on validation rows, and test rows only measure. Which rules and seeds were trained
   at all did follow a look at test results where a task's notes say so. The same models were judged on both sets, so
   lucky training seeds can still favour what was chosen: it is called better than random only where it is so after the
-  correction over all rules. Numbers are percent, mean ± standard deviation over training
-  seeds; differences are points.
+  correction over all rules. Numbers are percent, mean ± standard deviation over training seeds; differences are points.
 * A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
   {resamples:,} bootstrap resamples of seeds and test rows together. Few seeds that differ much make it too narrow: in
   simulations with accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in
@@ -128,21 +126,21 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     margin = f"{100 * MARGIN:g} points"
     meaning = (
         f'"{HOLDS}": shown to lose less than {margin} against the full data; "{LOSES}": shown to lose more; "{OPEN}": '
-        "neither is shown. The rule is the best on the validation rows, over the seeds that all rules have. No test row "
-        "had part in that choice, but the same trained models had, so that better, worse and holding are said after "
-        "correction over all rules; see also a task's notes on which rules and seeds were trained."
+        "neither is shown. The rule is the best on the validation rows, over the seeds that all rules have. No test "
+        "row had part in that choice, but the same trained models had, so that better, worse and holding are said "
+        "after correction over all rules; see also a task's notes on which rules and seeds were trained."
     )
     counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
     chosen = [best for found in summaries if (best := found.headline(found.best_label_free)) is not None]
     known = [best for best in chosen if best.vs_random is not None]
-    better, worse = (sum(map(attrgetter(f"{side}_than_random"), known)) for side in ("better", "worse"))
-    alone = [best.vs_random.low > 0 for best in known if best.vs_random and not best.better_than_random]
-    before = f" (better before correction only on {sum(alone)})" if any(alone) else ""
-    compared = (
-        f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
-        f"{len(known) - better - worse}{before}"
+    better, worse = sum(best.better_than_random for best in known), sum(best.worse_than_random for best in known)
+    ahead = sum(best.vs_random is not None and best.vs_random.low > 0 for best in known)
+    alone = f" (better before correction only on {ahead - better})" if ahead > better else ""
+    compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
+    text = (
+        f"That rule, on {len(summaries)} sets of rows: {counted}. {compared}{len(known) - better - worse}{alone}. "
+        f"{meaning}"
     )
-    text = f"That rule, on {len(summaries)} sets of rows: {counted}. {compared}. {meaning}"
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
