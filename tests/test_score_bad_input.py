@@ -187,6 +187,15 @@ def test_a_damaged_file_of_a_model_is_named(
     assert "\n" not in str(raised.value)
 
 
+def test_a_damaged_configuration_of_a_language_model_is_named(
+    tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl
+) -> None:
+    broken = copytree(tiny_lm, tmp_path / "broken")
+    (broken / "config.json").write_text("[]")
+    with pytest.raises(euds.EudsError, match=r"config.json: must hold keys and values"):
+        euds.score(write_jsonl([{"text": "a"}]), out=tmp_path / "run", lm=broken, measures=["generative"])
+
+
 @pytest.mark.parametrize(
     ("pooling", "taken"),
     [

@@ -72,6 +72,14 @@ def test_every_compared_cell_is_in_the_grid_of_its_file(committed: tuple[str, Ta
     assert {(entry.method, entry.keep, entry.schedule) for entry in found.entries} <= planned
 
 
+def test_the_pool_was_scored_as_its_file_says(committed: tuple[str, TaskSummary]) -> None:
+    name, _ = committed
+    scored = read_json(STUDY / f"{name}.facts.json")["scoring_model"]
+    # Cells that other scores chose would be refused, also by --rerun.
+    for key, value in load_study(STUDY / f"{name}.yaml").score.model_dump().items():
+        assert scored[key] == value, key
+
+
 def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> None:
     name, found = committed
     title = TITLES[name]

@@ -40,11 +40,23 @@ def model_folder(name: str) -> Path:
 
 def context_length(folder: Path) -> int | None:
     """Return how many tokens a model's position table or rotary range covers; None if its config.json does not say."""
-    config = read_json(folder / "config.json")
+    config = model_settings(folder / "config.json")
     for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(key), int):
             return int(config[key])
     return None
+
+
+def model_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model folder.
+
+    Raises:
+        InputError: the file is missing, not JSON, or holds no keys and values.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must hold keys and values; fetch or copy the model again")
+    return found
 
 
 def position_count(config: object) -> int:

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModel
 
 from euds.assets import POOLING_FILE
 from euds.errors import InputError
-from euds.files import read_json
 from euds.measures.device import Precision, on_device
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model
+from euds.measures.models import load_model, model_settings
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
 
@@ -82,10 +80,10 @@ def embedder_limit(folder: Path) -> int:
         InputError: one of these files is missing or damaged.
     """
     tokenizer = load_tokenizer(folder)
-    limits = [tokenizer.model_max_length, _settings(folder / "config.json").get("max_position_embeddings", 512)]
+    limits = [tokenizer.model_max_length, model_settings(folder / "config.json").get("max_position_embeddings", 512)]
     sentence_config = folder / "sentence_bert_config.json"
     if sentence_config.exists():
-        limits.append(_settings(sentence_config).get("max_seq_length") or limits[0])
+        limits.append(model_settings(sentence_config).get("max_seq_length") or limits[0])
     return int(min(limits)) - tokenizer.num_special_tokens_to_add()
 
 
@@ -94,7 +92,7 @@ def _pools_first_token(folder: Path) -> bool:
     path = folder / POOLING_FILE
     if not path.exists():
         return False
-    settings = _settings(path)
+    settings = model_settings(path)
     # A truth value for each mode, or the name of one.
     flags = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value]
     modes = [str(settings["pooling_mode"])] if settings.get("pooling_mode") else flags
@@ -106,10 +104,3 @@ def _pools_first_token(folder: Path) -> bool:
         f"{path}: pools by {' and '.join(modes) or 'nothing'}; only the mean (pooling_mode_mean_tokens) and the first "
         "token (pooling_mode_cls_token) can be taken"
     )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: must hold keys and values; fetch or copy the model again")
-    return found
