@@ -98,6 +98,24 @@ def test_another_hash_is_refused_and_nothing_kept(local_index: Path, tmp_path: P
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_damaged_stamp_is_as_good_as_none(local_index: Path, tmp_path: Path) -> None:
+    folder = fetch("reuters-r8")
+    for damaged in ("{", "[]"):
+        (folder / "asset.json").write_text(damaged)
+        assert not is_fetched("reuters-r8")
+    assert fetch("reuters-r8") == folder
+    assert is_fetched("reuters-r8")
+
+
+def test_a_cache_that_is_a_file_is_named(local_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        monkeypatch.setenv("EUDS_CACHE", str(tmp_path / place))
+        assert not is_fetched("reuters-r8")
+        with pytest.raises(InputError, match=f"{place}: cannot hold assets: .*; set EUDS_CACHE to a folder"):
+            fetch("reuters-r8")
+
+
 def test_names_are_resolved_or_explained(local_index: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no asset 'reuters' \(did you mean 'reuters-r8'\?\)"):
         fetch("reuters")
@@ -116,6 +134,15 @@ def test_names_are_resolved_or_explained(local_index: Path, tmp_path: Path) -> N
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(InputError, match="safetensors"):
         resolve_model(str(tmp_path / "pickled"))
+    for name in (
+        "package:nope/model",
+        "package:nope.sub/model",
+        "package:json.sub/model",
+        "package:.x/y",
+        "package:/y",
+    ):
+        with pytest.raises(InputError, match=r"no package '.*' is installed"):
+            resolve_model(name)
     assert resolve_model("someone/some-model") == "someone/some-model"
     assert resolve_input("corpus.jsonl") is None
     fetch("reuters-r8")

@@ -14,6 +14,7 @@ from euds.errors import InputError
 from euds.study.grid.cells import append_cell
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, UNKNOWN, conclusions, verdict
 from euds.study.grid.entries import Entry
+from euds.study.grid.page import _answer
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import GridTask, read_task
 
@@ -141,6 +142,14 @@ def test_costs_and_break_even(whole: TaskSummary) -> None:
     assert igse.break_even.saved_bert == pytest.approx(33.6 * 85 / 10.7)
 
 
+def test_more_seeds_make_no_training_cheaper() -> None:
+    task = make_task()
+    seconds = {0: 30.0, 1: 20.0, 2: 25.0, 3: 5.0, 4: 10.0}
+    cells = [replace(c, train_seconds=seconds[c.seed]) for c in task.cells if c.method != "full" or c.seed < 3]
+    found = summarise(GridTask(task.facts, cells), n_resamples=50)
+    assert entry_of(found, "igse_box").seconds.training == entry_of(found, "full", 1.0).seconds.training == 20.0
+
+
 def test_costs_are_core_seconds_and_equal_steps_save_nothing() -> None:
     facts = make_facts()
     facts["machine"] |= {"scoring_threads": 2, "threads_per_worker": 1}
@@ -205,6 +214,25 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
     assert verdict(entry_of(equal, "igse_box")) == OPEN
 
 
+def test_the_chosen_rule_is_better_only_after_correction(whole: TaskSummary) -> None:
+    def with_p(**values: Any) -> TaskSummary:
+        return replace(
+            whole, entries=tuple(replace(e, **values) if e.method == "igse_box" else e for e in whole.entries)
+        )
+
+    assert ": better than random after correction; against the full data" in "\n".join(conclusions(whole))
+    assert "Against random it is better on 1, worse on 0, not shown to differ on 0. " in _answer([whole])
+    # The same models decided that it is looked at: its interval alone would call too many rules better.
+    alone = with_p(p_random=0.06)
+    assert ": better than random before correction, not shown after it; against" in "\n".join(conclusions(alone))
+    assert "better on 0, worse on 0, not shown to differ on 1 (better before correction only on 1). " in _answer(
+        [alone]
+    )
+    held = with_p(p_inferior=0.04)
+    assert verdict(held.headline("igse_box")) == HOLDS
+    assert verdict(with_p(p_inferior=0.06).headline("igse_box")) == OPEN
+
+
 def test_without_a_better_rule_no_rule_is_called_better() -> None:
     gaps = {**planted_grid.GAPS, "igse_box": 0.0}
     text = "\n".join(conclusions(summarise(make_task(gaps=gaps), n_resamples=N_RESAMPLES)))
@@ -238,6 +266,34 @@ def test_partial_grids_are_summarised_and_say_what_they_lack(settings: dict[str,
         assert found.headline_keep == 0.3
 
 
+def test_what_was_planned_and_is_not_finished_is_said() -> None:
+    task = make_task(keeps=(KEEP,))
+    more = [("igse_box", KEEP, "3 epochs", 0, 5), ("random", KEEP, "3 epochs", 5, 5), ("full", 1.0, "3 epochs", 5, 5)]
+    never = [(method, 0.3, "9 steps", seed, seed) for seed in range(2) for method in planted_grid.METHODS]
+    found = summarise(
+        GridTask(task.facts, task.cells, [*(cell.key for cell in task.cells), *more, *never]), n_resamples=50
+    )
+    assert [gap for gap in found.gaps if gap.startswith("Planned")] == [
+        "Planned at 100 % for 3 epochs, 5 of 6 models finished: `full`.",
+        "Planned at 16 % for 3 epochs, 5 of 6 models finished: `random`, `igse_box`.",
+        "Planned at 30 % for 9 steps, 0 of 2 models finished: `full`, `random`, `longest`, `generative_middle`, "
+        "`information_middle`, `igse_box`, `igse_box_nolength`, `el2n_high` and 2 more.",
+    ]
+    assert not any("nor trained" in gap for gap in found.gaps)
+    finished = GridTask(task.facts, task.cells, [cell.key for cell in task.cells])
+    assert not any(gap.startswith("Planned") for gap in summarise(finished, n_resamples=50).gaps)
+
+
+def test_methods_that_were_not_planned_are_named_apart() -> None:
+    task = make_task(gaps={"random": 0.0, "full": 0.05}, keeps=(KEEP,))
+    planned = [*(cell.key for cell in task.cells), ("longest", KEEP, "3 epochs", 0, 0)]
+    gaps = summarise(GridTask(task.facts, task.cells, planned), n_resamples=50).gaps
+    assert "Planned at 16 % for 3 epochs, 0 of 1 models finished: `longest`." in gaps
+    (unplanned,) = (gap for gap in gaps if gap.startswith("Neither planned nor trained at 16 % for 3 epochs: "))
+    assert "`igse_box`" in unplanned
+    assert "`longest`" not in unplanned
+
+
 def test_unequal_seeds_are_paired_and_said() -> None:
     cells = [cell for cell in make_task().cells if cell.method != "igse_box" or cell.seed < 3]
     found = summarise(GridTask(make_facts(), cells), n_resamples=50)
@@ -269,7 +325,7 @@ def test_a_task_is_read_from_its_two_files(tmp_path: Path, whole: TaskSummary) -
     assert summarise(read_task(tmp_path, "planted"), n_resamples=N_RESAMPLES).to_json() == whole.to_json()
 
 
-def test_files_that_do_not_fit_are_refused() -> None:
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     facts, cells = make_facts(), make_cells(make_facts(), {"random": 0.0})
     with pytest.raises(InputError, match="no field 'rows'"):
         GridTask({name: value for name, value in facts.items() if name != "rows"}, cells)
@@ -279,6 +335,9 @@ def test_files_that_do_not_fit_are_refused() -> None:
         GridTask(facts, [replace(cells[0], method="other")])
     with pytest.raises(InputError, match="different numbers of rows"):
         GridTask(facts, [*cells, replace(cells[0], test_scores=np.ones(3), seed=99)])
+    (tmp_path / "planted.facts.json").write_text("[]")
+    with pytest.raises(InputError, match=r"planted.facts.json: must hold the facts of a study"):
+        read_task(tmp_path, "planted")
     with pytest.raises(InputError, match="has no accuracy"):
         GridTask(facts, [replace(cells[0], metrics={"test": {}})])
     assert cells[0].mask(N_POOL).sum() == 64

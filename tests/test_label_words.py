@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from euds.errors import InvalidArgument
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.label_words import LabelWordScorer
@@ -128,6 +129,37 @@ def test_a_word_that_cannot_occur_has_no_share(tiny_lm: Path, prompts: list[list
     found = own.score(prompts)
     assert np.isneginf(found.logprobs[:, 1]).all()
     np.testing.assert_allclose(found.entropy, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("template", "fields", "prompt"),
+    [
+        ("continuation", {"title": "sad", "text": "a film"}, "sad\na film"),
+        ("labels", {"title": "sad", "text": "a film"}, "Text: sad\na film\nLabel (positive or negative):"),
+        ("labels", {"labels": "sad", "body": "a film"}, "Text: sad\na film\nLabel (positive or negative):"),
+        ("question", {"Question Text": "sad?", "context": "a film"}, "a film\n\nQuestion: sad?\nAnswer:"),
+        ("question", {"question": "sad?", "text": "a film"}, "a film\n\nQuestion: sad?\nAnswer:"),
+        ("question", {"labels": "sad?"}, "Question: sad?\nAnswer:"),
+        ("{a-b (c)} by {2}", {"2": "one", "a-b (c)": "two"}, "two by one"),
+        (
+            '{"said": "{the text}", "is {}": {"1}',
+            {"the text": "a {1} {text}"},
+            '{"said": "a {1} {text}", "is {}": {"1}',
+        ),
+    ],
+)
+def test_places_are_filled_whatever_a_field_is_called(
+    tiny_lm: Path, template: str, fields: dict[str, str], prompt: str
+) -> None:
+    encoder = PromptEncoder(tiny_lm, template_of(template, list(fields)), ("positive", "negative"), 200)
+    assert encoder.tokens.tokenizer.decode(encoder.encode(fields).ids) == prompt
+    assert all(encoder.followed_by(WORDS))
+
+
+@pytest.mark.parametrize("template", ["{text} {1}", "{text} {title}", "{text} {Text}"])
+def test_other_words_in_braces_are_unknown_places(template: str) -> None:
+    with pytest.raises(InvalidArgument, match="unknown place"):
+        template_of(template, ["the title", "text"])
 
 
 @pytest.mark.parametrize("template", ["labels", "question", "{text}", "Verdict: {text} {labels}\n"])

@@ -55,6 +55,17 @@ def test_overrides_reach_inner_keys_and_are_typed() -> None:
     assert "limit" not in MINIMAL["data"]
 
 
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    text = yaml.safe_dump(MINIMAL).replace("model: encoder", "model: encoder\n  learning_rate: 2e-4")
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert load_recipe(tmp_path / "recipe.yaml").train.learning_rate == 2e-4
+    for text in ("2e-4", "2E-4", ".2e-3", "2.e-4", "0.2e-3", "+2e-4", "2.0e-4"):
+        assert load_recipe(MINIMAL, [f"train.learning_rate={text}"]).train.learning_rate == 2e-4, text
+    # Whole numbers, words and what only begins like a number stay what they are.
+    recipe = load_recipe(MINIMAL, ["select.keep=500", "data.train=2e-4.jsonl", "out=e5"])
+    assert (recipe.select.keep, recipe.data.train, recipe.out) == (500, "2e-4.jsonl", "e5")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

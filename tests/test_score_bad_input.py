@@ -3,16 +3,20 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 import euds
+from euds.assets import content_sha256
 from euds.corpus import read_scores
+from euds.measures.device import precision
+from euds.measures.semantic import Embedder
 
 WriteJsonl = Callable[..., Path]
 
@@ -147,6 +151,82 @@ def test_a_bad_request_is_one_clear_error(
     with pytest.raises(euds.EudsError, match=message):
         euds.score(out=tmp_path / "run", **settings)  # type: ignore[arg-type]  # The cases are wrong on purpose.
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path, tiny_encoder: Path, write_jsonl: WriteJsonl) -> None:
+    corpus = write_jsonl([{"text": "the film was sad", "label": at} for at in range(2)])
+    bare = copytree(tiny_encoder, tmp_path / "bare", ignore=ignore_patterns("tokenizer*"))
+    for role, measure in (("embedder", "semantic"), ("lm", "information")):
+        # transformers makes a BERT tokenizer of nothing, to which every word is unknown.
+        with pytest.raises(euds.EudsError, match=r"bare: its tokenizer knows no word; are tokenizer.json"):
+            euds.score(corpus, out=tmp_path / role, measures=[measure], **{role: bare})  # type: ignore[arg-type]
+    with pytest.raises(euds.EudsError, match="bare: its tokenizer knows no word"):
+        euds.finetune(corpus, corpus, model=bare, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{", "broken: no encoder could be loaded: "),
+        ("tokenizer.json", b"[]", "broken: no tokenizer could be loaded: "),
+        ("sentence_bert_config.json", b"{", "sentence_bert_config.json: not a JSON file"),
+        ("sentence_bert_config.json", b"[]", "sentence_bert_config.json: must hold keys and values"),
+        ("config.json", b"{", "config.json: not a JSON file|no tokenizer could be loaded"),
+        ("1_Pooling/config.json", b"[]", "1_Pooling/config.json: must hold keys and values"),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_named(
+    file: str, content: bytes, message: str, tmp_path: Path, tiny_encoder: Path, write_jsonl: WriteJsonl
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}, {"text": "a dull plot"}])
+    broken = copytree(tiny_encoder, tmp_path / "broken")
+    (broken / file).parent.mkdir(exist_ok=True)
+    (broken / file).write_bytes(content)
+    with pytest.raises(euds.EudsError, match=message) as raised:
+        euds.score(corpus, out=tmp_path / "run", embedder=broken, measures=["semantic"])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_configuration_of_a_language_model_is_named(
+    tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl
+) -> None:
+    broken = copytree(tiny_lm, tmp_path / "broken")
+    (broken / "config.json").write_text("[]")
+    with pytest.raises(euds.EudsError, match=r"config.json: must hold keys and values"):
+        euds.score(write_jsonl([{"text": "a"}]), out=tmp_path / "run", lm=broken, measures=["generative"])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "taken"),
+    [
+        (None, "mean"),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "first"),
+        ({"pooling_mode": "cls"}, "first"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, None),
+        ({"pooling_mode_lasttoken": True}, None),
+    ],
+)
+def test_texts_are_embedded_as_the_encoder_says(
+    pooling: dict[str, object] | None, taken: str | None, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    folder = copytree(tiny_encoder, tmp_path / "encoder")
+    if pooling is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"include_prompt": True, **pooling}))
+    # A run with other pooling must not go on from this one.
+    assert (content_sha256(folder) == content_sha256(tiny_encoder)) == (pooling is None)
+    if taken is None:
+        with pytest.raises(euds.EudsError, match=r"1_Pooling/config.json: pools by .*only the mean .* and the first"):
+            Embedder(folder, precision("cpu"))
+        return
+    samples = [[9, 10, 11], [12, 13]]
+    found = Embedder(folder, precision("cpu")).embed(samples)
+    model = AutoModel.from_pretrained(tiny_encoder)
+    for ids, vector in zip(samples, found, strict=True):
+        hidden = model(torch.tensor([[2, *ids, 3]])).last_hidden_state[0].detach()
+        expected = hidden[0] if taken == "first" else hidden.mean(0)
+        np.testing.assert_allclose(vector, expected / expected.norm(), atol=1e-5)
 
 
 def test_a_changed_configuration_or_input_is_refused_with_a_diff(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from euds.cli.app import app
 from euds.errors import InputError, InvalidArgument
 from euds.selection.trainee import Trainee
 from euds.study.grid.cells import read_cells
@@ -75,12 +77,21 @@ def changed(study: dict[str, Any], **sections: Any) -> dict[str, Any]:
         ({"keep": [0.2], "seeds": 1}, "give epochs or steps"),
         ({"keep": [0.0], "seeds": 1, "steps": 5}, r"fractions in \(0, 1\]"),
         ({"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["igse_bux"]}, "did you mean 'igse_box'"),
+        ({"keep": [0.2, 1.0], "seeds": 1, "steps": 5, "methods": ["full", "random"]}, r"full keeps .* keep: \[1.0\]"),
         ({"keep": [0.2], "seeds": 1, "step": 5}, "unknown key 'grid.0.step'.*did you mean 'steps'"),
     ],
 )
 def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         load_study({**study, "grid": [block]})
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--page=page"])
+def test_a_cell_is_not_trained_again_by_the_way(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("euds.study.grid.run.rerun_cell", lambda *_: pytest.fail("it was"))
+    found = CliRunner().invoke(app, ["study", "study.yaml", "--rerun", "random", option])
+    assert isinstance(found.exception, InvalidArgument)
+    assert "leave out --dry-run and --page" in str(found.exception)
 
 
 def test_rows_of_other_classes_are_left_out(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:

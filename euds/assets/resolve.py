@@ -12,6 +12,9 @@ from euds.errors import InputError, nearest
 from euds.files import file_sha256
 
 SAFE_WEIGHTS = ".safetensors"
+POOLING_FILE = Path("1_Pooling", "config.json")
+"""Where a sentence encoder says how an embedding comes of its tokens' outputs."""
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -66,8 +69,8 @@ def resolve_input(spec: str) -> Path | None:
 
 
 def content_sha256(folder: Path) -> str:
-    """Hash what decides a model's output: weights and configuration, names included."""
-    return _hash_files(folder, lambda path: path.suffix == SAFE_WEIGHTS or path.name == "config.json")
+    """Hash what decides a model's output: weights, configuration and pooling, names included."""
+    return _hash_files(folder, lambda path: path.suffix == SAFE_WEIGHTS or path.name == "config.json", POOLING_FILE)
 
 
 def tokenizer_sha256(folder: Path) -> str:
@@ -75,12 +78,14 @@ def tokenizer_sha256(folder: Path) -> str:
     return _hash_files(folder, lambda path: path.name in TOKENIZER_FILES)
 
 
-def _hash_files(folder: Path, wanted: Callable[[Path], bool]) -> str:
+def _hash_files(folder: Path, wanted: Callable[[Path], bool], *inner: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and wanted(path):
+    for path in (*sorted(filter(wanted, folder.iterdir())), *(folder / name for name in inner)):
+        if path.is_file():
             state = path.stat()
-            digest.update(f"{path.name} {_file_hash(path, state.st_size, state.st_mtime_ns)}\n".encode())
+            digest.update(
+                f"{path.relative_to(folder).as_posix()} {_file_hash(path, state.st_size, state.st_mtime_ns)}\n".encode()
+            )
     return digest.hexdigest()
 
 
@@ -92,7 +97,11 @@ def _file_hash(path: Path, size: int, modified_ns: int) -> str:
 
 def _package_folder(name: str) -> Path:
     package, _, inner = name.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    # No such outer package, or no name of a package at all.
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"model {name!r}: no package {package!r} is installed")
     return Path(spec.submodule_search_locations[0]) / inner

@@ -29,6 +29,8 @@ def study(
     overrides = set_ or []
     if not (train or dry_run or rerun or page):
         raise InvalidArgument("page: name a folder with --page; without it --no-train leaves nothing to do")
+    if rerun is not None and (dry_run or page):
+        raise InvalidArgument("rerun: trains one cell and does nothing else; leave out --dry-run and --page")
     if rerun is not None:
         for file in files:
             _rerun(*rerun_cell(file, overrides, rerun))

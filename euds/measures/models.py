@@ -40,11 +40,23 @@ def model_folder(name: str) -> Path:
 
 def context_length(folder: Path) -> int | None:
     """Return how many tokens a model's position table or rotary range covers; None if its config.json does not say."""
-    config = read_json(folder / "config.json")
+    config = model_settings(folder / "config.json")
     for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(key), int):
             return int(config[key])
     return None
+
+
+def model_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a model folder.
+
+    Raises:
+        InputError: the file is missing, not JSON, or holds no keys and values.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must hold keys and values; fetch or copy the model again")
+    return found
 
 
 def position_count(config: object) -> int:
@@ -69,12 +81,14 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
     Raises:
         InputError: transformers cannot load it; the message names the folder and the reason.
     """
+    from safetensors import SafetensorError
+
     try:
         with quiet():
             model: nn.Module = auto_class.from_pretrained(
                 folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True, **arguments
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
     return model.to(precision.torch_device).eval()

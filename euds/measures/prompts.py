@@ -11,14 +11,15 @@ from euds.measures.tokens import Encoded, ModelTokenizer
 TEMPLATES = ("continuation", "labels", "question")
 """Templates by name: go on with the text; name its label; answer a question."""
 
-_PLACE = re.compile(r"\{(\w+)\}")
+_PLACE = re.compile(r"\{(text|labels|[0-9]+)\}")
 
 
 def template_of(template: str, fields: Sequence[str]) -> str:
-    """Return the template with places in braces: {text}, all fields joined by newlines; {labels}; or a field's name.
+    """Return the template with places in braces: {text}, all fields joined by newlines; {labels}; {1} or {2}, a field.
 
     Args:
-        template: one of `TEMPLATES`, or a template of one's own.
+        template: one of `TEMPLATES`, or a template of one's own, which names fields by their names; {text} and {labels}
+            mean the above even where a field has that name.
         fields: the text fields; for "question", the question and, if there are two, what it is about.
 
     Raises:
@@ -29,10 +30,11 @@ def template_of(template: str, fields: Sequence[str]) -> str:
     if template == "labels":
         return "Text: {text}\nLabel ({labels}):"
     if template == "question":
-        about = "" if len(fields) == 1 else f"{{{fields[1]}}}\n\n"
-        return f"{about}Question: {{{fields[0]}}}\nAnswer:"
-    places = _PLACE.findall(template)
-    known = ("text", "labels", *fields)
+        return "Question: {1}\nAnswer:" if len(fields) == 1 else "{2}\n\nQuestion: {1}\nAnswer:"
+    known = {**{field: str(at) for at, field in enumerate(fields, 1)}, "text": "text", "labels": "labels"}
+    # Names of fields may be any characters; what else stands in braces is a place only if it is one word.
+    named = re.compile(rf"\{{({'|'.join(map(re.escape, known))}|\w+)\}}")
+    places = named.findall(template)
     for place in places:
         if place not in known:
             raise InvalidArgument(
@@ -42,7 +44,7 @@ def template_of(template: str, fields: Sequence[str]) -> str:
         raise InvalidArgument(
             f"template: {template!r} is not one of {', '.join(TEMPLATES)} and has no place for the text, as {{text}}"
         )
-    return template
+    return named.sub(lambda place: f"{{{known[place[1]]}}}", template)
 
 
 class PromptEncoder:
@@ -62,10 +64,13 @@ class PromptEncoder:
         self.max_tokens = max_tokens
 
     def encode(self, fields: Mapping[str, str]) -> Encoded:
-        """Return the prompt's ids and whether a field was cut; no ids if even an empty field leaves too many."""
-        values = {"text": "\n".join(fields.values()), **fields}
-        used = [name for name in dict.fromkeys(_PLACE.findall(self.template)) if name in values]
-        values = {name: values[name] for name in used}
+        """Return the prompt's ids and whether a field was cut; no ids if even an empty field leaves too many.
+
+        Args:
+            fields: texts by name, in the order of the template's numbers.
+        """
+        given = {str(at): text for at, text in enumerate(fields.values(), 1)} | {"text": "\n".join(fields.values())}
+        values = {place: given[place] for place in _PLACE.findall(self.template) if place != "labels"}
         ids, truncated = self._ids(values), False
         while len(ids) > self.max_tokens:
             pieces = {name: self.tokens.encode([value])[0].ids for name, value in values.items()}
@@ -93,7 +98,7 @@ class PromptEncoder:
         return [ids[n:] if ids[:n] == before else other.ids for ids, other in zip(whole, alone, strict=True)]
 
     def _ids(self, values: Mapping[str, str], after: str = "") -> list[int]:
-        known = {"labels": self.labels, **values}
-        prompt = _PLACE.sub(lambda place: known.get(place[1], place[0]), self.template) + after
+        known = {**values, "labels": self.labels}
+        prompt = _PLACE.sub(lambda place: known[place[1]], self.template) + after
         bos = [] if self.tokens.bos_id is None else [self.tokens.bos_id]
         return [*bos, *self.tokens.encode([prompt])[0].ids]

@@ -1,15 +1,16 @@
-"""Sentence embeddings for semantic entropy: mean pooling over the tokens, unit norm."""
+"""Sentence embeddings for semantic entropy: the mean over the tokens or the first of them, unit norm."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import AutoModel
 
+from euds.assets import POOLING_FILE
+from euds.errors import InputError
 from euds.measures.device import Precision, on_device
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model
+from euds.measures.models import load_model, model_settings
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
 
@@ -17,16 +18,20 @@ from euds.types import Float32Array
 class Embedder:
     """A sentence encoder.
 
+    A text's embedding is the mean over its tokens, or the first token's output where the model's own
+    `1_Pooling/config.json` says so; its length is 1 in either case, whether or not the model has a `2_Normalize`.
+
     Args:
         folder: model folder with safetensors weights.
         precision: device and dtype.
 
     Raises:
-        InputError: the folder holds no encoder that can be loaded.
+        InputError: the folder holds no encoder that can be loaded, or one that pools in another way.
     """
 
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
+        self._first_token = _pools_first_token(folder)
         self.model = load_model(AutoModel, folder, precision, "encoder")
         for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
@@ -57,7 +62,10 @@ class Embedder:
         mask = torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]
         input_ids, mask = on_device(input_ids, self.device), on_device(mask, self.device)
         hidden = self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
-        pooled = (hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        if self._first_token:
+            pooled = hidden[:, 0].float()
+        else:
+            pooled = (hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
         unit: Float32Array = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return unit
 
@@ -67,11 +75,32 @@ def embedder_limit(folder: Path) -> int:
 
     Sentence encoders state a limit of their own in `sentence_bert_config.json`; the tokenizer's limit and the size of
     the position table hold as well.
+
+    Raises:
+        InputError: one of these files is missing or damaged.
     """
     tokenizer = load_tokenizer(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    limits = [tokenizer.model_max_length, config.get("max_position_embeddings", 512)]
+    limits = [tokenizer.model_max_length, model_settings(folder / "config.json").get("max_position_embeddings", 512)]
     sentence_config = folder / "sentence_bert_config.json"
     if sentence_config.exists():
-        limits.append(json.loads(sentence_config.read_text(encoding="utf-8")).get("max_seq_length") or limits[0])
+        limits.append(model_settings(sentence_config).get("max_seq_length") or limits[0])
     return int(min(limits)) - tokenizer.num_special_tokens_to_add()
+
+
+def _pools_first_token(folder: Path) -> bool:
+    """Tell whether an encoder takes the first token's output, as its own file says; without one it takes the mean."""
+    path = folder / POOLING_FILE
+    if not path.exists():
+        return False
+    settings = model_settings(path)
+    # A truth value for each mode, or the name of one.
+    flags = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value]
+    modes = [str(settings["pooling_mode"])] if settings.get("pooling_mode") else flags
+    if modes in (["pooling_mode_mean_tokens"], ["mean"]):
+        return False
+    if modes in (["pooling_mode_cls_token"], ["cls"]):
+        return True
+    raise InputError(
+        f"{path}: pools by {' and '.join(modes) or 'nothing'}; only the mean (pooling_mode_mean_tokens) and the first "
+        "token (pooling_mode_cls_token) can be taken"
+    )

@@ -113,10 +113,15 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    # Damaged files come out as whatever they happen to trip over.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: no tokenizer could be loaded: {reason}") from error
+    # Where the files are missing, transformers makes some tokenizers without a word in them.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(f"{folder}: its tokenizer knows no word; are tokenizer.json and vocab.txt missing?")
+    return tokenizer
 
 
 def special_frame(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:

@@ -1,5 +1,6 @@
 """Settings in YAML files: read, overridden, checked, and mistakes told in one line."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -11,6 +12,15 @@ from euds.errors import InputError, InvalidArgument, nearest
 
 UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
 """What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which follows YAML 1.1, with floats such as 2e-4 and 1e3, which YAML 1.2 has."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
 
 
 class Section(BaseModel):
@@ -48,7 +58,7 @@ def load_settings(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -64,7 +74,7 @@ def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
     if not sign or not key:
         raise InvalidArgument(f"override {override!r}: write key=value, such as select.keep=0.3")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise InvalidArgument(f"override {override!r}: the value is not YAML") from None
     *outer, last = key.split(".")

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
@@ -24,6 +23,7 @@ from transformers import (
 from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, position_count
+from euds.measures.tokens import load_tokenizer
 from euds.progress import Bar, bar, quiet
 from euds.study.examples import Example, Rows, examples_of
 from euds.study.heads import Features, Head, head_for
@@ -143,7 +143,7 @@ def _fit(
     """Fine-tune on `train`; `others` are the examples that the model will meet later."""
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     known = [*examples, *(example for rows in others for example in rows)]
     head = head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
     set_seed(seed)

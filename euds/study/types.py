@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from euds.errors import InvalidArgument, one_of
@@ -86,10 +87,13 @@ class TrainConfig:
         if (self.epochs is None) == (self.steps is None):
             raise InvalidArgument("epochs, steps: give one of them")
         one_of("precision", self.precision, PRECISIONS)
+        for name in ("steps", "batch_size", "max_tokens"):
+            if not isinstance(getattr(self, name), Integral | None):
+                raise InvalidArgument(f"{name}: must be a whole number, got {getattr(self, name)!r}")
         for name in ("epochs", "steps", "batch_size", "learning_rate"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InvalidArgument(f"{name}: must be above 0, got {value}")
+            if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
+                raise InvalidArgument(f"{name}: must be above 0, got {value!r}")
         if self.max_tokens is not None and self.max_tokens < 8:
             raise InvalidArgument(f"max_tokens: must be at least 8, got {self.max_tokens}")
 

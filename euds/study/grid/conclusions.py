@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from euds.study.grid.entries import Entry
-from euds.study.grid.statistics import MARGIN
+from euds.study.grid.statistics import MARGIN, Difference
 from euds.study.grid.summary import TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
 from euds.study.grid.wording import interval, keep_name, names, percent, points, trainings
@@ -15,12 +15,14 @@ HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"
 def verdict(entry: Entry | None) -> str:
     """Return what the data say about holding the full data's result.
 
-    "holds": the one-sided 95 % bound is above minus the margin. "loses": the whole 95 % interval is below minus the
-    margin. "open": neither. The entry must have been chosen without the test rows: nothing is corrected for a choice.
+    "holds": it is shown to lose less than the margin, after correction over the methods at its keep. "loses": the whole
+    95 % interval is below minus the margin. "open": neither. Choosing the entry on validation rows makes no correction
+    needless: the same trained models are judged on both sets, so the luck of their seeds is in both. Such luck can only
+    make an entry look better, so that nothing is corrected for "loses".
     """
     if entry is None or entry.vs_full is None:
         return UNKNOWN
-    if entry.vs_full.lower > -MARGIN:
+    if entry.non_inferior:
         return HOLDS
     return LOSES if entry.vs_full.high < -MARGIN else OPEN
 
@@ -95,10 +97,10 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
     text = (
         f"The label-free rule that is best on the validation rows at {keep_name(best.keep)} is `{best.method}` "
         f"({percent(best.validation_over(summary.choice_seeds))} over the {len(summary.choice_seeds)} seeds that all "
-        f"rules have, {percent(best.mean)} on the test rows; one rule, so not corrected)"
+        f"rules have, {percent(best.mean)} on the test rows)"
     )
     if best.vs_random is not None:
-        text += f"; against random {interval(best.vs_random)}: {_compared(best, 'random')}"
+        text += f"; against random {interval(best.vs_random)}: {_compared(best, best.vs_random)}"
     if best.vs_full is not None:
         said = {
             HOLDS: f"it is shown to lose less than {points(MARGIN).lstrip('+')} points",
@@ -109,13 +111,13 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
     yield text + "."
 
 
-def _compared(entry: Entry, other: str) -> str:
-    """A single comparison, not corrected, as the entry was chosen without the test rows."""
-    gap = entry.vs_random
-    assert gap is not None
-    if gap.low > 0:
-        return f"better than {other}"
-    return f"worse than {other}" if gap.high < 0 else f"no difference from {other} is shown"
+def _compared(entry: Entry, gap: Difference) -> str:
+    """What may be said of the chosen rule against random: its models' luck decided its choice, so it is corrected."""
+    if entry.better_than_random or entry.worse_than_random:
+        return f"{'better' if gap.mean > 0 else 'worse'} than random after correction"
+    if gap.low <= 0 <= gap.high:
+        return "no difference from random is shown"
+    return f"{'better' if gap.mean > 0 else 'worse'} than random before correction, not shown after it"
 
 
 def _no_loss(summary: TaskSummary) -> Iterator[str]:
@@ -145,7 +147,8 @@ def _igse(summary: TaskSummary) -> Iterator[str]:
         shown = "ahead" if gap.low > 0 else "behind" if gap.high < 0 else "not shown to differ"
         yield (
             f"The combination against a single entropy, each the best of its kind on the validation rows: "
-            f"`{summary.best_igse}` minus `{summary.best_single}` is {interval(gap)}: {shown}."
+            f"`{summary.best_igse}` minus `{summary.best_single}` is {interval(gap)}, not corrected for their choice: "
+            f"{shown}."
         )
 
 

@@ -11,6 +11,7 @@ from euds.errors import InvalidArgument, one_of
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.methods import METHODS
+from euds.study.grid.task import FULL
 from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig, task_of
 
 
@@ -136,6 +137,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
                 raise InvalidArgument(f"grid: keep must be fractions in (0, 1], got {block.keep}")
             for name in methods_of(block, study.task):
                 one_of("grid: methods", name, METHODS)
+                if name == FULL and block.keep != [1.0]:
+                    raise InvalidArgument("grid: method full keeps the whole pool; give it a block with keep: [1.0]")
                 if study.task != CLASSIFICATION and METHODS[name].needs_classes:
                     raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
             study.train_config(block)
@@ -149,7 +152,7 @@ def methods_of(block: BlockSection, task: str) -> list[str]:
     if block.methods != "all":
         return block.methods
     classes = task == CLASSIFICATION
-    return [name for name, method in METHODS.items() if name != "full" and (classes or not method.needs_classes)]
+    return [name for name, method in METHODS.items() if name != FULL and (classes or not method.needs_classes)]
 
 
 def planned_cells(study: StudyFile) -> Iterator[Planned]:

@@ -4,15 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import MIN_SEEDS
-from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask
-from euds.study.grid.wording import keep_name
+from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask, Place
+from euds.study.grid.wording import keep_name, names
 
 FEW_SEEDS = 5
 
 
 def list_gaps(task: GridTask, entries: Sequence[Entry]) -> list[str]:
     """Return what a finished grid would have and this one has not."""
-    return [*_references(task), *_methods(task, entries), *_seeds(task, entries), *_seconds(entries), *_blocks(task)]
+    return [
+        *_references(task),
+        *_planned(task),
+        *_methods(task, entries),
+        *_seeds(task, entries),
+        *_seconds(entries),
+        *_blocks(task),
+    ]
 
 
 def _references(task: GridTask) -> Iterator[str]:
@@ -28,17 +35,36 @@ def _references(task: GridTask) -> Iterator[str]:
             yield f"The harness check `{method}` was not run."
 
 
+def _planned(task: GridTask) -> Iterator[str]:
+    """One sentence for all methods that have as many of as many planned models at a keep and schedule."""
+    finished = {cell.key for cell in task.cells}
+    places: dict[Place, list[bool]] = {}
+    for method, keep, schedule, *seeds in task.planned:
+        places.setdefault((method, keep, schedule), []).append((method, keep, schedule, *seeds) in finished)
+    alike: dict[tuple[float, str, int, int], list[str]] = {}
+    for (method, keep, schedule), found in places.items():
+        if not all(found):
+            alike.setdefault((keep, schedule, sum(found), len(found)), []).append(method)
+    for (keep, schedule, done, wanted), methods in alike.items():
+        yield f"Planned at {keep_name(keep)} for {schedule}, {done} of {wanted} models finished: {names(methods)}."
+
+
 def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
+    planned = {(method, keep, schedule) for method, keep, schedule, *_ in task.planned}
     for schedule in task.schedules:
         for keep in _keeps(task, schedule):
             there = {entry.method for entry in entries if (entry.keep, entry.schedule) == (keep, schedule)}
             absent = [
                 f"`{method}`"
                 for method, facts in task.facts["methods"].items()
-                if method not in there and method != FULL and not facts.get("fake")
+                if method not in there
+                and (method, keep, schedule) not in planned
+                and method != FULL
+                and not facts.get("fake")
             ]
             if absent:
-                yield f"Not trained at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
+                start = "Neither planned nor trained" if planned else "Not trained"
+                yield f"{start} at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
     without = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.validation is None and not entry.fake)
     if without and not any(entry.validation is not None for entry in entries):
         yield "There are no validation results: no rule is singled out."

@@ -14,7 +14,7 @@ import numpy as np
 
 from euds.assets import content_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import json_sha256, read_json, write_json
+from euds.files import json_sha256, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, console
@@ -28,7 +28,7 @@ from euds.study.grid.methods import METHODS
 from euds.study.grid.page import write_page
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
-from euds.study.grid.task import read_task
+from euds.study.grid.task import read_facts, read_task
 from euds.study.types import FineTuned
 from euds.types import Int64Array
 
@@ -123,7 +123,10 @@ def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: s
         MissingExtra: matplotlib is not installed.
     """
     studies = [load_study(source, overrides) for source in sources]
-    tasks = [read_task(Path(study.results), study.name, study.notes) for study in studies]
+    tasks = [
+        read_task(Path(study.results), study.name, study.notes, [cell.key for cell in planned_cells(study)])
+        for study in studies
+    ]
     for summary in write_page(Path(folder), tasks):
         write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
     return Path(folder) / "README.md"
@@ -175,7 +178,7 @@ class Grid:
         }
         cells = read_cells(study.cells_path) if study.cells_path.exists() else []
         if cells and study.facts_path.exists():
-            self._refuse_other_scores(read_json(study.facts_path).get("scoring_model", {}))
+            self._refuse_other_scores(read_facts(study.facts_path).get("scoring_model", {}))
         self.finished = {cell.key: cell for cell in cells}
         for planned in planned_cells(study):
             cell = self.finished.get(planned.key)

@@ -11,7 +11,7 @@ import numpy as np
 
 from euds.errors import InputError
 from euds.files import read_json
-from euds.study.grid.cells import Cell, read_cells
+from euds.study.grid.cells import Cell, Key, read_cells
 from euds.study.grid.statistics import SeedScores, complete_block
 from euds.types import Float64Array
 
@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class GridTask:
-    """Facts and finished cells of one task.
+    """Facts and finished cells of one task, and the cells that were planned, if that is known.
 
     Raises:
         InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
@@ -56,6 +56,7 @@ class GridTask:
 
     facts: Mapping[str, Any]
     cells: Sequence[Cell]
+    planned: Sequence[Key] = ()
 
     def __post_init__(self) -> None:
         missing = [name for name in FACTS if name not in self.facts]
@@ -145,14 +146,32 @@ def is_fixed_steps(schedule: str) -> bool:
     return schedule.endswith("steps")
 
 
-def read_task(folder: Path, name: str, notes: Sequence[str] = ()) -> GridTask:
-    """Read NAME.facts.json and NAME.cells.jsonl of a folder; `notes` are what its page has to say beside them.
+def read_task(folder: Path, name: str, notes: Sequence[str] = (), planned: Sequence[Key] = ()) -> GridTask:
+    """Read NAME.facts.json and NAME.cells.jsonl of a folder.
+
+    Args:
+        folder: of both.
+        name: of the task.
+        notes: what its page has to say beside them.
+        planned: the cells of a finished grid.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
-    facts = read_json(folder / f"{name}.facts.json")
-    return GridTask({**facts, "notes": list(notes)}, read_cells(folder / f"{name}.cells.jsonl"))
+    facts = read_facts(folder / f"{name}.facts.json")
+    return GridTask({**facts, "notes": list(notes)}, read_cells(folder / f"{name}.cells.jsonl"), planned)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read what is known of a task beside its cells.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    facts = read_json(path)
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: must hold the facts of a study; the study's command writes them anew")
+    return facts
 
 
 def _by_place(cells: Sequence[Cell]) -> dict[Place, list[Cell]]:
