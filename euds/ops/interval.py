@@ -40,7 +40,8 @@ def find_interval(
     shortest, more scores, the lower one); `typical` the scores within the smallest distance of what is `expected` of
     each, and its bounds are bounds of score - expected. The region holds at least the budget; surplus samples are
     dropped from its far end, for the searches by distance of the mid-rank from the region's centre, equals by a seeded
-    hash of the id. Source: docs/method.md, "Intervals".
+    hash of the id. Distances are float64: ranks that mirror each other about the centre may differ in the last bit.
+    Source: docs/method.md, "Intervals".
 
     Args:
         scores: (n,) real numbers; nulls, NaN and infinite ones are left out. Or a histogram of them, as for
