@@ -40,7 +40,7 @@ def semantic_entropy(
         estimator: "discrete" (over member counts, 0..ln N), "rao_blackwell" (over summed probabilities, renormalised,
             0..ln N), or the corrections "miller_madow" and "chao_shen" of the discrete one (which may exceed ln N).
         text_ids: (total,) integers, equal for equal texts; for "rao_blackwell" only. The probability of a text drawn
-            more than once in a sample then counts once. None: every generation counts.
+            more than once in a sample then counts once, as its first generation has it. None: every generation counts.
 
     Returns:
         (n,) float64, nats, >= 0; 0 for a sample of no or one generation (`n_groups` tells them apart); NaN for
