@@ -50,6 +50,7 @@ class GenerativeScorer:
     """
 
     def __init__(self, lm: CausalLM, bos_id: int | None) -> None:
+        self.lm = lm
         self.bos_id = bos_id
         self.device = lm.device
         self.model = lm.model
@@ -85,6 +86,7 @@ class GenerativeScorer:
         """Give `score` to the device, and return what waits for it: until then the device may be given more."""
         prefix = np.array([] if self.bos_id is None else [self.bos_id], np.int64)
         rows = [torch.from_numpy(np.concatenate((prefix, np.asarray(ids, np.int64)))) for ids in samples]
+        self.lm.check_ids(torch.cat(rows))
         lengths = torch.tensor([len(row) for row in rows])
         hidden = self._predicting(rows, lengths)
         # On the CPU, where their range is checked without waiting for the device.
