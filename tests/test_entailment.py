@@ -58,6 +58,35 @@ def test_questions_stand_in_front_of_both_sides(model: EntailmentModel, monkeypa
     assert entailment_meanings(answers, offsets, model).n_evaluated == 3
 
 
+def test_a_question_that_leaves_no_room_is_cut_and_the_answers_are_judged_whole(
+    model: EntailmentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entails(premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        pairs.update(zip(premises, hypotheses, strict=True))
+        return np.array([left[-4:] == right[-4:] for left, right in zip(premises, hypotheses, strict=True)])
+
+    pairs: set[tuple[str, str]] = set()
+    monkeypatch.setattr(model, "entails", entails)
+    answers = ["wonderful film", "terrible plot", "bright film"]
+    found = entailment_meanings([*answers, *answers], [0, 3, 6], model, questions=["was it the movie " * 40, "why"])
+    assert found.groups.tolist() == [0, 1, 0] * 2
+    for pair in pairs:
+        assert len(model.tokenizer(*pair)["input_ids"]) <= model.max_tokens == 64
+        assert all(text.endswith(tuple(answers)) for text in pair)
+        assert all(text.startswith(("why ", "was it the movie was it the movie was")) for text in pair)
+
+
+def test_a_model_without_a_padding_token_is_refused(tmp_path: Path, tiny_nli: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_nli, tmp_path / "nli"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="nli: its tokenizer has no padding token"):
+        EntailmentModel(str(folder), precision("cpu"))
+
+
 def test_meanings_of_a_model_equal_the_definition(model: EntailmentModel) -> None:
     answers, offsets = texts(10), [0, 4, 10]
     found = entailment_meanings(answers, offsets, model)
