@@ -122,6 +122,9 @@ def test_another_estimate_takes_the_generations_over(
         sample("again2", {"generations_from": str(tmp_path / "again2")})
     with pytest.raises(InputError, match="nowhere: not a run directory"):
         sample("refused", {"generations_from": str(tmp_path / "nowhere")})
+    generations_path(tmp_path / "first", 1).write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"part-00001\.parquet: is unreadable; score without generations_from"):
+        sample("damaged", again)
     generations_path(tmp_path / "first", 2).unlink()
     with pytest.raises(InputError, match=r"generations/part-00002\.parquet: is gone; .* score without it"):
         sample("refused", again)

@@ -16,6 +16,7 @@ from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
 from euds.engine.sample_cost import Cost
+from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.entailment import EntailmentModel
 from euds.measures.generate import Sampler
@@ -38,13 +39,24 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
 def generation_stage(
     plan: Plan, shard: int, tokens: pa.Table, generator: Sampler | None, budget: TokenBudget, advance: Advance
 ) -> pa.Table:
-    """Write a shard's generations, sampled or taken over from another run, and return what that cost."""
+    """Write a shard's generations, sampled or taken over from another run, and return what that cost.
+
+    Raises:
+        InputError: those of the other run are gone or damaged.
+    """
     settings = plan.config.samples
     assert settings is not None
     path = generations_path(plan.run_dir, shard)
     if generator is None:
         assert settings.generations_from is not None
-        write_part(path, _usable_here(pq.read_table(generations_path(Path(settings.generations_from), shard)), tokens))
+        other = generations_path(Path(settings.generations_from), shard)
+        try:
+            generations = pq.read_table(other)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"{other}: is unreadable; score without generations_from: {str(error).splitlines()[0]}"
+            ) from error
+        write_part(path, _usable_here(generations, tokens))
         advance(tokens.num_rows, 0, 0)
         return _cost_table({})
     start = time.perf_counter()
