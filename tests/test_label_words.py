@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,7 +166,8 @@ def test_places_are_filled_whatever_a_field_is_called(
 def test_a_prompt_with_a_bos_token_of_its_own_gets_no_second(tiny_lm: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_lm, tmp_path / "bos"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    backend: Any = tokenizer._tokenizer
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     tokenizer.save_pretrained(folder)
     whole = PromptEncoder(folder, "<s>[{text}]", (), 200).encode({"text": "a film"}).ids
     assert whole[0] == 0 < whole[1]

@@ -104,6 +104,6 @@ class PromptEncoder:
         known = {**values, "labels": self.labels}
         prompt = _PLACE.sub(lambda place: known[place[1]], self.template) + after
         ids = self.tokens.encode([prompt])[0].ids
+        bos = self.tokens.bos_id
         # Chat markup may bring its own.
-        bos = [] if self.tokens.bos_id in (None, *ids[:1]) else [self.tokens.bos_id]
-        return [*bos, *ids]
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
