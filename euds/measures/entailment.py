@@ -53,8 +53,11 @@ class EntailmentModel:
         if self.tokenizer.pad_token_id is None:
             raise InputError(
                 f"{folder}: its tokenizer has no padding token, and pairs are judged in batches; name one as pad_token "
-                "in tokenizer_config.json, and its number as pad_token_id in config.json"
+                "in tokenizer_config.json"
             )
+        if self.model.config.pad_token_id is None:
+            # Decoders look for the last token that is none of these.
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self.token_budget = token_budget
         self.max_tokens = min(self.tokenizer.model_max_length, position_count(self.model.config))
         self.n_truncated = 0
