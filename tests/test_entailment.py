@@ -1,5 +1,6 @@
 """The entailment model on a tiny random cross-encoder: its labels, its batches, its questions."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from itertools import pairwise
@@ -56,6 +57,71 @@ def test_questions_stand_in_front_of_both_sides(model: EntailmentModel, monkeypa
     }
     # Without questions, the second sample's only pair has been asked in the first.
     assert entailment_meanings(answers, offsets, model).n_evaluated == 3
+
+
+def test_a_question_that_leaves_no_room_is_cut_and_the_answers_are_judged_whole(
+    model: EntailmentModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entails(premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+        pairs.update(zip(premises, hypotheses, strict=True))
+        return np.array([left[-4:] == right[-4:] for left, right in zip(premises, hypotheses, strict=True)])
+
+    pairs: set[tuple[str, str]] = set()
+    monkeypatch.setattr(model, "entails", entails)
+    answers = ["wonderful film", "terrible plot", "bright film"]
+    found = entailment_meanings([*answers, *answers], [0, 3, 6], model, questions=["was it the movie " * 40, "why"])
+    assert found.groups.tolist() == [0, 1, 0] * 2
+    for pair in pairs:
+        assert len(model.tokenizer(*pair)["input_ids"]) <= model.max_tokens == 64
+        assert all(text.endswith(tuple(answers)) for text in pair)
+        assert all(text.startswith(("why ", "was it the movie was it the movie was")) for text in pair)
+
+
+@pytest.mark.parametrize(("family", "reads"), [("roberta", 62), ("camembert", 62), ("mpnet", 62), ("bert", 64)])
+def test_pairs_are_cut_where_the_positions_of_a_family_end(
+    family: str, reads: int, tmp_path: Path, tiny_nli: Path
+) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig
+
+    given = BertConfig.from_pretrained(tiny_nli).to_diff_dict()
+    shape = {name: value for name, value in given.items() if name not in ("model_type", "architectures")}
+    config = AutoConfig.for_model(family, **{**shape, "pad_token_id": 1 if reads == 62 else 0})
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    shutil.copy(tiny_nli / "tokenizer.json", tmp_path)
+    settings = json.loads((tiny_nli / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = EntailmentModel(str(tmp_path), precision("cpu"))
+    assert model.max_tokens == reads
+    model.entails(["film " * 100], ["plot " * 100])
+    assert model.n_truncated == 1
+
+
+def test_a_decoder_judges_in_batches_as_it_judges_alone(tmp_path: Path, tiny_lm: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    config = LlamaConfig.from_pretrained(tiny_lm, id2label={0: "entailment", 1: "neutral"}, pad_token_id=None)
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    for file in tiny_lm.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    model = EntailmentModel(str(tmp_path), precision("cpu"))
+    premises, hypotheses = texts(40)[:20], texts(40)[20:]
+    alone = [model.entails([left], [right])[0] for left, right in zip(premises, hypotheses, strict=True)]
+    assert model.entails(premises, hypotheses).tolist() == alone
+    assert 0 < sum(alone) < 20
+
+
+def test_a_model_without_a_padding_token_is_refused(tmp_path: Path, tiny_nli: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(tiny_nli, tmp_path / "nli"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match="nli: its tokenizer has no padding token"):
+        EntailmentModel(str(folder), precision("cpu"))
 
 
 def test_meanings_of_a_model_equal_the_definition(model: EntailmentModel) -> None:

@@ -1,5 +1,7 @@
 """Generations of tiny real models: log-probabilities, greedy search, warping, draws and ends, against transformers."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
 
-from euds.errors import InvalidArgument
+from euds.errors import InputError, InvalidArgument
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generate import Generator, warp
+from euds.measures.generative import GenerativeScorer
+from euds.measures.label_words import LabelWordScorer
 from euds.measures.warping import Warping
 from euds.ops.draws import uniform_draws
 
@@ -84,6 +88,59 @@ def test_generations_do_not_depend_on_the_batch(lm_folder: Path, prompts: list[l
     assert own.generate(prompts, range(9, 18), n=N, max_new_tokens=NEW, seed=2).texts != whole.texts
 
 
+def random_lm(folder: Path, tiny_lm: Path, family: str, **settings: object) -> Path:
+    """Save a random model of a family over the tokenizer of the tiny Llama."""
+    torch.manual_seed(2)
+    config = AutoConfig.for_model(
+        family, vocab_size=400, hidden_size=32, num_hidden_layers=2, eos_token_id=1, initializer_range=0.3, **settings
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for file in tiny_lm.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_a_model_that_remembers_convolutions_goes_on_from_prompts_too(
+    tmp_path: Path, tiny_lm: Path, prompts: list[list[int]]
+) -> None:
+    shape = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": None}
+    folder = random_lm(tmp_path, tiny_lm, "lfm2", layer_types=["conv", "full_attention"], **shape)
+    own = generator(folder)
+    found = own.generate(prompts, range(9), n=N, max_new_tokens=NEW, seed=2)
+    alone = [own.generate([prompts[at]], [at], n=N, max_new_tokens=NEW, seed=2) for at in range(9)]
+    assert [one.texts[0] for one in alone] == found.texts
+    words = LabelWordScorer(CausalLM.load(folder, precision("cpu")), [[7], [8, 9, 10]])
+    model = AutoModelForCausalLM.from_pretrained(folder).double().eval()
+    for prompt, logprobs in zip(prompts, words.score(prompts).logprobs, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, 8, 9, 10]]), use_cache=False).logits[0].log_softmax(-1)
+        total = float(logits[len(prompt) - 1 : -1].gather(1, torch.tensor([[8], [9], [10]])).sum())
+        assert logprobs[1] == pytest.approx(total, abs=1e-4)
+
+
+def test_a_model_that_remembers_in_a_way_of_its_own_is_refused(tmp_path: Path, tiny_lm: Path) -> None:
+    own = generator(random_lm(tmp_path, tiny_lm, "mamba", state_size=8))
+    with pytest.raises(InputError, match="MambaForCausalLM keeps no cache of keys and values"):
+        own.generate([[5, 6]], [0], n=N, max_new_tokens=2, seed=0)
+
+
+def test_a_tokenizer_of_another_model_is_told(tmp_path: Path, tiny_lm: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_lm)
+    model.resize_token_embeddings(100)
+    model.save_pretrained(tmp_path)
+    for file in tiny_lm.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    lm = CausalLM.load(tmp_path, precision("cpu"))
+    message = "gives token 100, and its weights know 100 tokens"
+    with pytest.raises(InputError, match=message):
+        generator(tmp_path).generate([[5, 100, 7]], [0], n=N, max_new_tokens=2, seed=0)
+    with pytest.raises(InputError, match=message):
+        LabelWordScorer(lm, [[5], [6, 100]])
+    with pytest.raises(InputError, match=message):
+        GenerativeScorer(lm, None).score([[5, 6], [7, 100]])
+    assert GenerativeScorer(lm, None).score([[5, 99]]).n_positions.tolist() == [1]
+
+
 def test_tokens_are_drawn_as_often_as_the_warped_distribution_says(tiny_lm: Path, prompts: list[list[int]]) -> None:
     n = 4000
     own = generator(tiny_lm, top_k=6, top_p=0.9)
@@ -137,6 +194,20 @@ def test_end_tokens_and_line_breaks_end_a_generation(tiny_lm: Path, prompts: lis
     assert (one_line.n_tokens <= open_end.n_tokens).all()
     for short, long in zip(np.ravel(one_line.texts), np.ravel(open_end.texts), strict=True):
         assert short == long.partition("\n")[0]
+
+
+def test_an_end_token_that_is_not_special_is_left_out_of_the_text(
+    tmp_path: Path, tiny_lm: Path, prompts: list[list[int]]
+) -> None:
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "lm"))
+    whole = generator(tiny_lm, top_k=1).generate(prompts[:1], [0], n=1, max_new_tokens=NEW, seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    (ids,) = tokenizer([whole.texts[0][0]])["input_ids"]
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [1, ids[-1]]}))
+    ended = generator(folder, top_k=1).generate(prompts[:1], [0], n=1, max_new_tokens=NEW, seed=0)
+    assert ended.texts == [[tokenizer.decode(ids[: ids.index(ids[-1])])]]
+    assert ended.n_tokens.tolist() == [[ids.index(ids[-1]) + 1]]
 
 
 def test_a_prompt_whose_logits_are_nan_spoils_no_other(tiny_lm: Path, prompts: list[list[int]]) -> None:

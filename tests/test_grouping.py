@@ -168,6 +168,8 @@ def test_label_words() -> None:
     assert label_groups([]).tolist() == []
     with pytest.raises(InvalidArgument, match=r"labels: 'Yes\.' and 'yes' are the same word"):
         label_groups(["no"], labels=["yes", "Yes."])
+    with pytest.raises(InvalidArgument, match=r"texts: position 0 is no string but \['a', 'b'\]"):
+        label_groups([["a", "b"], ["c"]])  # type: ignore[list-item]
     with pytest.raises(InvalidArgument, match="texts: position 1 is no string but None"):
         label_groups(["no", None])  # type: ignore[list-item]  # Wrong on purpose.
 

@@ -1,12 +1,18 @@
 """Label words after prompts of tiny real models, against float64 forwards of whole sequences and a loop."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from euds.errors import InvalidArgument
 from euds.measures.causal_lm import CausalLM
@@ -14,6 +20,7 @@ from euds.measures.device import precision
 from euds.measures.label_words import LabelWordScorer
 from euds.measures.prompted import Remembered
 from euds.measures.prompts import PromptEncoder, template_of
+from euds.measures.tokens import Encoded
 from euds.reference import entropy as reference
 
 Texts = Callable[[int, int], list[str]]
@@ -154,6 +161,31 @@ def test_places_are_filled_whatever_a_field_is_called(
     encoder = PromptEncoder(tiny_lm, template_of(template, list(fields)), ("positive", "negative"), 200)
     assert encoder.tokens.tokenizer.decode(encoder.encode(fields).ids) == prompt
     assert all(encoder.followed_by(WORDS))
+
+
+def test_a_prompt_with_a_bos_token_of_its_own_gets_no_second(tiny_lm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "bos"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    backend: Any = tokenizer._tokenizer
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.save_pretrained(folder)
+    whole = PromptEncoder(folder, "<s>[{text}]", (), 200).encode({"text": "a film"}).ids
+    assert whole[0] == 0 < whole[1]
+    assert whole[1:] == PromptEncoder(tiny_lm, "[{text}]", (), 200).encode({"text": "a film"}).ids
+    assert PromptEncoder(folder, "[{text}]", (), 200).encode({"text": "a film"}).ids == whole
+
+
+@pytest.mark.timeout(60)
+def test_a_text_that_becomes_more_tokens_when_it_is_cut_ends_somewhere(tmp_path: Path) -> None:
+    # What the tokenizer does not know comes back as three words that it does not know either.
+    words = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "film": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+    encoder = PromptEncoder(tmp_path, "the {text} film", (), 10)
+    assert encoder.encode({"text": "the " * 9}) == Encoded([1] * 9 + [2], truncated=True)
+    found = encoder.encode({"text": "zebra " * 30})
+    assert found.truncated
+    assert 0 < len(found.ids) <= 10
 
 
 @pytest.mark.parametrize("template", ["{text} {1}", "{text} {title}", "{text} {Text}"])

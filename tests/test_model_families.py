@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
@@ -85,6 +86,24 @@ def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None
     alone = [scorer.score([ids]) for ids in texts()]
     np.testing.assert_allclose(together.nll, [scores.nll[0] for scores in alone], atol=1e-5)
     np.testing.assert_allclose(together.entropy, [scores.entropy[0] for scores in alone], atol=1e-5)
+
+
+def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None:
+    shape = {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}
+    config = AutoConfig.for_model("xlnet", **shape, initializer_range=0.2)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="sees the tokens that it predicts; choose a causal LM"):
+        GenerativeScorer(CausalLM.load(tmp_path, precision("cpu", "float32")), None)
+
+
+def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(tmp_path: Path) -> None:
+    shape = {**SHAPE, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "pad_token_id": 0}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **shape)).save_pretrained(tmp_path)
+    lm = CausalLM.load(tmp_path, precision("cpu", "float32"))
+    assert not lm.packs
+    with pytest.raises(InputError, match="Llama4ForCausalLM has no output projection apart from its backbone"):
+        GenerativeScorer(lm, None)
 
 
 def test_the_layout_finds_every_token_again() -> None:

@@ -229,6 +229,17 @@ def test_texts_are_embedded_as_the_encoder_says(
         np.testing.assert_allclose(vector, expected / expected.norm(), atol=1e-5)
 
 
+def test_the_manifest_says_how_texts_are_embedded(tmp_path: Path, tiny_encoder: Path, write_jsonl: WriteJsonl) -> None:
+    first = copytree(tiny_encoder, tmp_path / "first")
+    (first / "1_Pooling").mkdir()
+    (first / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    corpus = write_jsonl([{"text": "the film was sad"}, {"text": "dull"}])
+    for folder, pooling in ((tiny_encoder, "mean, unit norm"), (first, "first token, unit norm")):
+        run_dir = tmp_path / f"run-{folder.name}"
+        euds.score(corpus, out=run_dir, measures=["semantic"], embedder=folder, n_clusters=1)
+        assert json.loads((run_dir / "manifest.json").read_text())["models"]["embedder"]["pooling"] == pooling
+
+
 def test_a_changed_configuration_or_input_is_refused_with_a_diff(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
     corpus = write_jsonl([{"text": "the film was sad"}])
     run_dir = tmp_path / "run"

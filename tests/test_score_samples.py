@@ -116,6 +116,7 @@ def test_entailment_groups_with_the_question_in_front(
     cost = json.loads((tmp_path / "real" / "manifest.json").read_text())["cost"]["samples"]["grouping"]
     assert 0 < cost["judged_pairs"] <= cost["all_pairs"] == 40
     assert cost["tokens"] > 0
+    assert cost["truncated_pairs"] == 0
     monkeypatch.setattr(EntailmentModel, "entails", entails)
     sample("run", settings, inputs=pairs, text_field=["q", "c"], embedder=None)
     assert asked

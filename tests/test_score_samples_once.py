@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sampled_runs import Sample
+from test_score_bad_input import quarantine
 from test_score_resume import digests
 
 import euds
@@ -121,10 +122,43 @@ def test_another_estimate_takes_the_generations_over(
         sample("again2", {"generations_from": str(tmp_path / "again2")})
     with pytest.raises(InputError, match="nowhere: not a run directory"):
         sample("refused", {"generations_from": str(tmp_path / "nowhere")})
+    generations_path(tmp_path / "first", 1).write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"part-00001\.parquet: is unreadable; score without generations_from"):
+        sample("damaged", again)
     generations_path(tmp_path / "first", 2).unlink()
     with pytest.raises(InputError, match=r"generations/part-00002\.parquet: is gone; .* score without it"):
         sample("refused", again)
     assert not (tmp_path / "refused").exists()
+
+
+def test_label_words_that_no_prompt_holds_do_not_keep_generations_from_being_taken_over(
+    sample: Sample, tmp_path: Path
+) -> None:
+    sample("first")
+    labels = {"grouping": "labels", "labels": ("the", "film")}
+    again = sample("again", {**labels, "generations_from": str(tmp_path / "first")}, embedder=None)
+    assert again == sample("own", labels, embedder=None)
+    named = {**labels, "template": "labels", "generations_from": str(tmp_path / "own")}
+    with pytest.raises(InputError, match=r"samples\.labels\[0\]: \(absent\) -> the"):
+        sample("refused", named, embedder=None)
+
+
+def test_generations_that_are_taken_over_are_those_of_the_rows_that_a_run_can_use(
+    sample: Sample, write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    # The encoder's tokenizer drops the characters of the second, the language model's does not.
+    corpus = write_jsonl([{"text": "the film was sad"}, {"text": "\u200b\ufffd"}, {"text": "dull"}], "odd.jsonl")
+    clusters = {"semantic": ["clusters", "samples"], "n_clusters": 2}
+    sample("both", inputs=corpus, **clusters)
+    sample("one", inputs=corpus)
+    assert quarantine(tmp_path / "both") == {1: "text has no tokens"}
+    taken = {"generations_from": str(tmp_path / "both")}
+    scores = sample("taken", taken, inputs=corpus)
+    assert quarantine(tmp_path / "taken") == {1: "the run that generations are taken over from could not use this row"}
+    assert [row["semantic_samples_discrete_nats"] is None for row in scores] == [False, True, False]
+    more = {"generations_from": str(tmp_path / "one")}
+    assert sample("more", more, inputs=corpus, **clusters) == read_scores(tmp_path / "both").to_pylist()
+    assert quarantine(tmp_path / "more") == {1: "text has no tokens"}
 
 
 def test_models_that_two_measures_need_are_loaded_once(

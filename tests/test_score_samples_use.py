@@ -28,6 +28,7 @@ WriteJsonl = Callable[..., Path]
         ({"grouping": "entailment"}, {}, "needs a cross-encoder"),
         ({"nli": "x"}, {}, "others use none"),
         ({"grouping": "labels"}, {}, "two or more"),
+        ({"template": "{text}: {labels}?"}, {}, "two or more"),
         ({"labels": ("Good", "good ")}, {}, "a word of its own"),
         ({"estimators": ()}, {}, "at least one"),
         ({"estimators": ("discret",)}, {}, "did you mean 'discrete'"),

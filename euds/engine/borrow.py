@@ -8,6 +8,7 @@ from euds.corpus import generations_path, open_manifest, read_manifest
 from euds.engine.config import changes
 from euds.engine.samples_config import GENERATION_KEYS, SampleSettings
 from euds.errors import InputError
+from euds.measures.prompts import template_of
 
 CONFIG_KEYS = ("text_fields", "max_tokens", "shard_rows", "seed")
 
@@ -43,6 +44,8 @@ def _identity(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     config = fingerprint["config"]
     # Runs from before there was a choice of samplers name none.
     samples = {"sampler": "transformers", **config["samples"]}
+    if "{labels}" not in template_of(samples["template"], config["text_fields"]):
+        samples["labels"] = []
     return {
         "inputs": [{"sha256": entry["sha256"], "rows": entry["rows"]} for entry in fingerprint["inputs"]],
         "lm": {key: value for key, value in fingerprint["models"]["lm"].items() if key != "name"},

@@ -32,7 +32,10 @@ def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str,
     if isinstance(encoders.tokens, ModelTokenizer):
         models["lm" if "lm" in models else "tokenizer"]["max_tokens"] = encoders.tokens.max_tokens
     if "embedder" in models:
-        models["embedder"] |= {"dtype": settled.dtype, "pooling": "mean, unit norm"}
+        from euds.measures.semantic import pools_first_token
+
+        pooled = "first token" if pools_first_token(plan.folders["embedder"]) else "mean"
+        models["embedder"] |= {"dtype": settled.dtype, "pooling": f"{pooled}, unit norm"}
     if encoders.embedder is not None:
         models["embedder"]["max_tokens"] = encoders.embedder.max_tokens
     if "nli" in models:

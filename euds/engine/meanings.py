@@ -135,10 +135,14 @@ def _group(
         return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels)
     if settings.grouping == "entailment":
         assert judges.nli is not None
-        before = judges.nli.n_tokens
-        found = _entailed(answers, judges.nli)
-        judged = {"judged_pairs": found.n_evaluated, "tokens": judges.nli.n_tokens - before}
-        cost["grouping"] |= judged
+        nli = judges.nli
+        tokens, cut = nli.n_tokens, nli.n_truncated
+        found = _entailed(answers, nli)
+        cost["grouping"] |= {
+            "judged_pairs": found.n_evaluated,
+            "truncated_pairs": nli.n_truncated - cut,
+            "tokens": nli.n_tokens - tokens,
+        }
         return found.groups
     assert embeddings is not None
     # At most: a generation that has found its group is held against no other.

@@ -1,27 +1,29 @@
 """The stages of semantic entropy over generations: sample a shard's, then group and weigh them."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import generations_path, meanings_path
 from euds.engine.batches import TokenBudget
-from euds.engine.generations import generate_shard, write_part
+from euds.engine.generations import SCHEMA, generate_shard, write_part
 from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
 from euds.engine.sample_cost import Cost
-from euds.files import atomic_path
+from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.entailment import EntailmentModel
 from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
+
+NOT_SAMPLED = "the run that generations are taken over from could not use this row"
 
 
 def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Judges:
@@ -37,14 +39,24 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
 def generation_stage(
     plan: Plan, shard: int, tokens: pa.Table, generator: Sampler | None, budget: TokenBudget, advance: Advance
 ) -> pa.Table:
-    """Write a shard's generations, sampled or taken over from another run, and return what that cost."""
+    """Write a shard's generations, sampled or taken over from another run, and return what that cost.
+
+    Raises:
+        InputError: those of the other run are gone or damaged.
+    """
     settings = plan.config.samples
     assert settings is not None
     path = generations_path(plan.run_dir, shard)
     if generator is None:
         assert settings.generations_from is not None
-        with atomic_path(path) as partial:
-            shutil.copyfile(generations_path(Path(settings.generations_from), shard), partial)
+        other = generations_path(Path(settings.generations_from), shard)
+        try:
+            generations = pq.read_table(other)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"{other}: is unreadable; score without generations_from: {str(error).splitlines()[0]}"
+            ) from error
+        write_part(path, _usable_here(generations, tokens))
         advance(tokens.num_rows, 0, 0)
         return _cost_table({})
     start = time.perf_counter()
@@ -63,6 +75,19 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     write_part(meanings_path(plan.run_dir, shard), table)
     advance(table.num_rows, 0, 0)
     return _cost_table(cost)
+
+
+def _usable_here(generations: pa.Table, tokens: pa.Table) -> pa.Table:
+    """Leave out the generations of rows that this run cannot use, and tell why rows have none that only it can use."""
+    able = pc.is_null(tokens.column("reason")).combine_chunks()
+    lacking = pc.and_(pc.is_null(generations.column("text")), pc.is_null(generations.column("reason")))
+    reasons = pc.if_else(lacking, pa.scalar(NOT_SAMPLED), generations.column("reason"))
+    generations = generations.set_column(generations.column_names.index("reason"), "reason", reasons)
+    rows = pa.array(np.arange(generations.num_rows), mask=~np.asarray(able))
+    for name in ("text", "n_tokens", "mean_logprob", "sum_logprob", "reason"):
+        column = generations.column(name).take(rows)
+        generations = generations.set_column(generations.column_names.index(name), name, column)
+    return generations.cast(SCHEMA)
 
 
 def _cost_table(cost: Cost) -> pa.Table:

@@ -78,7 +78,8 @@ class SampleSettings:
             raise InvalidArgument(
                 "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
             )
-        if ("labels" in (self.grouping, self.template)) and len(self.labels) < 2:
+        named = "labels" in (self.grouping, self.template) or "{labels}" in self.template
+        if named and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
         check_labels(self.labels)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from transformers import AutoModelForCausalLM
 
+from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
 from euds.measures.models import load_model
@@ -39,3 +40,16 @@ class CausalLM:
         model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
         for_inference(model)
         return cls(folder, model, precision.torch_device, use_packing(model))
+
+    def check_ids(self, ids: torch.Tensor) -> None:
+        """Refuse token ids that the model does not know; on the CPU, as a GPU would end the process.
+
+        Raises:
+            InputError: there is such an id.
+        """
+        n_known = self.model.get_input_embeddings().weight.shape[0]
+        if int(ids.max()) >= n_known:
+            raise InputError(
+                f"{self.folder}: its tokenizer gives token {int(ids.max())}, and its weights know {n_known} tokens; "
+                "tokenizer and weights are of different models"
+            )

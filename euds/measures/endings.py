@@ -19,12 +19,13 @@ class Endings:
     def __init__(self, generation_config: Any, tokenizer: Any, *, stop_at_newline: bool) -> None:
         self.tokenizer = tokenizer
         self.stop_at_newline = stop_at_newline
-        ends = _end_tokens(generation_config, tokenizer)
-        self.ids = sorted(ends | (_line_breaks(tokenizer) if stop_at_newline else set()))
+        self._ends = _end_tokens(generation_config, tokenizer)
+        self.ids = sorted(self._ends | (_line_breaks(tokenizer) if stop_at_newline else set()))
 
     def text(self, ids: Iterable[int]) -> str:
         """Return the text of drawn tokens, the ending one among them, without what ended it."""
-        text: Any = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        # Not every end token is a special one.
+        text: Any = self.tokenizer.decode([id_ for id_ in ids if id_ not in self._ends], skip_special_tokens=True)
         # A token with a line break may hold text before it.
         return str(text.partition("\n")[0] if self.stop_at_newline else text)
 

@@ -1,7 +1,9 @@
 """Entailment between generations by a natural-language-inference cross-encoder."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +36,8 @@ class EntailmentModel:
         n_tokens: tokens of the pairs judged so far, padding left out.
 
     Raises:
-        InputError: the model cannot be found or loaded, or has no label, or more than one, for entailment.
+        InputError: the model cannot be found or loaded, has no label, or more than one, for entailment, or no padding
+            token.
         InvalidArgument: token_budget is below 1.
     """
 
@@ -47,6 +50,14 @@ class EntailmentModel:
         for_inference(self.model)
         self.label = entailment_label(folder, self.model.config.id2label)
         self.tokenizer = load_tokenizer(folder)
+        if self.tokenizer.pad_token_id is None:
+            raise InputError(
+                f"{folder}: its tokenizer has no padding token, and pairs are judged in batches; name one as pad_token "
+                "in tokenizer_config.json"
+            )
+        if self.model.config.pad_token_id is None:
+            # Decoders look for the last token that is none of these.
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self.token_budget = token_budget
         self.max_tokens = min(self.tokenizer.model_max_length, position_count(self.model.config))
         self.n_truncated = 0
@@ -70,6 +81,21 @@ class EntailmentModel:
         for batch in batches_of(lengths, self.token_budget):
             result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})
         return result
+
+    def shortened(self, question: str, answers: Sequence[str]) -> str:
+        """Return the question, without its end where the model could not read it twice with two of the answers."""
+        (ids,) = self._ids([question])
+        longest = max(map(len, self._ids(answers)))
+        # Half of the model for each side, and 2 tokens for what the space between question and answer may change.
+        room = (self.max_tokens - self.tokenizer.num_special_tokens_to_add(pair=True)) // 2 - longest - 2
+        if len(ids) <= room:
+            return question
+        shorter: Any = self.tokenizer.decode(ids[: max(room, 0)])
+        return str(shorter)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: Any = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return list(ids)
 
     @torch.inference_mode()
     def _judge(self, batch: dict[str, list[list[int]]]) -> BoolArray:
@@ -99,7 +125,8 @@ def entailment_meanings(
         answers: (total,) the generations, one sample after another; blank ones are one group of their own.
         offsets: (n + 1,) integers rising from 0 to total.
         model: judges the pairs.
-        questions: (n,) put in front of every answer of the sample, with a space; None: answers are judged as they are.
+        questions: (n,) put in front of every answer of the sample, with a space, and cut at their end where that would
+            leave no room for the answers; None: answers are judged as they are.
 
     Raises:
         InvalidArgument: the lengths do not fit each other; see `euds.ops.entailment.entailment_groups`.
@@ -110,8 +137,11 @@ def entailment_meanings(
         starts = check_offsets(offsets, len(answers))
         if len(questions) != len(starts) - 1:
             raise InvalidArgument(f"questions: must be {len(starts) - 1}, one a sample; got {len(questions)}")
-        samples = np.repeat(np.arange(len(questions)), np.diff(starts)).tolist()
-        texts = [f"{questions[at]} {answer}" for at, answer in zip(samples, answers, strict=True)]
+        texts = []
+        for question, (first, last) in zip(questions, pairwise(starts.tolist()), strict=True):
+            own = answers[first:last]
+            shorter = model.shortened(question, own) if own else question
+            texts += [f"{shorter} {answer}" for answer in own]
     return entailment_groups(texts, offsets, model.entails, empty=empty)
 
 

@@ -46,10 +46,11 @@ class GenerativeScorer:
         bos_id: token to put before every text, or None; without it the first token of a text is not scored.
 
     Raises:
-        InputError: the model's logits are not a plain projection of the hidden states.
+        InputError: the model's logits are not a plain projection of the hidden states, or it is not causal.
     """
 
     def __init__(self, lm: CausalLM, bos_id: int | None) -> None:
+        self.lm = lm
         self.bos_id = bos_id
         self.device = lm.device
         self.model = lm.model
@@ -85,6 +86,7 @@ class GenerativeScorer:
         """Give `score` to the device, and return what waits for it: until then the device may be given more."""
         prefix = np.array([] if self.bos_id is None else [self.bos_id], np.int64)
         rows = [torch.from_numpy(np.concatenate((prefix, np.asarray(ids, np.int64)))) for ids in samples]
+        self.lm.check_ids(torch.cat(rows))
         lengths = torch.tensor([len(row) for row in rows])
         hidden = self._predicting(rows, lengths)
         # On the CPU, where their range is checked without waiting for the device.
@@ -123,18 +125,22 @@ class GenerativeScorer:
 
 @torch.inference_mode()
 def _check_projection(scorer: GenerativeScorer, lm: CausalLM) -> None:
-    """Refuse a model whose logits are anything but softcap(hidden @ weight.T + bias)."""
+    """Refuse a model whose logits are anything but softcap(hidden @ weight.T + bias), or look at tokens behind them."""
     model = lm.model
     projection = model.get_output_embeddings()
     if projection is None or model.base_model is model:
         raise InputError(f"{lm.folder}: {type(model).__name__} has no output projection apart from its backbone")
     ids = torch.arange(1, PROBE_LENGTH + 1, device=scorer.device)[None, :] % projection.weight.shape[0]
     expected = model(input_ids=ids, use_cache=False).logits.float()
-    found = torch.nn.functional.linear(scorer.hidden_states(ids), projection.weight, getattr(projection, "bias", None))
+    hidden = scorer.hidden_states(ids)
+    found = torch.nn.functional.linear(hidden, projection.weight, getattr(projection, "bias", None))
     found = found.float()
     if scorer.softcap is not None:
         found = scorer.softcap * torch.tanh(found / scorer.softcap)
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    other_end = scorer.hidden_states(torch.cat([ids[:, :-1], ids[:, :1]], 1))
+    if not torch.allclose(other_end[:, :-1], hidden[:, :-1], rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise InputError(f"{lm.folder}: {type(model).__name__} sees the tokens that it predicts; choose a causal LM")
     same = expected.shape == found.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
     # A model whose weights give NaN is caught row by row, where the reason can be told.
     if not same and bool(torch.isfinite(expected).all()):

@@ -30,10 +30,14 @@ class LabelWordScorer:
     Args:
         lm: the model.
         words: tokens of each word as it follows a prompt; two words or more, each of one token or more.
+
+    Raises:
+        InputError: the model does not know a token of them.
     """
 
     def __init__(self, lm: CausalLM, words: Sequence[Sequence[int]]) -> None:
         self.reader = PromptReader(lm)
+        lm.check_ids(torch.tensor([token for word in words for token in word]))
         self._firsts = torch.tensor([word[0] for word in words], device=lm.device)
         longer = [at for at, word in enumerate(words) if len(word) > 1]
         self._longer = torch.tensor(longer, dtype=torch.int64, device=lm.device)

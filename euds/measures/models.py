@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What is taken from a hub repository: weights in safe formats, configuration and tokenizer files; never pickles."""
 
+LATE_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
+"""Families whose positions begin after the number of their padding token, by what their model types hold."""
+
 
 def model_folder(name: str) -> Path:
     """Return the local folder of a model named as an asset, a path, a package folder or a hub repository.
@@ -62,9 +65,11 @@ def model_settings(path: Path) -> dict[str, Any]:
 def position_count(config: object) -> int:
     """Return how many tokens an encoder reads by its configuration, as transformers has it; 512 if it does not say."""
     positions = int(getattr(config, "max_position_embeddings", 512))
-    if "roberta" not in str(getattr(config, "model_type", "")):
+    if positions < 0:
+        # As XLNet's, which has no limit.
+        return 512
+    if not any(family in str(getattr(config, "model_type", "")) for family in LATE_POSITIONS):
         return positions
-    # RoBERTa's positions begin after the number of its padding token.
     return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)
 
 

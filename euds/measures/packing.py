@@ -90,11 +90,12 @@ def use_packing(model: Any) -> bool:
 
     Returns:
         False, with the model as it was, where its attention is none that texts can be kept apart in: not torch's scaled
-        dot product, a window, or a computation that comes out differently on packed texts.
+        dot product, a window, no backbone apart from its output projection, or a computation that comes out differently
+        on packed texts.
     """
     config = model.config
     windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
-    if windowed or config._attn_implementation != "sdpa":
+    if windowed or config._attn_implementation != "sdpa" or model.base_model is model:
         return False
     for name in (NAME, PADDED_NAME) if model.device.type == "cuda" and model.dtype.itemsize == 2 else (PADDED_NAME,):
         model.set_attn_implementation(name)

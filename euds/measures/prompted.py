@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import Cache
 
+from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device
 
@@ -19,12 +21,12 @@ class Remembered:
 
     def repeat(self, times: int) -> None:
         """Let every row stand `times` times in a row."""
-        self.cache.batch_repeat_interleave(times)
-        self.mask = self.mask.repeat_interleave(times, 0)
+        self.select(torch.arange(len(self.mask), device=self.mask.device).repeat_interleave(times))
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keep the given rows only."""
-        self.cache.batch_select_indices(rows)
+        """Keep the given rows, in that order."""
+        # By beam search's way of doing it, the only one that states of convolutions and recurrences know.
+        self.cache.reorder_cache(rows)
         self.mask = self.mask[rows]
 
     def append(self, length: int) -> None:
@@ -40,6 +42,7 @@ class PromptReader:
     """
 
     def __init__(self, lm: CausalLM) -> None:
+        self.lm = lm
         self.model = lm.model
         self.device = lm.device
         self._takes = inspect.signature(self.model.forward).parameters.keys()
@@ -49,15 +52,25 @@ class PromptReader:
 
         Returns:
             What the model remembers of them, and the logits of their next tokens, float32 (n, V).
+
+        Raises:
+            InputError: the model remembers what it has read in a way of its own, or does not know a token.
         """
         longest = max(map(len, prompts))
         # Padded with a token of its own, so that a prompt can only be spoilt by itself.
         ids = torch.tensor([[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        self.lm.check_ids(ids)
         ids, mask = on_device(ids, self.device), on_device(mask, self.device)
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(mask)}
         output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
-        return Remembered(mask, output.past_key_values), output.logits[:, -1].float()
+        cache = getattr(output, "past_key_values", None)
+        if not isinstance(cache, Cache):
+            raise InputError(
+                f"{self.lm.folder}: {type(self.model).__name__} keeps no cache of keys and values, so no prompt can be "
+                "gone on from; choose another LM"
+            )
+        return Remembered(mask, cache), output.logits[:, -1].float()
 
     def go_on(self, remembered: Remembered, ids: torch.Tensor) -> torch.Tensor:
         """Read tokens (n, t) behind what is remembered; return the logits after each, float32 (n, t, V)."""

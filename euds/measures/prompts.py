@@ -71,18 +71,21 @@ class PromptEncoder:
         """
         given = {str(at): text for at, text in enumerate(fields.values(), 1)} | {"text": "\n".join(fields.values())}
         values = {place: given[place] for place in _PLACE.findall(self.template) if place != "labels"}
-        ids, truncated = self._ids(values), False
+        ids = self._ids(values)
+        if len(ids) <= self.max_tokens:
+            return Encoded(ids, truncated=False)
+        pieces = {name: self.tokens.encode([value])[0].ids for name, value in values.items()}
         while len(ids) > self.max_tokens:
-            pieces = {name: self.tokens.encode([value])[0].ids for name, value in values.items()}
             longest = max(pieces, key=lambda name: len(pieces[name]))
-            kept = len(pieces[longest]) - (len(ids) - self.max_tokens)
             if not pieces[longest]:
                 return Encoded([], truncated=True)
-            shorter: Any = self.tokens.tokenizer.decode(pieces[longest][: max(kept, 0)])
+            # They only ever get fewer, even if their text is more tokens than they were.
+            del pieces[longest][self.max_tokens - len(ids) :]
+            shorter: Any = self.tokens.tokenizer.decode(pieces[longest])
             # Half a character would come back as other tokens than were cut.
             values[longest] = shorter.rstrip("\N{REPLACEMENT CHARACTER}")
-            ids, truncated = self._ids(values), True
-        return Encoded(ids, truncated)
+            ids = self._ids(values)
+        return Encoded(ids, truncated=True)
 
     def followed_by(self, words: Sequence[str]) -> list[list[int]]:
         """Return each word's tokens where it follows a prompt, after a space unless the template ends in a line break.
@@ -100,5 +103,7 @@ class PromptEncoder:
     def _ids(self, values: Mapping[str, str], after: str = "") -> list[int]:
         known = {**values, "labels": self.labels}
         prompt = _PLACE.sub(lambda place: known[place[1]], self.template) + after
-        bos = [] if self.tokens.bos_id is None else [self.tokens.bos_id]
-        return [*bos, *self.tokens.encode([prompt])[0].ids]
+        ids = self.tokens.encode([prompt])[0].ids
+        bos = self.tokens.bos_id
+        # Chat markup may bring its own.
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]

@@ -31,7 +31,7 @@ class Embedder:
 
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
-        self._first_token = _pools_first_token(folder)
+        self._first_token = pools_first_token(folder)
         self.model = load_model(AutoModel, folder, precision, "encoder")
         for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
@@ -87,7 +87,7 @@ def embedder_limit(folder: Path) -> int:
     return int(min(limits)) - tokenizer.num_special_tokens_to_add()
 
 
-def _pools_first_token(folder: Path) -> bool:
+def pools_first_token(folder: Path) -> bool:
     """Tell whether an encoder takes the first token's output, as its own file says; without one it takes the mean."""
     path = folder / POOLING_FILE
     if not path.exists():

@@ -133,13 +133,12 @@ def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
     Raises:
         InvalidArgument: a text is no string; the message names the first.
     """
+    for at, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidArgument(f"texts: position {at} is no string but {text!r}")
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
-    distinct = list(numbers)
-    for text in distinct:
-        if not isinstance(text, str):
-            raise InvalidArgument(f"texts: position {list(texts).index(text)} is no string but {text!r}")
-    return codes, distinct
+    return codes, list(numbers)
 
 
 def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:
