@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.cli.pipeline import show
+from euds.errors import InputError
 from euds.pipeline.data import take_data
 from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
@@ -191,7 +193,43 @@ def test_a_dry_run_only_says_what_would_be_done(recipe: dict[str, Any], capsys: 
     said = capsys.readouterr().err
     assert "91 rows" in said
     assert "igse" in said
-    assert not (Path(recipe["out"]) / "scores").exists()
+    assert not Path(recipe["out"]).exists()
+
+
+def test_other_rows_are_refused_before_those_of_a_run_are_written_over(recipe: dict[str, Any]) -> None:
+    euds.run(recipe, ["select.methods=[random]", "seeds=1"])
+    with pytest.raises(InputError, match="holds a run over other rows"):
+        euds.run(recipe, ["data.limit=50"])
+    assert euds.select(recipe["out"], keep=5, rule="random").n_kept == 5
+    # Rows that were changed by hand come back.
+    (Path(recipe["out"]) / "data" / "pool.jsonl").write_text("")
+    euds.run(recipe, ["select.methods=[random]", "seeds=1"])
+    assert euds.select(recipe["out"], keep=5, rule="random").n_kept == 5
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_row_without_a_label_is_named_before_anything_is_scored(
+    recipe: dict[str, Any], tmp_path: Path, write_jsonl: WriteJsonl, side: str
+) -> None:
+    rows: list[dict[str, object]] = [{"text": "the film", "label": 1}, {"text": "a plot", "label": None}]
+    file = write_jsonl(rows, "unlabelled.jsonl")
+    data = {"train": recipe["data"]["test"], "test": recipe["data"]["test"], side: str(file)}
+    with pytest.raises(InputError, match=r"unlabelled.jsonl, row 2: 'label' must be text or an integer"):
+        euds.run({**recipe, "data": data})
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_like_markup_and_long_ones_leave_the_numbers_whole(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "box [/of] a name that is much too long to stand beside the numbers"
+    show(euds.run(recipe, [f"select.methods=[{{name: '{name}', rule: box, axes: [nll]}}]", "report=false"]))
+    said, shown = capsys.readouterr()
+    assert "[/of]" in said
+    assert "macro-F1" in said
+    assert "…" not in said
+    assert f"{name}, seed 0" in shown
 
 
 def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any]) -> None:

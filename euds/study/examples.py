@@ -33,10 +33,15 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     """
     if not rows:
         raise InputError(f"there are no {what} rows")
-    return [_example(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
+    return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
 
 
-def _example(row: Mapping[str, Any], task: Task, where: str) -> Example:
+def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:
+    """Return a row as an example; `where` is what messages call it.
+
+    Raises:
+        InputError: it lacks a field or holds something else than the task needs.
+    """
     texts = tuple(_text(row, field, where) for field in task.text_fields)
     value = _field(row, task.label_field, where)
     if task.kind != QUESTION_ANSWERING:
