@@ -76,6 +76,18 @@ def permitted(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that takes no file, before work whose result would be lost.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    with permitted(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: {os.strerror(errno.EACCES)}")
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames done in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)

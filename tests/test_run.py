@@ -147,6 +147,43 @@ def test_a_report_is_written_from_wherever_the_run_lies(
     assert "Scores and what was kept" in write_report(Path("moved")).read_text()
 
 
+def test_a_report_finds_the_kept_rows_among_those_of_earlier_selections(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
+    for stage, keep in enumerate((20, 10, 5)):
+        run_dir = tmp_path / str(stage)
+        euds.score(corpus, out=run_dir, measures=["information"])
+        kept = euds.select(run_dir, keep=keep, rule="high", axes=["surprisal"]).row_ids.tolist()
+        corpus = run_dir / "selected.parquet"
+    page = write_report(run_dir).read_text()
+    assert [f"<small>row {at} " in page.split("Dropped")[0] for at in range(10)] == [at in kept for at in range(10)]
+
+
+def test_kept_rows_that_were_changed_are_no_part_of_a_report(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    euds.score(write_jsonl([{"text": text} for text in make_texts(9, 1)]), out=tmp_path, measures=["information"])
+    euds.select(tmp_path, keep=4, rule="random")
+    path = tmp_path / "selected.parquet"
+    kept = pq.read_table(path)
+    pq.write_table(kept.slice(1), path)
+    with pytest.raises(
+        InputError, match=r"selected.parquet: 3 rows, but selection.json counts 4; run euds select again"
+    ):
+        write_report(tmp_path)
+    pq.write_table(kept.drop_columns(["row_id"]), path)
+    with pytest.raises(InputError, match="have lost their column row_id; run euds select again"):
+        write_report(tmp_path)
+    path.write_text("text")
+    with pytest.raises(InputError, match=r"selected.parquet: unreadable: .*; run euds select again"):
+        write_report(tmp_path)
+    pq.write_table(kept, path)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report.html: Is a directory"):
+        write_report(tmp_path)
+
+
 def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, Any], tmp_path: Path) -> None:
     day = datetime(2026, 11, 26, tzinfo=UTC)
     rows = [{"text": f"the film was sad {at}", "label": at % 2, "day": day} for at in range(30)]
@@ -217,6 +254,12 @@ def test_a_row_without_a_label_is_named_before_anything_is_scored(
     with pytest.raises(InputError, match=r"unlabelled.jsonl, row 2: 'label' must be text or an integer"):
         euds.run({**recipe, "data": data})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_source_to_group_by_is_missed_before_anything_is_scored(recipe: dict[str, Any]) -> None:
+    data = {"train": recipe["data"]["test"], "test": recipe["data"]["test"]}
+    with pytest.raises(InputError, match="unknown field 'source'"):
+        euds.run({**recipe, "data": data}, ["select.methods=[{name: a, rule: igse, group_by: source}]"])
 
 
 def test_names_like_markup_and_long_ones_leave_the_numbers_whole(

@@ -8,7 +8,7 @@ import numpy as np
 from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, write_json_lines
-from euds.pipeline.recipe import Recipe
+from euds.pipeline.recipe import Recipe, method_list
 from euds.study.examples import example_of
 
 
@@ -59,11 +59,13 @@ def _scored(out: Path) -> set[str]:
 
 
 def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> list[str]:
-    task, source_field = recipe.settled_task, recipe.data.source_field
+    task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
+    if not sources and any(method.group_by == "source" for method in method_list(recipe)):
+        sources = ["source"]
     files = list_inputs([spec])
     check_inputs(files)
     # Test rows need no source: only the pool is selected from.
-    check_fields(files, [*task.text_fields, task.label_field, *([source_field] if of_pool and source_field else [])])
+    check_fields(files, [*task.text_fields, task.label_field, *(sources if of_pool else [])])
     lines: list[str] = []
     unsuited: dict[int, str] = {}
     for row in read_rows(files):

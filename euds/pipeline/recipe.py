@@ -297,7 +297,9 @@ def _check_labels(recipe: Recipe) -> None:
     if recipe.task != CLASSIFICATION:
         for method in method_list(recipe):
             if method.group_by == "label":
-                raise InvalidArgument(f"methods: {method.name}: group_by 'label' needs labels; task {recipe.task} has none")
+                raise InvalidArgument(
+                    f"methods: {method.name}: group_by 'label' needs labels; task {recipe.task} has none"
+                )
             if method.rule == VALIDATED or AUTO in (recipe.select.keep, method.keep):
                 raise InvalidArgument(
                     f"methods: {method.name}: rule 'validated' and keep 'auto' train a classifier on labels; "

@@ -43,7 +43,7 @@ def summary(selection: Selection) -> str:
     correlation = record.get("length_correlation")
     if isinstance(correlation, dict):
         parts = ", ".join(f"{axis} {value:+.2f}" for axis, value in correlation.items() if value is not None)
-        lines.append(f"  rank correlation with length: {parts}")
+        lines += [f"  rank correlation with length: {parts}"] if parts else []
     if record.get("selected_file"):
         lines.append(f"  rows in {record['selected_file']}")
     return "\n".join(lines)

@@ -25,9 +25,9 @@ from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.progress import Bar, bar, quiet
-from euds.study.examples import Example, Rows, examples_of
+from euds.study.examples import Example, Rows, check_labels, examples_of
 from euds.study.heads import Features, Head, head_for
-from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
+from euds.study.types import CLASSIFICATION, LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
 from euds.types import Float64Array
 
 TEST_BATCH = 64
@@ -144,7 +144,11 @@ def _fit(
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
     tokenizer = load_tokenizer(folder)
-    known = [*examples, *(example for rows in others for example in rows)]
+    known = list(examples)
+    for rows in others:
+        if task.kind == CLASSIFICATION:
+            check_labels(examples, rows)
+        known += rows
     head = head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"

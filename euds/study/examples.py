@@ -1,6 +1,6 @@
 """Check training and test rows and bring them into the form a task needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from euds.errors import InputError, nearest
 from euds.study.types import QUESTION_ANSWERING, Task
 
 Rows = Sequence[Mapping[str, Any]]
+SHOWN_LABELS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,25 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     if not rows:
         raise InputError(f"there are no {what} rows")
     return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
+
+
+def check_labels(train: Sequence[Example], test: Sequence[Example]) -> None:
+    """Refuse rows to test on that no classifier of the training rows could get right, such as 0 against "negative".
+
+    Raises:
+        InputError: the rows have no label in common.
+    """
+    learned, judged = ({example.label for example in rows} for rows in (train, test))
+    if not learned & judged:
+        raise InputError(
+            f"no label of the test rows is one of the training rows: {_some(judged)} against {_some(learned)}; "
+            "write them alike"
+        )
+
+
+def _some(labels: Set[str]) -> str:
+    shown = ", ".join(map(repr, sorted(labels)[:SHOWN_LABELS]))
+    return shown if len(labels) <= SHOWN_LABELS else f"{shown}, ..."
 
 
 def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:

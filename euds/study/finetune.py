@@ -6,6 +6,7 @@ from typing import Any
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, check_seed
+from euds.files import check_writable
 from euds.measures.models import model_folder
 from euds.study.examples import Rows
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
@@ -52,7 +53,8 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
-        InputError: a file, field or model is not there, or a row does not suit the task.
+        InputError: a file, field or model is not there, a row does not suit the task, or the folder for the model
+            takes no file.
     """
     settled = task_of(task, text_field, label_field)
     for seed in seeds:
@@ -69,6 +71,8 @@ def finetune(
     )
     train_rows, test_rows = _rows(train, settled), _rows(test, settled)
     model_folder(config.model)
+    if save_model is not None:
+        check_writable(Path(save_model))
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16
