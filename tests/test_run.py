@@ -22,6 +22,7 @@ from euds.pipeline.data import take_data
 from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
 from euds.report import write_report
+from euds.selection.summary import summary
 from euds.study.table import notes
 
 WriteJsonl = Callable[..., Path]
@@ -184,9 +185,25 @@ def test_kept_rows_that_were_changed_are_no_part_of_a_report(
         write_report(tmp_path)
 
 
+def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
+    rows = [{"text": text, "source": f"page {max(at, 9)}", "label": at} for at, text in enumerate(make_texts(60, 1))]
+    euds.score(write_jsonl(rows), out=tmp_path / "run", measures=["information"], label_field="label")
+    selection = euds.select(tmp_path / "run", keep=0.5, rule="random")
+    rates: Any = selection.record["keep_rate_by_source"]
+    assert rates["page 9"]["rows"] == 10
+    assert sum(rate["kept"] for rate in rates.values()) == 30
+    said = summary(selection)
+    assert "page 9 " in said
+    assert "(the 40 largest of 51)" in said
+    assert "(the 40 largest of 60)" in said
+    page = write_report(tmp_path / "run").read_text()
+    assert page.count("The 40 largest of 51.") == 2
+    assert page.count("<td>page 9</td>") == 1 + 2
+
+
 def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, Any], tmp_path: Path) -> None:
     day = datetime(2026, 11, 26, tzinfo=UTC)
-    rows = [{"text": f"the film was sad {at}", "label": at % 2, "day": day} for at in range(30)]
+    rows = [{"text": f"the film was sad {at}", "label": f"<b>{at % 2}</b>", "day": day} for at in range(30)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "dated.parquet")
     data = take_data(
         load_recipe(
@@ -248,12 +265,20 @@ def test_other_rows_are_refused_before_those_of_a_run_are_written_over(recipe: d
 def test_a_row_without_a_label_is_named_before_anything_is_scored(
     recipe: dict[str, Any], tmp_path: Path, write_jsonl: WriteJsonl, side: str
 ) -> None:
-    rows: list[dict[str, object]] = [{"text": "the film", "label": 1}, {"text": "a plot", "label": None}]
+    rows: list[dict[str, object]] = [{"text": "the film", "label": "<b>1</b>"}, {"text": "a plot", "label": None}]
     file = write_jsonl(rows, "unlabelled.jsonl")
     data = {"train": recipe["data"]["test"], "test": recipe["data"]["test"], side: str(file)}
     with pytest.raises(InputError, match=r"unlabelled.jsonl, row 2: 'label' must be text or an integer"):
         euds.run({**recipe, "data": data})
+    data[side] = str(write_jsonl([{"text": "the film", "label": 1}], "numbers.jsonl"))
+    with pytest.raises(InputError, match="no label of the test rows is one of the training rows"):
+        euds.run({**recipe, "data": data})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
+        euds.run(recipe, [f"out={recipe['data']['train']}"])
 
 
 def test_a_source_to_group_by_is_missed_before_anything_is_scored(recipe: dict[str, Any]) -> None:
@@ -306,7 +331,10 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     write_jsonl: WriteJsonl,
     make_texts: Texts,
 ) -> None:
-    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    rows: list[dict[str, object]] = [
+        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
+    ]
+    pool = write_jsonl(rows, "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     half = "{name: half, rule: validated, keep: 0.5, axes: [information], bins: 8}"
     enough = "{name: enough, rule: middle, axes: [information], keep: auto}"
@@ -334,7 +362,7 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     assert "enough: keep auto: within 10 points of full data" in said
     assert "validated: validated: " in (result.run_dir / "report.html").read_text()
     # Other test rows, the same choices: the searches carve their validation rows from the pool.
-    other = write_jsonl([{"text": "the film", "label": 1}] * 8, "other.jsonl")
+    other = write_jsonl([{"text": "the film", "label": "<b>1</b>"}] * 8, "other.jsonl")
     again = euds.run(recipe, [methods, "select.margin=0.1", f"data.test={other}", f"out={tmp_path / 'other'}"])
     assert isinstance(again, RunResult)
     for name, row in ((row.name, row) for row in again.table.methods):
@@ -344,7 +372,10 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
 def test_one_budget_found_by_labels_serves_every_method(
     recipe: dict[str, Any], write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:
-    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    rows: list[dict[str, object]] = [
+        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
+    ]
+    pool = write_jsonl(rows, "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     settings = ["select.keep=auto", "select.margin=0.2", "select.methods=[full, random, information, nll]"]
     result = euds.run(recipe, settings)

@@ -207,6 +207,17 @@ def test_impossible_settings_are_named(change: dict[str, object], message: str, 
         TrainConfig("m", epochs=1.0, steps=1)
 
 
+def test_a_causal_model_is_fine_tuned_where_it_can_pad(tiny_lm: Path, tmp_path: Path) -> None:
+    (result,) = euds.finetune(sentiment(8, 0), sentiment(8, 1), model=tiny_lm, steps=1)
+    assert result.n_test == 8
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "unpadded"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="has no padding token; fine-tune a BERT-like model"):
+        euds.finetune(sentiment(8, 0), sentiment(8, 1), model=folder, steps=1)
+
+
 def test_a_place_that_takes_no_result_is_named_before_training(
     tiny_encoder: Path, tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
 ) -> None:

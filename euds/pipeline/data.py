@@ -7,9 +7,10 @@ import numpy as np
 
 from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
 from euds.errors import InputError
-from euds.files import has_json_lines, json_line, json_lines_sha256, write_json_lines
+from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.recipe import Recipe, method_list
-from euds.study.examples import example_of
+from euds.study.examples import check_labels, example_of
+from euds.study.types import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,15 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
 
     Raises:
         InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, or
-            RUN_DIR was scored from other rows.
+            RUN_DIR was scored from other rows or takes no file.
     """
     data = recipe.data
     out = Path(recipe.out)
-    pool = _lines(recipe, data.train, data.limit, of_pool=True)
-    test = _lines(recipe, data.test, data.test_limit, of_pool=False)
+    pool, pool_labels = _lines(recipe, data.train, data.limit, of_pool=True)
+    test, test_labels = _lines(recipe, data.test, data.test_limit, of_pool=False)
+    # A pool without a row to learn from is told by scoring, which knows why.
+    if recipe.task == CLASSIFICATION and pool_labels and test_labels:
+        check_labels(pool_labels, test_labels)
     if (out / "manifest.json").exists() and json_lines_sha256(pool) not in _scored(out):
         # Written over, the rows that the run's scores belong to would be gone.
         raise InputError(
@@ -49,7 +53,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
         path = out / "data" / name
         if instead is not None and not has_json_lines(path, lines):
             path = instead / name
-        paths.append(write_json_lines(path, lines))
+        with permitted(path):
+            paths.append(write_json_lines(path, lines))
     return RunData(*paths)
 
 
@@ -58,7 +63,8 @@ def _scored(out: Path) -> set[str]:
     return {entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
-def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> list[str]:
+def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> tuple[list[str], set[str]]:
+    """Return the rows as lines of JSON, and the labels among them."""
     task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
     if not sources and any(method.group_by == "source" for method in method_list(recipe)):
         sources = ["source"]
@@ -67,6 +73,7 @@ def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> li
     # Test rows need no source: only the pool is selected from.
     check_fields(files, [*task.text_fields, task.label_field, *(sources if of_pool else [])])
     lines: list[str] = []
+    labels: dict[int, str] = {}
     unsuited: dict[int, str] = {}
     for row in read_rows(files):
         where = f"{row.file}, row {row.position}"
@@ -74,7 +81,7 @@ def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> li
             # A row of the pool that has no text goes to quarantine, whatever else it has.
             if not of_pool or extract_text(row, task.text_fields)[0] is not None:
                 try:
-                    example_of(row.fields, task, where)
+                    labels[len(lines)] = example_of(row.fields, task, where).label
                 except InputError as error:
                     unsuited[len(lines)] = str(error)
             lines.append(json_line(row.fields))
@@ -89,4 +96,4 @@ def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> li
     for at in chosen:
         if at in unsuited:
             raise InputError(unsuited[at])
-    return [lines[at] for at in chosen]
+    return [lines[at] for at in chosen], {labels[at] for at in chosen if at in labels}

@@ -1,6 +1,7 @@
 """Write report.html."""
 
 import json
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from euds.files import permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
+from euds.selection.describe import SHOWN_GROUPS, largest
 from euds.study.table import TITLES, notes
 from euds.types import Int64Array
 
@@ -116,9 +118,9 @@ def _view(content: Content) -> dict[str, Any]:
         "metric_titles": TITLES,
         "histograms": [figures.histogram(content, column) for column in columns],
         "joints": [figures.joint(content, *pair) for pair in pairs],
-        "rates": [(kind, found, figures.rates(kind, found, overall)) for kind, found in content.rates.items()],
+        "rates": [_rates(kind, found, overall) for kind, found in content.rates.items()],
         "correlation": [(title_of(column), value) for column, value in content.length_correlation.items()],
-        "shift": content.shift,
+        "shift": _shift(content),
         "meanings": content.meanings,
         "group_figures": _group_figures(content),
         "samples_grouped": content.samples_grouped,
@@ -129,6 +131,27 @@ def _view(content: Content) -> dict[str, Any]:
         "title_of": title_of,
         "unit_of": unit_of,
     }
+
+
+def _rates(
+    kind: str, found: Mapping[str, Mapping[str, float]], overall: float
+) -> tuple[str, Mapping[str, Mapping[str, float]], figures.Picture, str]:
+    """Return a kind of group, its largest groups, a figure of them, and a note where they are not all."""
+    shown = largest(found)
+    return kind, shown, figures.rates(kind, shown, overall), _note(len(shown), len(found))
+
+
+def _shift(content: Content) -> tuple[Mapping[str, Mapping[str, Mapping[str, float]]], str] | None:
+    """Return where the largest sources lie on every score, and a note where they are not all."""
+    if content.shift is None:
+        return None
+    shown = {column: largest(sources) for column, sources in content.shift.items()}
+    total = max(map(len, content.shift.values()), default=0)
+    return shown, _note(min(total, SHOWN_GROUPS), total)
+
+
+def _note(n_shown: int, n_all: int) -> str:
+    return f"The {n_shown} largest of {n_all:,}." if n_shown < n_all else ""
 
 
 def _group_figures(content: Content) -> list[figures.Picture]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from euds.selection.describe import largest
 from euds.types import Selection
 
 
@@ -31,8 +32,10 @@ def summary(selection: Selection) -> str:
     for kind in ("label", "source"):
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
-            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in rates.items())
-            lines.append(f"  keep rate by {kind}: {parts}")
+            shown = largest(rates)
+            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in shown.items())
+            rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
+            lines.append(f"  keep rate by {kind}: {parts}{rest}")
     cues = record.get("label_cues")
     if isinstance(cues, dict):
         lines += [

@@ -25,9 +25,9 @@ from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.progress import Bar, bar, quiet
-from euds.study.examples import Example, Rows, check_labels, examples_of
+from euds.study.examples import Example, Rows, examples_of
 from euds.study.heads import Features, Head, head_for
-from euds.study.types import CLASSIFICATION, LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
+from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
 from euds.types import Float64Array
 
 TEST_BATCH = 64
@@ -144,16 +144,17 @@ def _fit(
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
     tokenizer = load_tokenizer(folder)
-    known = list(examples)
-    for rows in others:
-        if task.kind == CLASSIFICATION:
-            check_labels(examples, rows)
-        known += rows
+    known = [*examples, *(example for rows in others for example in rows)]
     head = head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
     model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, **head.model_arguments)
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
+    if model.config.pad_token_id is None:
+        # Causal models ask for it where texts share a batch.
+        model.config.pad_token_id = tokenizer.pad_token_id
     features = head.training_features(examples)
     if not features:
         raise InputError("no answer fits into a window of max_tokens; raise it")

@@ -37,16 +37,15 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
 
 
-def check_labels(train: Sequence[Example], test: Sequence[Example]) -> None:
-    """Refuse rows to test on that no classifier of the training rows could get right, such as 0 against "negative".
+def check_labels(train: Set[str], test: Set[str]) -> None:
+    """Refuse labels to test on that no classifier of the training rows could get right, such as 0 against "negative".
 
     Raises:
-        InputError: the rows have no label in common.
+        InputError: there is no label in common.
     """
-    learned, judged = ({example.label for example in rows} for rows in (train, test))
-    if not learned & judged:
+    if not train & test:
         raise InputError(
-            f"no label of the test rows is one of the training rows: {_some(judged)} against {_some(learned)}; "
+            f"no label of the test rows is one of the training rows: {_some(test)} against {_some(train)}; "
             "write them alike"
         )
 

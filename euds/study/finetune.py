@@ -8,7 +8,7 @@ from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, check_seed
 from euds.files import check_writable
 from euds.measures.models import model_folder
-from euds.study.examples import Rows
+from euds.study.examples import Rows, check_labels, examples_of
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
 
 
@@ -70,6 +70,12 @@ def finetune(
         by_length=by_length,
     )
     train_rows, test_rows = _rows(train, settled), _rows(test, settled)
+    learned, judged = (
+        {example.label for example in examples_of(rows, settled, what)}
+        for rows, what in ((train_rows, "training"), (test_rows, "test"))
+    )
+    if task == CLASSIFICATION:
+        check_labels(learned, judged)
     model_folder(config.model)
     if save_model is not None:
         check_writable(Path(save_model))
