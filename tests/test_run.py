@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.assets import ASSETS
 from euds.cli.pipeline import show
 from euds.errors import InputError
 from euds.pipeline.data import take_data
@@ -446,4 +447,4 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     assert "C++ extension: there" in doctor.stdout
     assert "token statistics on cpu: cpp; not triton: it needs tensors on a CUDA device" in doctor.stdout
     listed = euds_command("fetch", cwd=tmp_path)
-    assert "smollm2-135m" in listed.stdout
+    assert [name for name in ASSETS if name not in listed.stdout] == []
