@@ -76,6 +76,18 @@ def permitted(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that takes no file, before work whose result would be lost.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    with permitted(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: {os.strerror(errno.EACCES)}")
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames done in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -128,10 +140,23 @@ def write_json_lines(path: Path, lines: Sequence[str]) -> Path:
 
     Half a surrogate pair is written as it is, for the reader to refuse.
     """
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
-    if not path.exists() or path.read_bytes() != content:
-        write_atomic(path, lambda handle: handle.write(content))
+    if not has_json_lines(path, lines):
+        write_atomic(path, lambda handle: handle.write(_joined(lines)))
     return path
+
+
+def has_json_lines(path: Path, lines: Sequence[str]) -> bool:
+    """Whether a file is there and holds what `write_json_lines` would write."""
+    return path.exists() and path.read_bytes() == _joined(lines)
+
+
+def json_lines_sha256(lines: Sequence[str]) -> str:
+    """Return the hexadecimal SHA-256 of what `write_json_lines` would write."""
+    return hashlib.sha256(_joined(lines)).hexdigest()
+
+
+def _joined(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
 def json_line(fields: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ class Bar:
 def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
     """Show a bar over `total` steps (None: unknown) with the ETA."""
     columns = (
-        TextColumn("{task.description}"),
+        # Names of the user's may look like markup.
+        TextColumn("{task.description}", markup=False),
         # Narrow, so that title, rate and counts fit into 80 characters.
         BarColumn(bar_width=8),
         MofNCompleteColumn(),

@@ -11,6 +11,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.errors import EudsError, InputError
 from euds.pipeline.demo import SENTIMENT
 from euds.pipeline.recipe import load_recipe, method_list, selected_method
+from euds.selection.rules import FIXED_AXES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MINIMAL: dict[str, Any] = {
@@ -142,6 +143,14 @@ def test_methods_that_use_labels_have_names_and_options() -> None:
     assert selected.name == "igse"
 
 
+def test_a_method_with_options_is_the_selection_like_one_by_its_name() -> None:
+    for rule, axes in FIXED_AXES.items():
+        recipe = load_recipe(MINIMAL, [f"select.methods=[information, {{name: last, rule: {rule}, group_by: source}}]"])
+        selected = selected_method(recipe)
+        assert selected is not None
+        assert (selected.name, selected.axes) == (("last", axes) if axes else ("information", ("information",)))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -157,6 +166,10 @@ def test_methods_that_use_labels_have_names_and_options() -> None:
             r"select.methods.0.bins: input should be greater than 0, got 0",
         ),
         (["task=question_answering", "select.methods=[validated]"], r"methods: validated: rule 'validated' and keep"),
+        (
+            ["task=question_answering", "select.methods=[{name: a, rule: igse, group_by: label}]"],
+            r"methods: a: group_by 'label' needs labels; task question_answering has none",
+        ),
         (["task=question_answering", "select.keep=auto"], r"task question_answering has none"),
         (["train.max_tokens=4"], r"train.max_tokens: must be at least 8"),
         (["train.epochs=.inf"], r"train.epochs"),

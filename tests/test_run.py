@@ -16,10 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.assets import ASSETS
+from euds.cli.pipeline import show
+from euds.errors import InputError
 from euds.pipeline.data import take_data
 from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
 from euds.report import write_report
+from euds.selection.summary import summary
 from euds.study.table import notes
 
 WriteJsonl = Callable[..., Path]
@@ -145,9 +149,62 @@ def test_a_report_is_written_from_wherever_the_run_lies(
     assert "Scores and what was kept" in write_report(Path("moved")).read_text()
 
 
+def test_a_report_finds_the_kept_rows_among_those_of_earlier_selections(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
+    for stage, keep in enumerate((20, 10, 5)):
+        run_dir = tmp_path / str(stage)
+        euds.score(corpus, out=run_dir, measures=["information"])
+        kept = euds.select(run_dir, keep=keep, rule="high", axes=["surprisal"]).row_ids.tolist()
+        corpus = run_dir / "selected.parquet"
+    page = write_report(run_dir).read_text()
+    assert [f"<small>row {at} " in page.split("Dropped")[0] for at in range(10)] == [at in kept for at in range(10)]
+
+
+def test_kept_rows_that_were_changed_are_no_part_of_a_report(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    euds.score(write_jsonl([{"text": text} for text in make_texts(9, 1)]), out=tmp_path, measures=["information"])
+    euds.select(tmp_path, keep=4, rule="random")
+    path = tmp_path / "selected.parquet"
+    kept = pq.read_table(path)
+    pq.write_table(kept.slice(1), path)
+    with pytest.raises(
+        InputError, match=r"selected.parquet: 3 rows, but selection.json counts 4; run euds select again"
+    ):
+        write_report(tmp_path)
+    pq.write_table(kept.drop_columns(["row_id"]), path)
+    with pytest.raises(InputError, match="have lost their column row_id; run euds select again"):
+        write_report(tmp_path)
+    path.write_text("text")
+    with pytest.raises(InputError, match=r"selected.parquet: unreadable: .*; run euds select again"):
+        write_report(tmp_path)
+    pq.write_table(kept, path)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report.html: Is a directory"):
+        write_report(tmp_path)
+
+
+def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
+    rows = [{"text": text, "source": f"page {max(at, 9)}", "label": at} for at, text in enumerate(make_texts(60, 1))]
+    euds.score(write_jsonl(rows), out=tmp_path / "run", measures=["information"], label_field="label")
+    selection = euds.select(tmp_path / "run", keep=0.5, rule="random")
+    rates: Any = selection.record["keep_rate_by_source"]
+    assert rates["page 9"]["rows"] == 10
+    assert sum(rate["kept"] for rate in rates.values()) == 30
+    said = summary(selection)
+    assert "page 9 " in said
+    assert "(the 40 largest of 51)" in said
+    assert "(the 40 largest of 60)" in said
+    page = write_report(tmp_path / "run").read_text()
+    assert page.count("The 40 largest of 51.") == 2
+    assert page.count("<td>page 9</td>") == 1 + 2
+
+
 def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, Any], tmp_path: Path) -> None:
     day = datetime(2026, 11, 26, tzinfo=UTC)
-    rows = [{"text": f"the film was sad {at}", "label": at % 2, "day": day} for at in range(30)]
+    rows = [{"text": f"the film was sad {at}", "label": f"<b>{at % 2}</b>", "day": day} for at in range(30)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "dated.parquet")
     data = take_data(
         load_recipe(
@@ -191,7 +248,57 @@ def test_a_dry_run_only_says_what_would_be_done(recipe: dict[str, Any], capsys: 
     said = capsys.readouterr().err
     assert "91 rows" in said
     assert "igse" in said
-    assert not (Path(recipe["out"]) / "scores").exists()
+    assert not Path(recipe["out"]).exists()
+
+
+def test_other_rows_are_refused_before_those_of_a_run_are_written_over(recipe: dict[str, Any]) -> None:
+    euds.run(recipe, ["select.methods=[random]", "seeds=1"])
+    with pytest.raises(InputError, match="holds a run over other rows"):
+        euds.run(recipe, ["data.limit=50"])
+    assert euds.select(recipe["out"], keep=5, rule="random").n_kept == 5
+    # Rows that were changed by hand come back.
+    (Path(recipe["out"]) / "data" / "pool.jsonl").write_text("")
+    euds.run(recipe, ["select.methods=[random]", "seeds=1"])
+    assert euds.select(recipe["out"], keep=5, rule="random").n_kept == 5
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_a_row_without_a_label_is_named_before_anything_is_scored(
+    recipe: dict[str, Any], tmp_path: Path, write_jsonl: WriteJsonl, side: str
+) -> None:
+    rows: list[dict[str, object]] = [{"text": "the film", "label": "<b>1</b>"}, {"text": "a plot", "label": None}]
+    file = write_jsonl(rows, "unlabelled.jsonl")
+    data = {"train": recipe["data"]["test"], "test": recipe["data"]["test"], side: str(file)}
+    with pytest.raises(InputError, match=r"unlabelled.jsonl, row 2: 'label' must be text or an integer"):
+        euds.run({**recipe, "data": data})
+    data[side] = str(write_jsonl([{"text": "the film", "label": 1}], "numbers.jsonl"))
+    with pytest.raises(InputError, match="no label of the test rows is one of the training rows"):
+        euds.run({**recipe, "data": data})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
+        euds.run(recipe, [f"out={recipe['data']['train']}"])
+
+
+def test_a_source_to_group_by_is_missed_before_anything_is_scored(recipe: dict[str, Any]) -> None:
+    data = {"train": recipe["data"]["test"], "test": recipe["data"]["test"]}
+    with pytest.raises(InputError, match="unknown field 'source'"):
+        euds.run({**recipe, "data": data}, ["select.methods=[{name: a, rule: igse, group_by: source}]"])
+
+
+def test_names_like_markup_and_long_ones_leave_the_numbers_whole(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "box [/of] a name that is much too long to stand beside the numbers"
+    show(euds.run(recipe, [f"select.methods=[{{name: '{name}', rule: box, axes: [nll]}}]", "report=false"]))
+    said, shown = capsys.readouterr()
+    assert "[/of]" in said
+    assert "macro-F1" in said
+    assert "…" not in said
+    assert f"{name}, seed 0" in shown
 
 
 def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any]) -> None:
@@ -225,7 +332,10 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     write_jsonl: WriteJsonl,
     make_texts: Texts,
 ) -> None:
-    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    labelled: list[dict[str, object]] = [
+        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
+    ]
+    pool = write_jsonl(labelled, "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     half = "{name: half, rule: validated, keep: 0.5, axes: [information], bins: 8}"
     enough = "{name: enough, rule: middle, axes: [information], keep: auto}"
@@ -253,7 +363,7 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     assert "enough: keep auto: within 10 points of full data" in said
     assert "validated: validated: " in (result.run_dir / "report.html").read_text()
     # Other test rows, the same choices: the searches carve their validation rows from the pool.
-    other = write_jsonl([{"text": "the film", "label": 1}] * 8, "other.jsonl")
+    other = write_jsonl([{"text": "the film", "label": "<b>1</b>"}] * 8, "other.jsonl")
     again = euds.run(recipe, [methods, "select.margin=0.1", f"data.test={other}", f"out={tmp_path / 'other'}"])
     assert isinstance(again, RunResult)
     for name, row in ((row.name, row) for row in again.table.methods):
@@ -263,7 +373,10 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
 def test_one_budget_found_by_labels_serves_every_method(
     recipe: dict[str, Any], write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:
-    pool = write_jsonl([{"text": text, "label": at % 2} for at, text in enumerate(make_texts(240, 5))], "pool.jsonl")
+    labelled: list[dict[str, object]] = [
+        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
+    ]
+    pool = write_jsonl(labelled, "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     settings = ["select.keep=auto", "select.margin=0.2", "select.methods=[full, random, information, nll]"]
     result = euds.run(recipe, settings)
@@ -334,4 +447,4 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     assert "C++ extension: there" in doctor.stdout
     assert "token statistics on cpu: cpp; not triton: it needs tensors on a CUDA device" in doctor.stdout
     listed = euds_command("fetch", cwd=tmp_path)
-    assert "smollm2-135m" in listed.stdout
+    assert [name for name in ASSETS if name not in listed.stdout] == []

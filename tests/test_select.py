@@ -284,6 +284,12 @@ def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJ
         euds.select(tmp_path / "run", keep=3, rule="random")
     with pytest.raises(InvalidArgument, match=r"seed: must be in 0\.\.2147483647, got -1"):
         euds.select(tmp_path / "run", keep=1, rule="random", seed=-1)
+    for choose_rows in (euds.select, euds.select_streaming):
+        with pytest.raises(InvalidArgument, match=r"out: .* is a file of the scored corpus"):
+            choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=corpus)
+    (tmp_path / "run" / "selection.json").mkdir()
+    with pytest.raises(InputError, match=r"selection.json: Is a directory"):
+        euds.select(tmp_path / "run", keep=1, rule="random", out=tmp_path / "kept.parquet")
     corpus.write_text('{"text": "another"}\n')
     with pytest.raises(InputError, match="has changed since it was scored"):
         euds.select(tmp_path / "run", keep=1, rule="random")

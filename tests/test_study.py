@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 import euds
+from euds.cli.finetune import finetune as command
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.study.compare import compare
 from euds.study.examples import examples_of
@@ -190,6 +191,10 @@ def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task
         ({"train": "nothing.jsonl"}, "no such file"),
         ({"train": []}, "there are no training rows"),
         ({"seeds": [-1]}, "seeds: must be in 0"),
+        (
+            {"test": [{"text": "a", "label": "good"}]},
+            "no label of the test rows is one of the training rows: 'good' against '0', '1'; write them alike",
+        ),
         ({"train": ONE_CLASS, "test": ONE_CLASS}, "all rows have the label 'good'; a classifier needs two"),
         ({"task": "question_answering", "train": [LONG_QUESTION], "test": [LONG_QUESTION]}, "leaves too few of 64"),
     ],
@@ -200,6 +205,36 @@ def test_impossible_settings_are_named(change: dict[str, object], message: str, 
         euds.finetune(**arguments)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="give one of them"):
         TrainConfig("m", epochs=1.0, steps=1)
+
+
+def test_a_causal_model_is_fine_tuned_where_it_can_pad(tiny_lm: Path, tmp_path: Path) -> None:
+    (result,) = euds.finetune(sentiment(8, 0), sentiment(8, 1), model=tiny_lm, steps=1)
+    assert result.n_test == 8
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "unpadded"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="has no padding token; fine-tune a BERT-like model"):
+        euds.finetune(sentiment(8, 0), sentiment(8, 1), model=folder, steps=1)
+
+
+def test_a_place_that_takes_no_result_is_named_before_training(
+    tiny_encoder: Path, tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object, **named: object) -> None:
+        raise AssertionError("nothing is trained")
+
+    monkeypatch.setattr("euds.study.cell.train_and_test", never)
+    rows = write_jsonl(sentiment(4, 0))
+    with pytest.raises(InputError, match="File exists"):
+        euds.finetune(rows, rows, model=tiny_encoder, save_model=rows)
+    with pytest.raises(InputError, match="File exists"):
+        command(rows, rows, str(tiny_encoder), out=rows / "results.json")
+    with pytest.raises(InvalidArgument, match=r"out: .* is a folder; name a file"):
+        command(rows, rows, str(tiny_encoder), out=tmp_path)
+    monkeypatch.setattr("os.access", lambda *arguments: False)
+    with pytest.raises(InputError, match="model: Permission denied"):
+        euds.finetune(rows, rows, model=tiny_encoder, save_model=tmp_path / "model")
 
 
 def test_epochs_and_steps() -> None:

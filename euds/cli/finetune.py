@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from euds.errors import InvalidArgument
+
 
 def finetune(
     train: Annotated[Path, typer.Option(help="Training rows: any corpus file, such as selected.parquet.")],
@@ -25,11 +27,17 @@ def finetune(
     save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
 ) -> None:
     """Fine-tune a small model on selected rows and measure it on the test rows."""
-    from euds.files import write_json
+    from euds.files import check_writable, permitted, write_json
     from euds.study.finetune import finetune as finetune_rows
     from euds.study.types import spread
 
     seeds = seed or [0]
+    if out is not None:
+        if out.is_dir():
+            raise InvalidArgument(
+                f"out: {out} is a folder; name a file for the results, such as {out / 'results.json'}"
+            )
+        check_writable(out.parent)
     results = finetune_rows(
         train,
         test,
@@ -48,7 +56,8 @@ def finetune(
         save_model=save_model,
     )
     if out is not None:
-        write_json(out, [result.to_json() for result in results])
+        with permitted(out):
+            write_json(out, [result.to_json() for result in results])
     for name in results[0].metrics:
         over = spread([result.metrics[name] for result in results])
         spread_text = "" if over.sd is None else f" ± {over.sd:.4f}"

@@ -1,15 +1,16 @@
 """Take the pool and the test rows that a recipe names, and put them beside the run, where every step reads them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
+from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
 from euds.errors import InputError
-from euds.files import json_line, write_json_lines
-from euds.pipeline.recipe import Recipe
+from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
+from euds.pipeline.recipe import Recipe, method_list
+from euds.study.examples import check_labels, example_of
+from euds.study.types import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -20,39 +21,79 @@ class RunData:
     test: Path
 
 
-def take_data(recipe: Recipe) -> RunData:
+def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     """Write RUN_DIR/data/pool.jsonl and test.jsonl, each a seeded sample if the recipe limits it.
 
     Bad lines of the pool go along as they are: scoring quarantines them. A file that is there with the same content is
     left alone, so that a second run finds nothing changed.
 
+    Args:
+        recipe: what to take.
+        instead: folder for what RUN_DIR lacks, which then stays as it is; None: RUN_DIR itself.
+
     Raises:
-        InputError: an input or field is missing, or the test file has a bad row.
+        InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, or
+            RUN_DIR was scored from other rows or takes no file.
     """
     data = recipe.data
-    folder = Path(recipe.out) / "data"
-    fields = [*recipe.settled_task.text_fields, recipe.settled_task.label_field]
-    # Test rows need no source: only the pool is selected from.
-    pool_fields = [*fields, *([data.source_field] if data.source_field else [])]
-    pool = _lines(data.train, pool_fields, data.limit, data.seed, keep_bad=True)
-    test = _lines(data.test, fields, data.test_limit, data.seed, keep_bad=False)
-    return RunData(write_json_lines(folder / "pool.jsonl", pool), write_json_lines(folder / "test.jsonl", test))
+    out = Path(recipe.out)
+    pool, pool_labels = _lines(recipe, data.train, data.limit, of_pool=True)
+    test, test_labels = _lines(recipe, data.test, data.test_limit, of_pool=False)
+    # A pool without a row to learn from is told by scoring, which knows why.
+    if recipe.task == CLASSIFICATION and pool_labels and test_labels:
+        check_labels(pool_labels, test_labels)
+    if (out / "manifest.json").exists() and json_lines_sha256(pool) not in _scored(out):
+        # Written over, the rows that the run's scores belong to would be gone.
+        raise InputError(
+            f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
+            "the data, or delete the folder to start over"
+        )
+    paths = []
+    for name, lines in (("pool.jsonl", pool), ("test.jsonl", test)):
+        path = out / "data" / name
+        if instead is not None and not has_json_lines(path, lines):
+            path = instead / name
+        with permitted(path):
+            paths.append(write_json_lines(path, lines))
+    return RunData(*paths)
 
 
-def _lines(spec: str, fields: Sequence[str], limit: int | None, seed: int, *, keep_bad: bool) -> list[str]:
+def _scored(out: Path) -> set[str]:
+    """Return the SHA-256 of each file that a run has scored."""
+    return {entry["sha256"] for entry in open_manifest(out)["inputs"]}
+
+
+def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> tuple[list[str], set[str]]:
+    """Return the rows as lines of JSON, and the labels among them."""
+    task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
+    if not sources and any(method.group_by == "source" for method in method_list(recipe)):
+        sources = ["source"]
     files = list_inputs([spec])
     check_inputs(files)
-    check_fields(files, fields)
-    lines = []
+    # Test rows need no source: only the pool is selected from.
+    check_fields(files, [*task.text_fields, task.label_field, *(sources if of_pool else [])])
+    lines: list[str] = []
+    labels: dict[int, str] = {}
+    unsuited: dict[int, str] = {}
     for row in read_rows(files):
+        where = f"{row.file}, row {row.position}"
         if row.fields is not None:
+            # A row of the pool that has no text goes to quarantine, whatever else it has.
+            if not of_pool or extract_text(row, task.text_fields)[0] is not None:
+                try:
+                    labels[len(lines)] = example_of(row.fields, task, where).label
+                except InputError as error:
+                    unsuited[len(lines)] = str(error)
             lines.append(json_line(row.fields))
-        elif keep_bad:
+        elif of_pool:
             # Not JSON on purpose: it stays one bad row of the pool, with a reason.
             lines.append(f"{row.file} row {row.position}: {row.error}".replace("\n", " "))
         else:
-            raise InputError(f"{row.file}, row {row.position}: {row.error}; test rows must all be readable")
-    if limit is None or limit >= len(lines):
-        return lines
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(lines))[:limit])
-    return [lines[int(at)] for at in chosen]
+            raise InputError(f"{where}: {row.error}; test rows must all be readable")
+    chosen = range(len(lines))
+    if limit is not None and limit < len(lines):
+        chosen = np.sort(np.random.default_rng(recipe.data.seed).permutation(len(lines))[:limit]).tolist()
+    for at in chosen:
+        if at in unsuited:
+            raise InputError(unsuited[at])
+    return [lines[at] for at in chosen], {labels[at] for at in chosen if at in labels}

@@ -209,7 +209,7 @@ def selected_method(recipe: Recipe) -> Method | None:
 def _method(entry: str | MethodSection, interval: str) -> Method:
     if isinstance(entry, MethodSection):
         given = entry.model_dump()
-        return Method(**{**given, "axes": tuple(entry.axes or ())})
+        return Method(**{**given, "axes": tuple(entry.axes or FIXED_AXES.get(entry.rule, ()))})
     if entry == "full":
         return Method(name=entry, rule=None)
     if entry in SEARCHED_RULES:
@@ -296,6 +296,10 @@ def _check_labels(recipe: Recipe) -> None:
         check_automatic(selected.rule, recipe.select.margin)
     if recipe.task != CLASSIFICATION:
         for method in method_list(recipe):
+            if method.group_by == "label":
+                raise InvalidArgument(
+                    f"methods: {method.name}: group_by 'label' needs labels; task {recipe.task} has none"
+                )
             if method.rule == VALIDATED or AUTO in (recipe.select.keep, method.keep):
                 raise InvalidArgument(
                     f"methods: {method.name}: rule 'validated' and keep 'auto' train a classifier on labels; "

@@ -1,5 +1,6 @@
 """`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,15 @@ def run(
     if settings.report:
         # A missing extra is told now, not after an hour.
         from euds.report import write_report
-    data = take_data(settings)
-    scored = _score(settings, data, dry_run=dry_run)
     if dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            _score(settings, take_data(settings, instead=Path(scratch)), dry_run=True)
         names = ", ".join(method.name for method in method_list(settings))
-        console.print(f"then compare {names} over seeds {', '.join(map(str, settings.seed_list))}")
+        seeds = ", ".join(map(str, settings.seed_list))
+        console.print(f"then compare {names} over seeds {seeds}", markup=False, soft_wrap=True)
         return None
+    data = take_data(settings)
+    scored = _score(settings, data)
     run_dir = Path(settings.out)
     # The pool is read again only if a method uses its labels or embeddings, and then once.
     manifest = read_manifest(run_dir)
@@ -75,7 +79,7 @@ def run(
     return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
-def _score(recipe: Recipe, data: RunData, *, dry_run: bool) -> ScoreResult:
+def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResult:
     settings = recipe.score
     return score(
         data.pool,

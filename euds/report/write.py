@@ -1,19 +1,22 @@
 """Write report.html."""
 
 import json
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.errors import InputError
-from euds.files import read_json, write_atomic
+from euds.files import permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
+from euds.selection.describe import SHOWN_GROUPS, largest
 from euds.study.table import TITLES, notes
 from euds.types import Int64Array
 
@@ -45,7 +48,8 @@ def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
         examples: texts to show of kept and of dropped rows each, >= 0.
 
     Raises:
-        InputError: the run is not finished, or its corpus has changed since.
+        InputError: the run is not finished, its corpus or its selected rows have changed since, or the page cannot be
+            written.
     """
     folder = Path(run_dir)
     content = gather(folder, _kept_ids(folder), max(examples, 0))
@@ -58,23 +62,34 @@ def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
     )
     page = environment.get_template("report.html").render(**_view(content))
     path = folder / "report.html"
-    write_atomic(path, lambda handle: handle.write(page.encode("utf-8", "replace")))
+    with permitted(path):
+        write_atomic(path, lambda handle: handle.write(page.encode("utf-8", "replace")))
     return path
 
 
 def _kept_ids(folder: Path) -> Int64Array | None:
-    record = folder / "selection.json"
-    if not record.exists():
+    path = folder / "selection.json"
+    if not path.exists():
         return None
-    file = Path(read_json(record)["selected_file"])
+    record = read_json(path)
+    file = Path(record["selected_file"])
     if not file.exists() and (folder / file.name).exists():
         # The run directory was moved.
         file = folder / file.name
+    again = "run euds select again"
     if not file.exists():
-        raise InputError(f"{file}: the selected rows are no longer there; run euds select again")
-    names = pq.read_schema(file).names
-    column = "euds_row_id" if "euds_row_id" in names else "row_id"
-    ids: Int64Array = pq.read_table(file, columns=[column]).column(0).to_numpy()
+        raise InputError(f"{file}: the selected rows are no longer there; {again}")
+    try:
+        names = pq.read_schema(file).names
+        # A selection of an earlier version does not say which.
+        column = record.get("row_id_column") or ("euds_row_id" if "euds_row_id" in names else "row_id")
+        if column not in names:
+            raise InputError(f"{file}: the selected rows have lost their column {column}; {again}")
+        ids: Int64Array = pq.read_table(file, columns=[column]).column(0).to_numpy()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file}: unreadable: {str(error).splitlines()[0]}; {again}") from error
+    if len(ids) != record["n_kept"]:
+        raise InputError(f"{file}: {len(ids):,} rows, but {path.name} counts {record['n_kept']:,}; {again}")
     return ids
 
 
@@ -103,9 +118,9 @@ def _view(content: Content) -> dict[str, Any]:
         "metric_titles": TITLES,
         "histograms": [figures.histogram(content, column) for column in columns],
         "joints": [figures.joint(content, *pair) for pair in pairs],
-        "rates": [(kind, found, figures.rates(kind, found, overall)) for kind, found in content.rates.items()],
+        "rates": [_rates(kind, found, overall) for kind, found in content.rates.items()],
         "correlation": [(title_of(column), value) for column, value in content.length_correlation.items()],
-        "shift": content.shift,
+        "shift": _shift(content),
         "meanings": content.meanings,
         "group_figures": _group_figures(content),
         "samples_grouped": content.samples_grouped,
@@ -116,6 +131,27 @@ def _view(content: Content) -> dict[str, Any]:
         "title_of": title_of,
         "unit_of": unit_of,
     }
+
+
+def _rates(
+    kind: str, found: Mapping[str, Mapping[str, float]], overall: float
+) -> tuple[str, Mapping[str, Mapping[str, float]], figures.Picture, str]:
+    """Return a kind of group, its largest groups, a figure of them, and a note where they are not all."""
+    shown = largest(found)
+    return kind, shown, figures.rates(kind, shown, overall), _note(len(shown), len(found))
+
+
+def _shift(content: Content) -> tuple[Mapping[str, Mapping[str, Mapping[str, float]]], str] | None:
+    """Return where the largest sources lie on every score, and a note where they are not all."""
+    if content.shift is None:
+        return None
+    shown = {column: largest(sources) for column, sources in content.shift.items()}
+    total = max(map(len, content.shift.values()), default=0)
+    return shown, _note(min(total, SHOWN_GROUPS), total)
+
+
+def _note(n_shown: int, n_all: int) -> str:
+    return f"The {n_shown} largest of {n_all:,}." if n_shown < n_all else ""
 
 
 def _group_figures(content: Content) -> list[figures.Picture]:

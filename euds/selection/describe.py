@@ -1,5 +1,6 @@
 """What a selection did to the pool: correlation with length, keep rates, shift between sources."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ import pyarrow as pa
 from euds.ops.ranks import mid_ranks
 from euds.selection.axes import score_columns, values_of
 from euds.types import Float64Array, Int64Array
+
+SHOWN_GROUPS = 40
+"""Groups that a reader is shown, the largest; a column of names or addresses has one a row."""
 
 NO_GROUP = "(none)"
 """Name of the rows whose label or source is null."""
@@ -57,15 +61,18 @@ def keep_rates(scores: pa.Table, column: str, kept: Int64Array) -> dict[str, dic
     """
     if scores.column(column).null_count == scores.num_rows:
         return None
-    names = np.array(group_names(scores, column))
-    is_kept = np.zeros(len(names), bool)
-    is_kept[kept] = True
-    rates = {}
-    for name in sorted(set(names.tolist())):
-        own = names == name
-        rows, chosen = int(own.sum()), int((own & is_kept).sum())
-        rates[name] = {"rows": rows, "kept": chosen, "rate": round(chosen / rows, 4)}
-    return rates
+    names = group_names(scores, column)
+    pool, chosen = Counter(names), Counter(names[at] for at in kept)
+    return {
+        name: {"rows": pool[name], "kept": chosen[name], "rate": round(chosen[name] / pool[name], 4)}
+        for name in sorted(pool)
+    }
+
+
+def largest(rates: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """Return the groups of keep rates that a reader is shown, by name."""
+    names = sorted(rates, key=lambda name: (-rates[name]["rows"], name))[:SHOWN_GROUPS]
+    return {name: rates[name] for name in sorted(names)}
 
 
 def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] | None:
@@ -87,12 +94,11 @@ def places_of(values: Float64Array, names: np.ndarray[tuple[int], np.dtype[np.st
         names: (n,) groups.
     """
     known = np.isfinite(values)
-    ranks = np.full(len(values), np.nan)
-    ranks[known] = mid_ranks(values[known])
-    return {
-        name: _place(values[known & (names == name)], ranks[known & (names == name)])
-        for name in sorted(set(names[known].tolist()))
-    }
+    values, ranks = values[known], mid_ranks(values[known])
+    groups, group = np.unique(names[known], return_inverse=True)
+    # Row by row for each of many groups would take the square of the time.
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    return {name: _place(values[own], ranks[own]) for name, own in zip(groups.tolist(), members, strict=True)}
 
 
 def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, dict[str, float]] | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import Row, check_fields, read_rows
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.files import PARTIAL_PATTERN, atomic_path
 from euds.selection.axes import values_of
 from euds.selection.describe import group_names
@@ -25,6 +25,18 @@ VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 Rates = dict[str, tuple[Counter[str], Counter[str]]]
 """Rows of the pool and kept ones, by name, for "label" and "source"; both empty where the column is."""
+
+
+def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> Path:
+    """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
+
+    Raises:
+        InvalidArgument: it is a file of the corpus, which would be lost.
+    """
+    path = folder / "selected.parquet" if out is None else Path(out)
+    if {str(path.absolute()), str(path.resolve())} & {str(file) for file in files}:
+        raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
+    return path
 
 
 def write_rows(

@@ -1,7 +1,7 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InputError, InvalidArgument, check_seed
-from euds.files import atomic_path, write_json
+from euds.files import atomic_path, permitted, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import has_no_field
+from euds.selection.rows import has_no_field, output_path
 from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
@@ -94,6 +94,7 @@ def select(
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
+    path = output_path(folder, out, files)
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder)
@@ -112,14 +113,16 @@ def select(
     if stability is None:
         stability = DEFAULT_STABILITY if group_by is None else 0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
-    path = folder / "selected.parquet" if out is None else Path(out)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist())
-    _write_parquet(path, _with_scores(_corpus_columns(rows, columns), kept))
+    fields = _corpus_columns(rows, columns)
+    _write_parquet(path, _with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record["uses_labels"] = uses_labels
     record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    write_json(folder / "selection.json", record)
+    record["row_id_column"] = _own_name("row_id", fields)
+    with permitted(folder / "selection.json"):
+        write_json(folder / "selection.json", record)
     return replace(selection, record=record)
 
 
@@ -181,15 +184,16 @@ def _column(values: list[Any]) -> pa.Array:
 def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:
     joined: dict[str, Any] = dict(columns)
     for name in kept.column_names:
-        if name not in columns:
-            joined[name] = kept.column(name)
-        elif name not in CARRIED:
-            # Rows of an earlier selection have that name, too.
-            own = f"euds_{name}"
-            while own in joined:
-                own = f"euds_{own}"
-            joined[own] = kept.column(name)
+        if name not in columns or name not in CARRIED:
+            joined[_own_name(name, columns)] = kept.column(name)
     return pa.table(joined)
+
+
+def _own_name(name: str, columns: Container[str]) -> str:
+    """Return what a score is called beside fields of the corpus; rows of an earlier selection have such names, too."""
+    while name in columns:
+        name = f"euds_{name}"
+    return name
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

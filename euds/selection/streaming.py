@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from euds.corpus import corpus_files, part_files, read_manifest
 from euds.errors import InputError, InvalidArgument, check_seed, one_of
-from euds.files import write_json
+from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
 from euds.ops.histogram_interval import densest_bins
 from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import find_histogram_box, find_histogram_interval
 from euds.selection.axes import ENTROPIES, axis_columns, values_of
-from euds.selection.rows import write_rows
+from euds.selection.rows import output_path, write_rows
 from euds.types import AxisBounds, Float64Array, Int64Array, Selection
 
 INTERVAL_RULES = ("low", "middle", "high", "densest")
@@ -146,6 +146,7 @@ def select_streaming(
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
+    path = output_path(folder, out, files)
     parts = part_files(folder)
     if not parts:
         raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
@@ -156,7 +157,6 @@ def select_streaming(
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, named, budget)
     kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
-    path = folder / "selected.parquet" if out is None else Path(out)
     rates = write_rows(path, files, parts, kept, _scored_fields(manifest) if columns is None else columns, named)
     record = {
         "rule": rule,
@@ -179,8 +179,10 @@ def select_streaming(
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
         "selected_file": str(path.absolute()),
+        "row_id_column": "row_id",
     }
-    write_json(folder / "selection.json", record)
+    with permitted(folder / "selection.json"):
+        write_json(folder / "selection.json", record)
     return Selection(kept, rule, named, n_rows, region.bounds, record)
 
 

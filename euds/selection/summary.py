@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from euds.selection.describe import largest
 from euds.types import Selection
 
 
@@ -31,8 +32,10 @@ def summary(selection: Selection) -> str:
     for kind in ("label", "source"):
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
-            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in rates.items())
-            lines.append(f"  keep rate by {kind}: {parts}")
+            shown = largest(rates)
+            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in shown.items())
+            rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
+            lines.append(f"  keep rate by {kind}: {parts}{rest}")
     cues = record.get("label_cues")
     if isinstance(cues, dict):
         lines += [
@@ -43,7 +46,7 @@ def summary(selection: Selection) -> str:
     correlation = record.get("length_correlation")
     if isinstance(correlation, dict):
         parts = ", ".join(f"{axis} {value:+.2f}" for axis, value in correlation.items() if value is not None)
-        lines.append(f"  rank correlation with length: {parts}")
+        lines += [f"  rank correlation with length: {parts}"] if parts else []
     if record.get("selected_file"):
         lines.append(f"  rows in {record['selected_file']}")
     return "\n".join(lines)

@@ -150,6 +150,11 @@ def _fit(
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
     model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, **head.model_arguments)
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
+    if model.config.pad_token_id is None:
+        # Causal models ask for it where texts share a batch.
+        model.config.pad_token_id = tokenizer.pad_token_id
     features = head.training_features(examples)
     if not features:
         raise InputError("no answer fits into a window of max_tokens; raise it")

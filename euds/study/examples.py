@@ -1,6 +1,6 @@
 """Check training and test rows and bring them into the form a task needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from euds.errors import InputError, nearest
 from euds.study.types import QUESTION_ANSWERING, Task
 
 Rows = Sequence[Mapping[str, Any]]
+SHOWN_LABELS = 4
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,33 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     """
     if not rows:
         raise InputError(f"there are no {what} rows")
-    return [_example(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
+    return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
 
 
-def _example(row: Mapping[str, Any], task: Task, where: str) -> Example:
+def check_labels(train: Set[str], test: Set[str]) -> None:
+    """Refuse labels to test on that no classifier of the training rows could get right, such as 0 against "negative".
+
+    Raises:
+        InputError: there is no label in common.
+    """
+    if not train & test:
+        raise InputError(
+            f"no label of the test rows is one of the training rows: {_some(test)} against {_some(train)}; "
+            "write them alike"
+        )
+
+
+def _some(labels: Set[str]) -> str:
+    shown = ", ".join(map(repr, sorted(labels)[:SHOWN_LABELS]))
+    return shown if len(labels) <= SHOWN_LABELS else f"{shown}, ..."
+
+
+def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:
+    """Return a row as an example; `where` is what messages call it.
+
+    Raises:
+        InputError: it lacks a field or holds something else than the task needs.
+    """
     texts = tuple(_text(row, field, where) for field in task.text_fields)
     value = _field(row, task.label_field, where)
     if task.kind != QUESTION_ANSWERING:

@@ -6,8 +6,9 @@ from typing import Any
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, check_seed
+from euds.files import check_writable
 from euds.measures.models import model_folder
-from euds.study.examples import Rows
+from euds.study.examples import Rows, check_labels, examples_of
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
 
 
@@ -52,7 +53,8 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
-        InputError: a file, field or model is not there, or a row does not suit the task.
+        InputError: a file, field or model is not there, a row does not suit the task, or the folder for the model
+            takes no file.
     """
     settled = task_of(task, text_field, label_field)
     for seed in seeds:
@@ -68,7 +70,15 @@ def finetune(
         by_length=by_length,
     )
     train_rows, test_rows = _rows(train, settled), _rows(test, settled)
+    learned, judged = (
+        {example.label for example in examples_of(rows, settled, what)}
+        for rows, what in ((train_rows, "training"), (test_rows, "test"))
+    )
+    if task == CLASSIFICATION:
+        check_labels(learned, judged)
     model_folder(config.model)
+    if save_model is not None:
+        check_writable(Path(save_model))
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16

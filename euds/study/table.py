@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from euds.selection.summary import label_lines
@@ -46,11 +47,12 @@ def notes(methods: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def render(table: StudyTable) -> Table:
     """Return the table for a terminal."""
-    shown = Table(caption="\n".join([caption(table), *notes(map(asdict, table.methods))]))
+    # Names of methods may look like markup; a long one is folded, so that no number is cut off.
+    shown = Table(caption=escape("\n".join([caption(table), *notes(map(asdict, table.methods))])))
     for at, title in enumerate(header(table)):
-        shown.add_column(title, justify="right" if at else "left", no_wrap=True)
+        shown.add_column(title, justify="right" if at else "left", no_wrap=at > 0, overflow="fold")
     for line in lines(table):
-        shown.add_row(*line)
+        shown.add_row(*map(escape, line))
     return shown
 
 
