@@ -10,7 +10,8 @@ demo: $(STAMP)
 	$(BIN)/euds demo
 
 # Two processes of one thread each: tests are many and small, and threads that wait for one another cost more than they save.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# A process that has run out of tests takes over some of the other's.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(STAMP)
 	$(PYTEST)
