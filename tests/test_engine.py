@@ -14,11 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_score_resume import digests
-from typer.testing import CliRunner
 
 import euds
-from euds.cli.app import app
-from euds.corpus import generations_path, meanings_path, part_files
+from euds.corpus import part_files
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan
 from euds.engine.score import execute
@@ -26,7 +24,7 @@ from euds.engine.shards import cut_shards, default_shard_rows, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import RESULT_FOLDERS, Work
-from euds.errors import EudsError, InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -175,76 +173,6 @@ def test_every_part_is_recorded_by_its_hash_and_a_damaged_one_is_found(corpus: P
         euds.score(corpus, out=whole, **INFORMATION)
 
 
-def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    for path in (generations_path(whole, 0), meanings_path(whole, 0)):
-        path.parent.mkdir()
-        path.write_bytes(b"of an earlier run")
-    euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
-    assert len(list(whole.glob("scores/*.parquet"))) == 2
-    assert not (whole / "generations").exists()
-    assert not (whole / "meanings").exists()
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.tex").write_text("42")
-    with pytest.raises(InputError, match="holds files but no run"):
-        euds.score(corpus, out=tmp_path / "precious", force_new=True, **INFORMATION)
-    assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
-
-
-def test_a_new_run_that_cannot_begin_deletes_no_old_one(
-    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "euds.engine.ray_runner", raising=False)
-    euds.select(whole, keep=0.5, rule="random")
-    before = digests(whole)
-    wrong: list[dict[str, Any]] = [
-        {"inputs": tmp_path / "none.jsonl"},
-        {"text_field": "txt"},
-        {"tokenizer": tmp_path / "none"},
-        {"device": "gpu"},
-        {"dtype": "float8"},
-        {"ray": True},
-        {"inputs": whole / "selected.parquet"},
-    ]
-    for arguments in wrong:
-        for dry_run in (True, False):
-            with pytest.raises(EudsError):
-                euds.score(**{**INFORMATION, "inputs": corpus, **arguments}, out=whole, force_new=True, dry_run=dry_run)
-            assert digests(whole) == before
-    with pytest.raises(InputError, match=r"selected\.parquet: --force-new would delete it .* choose another --out"):
-        euds.score(whole / "selected.parquet", out=whole, force_new=True, **INFORMATION)
-
-
-def test_folders_and_files_that_are_named_as_a_runs_are_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    foreign = {
-        "work": {"work/thesis.txt": "mine", "work/chapters/1.txt": "mine", "report.html": "mine"},
-        "manifest": {"manifest.json": '{"name": "webapp"}', "study/notes.txt": "mine"},
-        "scores": {"scores/part-00000.parquet": "mine", "manifest.json": "no json"},
-    }
-    for name, files in foreign.items():
-        for file, content in files.items():
-            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_text(content)
-        before = digests(tmp_path / name)
-        with pytest.raises(InputError, match="holds files but no run"):
-            euds.score(corpus, out=tmp_path / name, force_new=True, **INFORMATION)
-        assert digests(tmp_path / name) == before
-    # What is left of a run is one; a folder within its work goes with it.
-    (whole / "manifest.json").unlink()
-    (whole / "work" / "mine").mkdir(parents=True)
-    assert euds.score(corpus, out=whole, force_new=True, **INFORMATION).n_rows == 152
-
-
-def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
-    (run_dir / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"shards or scores without a manifest\.json; start over with --force-new"):
-        euds.score(corpus, out=run_dir, max_tokens=2, **INFORMATION)
-    euds.score(corpus, out=run_dir, max_tokens=2, force_new=True, **INFORMATION)
-    assert max(pq.read_table(run_dir / "scores").column("n_tokens").drop_null().to_pylist()) == 2
-
-
 def test_a_piece_that_is_repeated_while_another_finishes_measures_nothing_again(
     corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,23 +200,6 @@ def test_a_piece_that_is_repeated_while_another_finishes_measures_nothing_again(
     euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
     assert set(seen) == {1, 3, 5, 7, 9}
     assert digests(run_dir) == digests(whole)
-
-
-@pytest.mark.timeout(20)
-def test_a_run_directory_that_cannot_be_made_is_named(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
-    for out, message in (
-        ("/proc/nope", "/proc/nope/work/lock: No such file or directory"),
-        (corpus / "run", "corpus.jsonl/run/work/lock: Not a directory"),
-        (tmp_path / ("x" * 300), "File name too long"),
-        (tmp_path / "dangling", "is a file or a broken link; --out names the run directory"),
-        (corpus, "is a file or a broken link"),
-    ):
-        for force_new in (False, True):
-            with pytest.raises(InputError, match=message):
-                euds.score(corpus, out=out, force_new=force_new, **INFORMATION)
-    with pytest.raises(InvalidArgument, match="out: is empty; name the run directory"):
-        euds.score(corpus, out="", **INFORMATION)
 
 
 @pytest.mark.parametrize("splits", [[None], ["0/2", "1/2"], ["1/2", "0/2"]])
@@ -340,27 +251,6 @@ def test_the_users_id_is_carried_along(corpus: Path, tmp_path: Path) -> None:
     assert ids[:9] == ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "bad", None]
     with pytest.raises(InputError, match=r"unknown field 'uidd' \(did you mean 'uid'\?\)"):
         euds.score(corpus, out=tmp_path / "other", id_field="uidd", **INFORMATION)
-
-
-def test_a_dry_run_of_starting_over_says_so_and_deletes_nothing(
-    corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = digests(whole)
-    other: dict[str, Any] = {"measures": ["information"], "shard_rows": 100, "force_new": True, "dry_run": True}
-    assert euds.score(corpus, out=whole, **other).n_rows == 152
-    assert "what is there is deleted first" in " ".join(capsys.readouterr().err.split())
-    assert digests(whole) == before
-    with pytest.raises(InputError, match="holds files but no run"):
-        euds.score(corpus, out=corpus.parent, **other)
-
-
-def test_a_url_or_a_name_that_is_not_utf8_is_no_run_directory(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="out: must be a local path, got s3://bucket/run"):
-        euds.score(corpus, out="s3://bucket/run", **INFORMATION)
-    with pytest.raises(InvalidArgument, match=r"out: .*r\\udce9 is not UTF-8"):
-        euds.score(corpus, out=f"{tmp_path}/r\udce9", **INFORMATION)
-    outcome = CliRunner().invoke(app, ["score", str(corpus), "--out", "s3://bucket/run", "--measures", "information"])
-    assert "out: must be a local path" in str(outcome.exception)
 
 
 def test_an_unchanged_corpus_is_not_hashed_again_and_a_changed_one_is_refused(

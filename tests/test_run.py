@@ -23,7 +23,6 @@ from euds.pipeline.data import take_data
 from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
 from euds.report import write_report
-from euds.selection.summary import summary
 from euds.study.table import notes
 
 WriteJsonl = Callable[..., Path]
@@ -136,72 +135,6 @@ def test_the_report_is_one_file_that_runs_nothing(recipe: dict[str, Any]) -> Non
         assert f">{heading}<" in text
 
 
-def test_a_report_is_written_from_wherever_the_run_lies(
-    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    euds.score(write_jsonl([{"text": "the film was sad"}, {"text": "not so"}]), out="run", measures=["information"])
-    euds.select("run", keep=1, rule="random")
-    monkeypatch.chdir(tmp_path / "run")
-    assert "Scores and what was kept" in write_report(Path()).read_text()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").rename(tmp_path / "moved")
-    assert "Scores and what was kept" in write_report(Path("moved")).read_text()
-
-
-def test_a_report_finds_the_kept_rows_among_those_of_earlier_selections(
-    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
-) -> None:
-    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
-    for stage, keep in enumerate((20, 10, 5)):
-        run_dir = tmp_path / str(stage)
-        euds.score(corpus, out=run_dir, measures=["information"])
-        kept = euds.select(run_dir, keep=keep, rule="high", axes=["surprisal"]).row_ids.tolist()
-        corpus = run_dir / "selected.parquet"
-    page = write_report(run_dir).read_text()
-    assert [f"<small>row {at} " in page.split("Dropped")[0] for at in range(10)] == [at in kept for at in range(10)]
-
-
-def test_kept_rows_that_were_changed_are_no_part_of_a_report(
-    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
-) -> None:
-    euds.score(write_jsonl([{"text": text} for text in make_texts(9, 1)]), out=tmp_path, measures=["information"])
-    euds.select(tmp_path, keep=4, rule="random")
-    path = tmp_path / "selected.parquet"
-    kept = pq.read_table(path)
-    pq.write_table(kept.slice(1), path)
-    with pytest.raises(
-        InputError, match=r"selected.parquet: 3 rows, but selection.json counts 4; run euds select again"
-    ):
-        write_report(tmp_path)
-    pq.write_table(kept.drop_columns(["row_id"]), path)
-    with pytest.raises(InputError, match="have lost their column row_id; run euds select again"):
-        write_report(tmp_path)
-    path.write_text("text")
-    with pytest.raises(InputError, match=r"selected.parquet: unreadable: .*; run euds select again"):
-        write_report(tmp_path)
-    pq.write_table(kept, path)
-    (tmp_path / "report.html").mkdir()
-    with pytest.raises(InputError, match=r"report.html: Is a directory"):
-        write_report(tmp_path)
-
-
-def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
-    rows = [{"text": text, "source": f"page {max(at, 9)}", "label": at} for at, text in enumerate(make_texts(60, 1))]
-    euds.score(write_jsonl(rows), out=tmp_path / "run", measures=["information"], label_field="label")
-    selection = euds.select(tmp_path / "run", keep=0.5, rule="random")
-    rates: Any = selection.record["keep_rate_by_source"]
-    assert rates["page 9"]["rows"] == 10
-    assert sum(rate["kept"] for rate in rates.values()) == 30
-    said = summary(selection)
-    assert "page 9 " in said
-    assert "(the 40 largest of 51)" in said
-    assert "(the 40 largest of 60)" in said
-    page = write_report(tmp_path / "run").read_text()
-    assert page.count("The 40 largest of 51.") == 2
-    assert page.count("<td>page 9</td>") == 1 + 2
-
-
 def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, Any], tmp_path: Path) -> None:
     day = datetime(2026, 11, 26, tzinfo=UTC)
     rows = [{"text": f"the film was sad {at}", "label": f"<b>{at % 2}</b>", "day": day} for at in range(30)]
@@ -212,25 +145,6 @@ def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, A
         )
     )
     assert json.loads(data.pool.read_text().splitlines()[0])["day"] == str(day)
-
-
-def test_a_report_of_scores_alone_says_what_is_missing(
-    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
-) -> None:
-    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
-    euds.score(corpus, out=tmp_path / "run", measures=["information"])
-    text = write_report(tmp_path / "run").read_text()
-    assert "Nothing is selected yet" in text
-    assert "Nothing has been fine-tuned" in text
-    euds.select(tmp_path / "run", keep=5, rule="middle", axes=["surprisal"], adjust="log_length")
-    assert "found on residuals" in write_report(tmp_path / "run").read_text()
-
-
-def test_scores_that_are_all_equal_still_make_a_report(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
-    corpus = write_jsonl([{"text": "the film was sad"}] * 5)
-    euds.score(corpus, out=tmp_path / "run", measures=["information"])
-    euds.select(tmp_path / "run", keep=2, rule="densest", axes=["information"])
-    assert "constant" in write_report(tmp_path / "run").read_text()
 
 
 def test_sources_travel_to_selection_and_report(recipe: dict[str, Any]) -> None:

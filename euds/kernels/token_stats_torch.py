@@ -22,7 +22,9 @@ def token_stats(
     sums = empty_sums(len(flat), logits.device)
     rows = max(1, BLOCK_ELEMENTS // logits.shape[2])
     for start in range(0, len(flat), rows):
-        sums[:, start : start + rows] = block_sums(flat[start : start + rows].float() / temperature, varentropy)
+        block = flat[start : start + rows].float()
+        z = block if temperature == 1 else block / temperature
+        sums[:, start : start + rows] = block_sums(z, varentropy)
     if targets is None:
         return finish(sums), None
     return finish(sums), log_probability(sums, target_logits(logits, targets) / temperature)

@@ -62,9 +62,13 @@ def keep_rates(scores: pa.Table, column: str, kept: Int64Array) -> dict[str, dic
     if scores.column(column).null_count == scores.num_rows:
         return None
     names = group_names(scores, column)
-    pool, chosen = Counter(names), Counter(names[at] for at in kept)
+    return rates_of(Counter(names), Counter(names[at] for at in kept))
+
+
+def rates_of(pool: Counter[str], kept: Counter[str]) -> dict[str, dict[str, float]]:
+    """Return rows, kept rows and their share for every group of a pool, by name."""
     return {
-        name: {"rows": pool[name], "kept": chosen[name], "rate": round(chosen[name] / pool[name], 4)}
+        name: {"rows": pool[name], "kept": kept[name], "rate": round(kept[name] / pool[name], 4)}
         for name in sorted(pool)
     }
 

@@ -6,7 +6,6 @@ histograms merge, so that parts can be counted anywhere.
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import find_histogram_box, find_histogram_interval
 from euds.selection.axes import ENTROPIES, axis_columns, values_of
+from euds.selection.describe import rates_of
 from euds.selection.rows import output_path, write_rows
 from euds.types import AxisBounds, Float64Array, Int64Array, Selection
 
@@ -174,7 +174,7 @@ def select_streaming(
         "bounds": [asdict(side) for side in region.bounds],
         "volume": region.volume if rule in BOX_RULES else None,
         "lift": region.lift if rule in BOX_RULES else None,
-        **{f"keep_rate_by_{name}": _rates(*rates[name]) for name in ("label", "source")},
+        **{f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")},
         **NOT_DONE,
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
@@ -287,12 +287,3 @@ def _distance(rule: str, ranks: Sequence[Float64Array], region: Region) -> Float
     squares = [(own - centre) ** 2 for own, centre in zip(ranks, centres, strict=True)]
     distance: Float64Array = np.sqrt(np.sum(squares, axis=0))
     return distance
-
-
-def _rates(pool: Counter[str], kept: Counter[str]) -> dict[str, dict[str, float]] | None:
-    if not pool:
-        return None
-    return {
-        name: {"rows": pool[name], "kept": kept[name], "rate": round(kept[name] / pool[name], 4)}
-        for name in sorted(pool)
-    }

@@ -1,0 +1,140 @@
+"""Where a run may write, and what starting over may delete."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from test_score_resume import digests
+from typer.testing import CliRunner
+
+import euds
+from euds.cli.app import app
+from euds.corpus import generations_path, meanings_path
+from euds.errors import EudsError, InputError, InvalidArgument
+
+WriteJsonl = Callable[..., Path]
+INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
+
+
+def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    for path in (generations_path(whole, 0), meanings_path(whole, 0)):
+        path.parent.mkdir()
+        path.write_bytes(b"of an earlier run")
+    euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
+    assert len(list(whole.glob("scores/*.parquet"))) == 2
+    assert not (whole / "generations").exists()
+    assert not (whole / "meanings").exists()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("42")
+    with pytest.raises(InputError, match="holds files but no run"):
+        euds.score(corpus, out=tmp_path / "precious", force_new=True, **INFORMATION)
+    assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
+
+
+def test_a_new_run_that_cannot_begin_deletes_no_old_one(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "euds.engine.ray_runner", raising=False)
+    euds.select(whole, keep=0.5, rule="random")
+    before = digests(whole)
+    wrong: list[dict[str, Any]] = [
+        {"inputs": tmp_path / "none.jsonl"},
+        {"text_field": "txt"},
+        {"tokenizer": tmp_path / "none"},
+        {"device": "gpu"},
+        {"dtype": "float8"},
+        {"ray": True},
+        {"inputs": whole / "selected.parquet"},
+    ]
+    for arguments in wrong:
+        for dry_run in (True, False):
+            with pytest.raises(EudsError):
+                euds.score(**{**INFORMATION, "inputs": corpus, **arguments}, out=whole, force_new=True, dry_run=dry_run)
+            assert digests(whole) == before
+    with pytest.raises(InputError, match=r"selected\.parquet: --force-new would delete it .* choose another --out"):
+        euds.score(whole / "selected.parquet", out=whole, force_new=True, **INFORMATION)
+
+
+def test_folders_and_files_that_are_named_as_a_runs_are_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    foreign = {
+        "work": {"work/thesis.txt": "mine", "work/chapters/1.txt": "mine", "report.html": "mine"},
+        "manifest": {"manifest.json": '{"name": "webapp"}', "study/notes.txt": "mine"},
+        "scores": {"scores/part-00000.parquet": "mine", "manifest.json": "no json"},
+    }
+    for name, files in foreign.items():
+        for file, content in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(content)
+        before = digests(tmp_path / name)
+        with pytest.raises(InputError, match="holds files but no run"):
+            euds.score(corpus, out=tmp_path / name, force_new=True, **INFORMATION)
+        assert digests(tmp_path / name) == before
+    # What is left of a run is one; a folder within its work goes with it.
+    (whole / "manifest.json").unlink()
+    (whole / "work" / "mine").mkdir(parents=True)
+    assert euds.score(corpus, out=whole, force_new=True, **INFORMATION).n_rows == 152
+
+
+def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
+    (run_dir / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"shards or scores without a manifest\.json; start over with --force-new"):
+        euds.score(corpus, out=run_dir, max_tokens=2, **INFORMATION)
+    euds.score(corpus, out=run_dir, max_tokens=2, force_new=True, **INFORMATION)
+    assert max(pq.read_table(run_dir / "scores").column("n_tokens").drop_null().to_pylist()) == 2
+
+
+def test_a_run_directory_that_cannot_be_made_is_named(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
+    for out, message in (
+        (corpus / "run", "lock: Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "dangling", "is a file or a broken link; --out names the run directory"),
+        (corpus, "is a file or a broken link"),
+    ):
+        for force_new in (False, True):
+            with pytest.raises(InputError, match=message):
+                euds.score(corpus, out=out, force_new=force_new, **INFORMATION)
+    with pytest.raises(InvalidArgument, match="out: is empty; name the run directory"):
+        euds.score(corpus, out="", **INFORMATION)
+
+
+def test_a_dry_run_of_starting_over_says_so_and_deletes_nothing(
+    corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = digests(whole)
+    other: dict[str, Any] = {"measures": ["information"], "shard_rows": 100, "force_new": True, "dry_run": True}
+    assert euds.score(corpus, out=whole, **other).n_rows == 152
+    assert "what is there is deleted first" in " ".join(capsys.readouterr().err.split())
+    assert digests(whole) == before
+    with pytest.raises(InputError, match="holds files but no run"):
+        euds.score(corpus, out=corpus.parent, **other)
+
+
+def test_a_url_or_a_name_that_is_not_utf8_is_no_run_directory(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="out: must be a local path, got s3://bucket/run"):
+        euds.score(corpus, out="s3://bucket/run", **INFORMATION)
+    with pytest.raises(InvalidArgument, match=r"out: .*r\\udce9 is not UTF-8"):
+        euds.score(corpus, out=f"{tmp_path}/r\udce9", **INFORMATION)
+    outcome = CliRunner().invoke(app, ["score", str(corpus), "--out", "s3://bucket/run", "--measures", "information"])
+    assert "out: must be a local path" in str(outcome.exception)
+
+
+@pytest.mark.timeout(20)
+def test_a_file_system_without_such_a_folder_is_named(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdir(*arguments: object, **named: object) -> None:
+        # What file systems answer in which the system alone makes folders.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(InputError, match="lock: No such file or directory"):
+        euds.score(corpus, out=tmp_path / "run", **INFORMATION)
