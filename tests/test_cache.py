@@ -219,17 +219,20 @@ def test_another_dtype_model_or_tokenizer_is_another_namespace(
     shutil.copytree(tiny_lm, other)
     weights = load_file(other / "model.safetensors")
     save_file({name: weight * 1.5 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    retold = tmp_path / "retold-lm"
+    shutil.copytree(tiny_lm, retold)
+    (retold / "special_tokens_map.json").write_text("{}")
     euds.score(corpus, out=tmp_path / "first", **generative)
-    changes: list[dict[str, Any]] = [{"dtype": "bfloat16"}, {"lm": other}]
+    changes: list[dict[str, Any]] = [{"dtype": "bfloat16"}, {"lm": other}, {"lm": retold}]
     for at, change in enumerate(changes, 2):
         euds.score(corpus, out=tmp_path / f"run{at}", **{**generative, **change})
         assert seen["generative"] == 10 * at
-    assert len(list((tmp_path / "cache").glob("generative-*"))) == 3
+    assert len(list((tmp_path / "cache").glob("generative-*"))) == 4
     first, second = (pq.read_table(tmp_path / name / "scores").column("nll_nats") for name in ("first", "run3"))
     assert first != second
     # A shorter reading limit gives other tokens of long texts only.
     euds.score(corpus, out=tmp_path / "short", **generative, max_tokens=200)
-    assert seen["generative"] == 30
+    assert seen["generative"] == 40
 
 
 @pytest.mark.parametrize("stage", ["generative", "embeddings"])

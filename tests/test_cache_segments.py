@@ -62,10 +62,24 @@ def test_what_the_system_refuses_is_a_miss_and_not_damaged(tmp_path: Path, monke
         patched.setattr("os.utime", refuse)
         assert segments.look_up(keys)[0].all()
     with monkeypatch.context() as patched:
-        patched.setattr("pyarrow.parquet.read_table", refuse)
+        for module in ("segments", "cache_upkeep"):
+            patched.setattr(f"euds.engine.{module}.read_parquet", refuse)
         assert not Segments(segments.folder).look_up(keys)[0].any()
         tend(tmp_path, segments.folder, LIMIT)
     assert segment_names(segments.folder) == names
+
+
+def test_a_segment_that_has_gone_meanwhile_is_a_miss_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, segments = some_keys(5, 0), Segments(tmp_path / "source=web")
+    segments.add(keys, segment_table(5, 0))
+    # A folder that is named as a column would be is none.
+    assert segments.look_up(keys)[0].all()
+    (name,) = segment_names(segments.folder)
+    (segments.folder / name).unlink()
+    assert segments._search(name, keys)[1] is None
+    assert "damaged" not in capsys.readouterr().err
 
 
 @pytest.mark.timeout(20)

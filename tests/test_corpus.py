@@ -265,6 +265,19 @@ def test_a_pattern_that_is_none_is_named(tmp_path: Path) -> None:
         list_inputs([tmp_path / "a**.jsonl"])
 
 
+def test_a_glob_matches_hidden_names_only_where_it_has_a_dot(tmp_path: Path) -> None:
+    for name in ("a.jsonl", ".b.jsonl", ".checkpoints/a.jsonl", "in/.checkpoints/c.jsonl", "in/d.jsonl"):
+        (tmp_path / ".home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".home" / name).write_text("{}\n")
+
+    def found(pattern: str) -> list[str]:
+        return [str(path.relative_to(tmp_path / ".home")) for path in list_inputs([f"{tmp_path}/.home/{pattern}"])]
+
+    assert found("**/*.jsonl") == ["a.jsonl", "in/d.jsonl"]
+    assert found(".*.jsonl") == [".b.jsonl"]
+    assert found(".check*/*.jsonl") == [".checkpoints/a.jsonl"]
+
+
 def test_a_glob_enters_no_link_and_a_glob_of_its_own_does(tmp_path: Path) -> None:
     for name in ("tree/a", "elsewhere"):
         (tmp_path / name).mkdir(parents=True)

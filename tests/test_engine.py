@@ -24,7 +24,7 @@ from euds.engine.shards import cut_shards, default_shard_rows, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import RESULT_FOLDERS, Work
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, RunStopped
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -245,6 +245,36 @@ def test_a_task_that_is_repeated_after_its_process_died_finds_nothing_left(
     assert digests(tmp_path / "run") == digests(whole)
 
 
+def test_a_shard_that_another_piece_finishes_meanwhile_is_left_alone(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import worker
+    from euds.engine.finish import finish_shard
+
+    def late(plan: Plan, work: Work, shard: int, pool: Any) -> Any:
+        monkeypatch.setattr(worker, "finish_shard", finish_shard)
+        another = worker.Worker(plan)
+        (same,) = [found for found in cut_shards(plan.files, 16) if found.index == shard]
+        another.finish(same)
+        return finish_shard(plan, work, shard, pool)
+
+    monkeypatch.setattr(worker, "finish_shard", late)
+    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    assert digests(tmp_path / "run") == digests(whole)
+
+
+def test_a_run_without_a_record_of_every_row_does_not_end(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        # As where a worker writes into a folder of its own.
+        patched.setattr("euds.engine.run._finish", lambda *arguments: None)
+        with pytest.raises(RunStopped, match="records of 0 of 152 rows; every worker must see this folder"):
+            euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    assert digests(tmp_path / "run") == digests(whole)
+
+
 def test_the_users_id_is_carried_along(corpus: Path, tmp_path: Path) -> None:
     euds.score(corpus, out=tmp_path / "run", id_field="uid", **INFORMATION)
     ids = pq.read_table(tmp_path / "run" / "scores").column("id").to_pylist()
@@ -298,6 +328,11 @@ def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) ->
         euds.score(corpus, out=tmp_path / "run", workers=0, **INFORMATION)
     with pytest.raises(InvalidArgument, match="split: goes neither"):
         euds.score(corpus, out=tmp_path / "run", split="0/2", ray=True, **INFORMATION)
+    with pytest.raises(InvalidArgument, match="ray_address: auto is of use on Ray only"):
+        euds.score(corpus, out=tmp_path / "run", ray_address="auto", **INFORMATION)
+    samples = euds.SampleSettings(n_generations=2)
+    with pytest.raises(InvalidArgument, match="measures: generations and label words are of semantic entropy"):
+        euds.score(corpus, out=tmp_path / "run", semantic="samples", samples=samples, **INFORMATION)
     assert not (tmp_path / "run").exists()
 
 

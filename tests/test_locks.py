@@ -1,6 +1,8 @@
 """A run directory belongs to one run at a time, whoever looks at it, starts over or is killed meanwhile."""
 
+import errno
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,31 @@ def _killed(*arguments: object) -> None:
 
 def snapshot(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_locks_are_had_where_files_share_none_that_are_not_read(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def as_on_nfs(handle: Any, kind: int) -> None:
+        if kind & fcntl.LOCK_SH and not handle.readable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    for piece in range(2):
+        euds.score(corpus, out=tmp_path / "run", split=f"{piece}/2", **INFORMATION)
+    assert run_status(tmp_path / "run").state == "finished"
+
+
+def test_a_file_system_without_locks_is_named(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(InputError, match=r"lock: no lock can be had there \(Function not implemented\); .* flock"):
+        euds.score(corpus, out=tmp_path / "run", **INFORMATION)
 
 
 def test_status_changes_nothing(stopped: Path) -> None:

@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +34,25 @@ def test_ray_writes_the_same_bytes(
     options = ("--lm", str(tiny_lm), "--embedder", str(tiny_encoder), "--n-clusters", "4")
     subprocess.run(command(corpus, tmp_path / "ray", *options), check=True, capture_output=True)
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_actors_elsewhere_write_into_the_folder_that_was_named(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_lm: Path
+) -> None:
+    from euds.engine import ray_runner
+
+    monkeypatch.chdir(tmp_path)
+    Path("lm").symlink_to(tiny_lm)
+    plans: list[Any] = []
+    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
+    euds.score(write_jsonl([{"text": "the film"}]), out="run", measures=["generative"], lm="./lm")
+    plan = ray_runner.RayRunner(plans[0], workers=1, address=None)._plan
+    assert plan.run_dir == tmp_path / "run"
+    assert plan.folders == {"lm": tmp_path / "lm"}
+    settled = {"precision": {"device": "cuda", "dtype": "bfloat16"}}
+    actor = ray_runner._Actor(replace(plan, fingerprint=settled), "score")
+    assert "has settled cuda and bfloat16, but a Ray worker has cpu and float32" in actor({"shards": []})["error"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import euds
 from euds.cli.app import app
-from euds.corpus import generations_path, meanings_path
+from euds.corpus import generations_path, meanings_path, read_scores
 from euds.errors import EudsError, InputError, InvalidArgument
 
 WriteJsonl = Callable[..., Path]
@@ -34,6 +34,27 @@ def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, 
     with pytest.raises(InputError, match="holds files but no run"):
         euds.score(corpus, out=tmp_path / "precious", force_new=True, **INFORMATION)
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
+
+
+def test_folders_that_are_links_are_emptied_too(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.mkdir()
+    (whole / "scores").rename(big / "scores")
+    (whole / "scores").symlink_to(big / "scores")
+    (big / "work").mkdir()
+    (whole / "work").symlink_to(big / "work")
+    euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
+    assert read_scores(whole).num_rows == 152
+    assert (whole / "scores").is_symlink()
+    assert len(list(big.glob("scores/*.parquet"))) == 2
+    assert not list((big / "work").iterdir())
+    assert euds.score(corpus, out=whole, measures=["information"], shard_rows=100).n_rows == 152
+
+
+def test_a_folder_of_the_path_that_is_named_like_a_column_is_none(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "source=web").mkdir()
+    whole.rename(tmp_path / "source=web" / "run")
+    assert read_scores(tmp_path / "source=web" / "run").column("source").null_count == 152
 
 
 def test_a_new_run_that_cannot_begin_deletes_no_old_one(
@@ -57,8 +78,11 @@ def test_a_new_run_that_cannot_begin_deletes_no_old_one(
             with pytest.raises(EudsError):
                 euds.score(**{**INFORMATION, "inputs": corpus, **arguments}, out=whole, force_new=True, dry_run=dry_run)
             assert digests(whole) == before
+    with pytest.raises(InputError, match=r"corpus\.jsonl/cache: Not a directory"):
+        euds.score(corpus, out=whole, force_new=True, cache=corpus / "cache", **INFORMATION)
     with pytest.raises(InputError, match=r"selected\.parquet: --force-new would delete it .* choose another --out"):
         euds.score(whole / "selected.parquet", out=whole, force_new=True, **INFORMATION)
+    assert digests(whole) == before
 
 
 def test_folders_and_files_that_are_named_as_a_runs_are_no_run(corpus: Path, whole: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from euds.assets.table import ASSETS
 
+STAMP_FILE = "asset.json"
+
 
 def cache_folder() -> Path:
     """Return the cache: `EUDS_CACHE`, or ~/.cache/euds."""
@@ -20,7 +22,7 @@ def folder_of(name: str) -> Path:
 
 def stamp_path(folder: Path) -> Path:
     """Return the file that says which package an asset's folder was made from."""
-    return folder / "asset.json"
+    return folder / STAMP_FILE
 
 
 def is_fetched(name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from euds.assets.cache import folder_of, is_fetched
+from euds.assets.cache import STAMP_FILE, folder_of, is_fetched
 from euds.assets.table import ASSETS
 from euds.errors import InputError, nearest
 from euds.files import file_sha256
@@ -15,14 +15,8 @@ SAFE_WEIGHTS = ".safetensors"
 POOLING_FILE = Path("1_Pooling", "config.json")
 """Where a sentence encoder says how an embedding comes of its tokens' outputs."""
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-)
+TOKENIZER_SUFFIXES = (".json", ".model", ".txt")
+"""Vocabularies and settings have many names, such as `sentencepiece.bpe.model` and `sentence_bert_config.json`."""
 
 
 def resolve_model(name: str) -> Path | str:
@@ -46,7 +40,9 @@ def resolve_model(name: str) -> Path | str:
     if path.is_dir():
         return _checked(path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"model {name!r}: no such folder, and no asset{nearest(name, ASSETS)}")
+        raise InputError(
+            f"model {name!r}: no such folder, and no asset{nearest(name, ASSETS)}; a hub name is OWNER/NAME"
+        )
     return name
 
 
@@ -74,8 +70,9 @@ def content_sha256(folder: Path) -> str:
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Hash a model folder's tokenizer files, names included."""
-    return _hash_files(folder, lambda path: path.name in TOKENIZER_FILES)
+    """Hash what decides the tokens that a model reads: its vocabularies and settings of any name, names included."""
+    others = ("config.json", STAMP_FILE)
+    return _hash_files(folder, lambda path: path.suffix in TOKENIZER_SUFFIXES and path.name not in others)
 
 
 def _hash_files(folder: Path, wanted: Callable[[Path], bool], *inner: Path) -> str:

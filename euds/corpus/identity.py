@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from euds.corpus.location import file_path, reading
+from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
 from euds.files import file_sha256
@@ -58,6 +58,9 @@ def _facts(file: Path) -> dict[str, Any]:
     """What is known of a file without reading it."""
     try:
         with reading(file):
+            if is_url(file):
+                # What a glob has listed tells how the file was then.
+                cast(Any, file).fs.invalidate_cache()
             state = file.stat()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error

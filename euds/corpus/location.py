@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
@@ -44,7 +45,8 @@ def file_path(name: str) -> Path:
 def find_files(pattern: str) -> list[Path]:
     """Return the files that a glob matches, local or remote, sorted.
 
-    As in a shell, a local folder that may not be listed holds no match, and `**` enters no folder that is a link.
+    As in a shell, a local folder that may not be listed holds no match, `**` enters no local folder that is a link, and
+    a local name that begins with a dot is matched only where the pattern has one there.
 
     Raises:
         InputError: as `file_path`, the file system cannot be reached, or the pattern is none.
@@ -54,7 +56,7 @@ def find_files(pattern: str) -> list[Path]:
         root = Path(path.anchor) if path.is_absolute() else Path()
         with reaching(pattern):
             found = root.glob(str(path.relative_to(path.anchor)) if path.is_absolute() else pattern)
-            return sorted(match for match in found if match.is_file())
+            return sorted(match for match in found if match.is_file() and not _is_hidden(match, path))
     file_path(pattern)
     from fsspec.core import url_to_fs
 
@@ -68,6 +70,12 @@ def find_files(pattern: str) -> list[Path]:
         return [file_path(f"{first.partition('://')[0]}://{name}::{rest}") for name in names]
     prefix = f"{first}::" if chained else ""
     return [file_path(prefix + system.unstrip_protocol(name)) for name in names]
+
+
+def _is_hidden(match: Path, pattern: Path) -> bool:
+    dotted = [part for part in pattern.parts if part.startswith(".")]
+    hidden = (part for part in match.parts if part.startswith("."))
+    return any(not any(fnmatchcase(part, own) for own in dotted) for part in hidden)
 
 
 def is_url(name: str | Path) -> bool:

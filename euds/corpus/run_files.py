@@ -1,7 +1,7 @@
 """Read what a scored run directory holds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def read_scores(run_dir: Path) -> pa.Table:
     """
     manifest = read_manifest(run_dir)
     try:
-        table = pa.concat_tables([pq.read_table(part) for part in part_files(run_dir)])
+        table = pa.concat_tables([read_parquet(part) for part in part_files(run_dir)])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{run_dir}/scores: unreadable: {str(error).splitlines()[0]}") from error
     if table.num_rows != manifest["counts"]["rows"]:
@@ -83,6 +83,20 @@ def read_scores(run_dir: Path) -> pa.Table:
             "a part is missing: score into a new directory"
         )
     return table
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one Parquet file; a folder of its path that is named key=value is no column of it.
+
+    Raises:
+        ArrowInvalid: it is damaged, or lacks a column.
+        OSError: it cannot be read.
+    """
+    with pq.ParquetFile(path) as file:
+        lacking = set(columns or ()) - set(file.schema_arrow.names)
+        if lacking:
+            raise pa.ArrowInvalid(f"{path}: no column {', '.join(sorted(lacking))}")
+        return file.read(columns)
 
 
 def generations_path(run_dir: Path, shard: int) -> Path:
@@ -104,7 +118,7 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
     files = []
     for entry in manifest["inputs"]:
         file = file_path(entry["path"])
-        with reading(file):
+        with permitted(file), reading(file):
             if not file.exists():
                 raise InputError(f"{file}: the scored corpus is no longer there")
         if identity(file, entry)["sha256"] != entry["sha256"]:

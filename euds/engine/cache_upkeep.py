@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from euds.corpus import read_parquet
 from euds.engine.segments import (
     READ_ERRORS,
     DamagedSegment,
@@ -102,7 +102,7 @@ def _merge(paths: list[Path]) -> bool:
     keys, pieces, good, used = [], [], [], 0.0
     for path in paths:
         try:
-            segment = pq.read_table(path)
+            segment = read_parquet(path)
             pieces.append(checked(segment))
         except (*READ_ERRORS, DamagedSegment) as error:
             if is_unreachable(error) or not discard(path, error):

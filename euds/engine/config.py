@@ -153,6 +153,8 @@ def settle_semantic(
     if label_words is not None and "label_words" not in estimates:
         raise InvalidArgument("label_words: settings of label words need semantic='label_words'")
     if "semantic" not in measures:
+        if samples is not None or label_words is not None:
+            raise InvalidArgument("measures: generations and label words are of semantic entropy; add 'semantic'")
         return (), None, None
     if label_words is None and "label_words" in estimates:
         raise InvalidArgument("label_words: name the label words, such as --labels positive,negative")
@@ -182,8 +184,8 @@ def refuse_change(run_dir: object, before: Mapping[str, Any], now: Mapping[str, 
     found = changes(before, now)
     if found:
         raise InputError(
-            f"{run_dir} holds another run; choose another --out, undo the change, or start over with --force-new:\n"
-            + "\n".join(found)
+            f"{run_dir} holds another run; choose another out, undo the change, or start over (euds score --force-new, "
+            "or delete the folder):\n" + "\n".join(found)
         )
 
 

@@ -40,22 +40,29 @@ class Execution:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an impossible number of workers."""
+        """Refuse an impossible number of workers, and an address without Ray."""
         if self.workers is not None and self.workers < 1:
             raise InvalidArgument(f"workers: must be at least 1, got {self.workers}")
+        if self.ray_address is not None and not self.ray:
+            raise InvalidArgument(f"ray_address: {self.ray_address} is of use on Ray only; add --ray, or leave it out")
 
     def check(self, plan: Plan) -> None:
         """Refuse what a run would be refused for once it has begun.
 
         Raises:
             BackendUnavailable: Ray is asked for, but not installed.
-            InvalidArgument: the device or dtype is unknown, or the device is not there.
+            InvalidArgument: the device or dtype is unknown, the device is not there, or vLLM would run in several
+                processes.
         """
         from euds.measures.device import precision
 
         precision(plan.config.device, plan.config.dtype)
         if self.ray:
             import_module("euds.engine.ray_runner")
+        elif plan.draws_by_vllm and len(self._devices(plan)) > 1:
+            raise InvalidArgument(
+                "workers: vLLM takes one process; give each GPU its own --split under CUDA_VISIBLE_DEVICES"
+            )
 
     def runner(self, plan: Plan, worker: "Worker") -> Runner:
         """Return the runner; `worker` is this process' own."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from euds.corpus import read_parquet
 from euds.engine.columns import ragged, usable
 from euds.engine.cost import semantic_cost
 from euds.engine.estimated import Estimate
@@ -105,7 +106,7 @@ def _token_times(scored: ScoredSample, stage: str, column: str, n_rows: int, sha
 
 def _tokens_per_row(scored: ScoredSample) -> Float64Array:
     """Return the tokens of each sampled row, 0 for one that is quarantined."""
-    tokens: Float64Array = pq.read_table(scored.part).column("n_tokens").fill_null(0).to_numpy().astype(np.float64)
+    tokens: Float64Array = read_parquet(scored.part).column("n_tokens").fill_null(0).to_numpy().astype(np.float64)
     tokens[[entry["row_id"] for entry in scored.record.quarantine]] = 0
     return tokens
 

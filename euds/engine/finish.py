@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from euds.corpus import meanings_path
+from euds.corpus import meanings_path, read_parquet
 from euds.engine.cache import cache_counts
 from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, Unigram
@@ -17,9 +17,8 @@ from euds.engine.records import COUNTS, Record
 from euds.engine.sample_cost import label_words_cost, sample_cost, stage_seconds
 from euds.engine.work import Work
 from euds.files import atomic_path, file_sha256
-from euds.ops.cluster import entropy_to_centroids
+from euds.ops.cluster import CentroidIndex, entropy_to_centroids
 from euds.ops.information import information_entropy, unigram_surprisal
-from euds.types import Float32Array
 
 
 def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
@@ -47,7 +46,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         cost["clusters"] = {"tokens": len(ragged(tokens, "embedder_tokens")[0])}
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
-        meanings = pq.read_table(meanings_path(plan.run_dir, shard))
+        meanings = read_parquet(meanings_path(plan.run_dir, shard))
         sampled = sample_cost(work, shard)
         seconds |= stage_seconds(sampled)
         cost |= sampled
@@ -118,7 +117,7 @@ def _information(tokens: pa.Table, counts: Unigram) -> dict[str, Any]:
     }
 
 
-def _semantic(plan: Plan, table: pa.Table, centroids: Float32Array | None) -> dict[str, Any]:
+def _semantic(plan: Plan, table: pa.Table, centroids: CentroidIndex | None) -> dict[str, Any]:
     embeddings = embeddings_of(table)
     if centroids is None:
         empty = pa.nulls(len(embeddings))

@@ -1,13 +1,12 @@
 """Delete what a scoring run has left in its directory, and nothing that is not of its making."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from euds.corpus import open_manifest
 from euds.corpus.location import is_url
 from euds.corpus.run_files import PARTS_FILE
-from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work
+from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete_folder
 from euds.errors import InputError
 from euds.files import permitted
 
@@ -37,7 +36,7 @@ def forget(run_dir: Path) -> None:
             (run_dir / name).unlink(missing_ok=True)
         # Scores go last: without a manifest they keep another run from taking over what is left.
         for name in FOLDERS:
-            shutil.rmtree(run_dir / name, ignore_errors=True)
+            delete_folder(run_dir / name)
         work.remove()
 
 

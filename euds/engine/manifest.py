@@ -15,6 +15,7 @@ from euds.engine.cost import semantic_cost
 from euds.engine.prepare import FORMAT, Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
+from euds.errors import RunStopped
 from euds.files import atomic_path, json_sha256, write_json
 from euds.types import ScoreResult
 
@@ -56,6 +57,9 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         plan: the run.
         work: its intermediate files, with a record of every part.
         facts: what the run found out: "models", "pool", "device", "seconds" of work done outside the shards.
+
+    Raises:
+        RunStopped: the record of a part is not there.
     """
     counts = dict.fromkeys(COUNTS, 0)
     spent: dict[str, dict[str, float]] = {}
@@ -83,6 +87,11 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
                     sums[key] = sums.get(key, 0) + value
             for stage, found in record.cache.items():
                 cache.setdefault(stage, Counter()).update(found)
+        if counts["rows"] != plan.n_rows:
+            raise RunStopped(
+                f"{work.folder}: records of {counts['rows']:,} of {plan.n_rows:,} rows; every worker must see this "
+                "folder; the same command resumes"
+            )
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
     cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}

@@ -15,8 +15,8 @@ from euds.engine.prepare import Plan
 from euds.engine.work import Work
 from euds.files import read_json, write_atomic, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
-from euds.ops.cluster import default_n_clusters, fit_centroids
-from euds.types import Float32Array, Int64Array
+from euds.ops.cluster import CentroidIndex, default_n_clusters, fit_centroids, index_centroids
+from euds.types import Int64Array
 
 POINTS_PER_CENTROID = 256
 """Embeddings that the clustering looks at for each centroid; more change its result little."""
@@ -48,11 +48,11 @@ class Pool:
 
     Attributes:
         unigram: token counts; None unless information entropy is measured.
-        centroids: meaning groups, (K, H) float32, unit norm; None without semantic entropy or a single embedding.
+        centroids: meaning groups, ready to be searched; None without semantic entropy or a single embedding.
     """
 
     unigram: Unigram | None
-    centroids: Float32Array | None
+    centroids: CentroidIndex | None
 
     @classmethod
     def load(cls, work: Work) -> "Pool":
@@ -64,7 +64,7 @@ class Pool:
             unigram = Unigram(counts, None if words is None else {word: at for at, word in enumerate(words)})
         centroids = None
         if _centroids_path(work).exists():
-            centroids = np.load(_centroids_path(work), allow_pickle=False)
+            centroids = index_centroids(np.load(_centroids_path(work), allow_pickle=False))
         return cls(unigram, centroids)
 
 

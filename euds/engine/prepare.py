@@ -82,6 +82,12 @@ class Plan:
         return self.config.device != "cpu" and bool(self.folders.keys() & {"lm", "embedder"})
 
     @property
+    def draws_by_vllm(self) -> bool:
+        """Whether generations are drawn by vLLM, not by transformers or in another run."""
+        samples = self.config.samples
+        return samples is not None and samples.sampler == "vllm" and samples.generations_from is None
+
+    @property
     def context(self) -> int | None:
         """Tokens that the LM reads; None without an LM, or where its configuration does not say."""
         return context_length(self.folders["lm"]) if "lm" in self.folders else None

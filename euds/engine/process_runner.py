@@ -1,7 +1,6 @@
 """Score in several processes of this machine, such as one for each GPU."""
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +13,7 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker, run_task
 from euds.errors import RunStopped
+from euds.ops.ranks import check_threads
 from euds.processes import deaf_to_interrupts, end_with_parent
 from euds.progress import bar
 
@@ -67,7 +67,10 @@ class ProcessRunner:
                     for future in finished:
                         meter(*future.result())
             except BrokenProcessPool:
-                raise RunStopped("a scoring process was killed (out of memory?); the same command resumes") from None
+                raise RunStopped(
+                    "a scoring process was killed (out of memory?), or could not start (a script must call euds.score "
+                    'under if __name__ == "__main__"); the same command resumes'
+                ) from None
 
 
 def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, alive: Connection) -> None:
@@ -76,7 +79,7 @@ def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, al
     end_with_parent(alive)
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_processes))
+    torch.set_num_threads(max(1, check_threads(None) // n_processes))
     _worker = Worker(plan, turns.get(), tells_loading=False)
 
 

@@ -4,6 +4,8 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +15,7 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.engine.worker import Worker, run_task
-from euds.errors import BackendUnavailable, EudsError
+from euds.errors import BackendUnavailable, EudsError, InputError
 from euds.progress import bar
 
 try:
@@ -33,7 +35,7 @@ class RayRunner:
     """
 
     def __init__(self, plan: Plan, *, workers: int | None, address: str | None) -> None:
-        self._plan = plan
+        self._plan = _everywhere(plan)
         self._workers = workers
         self._address = address
         self._started_ray = False
@@ -81,6 +83,15 @@ class RayRunner:
                 meter(row["rows"], row["tokens"], row["quarantined"])
 
 
+def _everywhere(plan: Plan) -> Plan:
+    """Return a plan without a relative path: an actor's working directory is another one."""
+    folders = {role: folder.absolute() for role, folder in plan.folders.items()}
+    samples = plan.config.samples
+    if samples is not None and samples.generations_from is not None:
+        samples = replace(samples, generations_from=str(Path(samples.generations_from).absolute()))
+    return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=replace(plan.config, samples=samples))
+
+
 class _Actor:
     """A worker in a Ray actor."""
 
@@ -94,7 +105,18 @@ class _Actor:
         rows = tokens = quarantined = 0
         message = kind = ""
         try:
+            self._check_precision()
             rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
             message, kind = str(error), type(error).__name__
         return {"rows": rows, "tokens": tokens, "quarantined": quarantined, "error": message, "kind": kind}
+
+    def _check_precision(self) -> None:
+        """Refuse to score otherwise than the command has settled, such as on a GPU that its own node lacks."""
+        settled, found = self._worker.plan.fingerprint["precision"], asdict(self._worker.precision)
+        if self._step == "score" and settled not in (None, found):
+            raise InputError(
+                f"device: the command has settled {settled['device']} and {settled['dtype']}, but a Ray worker has "
+                f"{found['device']} and {found['dtype']}; start the command on a node like the workers, or give "
+                "--device cpu"
+            )

@@ -55,8 +55,12 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
             _finish(plan, work, worker, runner, todo)
         else:
             with work.looking():
+                # Parts are hashed, while the others wait, only where none is missing.
+                there = (work.records.path(shard.index).exists() or worker.measured(shard.index) for shard in shards)
+                if is_finished(plan) or not all(there):
+                    return None
                 todo = _unfinished(plan, work, shards)
-                if is_finished(plan) or not all(worker.measured(shard.index) for shard in todo):
+                if not all(worker.measured(shard.index) for shard in todo):
                     return None
                 try:
                     held.enter_context(work.finishing())

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from euds.corpus import generations_path, meanings_path
+from euds.corpus import generations_path, meanings_path, read_parquet
 from euds.engine.batches import TokenBudget
 from euds.engine.generations import SCHEMA, generate_shard, write_part
 from euds.engine.meanings import Judges, meanings_shard
@@ -32,7 +31,7 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
     assert settings is not None
     folder = plan.folders.get("embedder")
     tokenizer = None if embedder is None or folder is None else ModelTokenizer(folder, embedder_limit(folder))
-    nli = None if settings.nli is None else EntailmentModel(settings.nli, settled)
+    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled)
     return Judges(embedder, tokenizer, nli)
 
 
@@ -51,7 +50,7 @@ def generation_stage(
         assert settings.generations_from is not None
         other = generations_path(Path(settings.generations_from), shard)
         try:
-            generations = pq.read_table(other)
+            generations = read_parquet(other)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"{other}: is unreadable; score without generations_from: {str(error).splitlines()[0]}"
@@ -70,7 +69,7 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     """Write the meanings of a shard's generations and return what they cost."""
     settings = plan.config.samples
     assert settings is not None
-    generations = pq.read_table(generations_path(plan.run_dir, shard))
+    generations = read_parquet(generations_path(plan.run_dir, shard))
     table, cost = meanings_shard(generations, settings, judges, budget)
     write_part(meanings_path(plan.run_dir, shard), table)
     advance(table.num_rows, 0, 0)

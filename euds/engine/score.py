@@ -19,6 +19,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
+from euds.files import check_writable
 from euds.progress import console
 from euds.types import ScoreResult
 
@@ -91,7 +92,8 @@ def score(
         dtype: "auto" (float32 on the CPU, bfloat16 on CUDA), "float32", "bfloat16" or "float16".
         seed: of the clustering and of the generations.
         workers: processes, or actors under Ray; None: one for each CUDA device. They share the cores: scores may differ
-            in their last bits, as with any other number of threads.
+            in their last bits, as with any other number of threads. A script that starts processes must call this
+            under `if __name__ == "__main__":`.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
         split: "I/N" (I in 0..N-1) scores only every N-th shard from the I-th on, "slurm" those of this task of a job
@@ -149,7 +151,7 @@ def score(
     if force_new:
         check_forgettable(run_dir)
     plan = replace(prepare(config, run_dir, anew=force_new), cache=kept)
-    if force_new or not plan.manifest_path.exists():
+    if force_new or not is_finished(plan):
         check_prompts(plan)
         execution.check(plan)
     if force_new:
@@ -158,7 +160,9 @@ def score(
         console.print(plan.describe(anew=force_new))
         return _nothing_scored(plan)
     if force_new:
-        # Only now: whatever is wrong with the new run must not cost the old one.
+        # Last of all: whatever is wrong with the new run must not cost the old one.
+        if kept is not None:
+            check_writable(kept.folder)
         forget(run_dir)
     return execute(plan, execution, piece)
 
@@ -192,7 +196,7 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
         if facts is None:
             console.print("this piece is done; the piece that ends last completes the run")
             return _nothing_scored(plan)
-        # All parts are there: nobody writes any more, but an actor or a piece may have been killed while it did.
+        # All parts are there: an actor or a piece may have been killed while it wrote, or is late with one of them.
         work.sweep()
         check_unchanged(plan.inputs)
         manifest = write_finished(plan, work, facts)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from euds.corpus import read_parquet
 from euds.errors import EudsError
 from euds.files import atomic_path
 from euds.progress import console
@@ -100,7 +101,7 @@ class Segments:
             hits = np.flatnonzero(known[at] == keys)
             if not len(hits):
                 return none
-            rows = checked(pq.read_table(path).take(pa.array(at[hits])))
+            rows = checked(read_parquet(path).take(pa.array(at[hits])))
         except (*READ_ERRORS, DamagedSegment) as error:
             if not is_unreachable(error):
                 discard(path, error)
@@ -114,7 +115,7 @@ class Segments:
         held = self._held.get(path.name)
         if held is not None:
             return held
-        keys = key_column(pq.read_table(path, columns=["key"]))
+        keys = key_column(read_parquet(path, columns=["key"]))
         if sum(known.nbytes for known in self._held.values()) + keys.nbytes <= KEYS_HELD_BYTES:
             self._held[path.name] = keys
         return keys

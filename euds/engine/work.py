@@ -120,18 +120,18 @@ class Work:
 
     def empty(self) -> None:
         """Delete everything of a run but the locks."""
-        shutil.rmtree(self.records.folder, ignore_errors=True)
+        delete_folder(self.records.folder)
         for path in self.folder.iterdir():
             if path.is_file() and not path.name.startswith(LOCK):
                 path.unlink()
 
     def remove(self) -> None:
         """Delete the folder; everything worth keeping is in its final place. The caller holds its lock."""
-        shutil.rmtree(self._removed, ignore_errors=True)
+        self._delete_removed()
         if self.folder.exists():
             # Gone at once: who comes meanwhile makes a folder and locks of its own, which are not deleted with it.
             self.folder.replace(self._removed)
-            shutil.rmtree(self._removed, ignore_errors=True)
+            self._delete_removed()
 
     def remove_left(self) -> None:
         """Delete what a process that was killed, or only looked, has left of the folder; leave it if it is in use."""
@@ -142,6 +142,11 @@ class Work:
     @property
     def _removed(self) -> Path:
         return self.run_dir / REMOVED
+
+    def _delete_removed(self) -> None:
+        delete_folder(self._removed)
+        if self._removed.is_symlink():
+            self._removed.unlink()
 
     def _piece_locks(self) -> list[Path]:
         return sorted(self.folder.glob(f"{LOCK}-*-of-*"))
@@ -167,6 +172,11 @@ class Work:
                     fcntl.flock(handle, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
+            except OSError as error:
+                raise InputError(
+                    f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose "
+                    "another --out"
+                ) from error
             if _is_at(path, handle):
                 yield
                 return
@@ -180,7 +190,20 @@ class Work:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # Missing: the folder was removed after it was made.
                 with suppress(FileNotFoundError):
-                    return path.open("w")
+                    # For reading, too, without which NFS shares no lock.
+                    return path.open("w+")
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder, if it is there; of a link, which may lead to a larger disk, only what the folder there holds."""
+    if not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.is_dir():
+        for child in path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child, ignore_errors=True)
+            else:
+                child.unlink(missing_ok=True)
 
 
 def _is_held(path: Path) -> bool:
@@ -190,7 +213,8 @@ def _is_held(path: Path) -> bool:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except OSError:
+        # It is gone, or nobody can have a lock there.
         pass
     return False
 

@@ -97,11 +97,18 @@ class Worker:
     def finish(self, shard: Shard) -> int:
         """Write a measured shard's part and its record, and drop its intermediate files.
 
-        A task that is repeated, since the process that did it died before it could say so, finds nothing left to do.
+        A task that is repeated, since the process that did it died before it could say so, or that another piece of a
+        split run does at the same time, finds nothing left to do.
         """
         if not self.measured(shard.index) and self.work.records.read(shard.index) is not None:
             return shard.n_rows
-        record = finish_shard(self.plan, self.work, shard.index, self.pool)
+        try:
+            record = finish_shard(self.plan, self.work, shard.index, self.pool)
+        except FileNotFoundError:
+            # Who finishes a shard drops its files, and may sweep away what others have half-written.
+            if not self.work.records.verified(shard.index, self.plan.part_path(shard.index)):
+                raise
+            return shard.n_rows
         self.work.records.write(record)
         for stage in self.stages:
             self.work.drop(stage, shard.index)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from euds.corpus import generations_path, meanings_path
+from euds.corpus import generations_path, meanings_path, read_parquet
 from euds.errors import InputError
 from euds.types import Int64Array
 
@@ -71,8 +70,8 @@ def gather_meanings(run_dir: Path, manifest: Mapping[str, Any]) -> Meanings | No
         return None
     shards = range(-(-manifest["counts"]["rows"] // config["shard_rows"]))
     try:
-        made = [pq.read_table(generations_path(run_dir, shard), columns=["row_id", "text"]) for shard in shards]
-        meant = [pq.read_table(meanings_path(run_dir, shard), columns=["group"]) for shard in shards]
+        made = [read_parquet(generations_path(run_dir, shard), columns=["row_id", "text"]) for shard in shards]
+        meant = [read_parquet(meanings_path(run_dir, shard), columns=["group"]) for shard in shards]
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{run_dir}: generations are unreadable: {str(error).splitlines()[0]}") from error
     table = pa.concat_tables(made).append_column("group", pa.concat_tables(meant).column("group"))

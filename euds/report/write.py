@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from euds.corpus import read_parquet
 from euds.errors import InputError
 from euds.files import permitted, read_json, write_atomic
 from euds.report import figures
@@ -85,7 +86,7 @@ def _kept_ids(folder: Path) -> Int64Array | None:
         column = record.get("row_id_column") or ("euds_row_id" if "euds_row_id" in names else "row_id")
         if column not in names:
             raise InputError(f"{file}: the selected rows have lost their column {column}; {again}")
-        ids: Int64Array = pq.read_table(file, columns=[column]).column(0).to_numpy()
+        ids: Int64Array = read_parquet(file, columns=[column]).column(0).to_numpy()
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{file}: unreadable: {str(error).splitlines()[0]}; {again}") from error
     if len(ids) != record["n_kept"]:
