@@ -3,7 +3,7 @@
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,19 @@ def compile_kernel(
     fn: Any,
     signature: Mapping[str, str],
     constexprs: Mapping[str, object],
-    attrs: Mapping[str, Sequence[Sequence[object]]],
     capability: int,
     **options: object,
 ) -> Any:
     """Compile a jit function for an NVIDIA GPU of compute capability 80, 90 or 100.
 
     signature: type of every argument that is not in constexprs, such as "*bf16" or "i64"; constexprs: value of the
-    others; attrs: attributes of arguments, such as {"x": [["tt.divisibility", 16]]}; options: num_warps and the like.
+    others; options: num_warps and the like.
     """
     names = fn.arg_names
     source = ASTSource(
         fn,
         {name: "constexpr" if name in constexprs else signature[name] for name in names},
         {(names.index(name),): value for name, value in constexprs.items()},
-        {(names.index(name),): value for name, value in attrs.items()},
     )
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
@@ -96,6 +94,21 @@ def instructions(sass: str) -> list[str]:
 
 def main_loop(sass: str) -> list[str]:
     """Return the instructions of the longest loop that holds no other, from its label to its branch back."""
+    code, loops = _loops(sass)
+    inner = [loop for loop in loops if not any(loop != other and _holds(loop, other) for other in loops)]
+    start, stop = max(inner, key=lambda loop: loop[1] - loop[0])
+    return code[start:stop]
+
+
+def loop_with(sass: str, opcode: str) -> list[str]:
+    """Return the instructions of the first loop that holds the opcode, from its label to its last branch back."""
+    code, loops = _loops(sass)
+    held = (code[start:stop] for start, stop in sorted(dict(loops).items()))
+    return next(loop for loop in held if any(opcode in instruction for instruction in loop))
+
+
+def _loops(sass: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return every instruction, and of each branch back the place that it leads to and the one behind it."""
     starts: dict[str, int] = {}
     loops: list[tuple[int, int]] = []
     code: list[str] = []
@@ -108,9 +121,7 @@ def main_loop(sass: str) -> list[str]:
             # A branch to itself ends the kernel's padding.
             if branch and starts.get(branch[1], len(code)) < len(code) - 1:
                 loops.append((starts[branch[1]], len(code)))
-    inner = [loop for loop in loops if not any(loop != other and _holds(loop, other) for other in loops)]
-    start, stop = max(inner, key=lambda loop: loop[1] - loop[0])
-    return code[start:stop]
+    return code, loops
 
 
 def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:

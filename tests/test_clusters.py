@@ -159,7 +159,7 @@ def test_one_cluster_and_as_many_as_rows() -> None:
     embeddings = blobs(20, 6, 4)
     np.testing.assert_array_equal(euds.cluster_entropy(embeddings, n_clusters=1), np.zeros(20))
     each = euds.cluster_entropy(embeddings, n_clusters=20, n_neighbors=2, similarity_temperature=1e-4)
-    assert each.max() < 0.7
+    assert np.median(each) < 1e-3
     same = euds.cluster_entropy(np.ones((20, 6)), n_clusters=5, n_neighbors=5, similarity_temperature=10.0)
     np.testing.assert_allclose(same, math.log(5), atol=1e-5)
 

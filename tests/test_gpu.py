@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from planted import FIELDS, allowed_entropy_error, expected, hopeless, planted
+from planted import FIELDS, allowed_entropy_error, check_logprob, expected, hopeless, planted
 
 import euds
 from euds.corpus import part_files, read_scores
@@ -49,8 +49,11 @@ def test_planted_rows_and_odd_sizes(vocabulary: int, dtype: torch.dtype) -> None
     oracle = expected(logits, targets)
     error = np.abs(found.entropy.cpu().numpy() - oracle["entropy"])
     assert (error <= allowed_entropy_error(logits, oracle["entropy"])).all(), error
-    for field in FIELDS[1:]:
+    for field in FIELDS[1:3]:
         np.testing.assert_allclose(getattr(found, field).cpu(), oracle[field], rtol=1e-4, atol=2e-3, err_msg=field)
+    np.testing.assert_allclose(found.max_prob.cpu(), oracle["max_prob"], rtol=1e-5)
+    assert found.target_logprob is not None
+    check_logprob(found.target_logprob.cpu(), logits, targets)
     spoilt = euds.token_stats(torch.cat([hopeless(vocabulary, dtype), logits]).cuda(), backend="triton").entropy.cpu()
     assert torch.isnan(spoilt[:4]).all()
     # Fewer rows are split into more parts, which round differently.
@@ -67,10 +70,11 @@ def test_planted_rows_that_are_not_split(dtype: torch.dtype) -> None:
     oracle = expected(logits, targets)
     error = np.abs(found.entropy.cpu().numpy().reshape(times, -1) - oracle["entropy"])
     assert (error <= allowed_entropy_error(logits, oracle["entropy"])).all(), error.max(0)
-    for field in FIELDS[1:]:
+    for field, rtol, atol in (("varentropy", 1e-4, 2e-3), ("logsumexp", 1e-4, 2e-3), ("max_prob", 1e-5, 0.0)):
         values = getattr(found, field).cpu().numpy().reshape(times, -1)
-        repeated = np.tile(oracle[field], (times, 1))
-        np.testing.assert_allclose(values, repeated, rtol=1e-4, atol=2e-3, err_msg=field)
+        np.testing.assert_allclose(values, np.tile(oracle[field], (times, 1)), rtol, atol, err_msg=field)
+    assert found.target_logprob is not None
+    check_logprob(found.target_logprob.cpu(), logits.repeat(times, 1), targets.repeat(times))
 
 
 def test_targets_that_lie_outside_are_refused_and_ignored_ones_are_nan() -> None:
@@ -125,8 +129,38 @@ def test_projections_of_odd_sizes(
     hidden, weight, targets, oracle = projected(rows, hidden_size, vocabulary, dtype)
     found = euds.linear_token_stats(hidden.cuda(), weight.cuda(), targets.cuda(), backend=backend)
     # The other paths round each logit to the dtype of the products.
-    tolerance = 3e-5 if dtype == torch.float32 or backend == "triton_fused" else 2e-2
+    exact = dtype == torch.float32 or backend == "triton_fused"
     for field in FIELDS:
+        # A probability is small: only its relative error says something.
+        tolerance = 0.0 if field == "max_prob" else 3e-5 if exact else 2e-2
+        relative = 1e-4 if exact or field != "max_prob" else 5e-2
+        found_values = getattr(found, field).cpu()
+        np.testing.assert_allclose(found_values, oracle[field], rtol=relative, atol=tolerance, err_msg=field)
+
+
+@pytest.mark.parametrize("backend", ["triton_fused", "triton_tiles"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("softcap", "temperature"), [(None, 0.7), (5.0, 1.0), (30.0, 2.0)])
+def test_projections_with_bias_soft_cap_and_temperature(
+    softcap: float | None, temperature: float, dtype: torch.dtype, backend: str
+) -> None:
+    hidden, weight, targets, _ = projected(257, 576, 4099, dtype)
+    bias = torch.randn(2 * 4099, generator=torch.Generator().manual_seed(1)).to(dtype)
+    logits = hidden.double() @ weight.double().T + bias[::2].double()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    oracle = expected(logits / temperature, targets)
+    found = euds.linear_token_stats(
+        *(tensor.cuda() for tensor in (hidden, weight, targets)),
+        # Not contiguous.
+        bias=bias.cuda()[::2],
+        softcap=softcap,
+        temperature=temperature,
+        varentropy=False,
+        backend=backend,
+    )
+    tolerance = 5e-5 if dtype == torch.float32 or backend == "triton_fused" else 3e-2
+    for field in ("entropy", "logsumexp", "target_logprob"):
         found_values = getattr(found, field).cpu()
         np.testing.assert_allclose(found_values, oracle[field], rtol=1e-4, atol=tolerance, err_msg=field)
 

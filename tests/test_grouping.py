@@ -122,6 +122,7 @@ def test_any_length_of_float64_embeddings() -> None:
 
 
 @given(st.integers(0, 10_000), st.sampled_from(LINKAGES), st.integers(3, 40))
+@settings(deadline=None)
 def test_near_misses_are_settled_in_float64(seed: int, linkage: str, width: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((12, width)).astype(np.float32)

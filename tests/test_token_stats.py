@@ -73,7 +73,7 @@ def test_linear_token_stats_equal_the_reference(
         hidden, weight, targets, bias=bias, softcap=softcap, temperature=temperature, backend=backend
     )
     for field in FIELDS:
-        np.testing.assert_allclose(getattr(found, field), oracle[field], rtol=2e-5, atol=1e-4, err_msg=field)
+        np.testing.assert_allclose(getattr(found, field), oracle[field], rtol=2e-5, atol=2e-5, err_msg=field)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -233,8 +233,13 @@ def test_a_shifted_row_keeps_its_entropy(backend: str) -> None:
     ("call", "message"),
     [
         (lambda: euds.token_stats(torch.zeros(2, 0)), "V >= 1"),
-        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=0.0), "temperature: must be finite"),
-        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=1e-38), "at least 1e-30, got 1e-38"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=0.0), "temperature: must lie in 1e-30..1e\\+30"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=1e-38), "got 1e-38"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), temperature=1e31), "got 1e"),
+        (
+            lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long, device="meta")),
+            "targets: must be on cpu",
+        ),
         (lambda: euds.token_stats(torch.zeros(2, 3), temperature="a"), "got 'a'"),  # type: ignore[arg-type]
         (lambda: euds.linear_token_stats(torch.zeros(2, 0), torch.zeros(5, 0)), "V and H >= 1"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), r"must have shape \(2,\)"),

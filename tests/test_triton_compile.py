@@ -51,7 +51,6 @@ def compiled(capability: int, dtype: str, varentropy: bool, use: str = "logits")
         _rows_kernel,
         {**TYPES, "logits": f"*{dtype}", "bias": f"*{dtype}"},
         {**left_out, "VARENTROPY": varentropy},
-        {},
         capability,
         num_warps=N_WARPS,
         maxnreg=MAX_REGISTERS[varentropy] if limited else None,

@@ -24,9 +24,10 @@ def linear_token_stats(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return (4, N) float32 of entropy, varentropy, logsumexp, max_prob, and each target's log-probability (N,).
 
-    hidden (N, H) and weight (V, H) share a dtype, which is that of the products; targets (N,) int64 in 0..V-1 or None.
-    Without `varentropy` that row is NaN.
+    hidden (N, H) and weight (V, H) share a dtype, which is that of the products; targets (N,) int64 in 0..V-1 or None;
+    bias (V,) or None. Without `varentropy` that row is NaN.
     """
+    bias = None if bias is None else bias.contiguous()
     sums = torch.empty((4, len(hidden)), device=hidden.device)
     n_rows = min(TILE_BYTES // (COLUMN_STEP * hidden.element_size()), max(len(hidden), 1))
     n_columns = TILE_BYTES // (n_rows * hidden.element_size() * COLUMN_STEP) * COLUMN_STEP

@@ -55,7 +55,7 @@ class GenerativeScorer:
         self.device = lm.device
         self.model = lm.model
         self.packs = lm.packs
-        self.softcap: float | None = getattr(self.model.config, "final_logit_softcapping", None)
+        self.softcap: float | None = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         _check_projection(self, lm)
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:

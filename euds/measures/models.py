@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What is taken from a hub repository: weights in safe formats, configuration and tokenizer files; never pickles."""
 
-LATE_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod")
+LATE_POSITIONS = (
+    *("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod"),
+    *("ibert", "luke", "lilt", "markuplm"),
+)
 """Families whose positions begin after the number of their padding token, by what their model types hold."""
 
 
@@ -42,12 +45,25 @@ def model_folder(name: str) -> Path:
 
 
 def context_length(folder: Path) -> int | None:
-    """Return how many tokens a model's position table or rotary range covers; None if its config.json does not say."""
+    """Return how many tokens a model's position table or rotary range covers; None if its config.json does not say.
+
+    Of a long rope, whose frequencies depend on the longest text of a batch, the range before they change.
+    """
     config = model_settings(folder / "config.json")
+    # Models that see images, too, keep what is said of their text apart.
+    config = {**_mapping(config.get("text_config")), **config}
+    rope = _mapping(config.get("rope_parameters") or config.get("rope_scaling"))
+    original = {**config, **rope}.get("original_max_position_embeddings")
+    if "longrope" in (rope.get("rope_type"), rope.get("type")) and isinstance(original, int):
+        return original
     for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(config.get(key), int):
             return int(config[key])
     return None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def model_settings(path: Path) -> dict[str, Any]:
@@ -71,6 +87,21 @@ def position_count(config: object) -> int:
     if not any(family in str(getattr(config, "model_type", "")) for family in LATE_POSITIONS):
         return positions
     return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)
+
+
+def positions_of(folder: Path) -> int:
+    """Return how many tokens the encoder of a folder reads; see `position_count`.
+
+    Raises:
+        InputError: transformers cannot read its configuration.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return position_count(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder}/config.json: not a configuration that transformers knows: {reason}") from error
 
 
 def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:

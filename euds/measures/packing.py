@@ -94,7 +94,8 @@ def use_packing(model: Any) -> bool:
         on packed texts.
     """
     config = model.config
-    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+    text = config.get_text_config()
+    windowed = getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)
     if windowed or config._attn_implementation != "sdpa" or model.base_model is model:
         return False
     for name in (NAME, PADDED_NAME) if model.device.type == "cuda" and model.dtype.itemsize == 2 else (PADDED_NAME,):
@@ -137,7 +138,8 @@ def _same_packed(model: Any) -> bool:
     """Tell whether two short texts read packed are what they are padded, and the second does not see the first."""
     # From the whole vocabulary: the first tokens are often special ones, on which rounding alone can change everything.
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (sum(PROBE_LENGTHS),), generator=generator).to(model.device)
+    n_tokens = len(model.get_input_embeddings().weight)
+    ids = torch.randint(n_tokens, (sum(PROBE_LENGTHS),), generator=generator).to(model.device)
     first, second = ids.split(PROBE_LENGTHS)
     padded = model.base_model(
         input_ids=torch.nn.utils.rnn.pad_sequence([first, second], batch_first=True), use_cache=False

@@ -65,7 +65,8 @@ class PromptReader:
         given = {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(mask)}
         output = self.model(**self._known({**given, "logits_to_keep": 1}), use_cache=True)
         cache = getattr(output, "past_key_values", None)
-        if not isinstance(cache, Cache):
+        # MiniMax's has states that do not come along when rows are chosen.
+        if not isinstance(cache, Cache) or hasattr(cache, "linear_cache"):
             raise InputError(
                 f"{self.lm.folder}: {type(self.model).__name__} keeps no cache of keys and values, so no prompt can be "
                 "gone on from; choose another LM"
@@ -75,6 +76,9 @@ class PromptReader:
     def go_on(self, remembered: Remembered, ids: torch.Tensor) -> torch.Tensor:
         """Read tokens (n, t) behind what is remembered; return the logits after each, float32 (n, t, V)."""
         length = ids.shape[1]
+        if length > 1 and any(map(_has_recurrence, remembered.cache.layers)):
+            # Some recurrences (Jamba's, Zamba's) begin anew where several tokens follow at once.
+            return torch.cat([self.go_on(remembered, one) for one in ids.split(1, 1)], 1)
         remembered.append(length)
         positions = _positions(remembered.mask)[:, -length:]
         given = {"input_ids": ids, "attention_mask": remembered.mask, "position_ids": positions}
@@ -85,6 +89,13 @@ class PromptReader:
     def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Leave out what this model's forward does not take."""
         return {name: value for name, value in given.items() if name in self._takes}
+
+
+def _has_recurrence(layer: Any) -> bool:
+    """Whether a layer of a cache keeps a recurrent state, not only what a convolution saw last."""
+    # Newer transformers keep one for each of a layer's states.
+    initialized = getattr(layer, "is_recurrent_states_initialized", False)
+    return any(initialized.values()) if isinstance(initialized, dict) else bool(initialized)
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

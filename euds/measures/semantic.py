@@ -10,7 +10,7 @@ from euds.assets import POOLING_FILE
 from euds.errors import InputError
 from euds.measures.device import Precision, on_device
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_settings
+from euds.measures.models import load_model, model_settings, positions_of
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
 
@@ -80,7 +80,7 @@ def embedder_limit(folder: Path) -> int:
         InputError: one of these files is missing or damaged.
     """
     tokenizer = load_tokenizer(folder)
-    limits = [tokenizer.model_max_length, model_settings(folder / "config.json").get("max_position_embeddings", 512)]
+    limits = [tokenizer.model_max_length, positions_of(folder)]
     sentence_config = folder / "sentence_bert_config.json"
     if sentence_config.exists():
         limits.append(model_settings(sentence_config).get("max_seq_length") or limits[0])

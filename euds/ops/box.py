@@ -7,14 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
-from euds.ops.histogram import Histogram, refuse_rows
+from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_labels, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import Ranks, check_threads, rank_rows
 from euds.types import Box, Float64Array, Int64Array
 
 BOX_OBJECTIVES = ("volume", "utility", "lift")
-MAX_AXES = 3
 MAX_CELLS = 1 << 27
 """Cells of the largest grid searched, groups counted: 1 GiB of counts."""
 

@@ -173,6 +173,12 @@ def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
     return np.append(lowest, end)
 
 
+def marginals_of(counts: Int64Array) -> list[Int64Array]:
+    """Return the rows of each bin, axis by axis."""
+    axes = range(counts.ndim)
+    return [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
+
+
 def refuse_rows(**given: object) -> None:
     """Refuse arguments that hold something of each row: a histogram has no rows."""
     for name, value in given.items():

@@ -3,8 +3,8 @@
 import numpy as np
 
 from euds.errors import InvalidArgument
-from euds.ops.box import MAX_AXES, MAX_CELLS, Progress, objective_of
-from euds.ops.histogram import Histogram
+from euds.ops.box import MAX_CELLS, Progress, objective_of
+from euds.ops.histogram import MAX_AXES, Histogram, marginals_of
 from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep
 from euds.ops.ranks import MAX_ROWS, check_threads
@@ -56,7 +56,7 @@ def find_histogram_box(
     least = parse_keep(keep, n)
     most = n if max_keep is None else parse_keep(max_keep, n)
     axes = range(counts.ndim)
-    marginals = [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
+    marginals = marginals_of(counts)
     # The search takes no empty bins.
     used = [np.flatnonzero(marginal) for marginal in marginals]
     shape = (1,) * (MAX_AXES - counts.ndim) + tuple(map(len, used))

@@ -10,8 +10,8 @@ from euds.errors import InvalidArgument, one_of
 from euds.ops.histogram import Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
-from euds.ops.ranks import BoolArray, rank_rows
-from euds.types import Float64Array, Int64Array, Interval
+from euds.ops.ranks import rank_rows
+from euds.types import BoolArray, Float64Array, Int64Array, Interval
 
 INTERVAL_RULES = ("low", "middle", "high", "densest")
 """The rules that need nothing but scores."""

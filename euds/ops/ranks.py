@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
-from euds.types import Float64Array, Int64Array
+from euds.types import BoolArray, Float64Array, Int64Array
 
 Int32Array = npt.NDArray[np.int32]
-BoolArray = npt.NDArray[np.bool_]
 
 MAX_ROWS = (1 << 31) - 2
 """Rows that one ranking takes: doubled ranks are 32-bit integers."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument, InvalidType
 from euds.ops.ragged import check_offsets
+from euds.ops.token_stats import usable_backends
 from euds.types import Float32Array
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def begin_sample_mean_max(
     if values.ndim != 2:
         raise InvalidArgument(f"values: must have shape (F, N), got {tuple(values.shape)}")
     starts = check_offsets(offsets, values.shape[1])
-    if values.device.type == "cuda" and torch.version.hip is None:
+    if values.is_cuda and usable_backends("token_stats", values)["triton"].unavailable_because is None:
         from euds.kernels.ragged_stats_triton import ragged_mean_max as on_gpu
 
         places = torch.from_numpy(starts).pin_memory().to(values.device, non_blocking=True)

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, check_seed, one_of
-from euds.ops.box import MAX_AXES, Shares, make_grid
-from euds.ops.histogram import Histogram, close_edges
+from euds.ops.box import Shares, make_grid
+from euds.ops.histogram import MAX_AXES, Histogram, close_edges, marginals_of
 from euds.ops.histogram_interval import densest_bins, find_histogram_interval
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, parse_keep
@@ -215,12 +215,6 @@ def _between(counts: Int64Array, sides: Sequence[tuple[float, float]]) -> Ranges
         first, last = (inside[0], inside[-1]) if len(inside) else (nearest, nearest)
         ranges.append((int(filled[first]), int(filled[last])))
     return tuple(ranges)
-
-
-def marginals_of(counts: Int64Array) -> list[Int64Array]:
-    """Return the rows of each bin, axis by axis."""
-    axes = range(counts.ndim)
-    return [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
 
 
 def _overlap(counts: Int64Array, one: Ranges, other: Ranges) -> float:

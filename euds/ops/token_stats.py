@@ -31,8 +31,8 @@ LINEAR_BACKENDS = {
 ORDER = ("cpp", "triton", "torch")
 
 MIN_CAPABILITY = (8, 0)
-LOWEST_TEMPERATURE = 1e-30
-"""Below, logits over it leave the range of float32."""
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
+"""Beyond, it or logits over it leave the range of float32."""
 
 IGNORED_TARGET = -100
 """A target that is not looked up, as everywhere in torch and transformers; its log-probability is NaN."""
@@ -56,7 +56,7 @@ def token_stats(
             two strides reach all rows.
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
             CPU, where their range is checked without waiting for a GPU.
-        temperature: finite, at least 1e-30.
+        temperature: in 1e-30..1e30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
             the first of them that fits.
@@ -66,8 +66,8 @@ def token_stats(
 
     Raises:
         InvalidType: logits are no floating-point tensor; targets are no integer tensor.
-        InvalidArgument: V is 0; targets have another shape or lie outside 0..V-1; the temperature is too low; the
-            back end is unknown.
+        InvalidArgument: V is 0; targets have another shape or device, or lie outside 0..V-1; the temperature is out of
+            its range; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     import torch
@@ -77,7 +77,7 @@ def token_stats(
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
     lead, vocabulary = logits.shape[:-1], logits.shape[-1]
-    _check_targets(targets, lead)
+    _check_targets(targets, lead, logits.device)
     kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
         index, ignored, check_range = _indices(targets, vocabulary, logits.device)
@@ -119,7 +119,7 @@ def linear_token_stats(
             CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
         softcap: > 0 and finite, or None.
-        temperature: finite, at least 1e-30.
+        temperature: in 1e-30..1e30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
             the first of them that fits. "triton" is one of two by dtype, width, alignment and card, which can be named
@@ -133,7 +133,7 @@ def linear_token_stats(
         InvalidType: an argument is no floating-point tensor; hidden and weight differ in dtype; targets are no integer
             tensor.
         InvalidArgument: H or V is 0; shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap is
-            not positive, or the temperature too low; the back end is unknown.
+            not positive, or the temperature out of its range; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     import torch
@@ -144,7 +144,7 @@ def linear_token_stats(
         raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
     softcap = None if softcap is None else float(softcap)
     lead = hidden.shape[:-1]
-    _check_targets(targets, lead)
+    _check_targets(targets, lead, hidden.device)
     kernel = _kernel("linear_token_stats", backend, hidden)
     with torch.no_grad():
         index, ignored, check_range = _indices(targets, weight.shape[0], hidden.device)
@@ -242,8 +242,10 @@ def _stats(
 def _checked_temperature(temperature: object) -> float:
     # Kernels are compiled for floats.
     value = float(temperature) if isinstance(temperature, Real) else math.nan
-    if not LOWEST_TEMPERATURE <= value < math.inf:
-        raise InvalidArgument(f"temperature: must be finite and at least {LOWEST_TEMPERATURE}, got {temperature!r}")
+    if not LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE:
+        raise InvalidArgument(
+            f"temperature: must lie in {LOWEST_TEMPERATURE}..{HIGHEST_TEMPERATURE}, got {temperature!r}"
+        )
     return value
 
 
@@ -275,7 +277,7 @@ def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "tor
         )
 
 
-def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size") -> None:
+def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", device: "torch.device") -> None:
     import torch
 
     if targets is None:
@@ -285,6 +287,8 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size") -> None:
         raise InvalidType(f"targets: must be an integer tensor, got {found}")
     if targets.shape != lead:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
+    if targets.device.type != "cpu" and targets.device != device:
+        raise InvalidArgument(f"targets: must be on {device} or on the CPU, got {targets.device}")
 
 
 def _indices(
