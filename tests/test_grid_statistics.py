@@ -62,8 +62,8 @@ def test_equal_methods_have_p_of_one_and_the_margin_is_what_counts() -> None:
         assert (worse.lower > -MARGIN) == (loss < MARGIN)
 
 
-@pytest.mark.parametrize(("gap", "least", "most"), [(0.0, 0.9, 1.0), (0.05, 0.9, 1.0)])
-def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float, least: float, most: float) -> None:
+@pytest.mark.parametrize("gap", [0.0, 0.05])
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float) -> None:
     n_test, n_seeds, n_studies = 200, 5, 120
     bootstrap = Bootstrap(n_test, n_resamples=500)
     held = 0
@@ -77,7 +77,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float, leas
         found = difference(first, second, bootstrap)
         assert found is not None
         held += found.low <= gap <= found.high
-    assert least <= held / n_studies <= most
+    assert 0.9 <= held / n_studies < 1.0
 
 
 def test_holm_against_a_worked_example() -> None:

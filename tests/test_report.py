@@ -10,6 +10,7 @@ import pytest
 import euds
 from euds.errors import InputError
 from euds.report import write_report
+from euds.report.content import gather
 from euds.selection.summary import summary
 
 WriteJsonl = Callable[..., Path]
@@ -64,6 +65,18 @@ def test_kept_rows_that_were_changed_are_no_part_of_a_report(
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report.html: Is a directory"):
         write_report(tmp_path)
+
+
+def test_keep_rates_are_those_of_the_selection(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_lm: Path
+) -> None:
+    # Without a BOS token, texts of one token have no generative entropy; the rule below does not ask for it.
+    rows = [{"text": text, "label": "a"} for text in make_texts(30, 1)] + [{"text": "the", "label": "a"}] * 10
+    run = euds.score(write_jsonl(rows), out=tmp_path, measures=["information", "generative"], lm=tiny_lm)
+    assert run.n_quarantined == 10
+    selection = euds.select(tmp_path, keep=20, rule="low", axes=["information"])
+    assert gather(tmp_path, selection.row_ids, 0).rates == {"label": selection.record["keep_rate_by_label"]}
+    assert selection.record["keep_rate_by_label"] == {"a": {"rows": 40, "kept": 20, "rate": 0.5}}
 
 
 def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:

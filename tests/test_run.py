@@ -18,11 +18,14 @@ import pytest
 import euds
 from euds.assets import ASSETS
 from euds.cli.pipeline import show
+from euds.corpus import corpus_files, read_manifest, read_scores
 from euds.errors import InputError
 from euds.pipeline.data import take_data
+from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import load_recipe
 from euds.pipeline.run import RunResult
 from euds.report import write_report
+from euds.selection.features import RunTexts
 from euds.study.table import notes
 
 WriteJsonl = Callable[..., Path]
@@ -191,6 +194,21 @@ def test_a_row_without_a_label_is_named_before_anything_is_scored(
     assert not (tmp_path / "run").exists()
 
 
+def test_rows_that_repeat_a_test_row_are_counted_aloud(
+    recipe: dict[str, Any], write_jsonl: WriteJsonl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    euds.run(recipe, dry_run=True)
+    assert "warning: 20 of 91 rows of the pool have the text of a test row" in capsys.readouterr().err
+    test = [{"text": " The FILM\twas sad", "label": "<b>0</b>"}, {"text": "another text", "label": "<b>1</b>"}]
+    pool = [{"text": "the film was sad", "label": "<b>0</b>", "source": "original"}, *({**test[1], "text": None},) * 2]
+    data = {"train": str(write_jsonl(pool, "pool.jsonl")), "test": str(write_jsonl(test, "test.jsonl"))}
+    euds.run({**recipe, "data": data}, dry_run=True)
+    assert "warning: 1 of 3 rows" in capsys.readouterr().err
+    data["train"] = str(write_jsonl([{"text": "a third", "label": "<b>0</b>"}], "other.jsonl"))
+    euds.run({**recipe, "data": data}, dry_run=True)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
         euds.run(recipe, [f"out={recipe['data']['train']}"])
@@ -221,8 +239,12 @@ def test_every_method_with_a_seed_gets_its_own_random_rows(recipe: dict[str, Any
     assert result.report is None
     assert result.selection is None
     cells = list((result.run_dir / "study" / "cells").iterdir())
-    assert len(cells) == 2
-    assert len(np.unique([json.loads(cell.read_text())["seed"] for cell in cells])) == 2
+    assert sorted(json.loads(cell.read_text())["seed"] for cell in cells) == [0, 1]
+    scores, manifest = read_scores(result.run_dir), read_manifest(result.run_dir)
+    texts = RunTexts(manifest, corpus_files(manifest), scores)
+    settings = load_recipe(recipe, ["select.methods=[random]"])
+    (method,) = method_rows(settings, fully_scored(scores), manifest["seconds"], selection=None, texts=texts)
+    assert set(method.rows_for(0).tolist()) != set(method.rows_for(1).tolist())
 
 
 def test_a_recipe_compares_rules_that_cover_embeddings(recipe: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Selection: exact budgets, every rule against its definition, groups, records, and the files it writes."""
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
+from typer.testing import CliRunner
 
 import euds
+from euds.cli.app import app
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.selection.choose import choose
-from euds.selection.describe import eta_squared
+from euds.selection.describe import epsilon_squared
 from euds.selection.rules import RULES
 from euds.selection.summary import summary
 
@@ -130,6 +134,8 @@ def test_random_depends_on_the_seed_alone() -> None:
     table = scores_table(3000)
     one, other = (set(choose(table, keep=0.1, rule="random", seed=seed).row_ids.tolist()) for seed in (1, 2))
     assert len(one & other) / len(one) < 0.25
+    mirrored = table.set_column(table.column_names.index("nll_nats"), "nll_nats", pc.negate(table.column("nll_nats")))
+    assert one == set(choose(mirrored, keep=0.1, rule="random", seed=1).row_ids.tolist())
 
 
 def test_groups_share_the_budget_in_proportion() -> None:
@@ -159,7 +165,7 @@ def test_regions_that_give_each_label_a_length_of_its_own_are_warned_of() -> Non
     cues: Any = each.record["label_cues"]
     assert set(cues) == {"n_tokens", "information_entropy_nats"}
     assert cues["n_tokens"]["kept"] > 0.7 > 0.4 > cues["n_tokens"]["pool"]
-    assert "warning: in the kept rows n_tokens tells the labels apart (eta squared" in summary(each)
+    assert "warning: in the kept rows n_tokens tells the labels apart (epsilon squared" in summary(each)
     fair = choose(table, keep=0.16, rule="random")
     assert fair.record["label_cues"] == {}
     assert "warning" not in summary(fair)
@@ -168,14 +174,78 @@ def test_regions_that_give_each_label_a_length_of_its_own_are_warned_of() -> Non
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=30))
-def test_eta_squared_is_the_share_between_groups(pairs: list[tuple[int, int]]) -> None:
+def test_epsilon_squared_is_the_share_between_groups_beyond_chance(pairs: list[tuple[int, int]]) -> None:
     groups, values = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs], np.float64)
     ranks = rankdata(values)
     within = sum(
         ((ranks[groups == group] - ranks[groups == group].mean()) ** 2).sum() for group in set(groups.tolist())
     )
-    total = ((ranks - ranks.mean()) ** 2).sum()
-    assert eta_squared(values, groups) == pytest.approx(1 - within / total if total else 0.0, abs=1e-9)
+    total, n, k = ((ranks - ranks.mean()) ** 2).sum(), len(ranks), len(set(groups.tolist()))
+    expected = max(0.0, 1 - within / (n - k) * (n - 1) / total) if total and n > k else 0.0
+    assert epsilon_squared(values, groups) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_command_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def record(run_dir: Path, **options: Any) -> None:
+        given.append({"run_dir": run_dir, **options})
+
+    defaults = {name: value.default for name, value in inspect.signature(euds.select).parameters.items()}
+    monkeypatch.setattr("euds.selection.select.select", record)
+    monkeypatch.setattr("euds.selection.summary.summary", str)
+    command = ["select", "run", "--keep", "auto", "--rule", "box", "--axis", "nll", "--axis", "semantic"]
+    command += ["--group-by", "label", "--adjust", "log_length", "--bins", "8", "--stability", "3", "--margin", "0.01"]
+    command += ["--seed", "7", "--out", "kept.parquet", "--columns", "text, id,"]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(app, ["select", "run", "--keep", "0.2"], catch_exceptions=False).exit_code == 0
+    everything, nothing = given
+    assert everything == {
+        "run_dir": Path("run"),
+        "keep": "auto",
+        "rule": "box",
+        "axes": ["nll", "semantic"],
+        "group_by": "label",
+        "adjust": "log_length",
+        "bins": 8,
+        "stability": 3,
+        "margin": 0.01,
+        "seed": 7,
+        "out": Path("kept.parquet"),
+        "columns": ["text", "id"],
+    }
+    expected = {**defaults, "run_dir": Path("run"), "keep": "0.2"}
+    assert nothing == {name: expected[name] for name in everything}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--margin", "0.01"], "margin: is of --keep auto"),
+        (["--streaming", "--rule", "low", "--group-by", "label"], "streaming: takes no"),
+        (["--streaming", "--rule", "low", "--adjust", "log_length"], "streaming: takes no"),
+        (["--streaming", "--rule", "low", "--stability", "5"], "streaming: takes no"),
+    ],
+)
+def test_options_that_mean_nothing_here_are_refused(options: list[str], message: str) -> None:
+    found = CliRunner().invoke(app, ["select", "run", "--keep", "0.2", *options])
+    assert isinstance(found.exception, InvalidArgument)
+    assert message in str(found.exception)
+
+
+def test_a_score_that_no_row_has_lies_nowhere() -> None:
+    table = scores_table(60)
+    nowhere = table.set_column(table.column_names.index("nll_nats"), "nll_nats", pa.nulls(60, pa.float32()))
+    shift: Any = choose(nowhere, keep=0.2, rule="middle", axes=["semantic"]).record["source_shift"]
+    assert shift["nll_nats"] == {}
+    assert set(shift["semantic_entropy_nats"]) == {"original", "synthetic"}
+
+
+def test_many_labels_of_few_rows_are_no_cue_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    chance = [epsilon_squared(rng.normal(size=30), rng.integers(0, 10, 30)) for _ in range(300)]
+    # The share itself is 0.31 on average.
+    assert np.mean(chance) < 0.1
 
 
 def test_taking_the_length_out_removes_its_correlation() -> None:
@@ -214,6 +284,8 @@ def test_sources_are_set_against_each_other() -> None:
         ({"rule": "box", "axes": ["nll", "nll_nats"]}, "named twice"),
         ({"group_by": "labels"}, "did you mean 'label'"),
         ({"adjust": "length"}, "known: log_length"),
+        ({"rule": "random", "adjust": "log_length"}, "no score that could be adjusted"),
+        ({"rule": "auto", "adjust": "log_length"}, "'auto' settles itself what it looks at"),
         ({"rule": "validated"}, "not on scores alone"),
         ({"rule": "validated", "group_by": "label"}, "leave group_by out"),
         ({"rule": "validated", "axes": ["nll", "generative", "semantic", "information"]}, "one to three scores"),

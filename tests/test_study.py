@@ -117,6 +117,18 @@ def test_extractive_questions_are_learned(tiny_encoder: Path, tmp_path: Path) ->
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
+def test_answers_are_learned_by_a_tokenizer_that_pads_on_the_left(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "left"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    rows = [question("the film " * (at % 5) + "was sad", "sad") for at in range(20)]
+    left, right = (
+        euds.finetune(rows, rows, model=model, task="question_answering", steps=4)[0]
+        for model in (folder, tiny_encoder)
+    )
+    assert left.metrics == right.metrics
+
+
 def test_windows_cover_a_long_passage_and_spans_come_back_as_its_characters(tiny_encoder: Path) -> None:
     context = "the film was long " * 30 + "but wonderful in the ending " + "and sad " * 30
     example = examples_of([question(context, "wonderful in the ending")], QA, "training")

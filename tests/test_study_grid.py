@@ -86,12 +86,37 @@ def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, An
         load_study({**study, "grid": [block]})
 
 
-@pytest.mark.parametrize("option", ["--dry-run", "--page=page"])
+@pytest.mark.parametrize("option", ["--dry-run", "--page=page", "--workers=2", "--no-train"])
 def test_a_cell_is_not_trained_again_by_the_way(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("euds.study.grid.run.rerun_cell", lambda *_: pytest.fail("it was"))
     found = CliRunner().invoke(app, ["study", "study.yaml", "--rerun", "random", option])
     assert isinstance(found.exception, InvalidArgument)
-    assert "leave out --dry-run and --page" in str(found.exception)
+    assert "leave out --dry-run, --page, --workers and --no-train" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "message"),
+    [
+        ("train", {"text": "the film was good", "label": None}, "training row 201: 'label' must be text or an integer"),
+        ("train", {"text": None, "label": 1}, "training row 201: 'text' must be text"),
+        ("test", {"text": "the film was good"}, "test row 31: no field 'label'"),
+    ],
+)
+def test_a_row_that_does_not_suit_the_task_is_named_before_anything_is_scored(
+    study: dict[str, Any], file: str, row: dict[str, object], message: str
+) -> None:
+    with Path(study["data"][file]).open("a") as handle:
+        handle.write(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=message):
+        run_study(study, dry_run=True)
+
+
+def test_labels_that_are_written_otherwise_in_the_test_file_are_named(
+    study: dict[str, Any], write_jsonl: WriteJsonl
+) -> None:
+    test = write_jsonl([{**row, "label": f"class {row['label']}"} for row in rows(30, 1)], "words.jsonl")
+    with pytest.raises(InputError, match="no label of the test rows is one of the training rows: 'class 0', 'class 1'"):
+        take_splits(load_study(changed(study, data={"test": str(test)})))
 
 
 def test_rows_of_other_classes_are_left_out(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:

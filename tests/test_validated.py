@@ -13,11 +13,11 @@ import euds
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.ops.luck import luck_bound
 from euds.report import write_report
-from euds.selection.curves import KeepChoice, find_keep, fit_curve
+from euds.selection.curves import find_keep, fit_curve
 from euds.selection.rules import Pool
 from euds.selection.summary import summary
 from euds.selection.trainee import Trainee, Trials
-from euds.selection.validated import Validation, candidates_of, search_validated
+from euds.selection.validated import candidates_of, search_validated
 from euds.types import Int64Array
 
 WriteJsonl = Callable[..., Path]
@@ -65,7 +65,7 @@ def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
     assert found.n_trials == found.n_candidates + half + -(-half // 2) + 4
     fixed = float(np.mean(list(found.fixed.values())))
     assert found.luck == pytest.approx(luck_bound(found.n_trials, found.n_validation, fixed), abs=1e-12)
-    assert Validation.from_record(json.loads(json.dumps(found.to_record()))) == found
+    assert json.loads(json.dumps(found.to_record())) == found.to_record()
     again, same = search_validated(pool, 200, trainee, seed=0, bins=16)
     assert (again.kept == region.kept).all()
     assert same.fixed == found.fixed
@@ -130,7 +130,7 @@ def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
             return np.sort(np.random.default_rng(seed).permutation(n)[: int(fraction * n)])
 
         found = find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0.01, seed=0)
-        assert KeepChoice.from_record(json.loads(json.dumps(found.to_record()))) == found
+        assert json.loads(json.dumps(found.to_record())) == found.to_record()
         assert [curve.rule for curve in found.curves] == ["middle", "random"]
         assert found.n_trials == 5 * (1 + 2 * len(found.curves[0].fractions))
         keeps.append(found.keep or 1.0)
@@ -183,6 +183,11 @@ def test_select_validates_and_records_that_labels_were_used(
     assert automatic.n_kept == int(np.ceil(round(record["keep"] * 239, 6)))
     assert "keep auto" in summary(automatic)
     assert "How much may be dropped?" in write_report(run_dir).read_text()
+    # Random, which stands beside the rule, has no score to adjust.
+    adjusted = euds.select(
+        run_dir, keep="auto", rule="middle", axes=["information"], adjust="log_length", margin=0.05, stability=0
+    )
+    assert adjusted.record["adjust"] == "log_length"
 
 
 def test_the_command_line_says_how_much_may_be_dropped(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

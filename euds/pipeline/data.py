@@ -9,6 +9,7 @@ from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, o
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.recipe import Recipe, method_list
+from euds.progress import console
 from euds.study.examples import check_labels, example_of
 from euds.study.types import CLASSIFICATION
 
@@ -21,11 +22,20 @@ class RunData:
     test: Path
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows as lines of JSON, the labels among them, and their texts in lower case with single spaces."""
+
+    lines: list[str]
+    labels: set[str]
+    texts: list[str]
+
+
 def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     """Write RUN_DIR/data/pool.jsonl and test.jsonl, each a seeded sample if the recipe limits it.
 
     Bad lines of the pool go along as they are: scoring quarantines them. A file that is there with the same content is
-    left alone, so that a second run finds nothing changed.
+    left alone, so that a second run finds nothing changed. Rows of the pool that repeat a test row are counted aloud.
 
     Args:
         recipe: what to take.
@@ -37,19 +47,20 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     """
     data = recipe.data
     out = Path(recipe.out)
-    pool, pool_labels = _lines(recipe, data.train, data.limit, of_pool=True)
-    test, test_labels = _lines(recipe, data.test, data.test_limit, of_pool=False)
+    pool = _take(recipe, data.train, data.limit, of_pool=True)
+    test = _take(recipe, data.test, data.test_limit, of_pool=False)
     # A pool without a row to learn from is told by scoring, which knows why.
-    if recipe.task == CLASSIFICATION and pool_labels and test_labels:
-        check_labels(pool_labels, test_labels)
-    if (out / "manifest.json").exists() and json_lines_sha256(pool) not in _scored(out):
+    if recipe.task == CLASSIFICATION and pool.labels and test.labels:
+        check_labels(pool.labels, test.labels)
+    if (out / "manifest.json").exists() and json_lines_sha256(pool.lines) not in _scored(out):
         # Written over, the rows that the run's scores belong to would be gone.
         raise InputError(
             f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
             "the data, or delete the folder to start over"
         )
+    _warn_of_repeats(pool, test)
     paths = []
-    for name, lines in (("pool.jsonl", pool), ("test.jsonl", test)):
+    for name, lines in (("pool.jsonl", pool.lines), ("test.jsonl", test.lines)):
         path = out / "data" / name
         if instead is not None and not has_json_lines(path, lines):
             path = instead / name
@@ -63,8 +74,19 @@ def _scored(out: Path) -> set[str]:
     return {entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
-def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> tuple[list[str], set[str]]:
-    """Return the rows as lines of JSON, and the labels among them."""
+def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
+    """Say how many rows of the pool a model would meet again in the test."""
+    known = set(test.texts)
+    n_repeats = sum(text in known for text in pool.texts)
+    if n_repeats:
+        console.print(
+            f"warning: {n_repeats:,} of {len(pool.lines):,} rows of the pool have the text of a test row; results "
+            "flatter the methods that keep them",
+            soft_wrap=True,
+        )
+
+
+def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Rows:
     task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
     if not sources and any(method.group_by == "source" for method in method_list(recipe)):
         sources = ["source"]
@@ -74,12 +96,16 @@ def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> tu
     check_fields(files, [*task.text_fields, task.label_field, *(sources if of_pool else [])])
     lines: list[str] = []
     labels: dict[int, str] = {}
+    texts: dict[int, str] = {}
     unsuited: dict[int, str] = {}
     for row in read_rows(files):
         where = f"{row.file}, row {row.position}"
         if row.fields is not None:
             # A row of the pool that has no text goes to quarantine, whatever else it has.
-            if not of_pool or extract_text(row, task.text_fields)[0] is not None:
+            text, _ = extract_text(row, task.text_fields)
+            if text is not None:
+                texts[len(lines)] = " ".join(text.lower().split())
+            if text is not None or not of_pool:
                 try:
                     labels[len(lines)] = example_of(row.fields, task, where).label
                 except InputError as error:
@@ -96,4 +122,8 @@ def _lines(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> tu
     for at in chosen:
         if at in unsuited:
             raise InputError(unsuited[at])
-    return [lines[at] for at in chosen], {labels[at] for at in chosen if at in labels}
+    return _Rows(
+        [lines[at] for at in chosen],
+        {labels[at] for at in chosen if at in labels},
+        [texts[at] for at in chosen if at in texts],
+    )

@@ -79,7 +79,7 @@ def _rows(
     drawn: dict[int, Int64Array] = {}
     axes: Sequence[str] = ()
     validated = None
-    # Only random draws anew for every seed; the other rules would give the same rows up to ties.
+    # Only random draws anew for every seed; the other rules take one draw of ties, of a first row or of a split.
     for seed in recipe.seed_list if method.rule == "random" else [0]:
         chosen = choose(scores, keep=keep, rule=method.rule, seed=seed, trainee=trainee, **settings)
         drawn[seed] = chosen.row_ids
@@ -90,6 +90,8 @@ def _rows(
     stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
     if "embedded" in settings:
         stages |= set(EMBEDDING_STAGES)
+    if method.rule in ("longest", "shortest"):
+        stages.add("read")
     return MethodRows(
         name=method.name,
         rule=method.rule,

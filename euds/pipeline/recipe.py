@@ -235,7 +235,11 @@ def _check_semantic(score: ScoreSection) -> None:
         words = score.label_word_settings
     except InvalidArgument as error:
         raise InvalidArgument(f"label_words.{error}") from None
-    if (settings is not None or words is not None) and score.lm is None:
+    if settings is None and words is None:
+        return
+    if "semantic" not in score.measures:
+        raise InvalidArgument("measures: generations and label words are of semantic entropy; add semantic")
+    if score.lm is None:
         raise InvalidArgument("lm: sampling generations needs a causal language model, and so do label words")
 
 

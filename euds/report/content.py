@@ -13,7 +13,7 @@ from euds.files import read_json
 from euds.ops.keep import tie_hash
 from euds.report.meanings import Group, Meanings, gather_meanings
 from euds.selection.axes import ENTROPIES, score_columns, values_of
-from euds.selection.describe import keep_rates, length_correlation, source_shift
+from euds.selection.describe import length_correlation, source_shift
 from euds.types import Float64Array, Int64Array
 
 EXAMPLE_CHARS = 400
@@ -108,8 +108,9 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     usable = np.all([np.isfinite(values_of(scores, column)) for column in score_columns(scores)], axis=0)
     chosen, dropped = np.flatnonzero(is_kept), np.flatnonzero(usable & ~is_kept)
     pool = scores.filter(pa.array(usable | is_kept))
-    kept_in_pool = np.flatnonzero(is_kept[usable | is_kept])
-    rates = {kind: keep_rates(pool, kind, kept_in_pool) for kind in ("label", "source")}
+    selection = _optional(run_dir / "selection.json")
+    # The selection's own, of all rows that its rule could choose from.
+    rates = {kind: selection and selection.get(f"keep_rate_by_{kind}") for kind in ("label", "source")}
     wanted = [_some(part, ids, examples if kept_ids is not None else 0) for part in (chosen, dropped)]
     meanings = gather_meanings(run_dir, manifest)
     grouped = np.array([], np.int64) if meanings is None else _some(meanings.grouped, ids, examples)
@@ -119,13 +120,13 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
         run_dir=run_dir,
         manifest=manifest,
         scores=scores,
-        selection=_optional(run_dir / "selection.json"),
+        selection=selection,
         study=_optional(run_dir / "study" / "table.json"),
         kept=chosen,
         samples_kept=samples[0],
         samples_dropped=samples[1],
         length_correlation=length_correlation(pool),
-        rates={kind: found for kind, found in rates.items() if found is not None and kept_ids is not None},
+        rates={kind: found for kind, found in rates.items() if found is not None},
         shift=source_shift(pool),
         meanings=meanings,
         samples_grouped=[

@@ -45,7 +45,7 @@ def decide(pool: Pool, scores: pa.Table) -> Decision:
 
     Args:
         pool: with embeddings only where `takes_middle` says no; without, with generative entropy as its one axis,
-            adjusted or not, or with none where the run has not scored it.
+            or with none where the run has not scored it.
         scores: its rows.
     """
     scored = EVIDENCE_AXIS in scores.column_names

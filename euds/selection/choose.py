@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from euds.errors import InputError, InvalidArgument, one_of
-from euds.ops.box import MAX_AXES
+from euds.ops.histogram import MAX_AXES
 from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import EVIDENCE_AXIS, decide
@@ -20,6 +20,7 @@ from euds.selection.rules import (
     AUTO_RULE,
     BOX_RULES,
     COVERAGE_RULES,
+    FIXED_AXES,
     RULES,
     SEARCHED_RULES,
     VALIDATED,
@@ -51,7 +52,7 @@ def check_choice(
     """Refuse an impossible choice before any score is read, and return the axes that the rule looks at.
 
     Raises:
-        InvalidArgument: a name is unknown, or keep or the axes do not suit the rule.
+        InvalidArgument: a name is unknown, or keep, the axes, the groups or the adjustment do not suit the rule.
     """
     one_of("rule", rule, (*RULES, *COVERAGE_RULES, *SEARCHED_RULES))
     check_keep(keep)
@@ -61,6 +62,10 @@ def check_choice(
         one_of("group_by", group_by, GROUPS)
     if adjust is not None:
         one_of("adjust", adjust, ADJUSTMENTS)
+        if rule == AUTO_RULE:
+            raise InvalidArgument("adjust: rule 'auto' settles itself what it looks at; name a rule with it")
+        if FIXED_AXES.get(rule) == ():
+            raise InvalidArgument(f"adjust: rule {rule!r} looks at no score that could be adjusted; leave it out")
     return axes_for(rule, axes)
 
 

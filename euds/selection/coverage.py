@@ -17,8 +17,9 @@ MAX_FACILITY_ROWS = 20_000
 def k_center(embeddings: Float32Array, budget: int, *, seed: int) -> Int64Array:
     """Choose rows one by one, each the farthest from those chosen before.
 
-    Within a factor of two of the smallest radius that covers the pool. Source: Gonzalez 1985; for training data Sener &
-    Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach".
+    Within a factor of four of the smallest radius that covers the pool (two of the Euclidean one). Source: Gonzalez
+    1985; for training data Sener & Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set
+    Approach".
 
     Args:
         embeddings: (n, H) float32, unit norm; the distance is 1 - cosine.

@@ -1,8 +1,8 @@
 """`keep="auto"`: how much may be dropped, by learning curves of the cheap trainee; it uses labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class KeepChoice:
     Attributes:
         keep: the answer for the rule, or None: no part of the pool stays within the margin.
         margin: loss of accuracy against the full pool that counts as none, in 0..1.
-        confidence: share of bootstrap curves that must stay within it.
+        confidence: share of bootstrap curves that must stay within it; splits overlap, so it is less sure than that.
         full_accuracy: mean on the full pool.
         n_splits: validation splits, each of `n_validation` rows.
         n_trials, seconds: probes trained, and how long.
@@ -79,12 +79,6 @@ class KeepChoice:
         record = asdict(self)
         curves = [{key: _plain(value) for key, value in curve.items()} for curve in record["curves"]]
         return {**record, "curves": curves}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Return what `to_record` gave."""
-        curves = tuple(LearningCurve(**_with_tuples(curve)) for curve in record["curves"])
-        return cls(**{**record, "curves": curves})
 
 
 def find_keep(
@@ -117,7 +111,7 @@ def find_keep(
     curves = []
     for name in dict.fromkeys((rule, "random")):
         reached = np.zeros((SPLITS, len(fractions)))
-        # Only random draws anew for every split; the other rules would give the same rows up to ties.
+        # Only random draws anew for every split; the other rules take one draw of ties or of a first row.
         kept = [] if name == "random" else [choose_rows(name, fraction, seed) for fraction in fractions]
         for at, (fit, validation) in enumerate(splits):
             for place, fraction in enumerate(fractions):
@@ -185,10 +179,6 @@ def _power_law(fractions: Float64Array, losses: Float64Array) -> tuple[Float64Ar
     errors = ((losses[:, None] - scales[:, :, None] * shapes[None]) ** 2).sum(2)
     best = errors.argmin(1)
     return scales[np.arange(len(losses)), best], EXPONENTS[best]
-
-
-def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
 
 
 def _plain(value: Any) -> Any:

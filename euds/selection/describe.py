@@ -98,6 +98,8 @@ def places_of(values: Float64Array, names: np.ndarray[tuple[int], np.dtype[np.st
         names: (n,) groups.
     """
     known = np.isfinite(values)
+    if not known.any():
+        return {}
     values, ranks = values[known], mid_ranks(values[known])
     groups, group = np.unique(names[known], return_inverse=True)
     # Row by row for each of many groups would take the square of the time.
@@ -109,8 +111,8 @@ def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> di
     """Return by which measures alone a model could tell the labels of the kept rows apart; None without labels.
 
     A region of its own for every class can make a cue of what the regions differ in, such as the length: the model
-    learns that instead of the task. Measured is eta squared, the share of the variance of ranks that lies between
-    labels, 0..1, of the length and of the scores that the rule looked at.
+    learns that instead of the task. Measured is epsilon squared, the share of the variance of ranks that lies between
+    labels, of the length and of the scores that the rule looked at.
 
     Args:
         scores: rows that could be chosen from.
@@ -126,19 +128,27 @@ def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> di
     found = {}
     for column in ("n_tokens", *columns):
         values = values_of(scores, column)
-        pool, chosen = eta_squared(values, labels), eta_squared(values[kept], labels[kept])
+        pool, chosen = epsilon_squared(values, labels), epsilon_squared(values[kept], labels[kept])
         if chosen >= max(CUE_SHARE, CUE_GROWTH * pool):
             found[column] = {"pool": round(pool, 4), "kept": round(chosen, 4)}
     return found
 
 
-def eta_squared(values: Float64Array, groups: Int64Array) -> float:
-    """Return the share of the variance of finite values' ranks that lies between groups, 0..1; 0 if all are equal."""
+def epsilon_squared(values: Float64Array, groups: Int64Array) -> float:
+    """Return the share of the variance of finite values' ranks that lies between groups, 0..1; 0 if all are equal.
+
+    Corrected for chance, which puts (K-1)/(n-1) of it between K groups of n rows. Source: Kelley 1935, "An Unbiased
+    Correlation Ratio Measure".
+    """
     ranks = mid_ranks(values)
     total = float(((ranks - ranks.mean()) ** 2).sum())
     sizes = np.bincount(groups)
+    n_rows, n_groups = len(ranks), int((sizes > 0).sum())
+    if not total or n_rows == n_groups:
+        return 0.0
     means = np.bincount(groups, ranks) / np.maximum(sizes, 1)
-    return float((sizes * (means - ranks.mean()) ** 2 * (sizes > 0)).sum() / total) if total else 0.0
+    within = float(((ranks - means[groups]) ** 2).sum())
+    return max(0.0, 1 - within / (n_rows - n_groups) / (total / (n_rows - 1)))
 
 
 def quantiles(scores: pa.Table, columns: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ CARRIED = ("label", "source")
 """Columns of the scores that only repeat a field of the corpus."""
 
 AUTO = "auto"
+DEFAULT_MARGIN = 0.005
 DEFAULT_STABILITY = 100
 """Pools resampled for the stability of the region: half a second for three axes, whatever the number of rows."""
 
@@ -42,7 +43,7 @@ def select(
     adjust: str | None = None,
     bins: int = 64,
     stability: int | None = None,
-    margin: float = 0.005,
+    margin: float = DEFAULT_MARGIN,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
@@ -156,10 +157,11 @@ def find_keep_of(
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
-        axes = None if name == "random" and rule != "random" else settings["axes"]
-        return choose(scores, keep=fraction, rule=name, seed=at, **{**settings, "axes": axes}).row_ids
+        # Random beside it looks at no score.
+        own = settings if name == rule else {**settings, "axes": None, "adjust": None}
+        return choose(scores, keep=fraction, rule=name, seed=at, **own).row_ids
 
-    n_rows = choose(scores, keep=1.0, rule=rule, seed=seed, **settings).n_rows
+    n_rows = choose(scores, keep=1, rule=rule, seed=seed, **settings).n_rows
     return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
 
 

@@ -12,25 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import corpus_files, part_files, read_manifest
-from euds.errors import InputError, InvalidArgument, check_seed, one_of
+from euds.errors import InputError, check_seed, one_of
 from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
 from euds.ops.histogram_interval import densest_bins
 from euds.ops.keep import Keep, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
-from euds.ops.search import find_histogram_box, find_histogram_interval
-from euds.selection.axes import ENTROPIES, axis_columns, values_of
+from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
+from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.rows import output_path, write_rows
-from euds.types import AxisBounds, Float64Array, Int64Array, Selection
+from euds.selection.rules import BOX_RULES, axes_for
+from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
-INTERVAL_RULES = ("low", "middle", "high", "densest")
-BOX_RULES = ("igse", "box")
 INTERVAL_BINS = 4096
 """Bins of the one-axis rules: a bound is off by less than 1/4,096 of the rows."""
 
@@ -40,8 +38,6 @@ NOT_DONE: dict[str, Any] = {
     "length_correlation": {},
 }
 """Keys of a selection record that this way leaves empty."""
-
-Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def select_streaming(
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
         rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
             "auto" needs the rows in memory.
-        axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies and takes none.
+        axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies.
         seed: of ties.
         bins: equal-mass bins per axis of the box search.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
@@ -189,13 +185,7 @@ def select_streaming(
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     """Return the score columns that a rule looks at."""
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
-    if rule == "igse" and axes is not None:
-        raise InvalidArgument("axes: rule 'igse' looks at the three entropies; use rule 'box' for axes of choice")
-    named = axis_columns(ENTROPIES if rule == "igse" else axes or (), pq.read_schema(part).empty_table())
-    most = 1 if rule in INTERVAL_RULES else 3
-    if not 1 <= len(named) <= most:
-        raise InvalidArgument(f"axes: rule {rule!r} looks at 1 to {most} axes, got {len(named)}")
-    return named
+    return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table())
 
 
 def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Bins, float]:

@@ -39,8 +39,8 @@ def summary(selection: Selection) -> str:
     cues = record.get("label_cues")
     if isinstance(cues, dict):
         lines += [
-            f"  warning: in the kept rows {axis} tells the labels apart (eta squared {cue['kept']:.2f}, in the pool "
-            f"{cue['pool']:.2f}); a model may learn that instead of the task"
+            f"  warning: in the kept rows {axis} tells the labels apart (epsilon squared {cue['kept']:.2f}, in the "
+            f"pool {cue['pool']:.2f}); a model may learn that instead of the task"
             for axis, cue in cues.items()
         ]
     correlation = record.get("length_correlation")
@@ -66,8 +66,8 @@ def _keep_lines(found: object) -> list[str]:
         for curve in found["curves"]
     ]
     return [
-        f"keep auto: within {100 * found['margin']:g} points of full data ({100 * found['full_accuracy']:.1f} %) at "
-        f"{found['confidence']:.0%} confidence: {', '.join(parts)}; labels were used"
+        f"keep auto: within {100 * found['margin']:g} points of full data ({100 * found['full_accuracy']:.1f} %) in "
+        f"{found['confidence']:.0%} of the resampled curves: {', '.join(parts)}; labels were used"
     ]
 
 

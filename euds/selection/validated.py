@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from euds.ops.luck import luck_bound
 from euds.ops.pool import nearest_rows
 from euds.ops.ranks import mid_ranks
 from euds.ops.search import find_boxes
+from euds.selection.axes import ENTROPIES
 from euds.selection.rules import Pool, Region, apply_rule, region_of
 from euds.selection.trainee import PROBE, Trainee, Trials
 from euds.types import AxisBounds, Float64Array, Int64Array
@@ -36,7 +37,7 @@ class Validation:
         seconds: what the probes took.
         chosen: name of the winner.
         accuracy: its share of validation rows right, in 0..1.
-        fixed: accuracies of what needed no search: "igse", "middle AXIS", "random".
+        fixed: accuracies of what needed no search: "igse" (on other axes "box"), "middle AXIS", "random".
         luck: by how much the best of `n_trials` equals would beat the others by luck alone, as a bound.
     """
 
@@ -54,11 +55,6 @@ class Validation:
     def to_record(self) -> dict[str, Any]:
         """Return it as selection.json holds it."""
         return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Return what `to_record` gave."""
-        return cls(**record)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +146,6 @@ def _fixed(pool: Pool, budget: int, *, seed: int, bins: int) -> Sequence[tuple[s
         (f"middle {axis}", apply_rule("middle", pool.on([axis]), budget, seed=seed, bins=bins)) for axis in pool.axes
     ]
     if len(pool.axes) > 1:
-        name = "igse" if len(pool.axes) == 3 else "box"
+        name = "igse" if pool.axes == ENTROPIES else "box"
         fixed.insert(0, (name, apply_rule("box", pool, budget, seed=seed, bins=bins)))
     return [*fixed, ("random", apply_rule("random", pool, budget, seed=seed, bins=bins))]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     DataCollatorWithPadding,
     PrinterCallback,
     ProgressCallback,
@@ -22,7 +21,7 @@ from transformers import (
 
 from euds.errors import InputError
 from euds.measures.device import precision
-from euds.measures.models import load_model, model_folder, position_count
+from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
 from euds.progress import Bar, bar, quiet
 from euds.study.examples import Example, Rows, examples_of
@@ -130,7 +129,9 @@ class _Model:
                 inputs = {
                     name: value.to(device) for name, value in self.collate([features[at] for at in batch]).items()
                 }
-                result = {name: value.float().cpu() for name, value in self.model(**inputs).items()}
+                # Some models give what they remember, too.
+                given = self.model(**inputs).items()
+                result = {name: value.float().cpu() for name, value in given if name.endswith("logits")}
                 for line, at in enumerate(batch):
                     found[at] = {name: value[line] for name, value in result.items()}
                 progress.advance(len(batch))
@@ -227,5 +228,4 @@ def _train(
 
 
 def _limit(tokenizer: Any, folder: Path, task: Task, config: TrainConfig) -> int:
-    positions = position_count(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    return int(min(config.max_tokens or MAX_TOKENS[task.kind], tokenizer.model_max_length, positions))
+    return int(min(config.max_tokens or MAX_TOKENS[task.kind], tokenizer.model_max_length, positions_of(folder)))

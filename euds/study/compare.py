@@ -1,17 +1,15 @@
 """Compare methods of selection: the same model, test rows and seeds for each, every cell trained once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from euds.assets import content_sha256
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.progress import console
+from euds.study.examples import Rows
 from euds.study.types import METRICS, CellResult, MethodRows, StudyRow, StudyTable, Task, TrainConfig, spread
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def compare(
@@ -41,10 +39,12 @@ def compare(
         full_rows: rows that every method chose from.
         folder: where cells and table.json are kept.
     """
+    model = model_folder(config.model)
     shared = {
         "task": [task.kind, *task.text_fields, task.label_field],
         "config": config.to_json(),
-        "model": content_sha256(model_folder(config.model)),
+        "model": content_sha256(model),
+        "tokenizer": tokenizer_sha256(model),
         "test": json_sha256(test),
         "versions": {package: version(package) for package in ("torch", "transformers")},
     }

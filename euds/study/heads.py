@@ -84,6 +84,8 @@ class AnswerHead:
     auto_class = AutoModelForQuestionAnswering
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int) -> None:
+        # Places of answers count from the first token, in a batch too.
+        tokenizer.padding_side = "right"
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self.model_arguments: dict[str, Any] = {}

@@ -32,7 +32,7 @@ class AcrossTasks:
 
 def separate_tasks(summaries: Sequence[TaskSummary]) -> list[TaskSummary]:
     """Return the tasks whose rules can be compared, without mixtures of sources, which repeat another task."""
-    return [found for found in summaries if found.best_label_free is not None and not _is_mixture(found)]
+    return [found for found in summaries if found.best_label_free is not None and found.source_places is None]
 
 
 def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
@@ -58,7 +58,3 @@ def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
     half_width = math.sqrt(sum(((gap.high - gap.low) / 2) ** 2 for gap in gaps)) / len(gaps)
     mean = sum(gap.mean for gap in gaps) / len(gaps)
     return AcrossTasks(method, sum(leads) / len(leads), mean, half_width, tuple(gaps))
-
-
-def _is_mixture(summary: TaskSummary) -> bool:
-    return any(entry.source_rates is not None for entry in summary.entries)

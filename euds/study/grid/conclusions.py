@@ -55,7 +55,8 @@ def _harness(summary: TaskSummary) -> Iterator[str]:
             places = "; ".join(f"{keep_name(c.keep)}, {c.schedule}: {interval(c.vs_random)}" for c in failed)
             yield (
                 f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places}). "
-                "One in twenty intervals misses by chance; more than that, and nothing below can be trusted."
+                "One in twenty intervals misses by chance, with three seeds that differ much one in five; more than "
+                "that, and nothing below can be trusted."
                 if method == SHUFFLED
                 else f"**Harness check `{method}` ({meaning}) failed** ({places}): nothing below can be trusted."
             )
@@ -94,10 +95,11 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
     best = summary.headline(summary.best_label_free)
     if best is None:
         return
+    n_chosen, n_own = len(summary.choice_seeds), len(best.seeds)
     text = (
         f"The label-free rule that is best on the validation rows at {keep_name(best.keep)} is `{best.method}` "
-        f"({percent(best.validation_over(summary.choice_seeds))} over the {len(summary.choice_seeds)} seeds that all "
-        f"rules have, {percent(best.mean)} on the test rows)"
+        f"({percent(best.validation_over(summary.choice_seeds))} over the {n_chosen} seeds that all rules have, "
+        f"{percent(best.mean)} on the test rows{f' over its {n_own}' if n_own != n_chosen else ''})"
     )
     if best.vs_random is not None:
         text += f"; against random {interval(best.vs_random)}: {_compared(best, best.vs_random)}"

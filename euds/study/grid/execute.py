@@ -1,7 +1,6 @@
 """Train the cells of a grid in several processes, each with its share of the cores."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from euds.errors import RunStopped
+from euds.ops.ranks import check_threads
 from euds.processes import deaf_to_interrupts, end_with_parent
 from euds.study.examples import Rows
 from euds.study.types import FineTuned, Task, TrainConfig
@@ -45,10 +45,10 @@ _bench: Bench | None = None
 
 
 def default_workers() -> int:
-    """Return how many processes train side by side: one for each core, one alone where there is a GPU."""
+    """Return how many processes train side by side: one for each core that is ours, one alone where there is a GPU."""
     import torch
 
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else check_threads(None)
 
 
 def train_jobs(jobs: Iterable[Job], bench: Bench, *, workers: int, on_done: Callable[[Job, FineTuned], None]) -> None:

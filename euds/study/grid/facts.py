@@ -111,7 +111,7 @@ def _rows(study: StudyFile, splits: Splits, pool: StudyPool, scores: Mapping[str
     return {
         "n_pool_positions": len(pool),
         "label": [str(row[task.label_field]) for row in splits.pool] if classes else None,
-        "source": [str(row[source]) for row in splits.pool] if source else None,
+        "source": [str(row.get(source)) for row in splits.pool] if source else None,
         "n_tokens": [round(float(value)) for value in pool.n_tokens],
         "scores": {name: [_rounded(value) for value in values] for name, values in scores.items()},
     }

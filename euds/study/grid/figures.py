@@ -1,7 +1,7 @@
 """The pictures of a grid's page, as SVG files that are the same bytes for the same numbers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ def accuracy_by_keep(path: Path, summary: TaskSummary, schedule: str) -> None:
     panels = _panels([entry for entry in summary.entries if entry.schedule == schedule and entry.is_rule])
     random = [entry for entry in summary.entries if (entry.method, entry.schedule) == (RANDOM, schedule)]
     full = summary.full(schedule)
-    floor = _floor([entry for _, entries in panels for entry in entries])
+    floor = _floor([*(entry for _, entries in panels for entry in entries), *random])
     n_rows = max(1, math.ceil(len(panels) / PANELS))
     height = 0.4 + 3.5 * n_rows
 
@@ -287,9 +287,8 @@ def _density(axes: Axes, values: Float64Array, weights: Float64Array) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _varying(rates: Sequence[dict[str, float] | object]) -> list[str]:
+def _varying(maps: Sequence[Mapping[str, float]]) -> list[str]:
     """Return all classes, or of many those whose rate differs most among the methods."""
-    maps = [found for found in rates if isinstance(found, dict)]
     names = list(maps[0]) if maps else []
     if len(names) > MAX_CLASSES:
         spreads = {name: max(found[name] for found in maps) - min(found[name] for found in maps) for name in names}

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.corpus import read_manifest, read_scores
 from euds.engine.score import score
 from euds.errors import InputError
 from euds.files import json_line, json_sha256, read_json, write_atomic, write_json, write_json_lines
+from euds.measures.models import model_folder
 from euds.pipeline.methods import fully_scored
 from euds.selection.features import embed_texts
 from euds.selection.trainee import Trainee
@@ -147,7 +149,9 @@ def _el2n(study: StudyFile, splits: Splits, labels: Int64Array) -> tuple[Float64
     Source: Paul et al. 2021, "Deep Learning on a Data Diet", EL2N; three seeds instead of ten.
     """
     config = study.train.config(epochs=1.0, steps=None)
-    key = json_sha256([list(splits.pool), config.to_json(), EL2N_SEEDS])[:16]
+    folder, label = model_folder(study.train.model), study.settled_task.label_field
+    decisive = [list(splits.pool), label, config.to_json(), content_sha256(folder), tokenizer_sha256(folder)]
+    key = json_sha256([*decisive, EL2N_SEEDS])[:16]
     path = Path(study.out) / f"el2n-{key}.json"
     if not path.exists():
         # Loads torch and transformers; a study that is only read never gets here.

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from euds.ops.search import INTERVAL_RULES
+from euds.pipeline.methods import EMBEDDING_STAGES as EMBEDDING
 from euds.pipeline.methods import STAGES
 from euds.study.grid import choices
 from euds.study.grid.choices import Choice, by_interval, by_rule, stratified, within_box
 
-EMBEDDING = ("loading", "read", "embedding")
 NLL = STAGES["generative"]
 ENTROPIES = tuple(dict.fromkeys(stage for name in choices.IGSE_AXES for stage in STAGES[name]))
 
@@ -47,7 +47,7 @@ def _intervals() -> dict[str, Method]:
     found = {}
     for axis in ("nll", *choices.IGSE_AXES):
         for rule in INTERVAL_RULES:
-            if rule in ("low", "middle", "high") or (rule == "densest" and axis != "nll"):
+            if rule != "densest" or axis != "nll":
                 needs = NLL if axis == "nll" else STAGES[axis]
                 family = "nll" if axis == "nll" else "single entropy"
                 found[f"{axis}_{rule}"] = Method(family, f"{rule} of {axis}", by_rule(rule, axis), needs)

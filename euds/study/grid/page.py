@@ -42,7 +42,8 @@ READING = """## How to read the numbers
 * A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
   {resamples:,} bootstrap resamples of seeds and test rows together. Few seeds that differ much make it too narrow: in
   simulations with accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in
-  87 % of 5; with a spread of 2 points in 95 to 97 %.
+  87 % of 5; with a spread of 2 points in 95 to 97 %. p-values of few seeds that differ much are
+  too small in the same way.
 * "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
   out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
 * "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
@@ -191,12 +192,13 @@ def _setting(task: GridTask) -> str:
     for title, field in (*parts, ("Versions", "versions")):
         found = task.facts.get(field, {})
         if found:
-            lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in found.items())}")
+            named = ((name.replace("_", " "), value) for name, value in found.items())
+            lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in named)}")
     return "\n".join([*lines, *([f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else [])])
 
 
 def _words(value: object) -> str:
-    return escape(f"{value:,}" if type(value) is int else str(value).replace("_", " "))
+    return escape(f"{value:,}" if type(value) is int else str(value))
 
 
 def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
@@ -255,8 +257,8 @@ def _lengths(summary: TaskSummary) -> list[str]:
     parts = ["### Length"]
     if summary.n_cut:
         parts.append(
-            f"{summary.n_cut:,} of {summary.n_pool:,} rows were cut at the limit of the scoring models and count as of "
-            "that length: correlations, `longest` and what is matched or corrected for length see no more of it."
+            f"{summary.n_cut:,} of {summary.n_pool:,} rows reach the limit of the scoring models and count as of that "
+            "length: correlations, `longest` and what is matched or corrected for length see no more of it."
         )
     parts.append(tables.length_correlations(summary))
     if summary.length_removed:

@@ -11,9 +11,9 @@ import numpy as np
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, one_of
 from euds.selection.duplicates import near_duplicates
-from euds.study.examples import examples_of
+from euds.study.examples import check_labels, examples_of
 from euds.study.grid.config import StudyFile
-from euds.study.types import Task
+from euds.study.types import CLASSIFICATION, Task
 
 Record = Mapping[str, Any]
 
@@ -48,6 +48,11 @@ def take_splits(study: StudyFile) -> Splits:
     fields = [*task.text_fields, task.label_field]
     train = _rows(data.train, [*fields, *([data.source_field] if data.source_field else [])])
     test = _rows(data.test, fields)
+    learned, judged = (
+        {row.label for row in examples_of(rows, task, what)} for what, rows in (("training", train), ("test", test))
+    )
+    if task.kind == CLASSIFICATION:
+        check_labels(learned, judged)
     if data.classes is not None:
         train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
     if data.passage_words is not None:

@@ -93,7 +93,7 @@ class TaskSummary:
         igse_vs_single: best_igse minus best_single on the test rows.
         smallest_keeps, variance, length_removed, checks: see their classes.
         source_places: rows, median and mean rank in the pool of each source along every score; None without sources.
-        n_cut: rows of the pool that were cut at the scoring model's limit, so that their length is not known beyond it.
+        n_cut: rows of the pool that reach the scoring model's limit, so that their length is not known beyond it.
         length_correlation: Spearman's correlation of each score with the length, -1..1.
         gaps: what is missing, in sentences.
     """

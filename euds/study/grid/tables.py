@@ -4,15 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 
 from euds.report.content import title_of
+from euds.selection.auto import MAX_LENGTH_CORRELATION
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import Components, Difference
 from euds.study.grid.summary import TaskSummary, VarianceRow
 from euds.study.grid.task import FULL
 from euds.study.grid.wording import NONE, escape, interval, keep_name, p_value, percent, seconds, trainings
 from euds.study.types import METRICS
-
-CORRELATED = 0.8
-"""Rank correlation with the length from which `auto` leaves a score out as length in disguise."""
 
 
 def results(summary: TaskSummary, keep: float, schedule: str) -> str:
@@ -51,7 +49,7 @@ def length_correlations(summary: TaskSummary) -> str:
     """How each score goes with the length."""
     lines = []
     for axis, found in summary.length_correlation.items():
-        disguised = found is not None and abs(found) >= CORRELATED
+        disguised = found is not None and abs(found) >= MAX_LENGTH_CORRELATION
         lines.append([escape(title_of(axis)), NONE if found is None else f"{found:+.2f}", "yes" if disguised else ""])
     return table(["score", "rank correlation with the length", "length in disguise"], lines)
 

@@ -81,7 +81,7 @@ class GridTask:
 
     @property
     def n_cut(self) -> int:
-        """Rows of the pool with as many tokens as the scoring models were given to read, or more."""
+        """Rows of the pool with as many tokens as the scoring models may read: those that were cut, and a few more."""
         limit = self.facts.get("scoring_model", {}).get("max_tokens")
         return 0 if limit is None else sum(length >= limit for length in self.facts["rows"]["n_tokens"])
 
