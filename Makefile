@@ -52,7 +52,7 @@ wheel: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.?pp csrc/*/*/*.hpp)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 .venv-vllm/installed: pyproject.toml tests/vllm-requirements.txt
@@ -67,4 +67,4 @@ $(VENV)/slow: $(STAMP)
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info euds/*.so
+	rm -rf build dist *.egg-info euds/*.so $(STAMP) .venv-vllm/installed

@@ -69,4 +69,4 @@ def test_import_euds_is_light() -> None:
 def test_every_public_name_is_there() -> None:
     for name in euds.__all__:
         assert getattr(euds, name) is not None
-    assert set(dir(euds)) == set(euds.__all__)
+    assert set(euds.__all__) == {*euds._HOME, "__version__"} == set(dir(euds))

@@ -27,7 +27,9 @@ def test_the_sdist_has_sources_and_the_wheel_has_what_runs(built: Path) -> None:
         sources = {name.partition("/")[2] for name in archive.getnames()}
     for path in (ROOT / "csrc").rglob("*.?pp"):
         assert str(path.relative_to(ROOT)) in sources
-    assert {"CMakeLists.txt", "pyproject.toml", "constraints.txt", "LICENSE"} <= sources
+    assert {"CMakeLists.txt", "pyproject.toml", "constraints.txt", "LICENSE", "Makefile", "docs/method.md"} <= sources
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert str(path.relative_to(ROOT)) in sources
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
         members = set(archive.namelist())
     assert {"euds/py.typed", "euds/_core.pyi", "euds/report/templates/report.html"} <= members

@@ -109,7 +109,7 @@ def token_id(folder: Path, text: str) -> int:
 def test_a_corpus_of_bad_rows_only_ends_with_everything_quarantined(
     tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl
 ) -> None:
-    corpus = write_jsonl([{"text": ""}, {"text": "the film"}, {"text": "  "}][0:1] * 3)
+    corpus = write_jsonl([{"text": ""}] * 3)
     result = euds.score(corpus, out=tmp_path / "run", lm=tiny_lm, embedder=tiny_encoder)
     assert (result.n_scored, result.n_quarantined, result.n_tokens) == (0, 3, 0)
 

@@ -13,15 +13,20 @@ DEFAULT_MEASURES = "information,generative,semantic"
 def score(
     inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
     out: Annotated[str, typer.Option(help="Run directory.")],
-    text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
+    text_field: Annotated[
+        list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")
+    ] = None,
     id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Field carried along as label.")] = None,
-    source_field: Annotated[str | None, typer.Option(help="Field carried along as source.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Field carried along as label; label by default.")] = None,
+    source_field: Annotated[str | None, typer.Option(help="Field carried along as source; source by default.")] = None,
     measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
     lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens read of each text; 1,024 or the LM's context by default, all words without a model."),
+    ] = None,
     token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
     shard_rows: Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")] = None,
     n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default from the rows.")] = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from euds.cli.semantic_options import names
 from euds.errors import InvalidArgument
 
 
@@ -20,7 +21,9 @@ def select(
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
     bins: Annotated[int, typer.Option(help="Equal-mass bins an axis for the box search.")] = 64,
     stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
-    margin: Annotated[float, typer.Option(help="Loss of accuracy that counts as none, for --keep auto.")] = 0.005,
+    margin: Annotated[
+        float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
     columns: Annotated[
@@ -30,20 +33,23 @@ def select(
         bool, typer.Option("--streaming", help="For scores larger than memory: igse, box, low, middle, high, densest.")
     ] = False,
 ) -> None:
-    """Choose rows from the scores, without scoring again; rules on embeddings, which auto prefers, embed the texts."""
+    """Choose rows from the scores, without scoring again; rules on embeddings embed the texts."""
     from euds.selection.rules import AUTO_RULE
+    from euds.selection.select import AUTO, DEFAULT_MARGIN
     from euds.selection.select import select as select_rows
     from euds.selection.streaming import select_streaming
     from euds.selection.summary import summary
 
-    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    fields = None if columns is None else names(columns)
+    if margin is not None and keep != AUTO:
+        raise InvalidArgument("margin: is of --keep auto; leave it out")
     if streaming:
-        if keep == "auto" or group_by or adjust or stability:
+        if keep == AUTO or group_by or adjust or stability:
             raise InvalidArgument("streaming: takes no --keep auto, --group-by, --adjust or --stability")
         if rule is None:
             raise InvalidArgument("rule: --streaming has no default; name igse, box, low, middle, high or densest")
         chosen = select_streaming(
-            run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=names
+            run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=fields
         )
         typer.echo(summary(chosen))
         return
@@ -56,9 +62,9 @@ def select(
         adjust=adjust,
         bins=bins,
         stability=stability,
-        margin=margin,
+        margin=DEFAULT_MARGIN if margin is None else margin,
         seed=seed,
         out=out,
-        columns=names,
+        columns=fields,
     )
     typer.echo(summary(selection))

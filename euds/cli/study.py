@@ -29,8 +29,12 @@ def study(
     overrides = set_ or []
     if not (train or dry_run or rerun or page):
         raise InvalidArgument("page: name a folder with --page; without it --no-train leaves nothing to do")
-    if rerun is not None and (dry_run or page):
-        raise InvalidArgument("rerun: trains one cell and does nothing else; leave out --dry-run and --page")
+    if rerun is not None and (dry_run or page or workers or not train):
+        raise InvalidArgument(
+            "rerun: trains one cell and does nothing else; leave out --dry-run, --page, --workers and --no-train"
+        )
+    if dry_run and page is not None:
+        raise InvalidArgument("page: a dry run makes none; leave out --page")
     if rerun is not None:
         for file in files:
             _rerun(*rerun_cell(file, overrides, rerun))
@@ -40,7 +44,7 @@ def study(
             done = run_study(file, overrides, workers=workers, dry_run=dry_run)
             if not dry_run:
                 typer.echo(f"{done.n_cells:,} cells, {done.n_trained:,} trained now: {done.cells_path}")
-    if page is not None and not dry_run:
+    if page is not None:
         typer.echo(make_page(files, overrides, page))
 
 
