@@ -49,7 +49,7 @@ def take_splits(study: StudyFile) -> Splits:
     train = _rows(data.train, [*fields, *([data.source_field] if data.source_field else [])])
     test = _rows(data.test, fields)
     learned, judged = (
-        {row.label for row in examples_of(rows, task, what)} for what, rows in (("training", train), ("test", test))
+        {row.label for row in examples_of(rows, task, file)} for file, rows in ((data.train, train), (data.test, test))
     )
     if task.kind == CLASSIFICATION:
         check_labels(learned, judged)
