@@ -27,6 +27,7 @@ from table import write_tables
 from timing import Call, Timing, interleave, peak_memory_mib
 
 from euds.files import atomic_path
+from euds.kernels import token_stats_cpp
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("euds", "torch", "triton", "numpy", "scipy", "trl", "liger-kernel", "cut-cross-entropy", "verl")
@@ -142,7 +143,7 @@ def measure(device: str, stop: float) -> list[Case]:
     suite = SUITES[device]
     cases = [Case(dtype, vocabulary) for dtype in suite.dtypes for vocabulary in VOCABULARIES]
     cases += [Case(suite.linear_dtype, v, width) for width in suite.hidden_sizes for v in suite.linear_vocabularies]
-    path = RESULTS / f"kernels-{device}.json"
+    path = RESULTS / f"kernels-{machine(device)}.json"
     facts = environment(PACKAGES)
     left_out, found = LeftOut(), dict[Case, list[Row]]()
     failed = []
@@ -165,6 +166,11 @@ def measure(device: str, stop: float) -> list[Case]:
                 partial.write_text(json.dumps(content, indent=2) + "\n")
     print(f"{path}: {len(found)} of {len(cases)} cases")
     return failed
+
+
+def machine(device: str) -> str:
+    """Return the device's name, of processors with AVX-512 that too: their rows stand beside those of the others."""
+    return "cpu_avx512" if device == "cpu" and token_stats_cpp.ISA == "avx512" else device
 
 
 def free_memory() -> None:

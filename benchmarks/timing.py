@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 import statistics
 import threading
 import time
@@ -40,7 +41,10 @@ def interleave(
     most_seconds: float = math.inf,
     on_failure: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, Timing]:
-    """Call every contender once a round, in turn, after one untimed call each.
+    """Call every contender once a round, after one untimed call each.
+
+    The order is drawn anew for each round: what the one before leaves behind (caches, memory just freed, threads that
+    still wait) must not always meet the same contender.
 
     Args:
         contenders: calls by name.
@@ -56,11 +60,9 @@ def interleave(
     spent = dict.fromkeys(contenders, 0.0)
     # No two calls in a row read the same input, which would still be in the cache.
     turns = itertools.cycle(range(n_inputs))
+    order = random.Random(0)
     for round_ in range(rounds + 1):
-        # One turn more, or a contender would have the same input in every round.
-        if len(running) % n_inputs == 0:
-            next(turns)
-        for name, call in list(running.items()):
+        for name, call in order.sample(list(running.items()), len(running)):
             start = time.perf_counter()
             try:
                 found = clock(call, next(turns))
