@@ -18,6 +18,16 @@ PARTIAL_PATTERN = ".*.partial"
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+STORAGE_FAILED = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "EREMOTEIO", "EROFS", "ENODEV", "ESTALE", "EBADFD", "ENOTCONN", "ESHUTDOWN", "ETIMEDOUT"),
+        *("ECONNABORTED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+    )
+    if hasattr(errno, name)
+)
+"""What a disk that fails answers, or a file server that is gone."""
+
 
 @contextmanager
 def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
@@ -62,14 +72,34 @@ def needs_room(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def needs_storage(path: Path) -> Iterator[None]:
+    """Turn the system's error of a disk or file server that fails into one that names the file, or else `path`.
+
+    Raises:
+        RunStopped: it failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in STORAGE_FAILED:
+            raise
+        raise RunStopped(
+            f"{error.filename or path}: the file system failed ({error.strerror}); when it is well again, the same "
+            "command resumes"
+        ) from error
+
+
+@contextmanager
 def permitted(path: Path) -> Iterator[None]:
     """Turn what the system refuses, such as access or a name, into an error that names `path`; see also `needs_room`.
 
     Raises:
         InputError: it was refused; a lack of room stays the system's own error.
+        RunStopped: the disk or file server failed.
     """
     try:
-        yield
+        with needs_storage(path):
+            yield
     except OSError as error:
         if error.errno in NO_ROOM:
             raise

@@ -239,7 +239,7 @@ class Trial:
                 if again.returncode != 0:
                     faults.append(f"resuming ended with {again.returncode}: {_last_line(again.stderr)}")
                 else:
-                    faults += self._differences(run_dir)
+                    faults += self.differences(run_dir)
                 return faults, how, misses
         return [f"{MISSES} runs have ended before they were hit"], "", MISSES
 
@@ -258,12 +258,12 @@ class Trial:
         self, strike: Strike, process: "subprocess.Popen[str]", run_dir: Path, goal: int, rng: np.random.Generator
     ) -> None:
         delay = rng.random() * MOST_DELAY_SECONDS
-        while process.poll() is None and self._done(run_dir) < goal:
+        while process.poll() is None and self.done(run_dir) < goal:
             time.sleep(0.005)
         time.sleep(delay)
         self.was_hit = process.poll() is None and strike(psutil.Process(process.pid), rng)
 
-    def _done(self, run_dir: Path) -> int:
+    def done(self, run_dir: Path) -> int:
         """Return how many stages and parts are finished; -1 before the run has begun."""
         work = run_dir / "work"
         if not (work / "lock").exists():
@@ -282,7 +282,8 @@ class Trial:
             faults.append(f"named no path: {_last_line(said)!r}")
         return faults
 
-    def _differences(self, run_dir: Path) -> list[str]:
+    def differences(self, run_dir: Path) -> list[str]:
+        """Return in what a finished run is not the one that nothing interrupted."""
         found = digests(run_dir)
         faults = [
             f"{name}: {'missing' if name not in found else 'stray' if name not in self.whole else 'other bytes'}"

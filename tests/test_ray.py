@@ -1,5 +1,6 @@
 """Real Ray on two cores: the same bytes as one process, whatever happens to an actor."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from test_score_resume import digests
 
 import euds
-from euds.errors import BackendUnavailable
+from euds.errors import BackendUnavailable, RunStopped
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -22,6 +23,13 @@ Texts = Callable[[int, int], list[str]]
 def command(corpus: Path, run_dir: Path, *options: str) -> list[str]:
     where = (sys.executable, "-m", "euds", "score", str(corpus), "--out", str(run_dir), "--shard-rows", "16")
     return [*where, "--ray", "--workers", "2", *options]
+
+
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Have runs planned, not made; the plans come to the list that is returned."""
+    plans: list[Any] = []
+    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
+    return plans
 
 
 @pytest.mark.slow
@@ -44,15 +52,15 @@ def test_actors_elsewhere_write_into_the_folder_that_was_named(
 
     monkeypatch.chdir(tmp_path)
     Path("lm").symlink_to(tiny_lm)
-    plans: list[Any] = []
-    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
+    plans = planned(monkeypatch)
     euds.score(write_jsonl([{"text": "the film"}]), out="run", measures=["generative"], lm="./lm")
     plan = ray_runner.RayRunner(plans[0], workers=1, address=None)._plan
     assert plan.run_dir == tmp_path / "run"
     assert plan.folders == {"lm": tmp_path / "lm"}
+    task: dict[str, Any] = {"task": 3, "shards": []}
     settled = {"precision": {"device": "cuda", "dtype": "bfloat16"}}
     actor = ray_runner._Actor(replace(plan, fingerprint=settled), "score")
-    assert "has settled cuda and bfloat16, but a Ray worker has cpu and float32" in actor({"shards": []})["error"]
+    assert "has settled cuda and bfloat16, but a Ray worker has cpu and float32" in actor(task)["error"]
 
 
 @pytest.mark.slow
@@ -78,6 +86,40 @@ def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
     assert n_done < 188
     euds.score(corpus, out=tmp_path / "one", measures=["information"], shard_rows=16)
     assert digests(run_dir) == digests(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_each_of_its_workers_ends_the_run(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import ray_runner
+
+    # Of this function, so that it travels to the workers as a whole.
+    class Killed(ray_runner._Actor):
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            if row["task"] == 0:
+                os._exit(1)
+            return super().__call__(row)
+
+    monkeypatch.setattr(ray_runner, "_Actor", Killed)
+    corpus = write_jsonl([{"text": "the film"}] * 64)
+    options: dict[str, Any] = {"measures": ["information"], "shard_rows": 16, "ray": True, "workers": 2}
+    with pytest.raises(RunStopped, match="every task was lost with its worker"):
+        euds.score(corpus, out=tmp_path / "run", **options)
+    assert len(list(tmp_path.glob("run/work/tokens-*.arrow"))) == 3
+
+
+@pytest.mark.slow
+def test_a_defect_in_an_actor_comes_back_with_its_traceback(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import ray_runner
+
+    plans = planned(monkeypatch)
+    euds.score(write_jsonl([{"text": "the film"}]), out=tmp_path / "run", measures=["information"])
+    found = ray_runner._Actor(plans[0], "score")({"task": 5, "shards": [{"no": "shard"}]})
+    assert (found["task"], found["kind"]) == (5, "RuntimeError")
+    assert "Traceback" in found["error"]
 
 
 def test_without_ray_the_error_names_the_extra(

@@ -7,7 +7,7 @@ from typing import Any, cast
 from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
-from euds.files import file_sha256
+from euds.files import file_sha256, needs_storage
 
 Identity = dict[str, Any]
 """path, bytes, sha256 and rows of a file, and what saves finding the last two again: `modified_ns`, its time of change
@@ -57,7 +57,7 @@ def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
 def _facts(file: Path) -> dict[str, Any]:
     """What is known of a file without reading it."""
     try:
-        with reading(file):
+        with reading(file), needs_storage(file):
             if is_url(file):
                 # What a glob has listed tells how the file was then.
                 cast(Any, file).fs.invalidate_cache()

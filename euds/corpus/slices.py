@@ -14,6 +14,7 @@ from euds.corpus.location import file_path, reading
 from euds.corpus.raw import Source
 from euds.corpus.row import Row
 from euds.errors import InputError
+from euds.files import needs_storage
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class SliceReader:
 
 def _size(path: Path) -> int:
     try:
-        with reading(path):
+        with reading(path), needs_storage(path):
             return path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

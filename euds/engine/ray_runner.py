@@ -3,7 +3,9 @@
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,8 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.engine.worker import Worker, run_task
-from euds.errors import BackendUnavailable, EudsError, InputError
+from euds.errors import BackendUnavailable, EudsError, InputError, RunStopped
+from euds.files import needs_storage
 from euds.progress import bar
 
 try:
@@ -26,7 +29,7 @@ except ImportError as error:
 
 
 class RayRunner:
-    """Runs tasks on a pool of Ray Data actors, which Ray restarts and whose tasks it repeats when they die.
+    """Runs tasks on a pool of Ray Data actors, which Ray restarts when they die; their tasks are done again by others.
 
     Args:
         plan: the run; its directory and inputs must be visible to every node.
@@ -57,15 +60,33 @@ class RayRunner:
             ray.shutdown()
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
-        """Run "score" or "finish" over all shards of `tasks`."""
-        if not tasks:
-            return
+        """Run "score" or "finish" over all shards of `tasks`.
+
+        Raises:
+            RunStopped: every task that was begun was lost with its worker.
+        """
+        left = dict(enumerate(tasks))
+        with bar(step, self._plan.n_rows, done=done) as progress, _settings():
+            meter = Meter(progress)
+            while left:
+                before = len(left)
+                for row in self._rows(step, left):
+                    if row["error"]:
+                        raise getattr(errors, row["kind"], RuntimeError)(row["error"])
+                    del left[row["task"]]
+                    meter(row["rows"], row["tokens"], row["quarantined"])
+                if len(left) == before:
+                    raise RunStopped(
+                        "ray: every task was lost with its worker (out of memory, or nodes that go?); Ray's own log "
+                        "says more, and the same command resumes"
+                    )
+
+    def _rows(self, step: str, tasks: Mapping[int, Task]) -> Iterator[dict[str, Any]]:
+        """What the actors return for those tasks that are not lost with one, as it comes."""
         cluster: dict[str, float] = ray.cluster_resources()
         needs_gpu = step == "score" and "GPU" in cluster and self._plan.takes_gpu
         n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
-        # Progress is counted in rows here, not in Ray's blocks.
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = [{"shards": [shard.to_json() for shard in task]} for task in tasks]
+        rows = [{"task": at, "shards": [shard.to_json() for shard in task]} for at, task in tasks.items()]
         # A class stands for its instances here, which Ray's own types do not say.
         actor: Any = _Actor
         counts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
@@ -74,13 +95,34 @@ class RayRunner:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
             num_cpus=1,
             num_gpus=1 if needs_gpu else None,
+            max_restarts=-1,
+            max_task_retries=0,
         )
-        with bar(step, self._plan.n_rows, done=done) as progress:
-            meter = Meter(progress)
-            for row in counts.iter_rows():
-                if row["error"]:
-                    raise getattr(errors, row["kind"])(row["error"])
-                meter(row["rows"], row["tokens"], row["quarantined"])
+        yield from counts.iter_rows()
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Set what Ray Data takes from the process, and set it back."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.max_errored_blocks
+    # Progress is counted in rows here, not in Ray's blocks.
+    context.enable_progress_bars = False
+    # A task that is lost with its actor is missing in the end, and done again. Ray would keep it for that very actor,
+    # which may wait without end where the nodes that are left have no room for it.
+    context.max_errored_blocks = -1
+    ray_says = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
+    ray_says.addFilter(_tells_of_no_lost_task)
+    try:
+        yield
+    finally:
+        ray_says.removeFilter(_tells_of_no_lost_task)
+        context.enable_progress_bars, context.max_errored_blocks = before
+
+
+def _tells_of_no_lost_task(record: logging.LogRecord) -> bool:
+    # Ray logs a traceback for each.
+    return "max_errored_blocks" not in record.getMessage()
 
 
 def _everywhere(plan: Plan) -> Plan:
@@ -100,16 +142,21 @@ class _Actor:
         self._step = step
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Run one task; an error that is meant for the user comes back as a row, without Ray's traces around it."""
+        """Run one task; an error comes back as a row, without Ray's traces around it."""
         task = tuple(Shard.from_json(shard) for shard in row["shards"])
         rows = tokens = quarantined = 0
         message = kind = ""
         try:
-            self._check_precision()
-            rows, tokens, quarantined = run_task(self._worker, self._step, task)
+            with needs_storage(self._worker.plan.run_dir):
+                self._check_precision()
+                rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
             message, kind = str(error), type(error).__name__
-        return {"rows": rows, "tokens": tokens, "quarantined": quarantined, "error": message, "kind": kind}
+        except Exception:
+            # A defect: what is raised here would be taken for a lost actor.
+            message, kind = traceback.format_exc(), "RuntimeError"
+        counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined}
+        return {"task": row["task"], **counts, "error": message, "kind": kind}
 
     def _check_precision(self) -> None:
         """Refuse to score otherwise than the command has settled, such as on a GPU that its own node lacks."""

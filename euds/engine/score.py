@@ -19,7 +19,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
-from euds.files import check_writable
+from euds.files import check_writable, needs_storage
 from euds.progress import console
 from euds.types import ScoreResult
 
@@ -170,13 +170,14 @@ def score(
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:
     """Run what is left of a plan."""
     work = Work(plan.run_dir)
-    result = None if is_finished(plan) else _run(plan, work, execution, split)
-    if result is None:
-        verify_parts(plan.run_dir)
-        result = result_of(plan.run_dir, open_manifest(plan.run_dir))
-    if is_finished(plan):
-        # Also what looking has made anew, or a run that was killed between its manifest and here.
-        work.remove_left()
+    with needs_storage(plan.run_dir):
+        result = None if is_finished(plan) else _run(plan, work, execution, split)
+        if result is None:
+            verify_parts(plan.run_dir)
+            result = result_of(plan.run_dir, open_manifest(plan.run_dir))
+        if is_finished(plan):
+            # Also what looking has made anew, or a run that was killed between its manifest and here.
+            work.remove_left()
     return result
 
 

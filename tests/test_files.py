@@ -1,0 +1,41 @@
+"""Errors of disks and file servers: each names the file and says what to do."""
+
+import errno
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from euds.errors import InputError, RunStopped
+from euds.files import needs_room, needs_storage, permitted
+
+UNREADABLE = Path("/proc/self/mem")
+"""Nothing is mapped at its start: Linux answers a read with EIO, as it does for a broken disk."""
+
+
+@pytest.mark.parametrize("guard", [needs_storage, permitted])
+def test_storage_that_fails_stops_the_run(guard: Callable[[Path], AbstractContextManager[None]]) -> None:
+    with pytest.raises(RunStopped, match="the file system failed") as failed, guard(Path("run")):
+        UNREADABLE.read_bytes()
+    assert str(failed.value).endswith("(Input/output error); when it is well again, the same command resumes")
+
+
+def test_the_file_that_the_system_names_is_told() -> None:
+    with pytest.raises(RunStopped, match=r"^part: the file system failed"), needs_storage(Path("run")):
+        raise OSError(errno.ESTALE, "Stale file handle", "part")
+
+
+def test_a_full_disk_is_no_storage_that_fails() -> None:
+    with pytest.raises(RunStopped, match="run: cannot be written: No space left on device; make room"):
+        write_to_a_full_disk()
+
+
+def write_to_a_full_disk() -> None:
+    with needs_room(Path("run")), needs_storage(Path("run")), Path("/dev/full").open("wb") as handle:
+        handle.write(b"text")
+
+
+def test_what_is_refused_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no/such: No such file or directory"), permitted(tmp_path / "no" / "such"):
+        (tmp_path / "no" / "such").open()
