@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-slow test-vllm check check-style check-types check-stubs crash bench wheel clean
+.PHONY: demo test test-slow test-vllm check check-style check-types check-stubs crash cluster bench wheel clean
 
 demo: $(STAMP)
 	$(BIN)/euds demo
@@ -43,6 +43,10 @@ check-stubs: $(STAMP)
 crash: $(STAMP) $(VENV)/slow
 	$(BIN)/python tests/crash.py
 	$(BIN)/python tests/crash.py --runs 10 --semantic clusters,samples
+
+# As root, with Debian's iproute2, glusterfs-server, slurmctld, slurmd and slurm-client.
+cluster: $(STAMP) $(VENV)/slow
+	$(BIN)/python tests/cluster.py
 
 bench: $(STAMP)
 	$(BIN)/euds bench

@@ -91,6 +91,8 @@ class Slurm:
         self._head, self._nodes = head, nodes
         self._file = folder / "slurm.conf"
         lines = (f"NodeName={node.name} NodeAddr={node.address} CPUs=1 State=UNKNOWN" for node in nodes)
+        # Any version will do, as no plugin uses it, but none is not allowed.
+        (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self._file.write_text(SLURM.format(head=head, nodes="\n".join(lines)))
         self.environment = {**os.environ, "SLURM_CONF": str(self._file)}
 
