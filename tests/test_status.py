@@ -122,7 +122,7 @@ def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
 def test_files_of_a_finished_run_that_are_gone_are_named(corpus: Path, whole: Path) -> None:
     for name in ("quarantine.jsonl", "scores/_parts.jsonl"):
         content = (whole / name).read_bytes()
-        for damaged in (None, b"no json"):
+        for damaged in (None, b"no json", b""):
             if damaged is None:
                 (whole / name).unlink()
             elif name == "scores/_parts.jsonl":

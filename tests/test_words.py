@@ -1,11 +1,16 @@
-"""Words: the fast way of splitting finds what the regular expression finds."""
+"""Words and token ids: splitting fast finds what the regular expression finds, and ids may have gaps."""
 
+import json
 import re
+import shutil
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import BertTokenizer
 
-from euds.measures.tokens import WordTokenizer
+import euds
+from euds.measures.tokens import ModelTokenizer, WordTokenizer
 
 Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_categories=["Cs"]))
 
@@ -20,3 +25,16 @@ def test_words_are_runs_of_word_characters(texts: list[str]) -> None:
     assert found == [words[:6] for words in oracle]
     assert [sample.truncated for sample in encoded] == [len(words) > 6 for words in oracle]
     assert tokenizer.words == list(dict.fromkeys(word for words in found for word in words))
+
+
+def test_ids_with_gaps_are_counted(tmp_path: Path, tiny_encoder: Path) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "gaps")
+    special = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+    BertTokenizer(vocab={**special, "the": 40, "film": 90}).save_pretrained(tmp_path / "gaps")
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"text": "the film"}\n{"text": "the the"}\n')
+    assert ModelTokenizer(tmp_path / "gaps", None).vocabulary_size == 91
+    scored = euds.score(corpus, out=tmp_path / "run", measures=["information"], tokenizer=tmp_path / "gaps")
+    assert scored.n_scored == 2
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["counts"]["tokens"] == 4

@@ -133,10 +133,16 @@ def verify_parts(run_dir: Path) -> None:
     Raises:
         InputError: a file is gone or damaged.
     """
-    for entry in _entries(run_dir / "scores" / PARTS_FILE):
+    parts_path = run_dir / "scores" / PARTS_FILE
+    n_rows = 0
+    for entry in _entries(parts_path):
         part = run_dir / "scores" / entry["part"]
         if not part.exists() or file_sha256(part) != entry["sha256"]:
             raise _damaged(part)
+        n_rows += entry["rows"]
+    # Lines may be missing as well.
+    if n_rows != open_manifest(run_dir)["counts"]["rows"]:
+        raise _damaged(parts_path)
     if not (run_dir / QUARANTINE_FILE).exists():
         raise _damaged(run_dir / QUARANTINE_FILE)
 

@@ -40,8 +40,8 @@ class ModelTokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids that the tokenizer can produce."""
-        return len(self.tokenizer)
+        """One more than the largest id that the tokenizer can produce; ids may have gaps."""
+        return 1 + max(self.tokenizer.get_vocab().values())
 
     @property
     def bos_id(self) -> int | None:
