@@ -21,12 +21,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STORAGE_FAILED = frozenset(
     getattr(errno, name)
     for name in (
-        *("EIO", "EREMOTEIO", "EROFS", "ENODEV", "ESTALE", "EBADFD", "ENOTCONN", "ESHUTDOWN", "ETIMEDOUT"),
+        *("EIO", "EREMOTEIO", "EROFS", "ESTALE", "EBADFD", "ENOTCONN", "ESHUTDOWN", "ETIMEDOUT"),
         *("ECONNABORTED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
     )
     if hasattr(errno, name)
 )
-"""What a disk that fails answers, or a file server that is gone."""
+"""What a disk that fails answers, or a file server that is gone; Linux makes a broken disk read-only."""
 
 
 @contextmanager
@@ -81,12 +81,20 @@ def needs_storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in STORAGE_FAILED:
+        failure = storage_failure(path, error)
+        if failure is None:
             raise
-        raise RunStopped(
-            f"{error.filename or path}: the file system failed ({error.strerror}); when it is well again, the same "
-            "command resumes"
-        ) from error
+        raise failure from error
+
+
+def storage_failure(path: Path, error: Exception) -> RunStopped | None:
+    """Return what to raise for a system's error on `path` if a disk, file server or network has failed; else None."""
+    if not isinstance(error, OSError) or error.errno not in STORAGE_FAILED:
+        return None
+    return RunStopped(
+        f"{error.filename or path}: the file system or the network failed ({error.strerror or error}); when it is "
+        "well again, repeat the command, which resumes"
+    )
 
 
 @contextmanager
@@ -94,16 +102,16 @@ def permitted(path: Path) -> Iterator[None]:
     """Turn what the system refuses, such as access or a name, into an error that names `path`; see also `needs_room`.
 
     Raises:
-        InputError: it was refused; a lack of room stays the system's own error.
+        InputError: it was refused, also where nothing may be written; a lack of room stays the system's own error.
         RunStopped: the disk or file server failed.
     """
     try:
-        with needs_storage(path):
-            yield
+        yield
     except OSError as error:
         if error.errno in NO_ROOM:
             raise
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        failure = None if error.errno == errno.EROFS else storage_failure(path, error)
+        raise failure or InputError(f"{path}: {error.strerror or error}") from error
 
 
 def check_writable(folder: Path) -> None:
@@ -111,6 +119,7 @@ def check_writable(folder: Path) -> None:
 
     Raises:
         InputError: it cannot be made or written to.
+        RunStopped: the disk or file server failed.
     """
     with permitted(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,8 +163,12 @@ def read_json(path: Path) -> Any:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as handle:
+    """Return the hexadecimal SHA-256 of a file's content.
+
+    Raises:
+        RunStopped: the disk or file server failed.
+    """
+    with needs_storage(path), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,10 +34,13 @@ TOOLS = ("ip", "nsenter", "glusterd", "gluster", "munged", "slurmctld", "slurmd"
 class Cluster:
     """A store, a head and two nodes, on which a trial's runs are made in the folder that they share."""
 
-    def __init__(self, folder: Path) -> None:
-        numbers = {"store": 2, "head": 3, "node1": 4, "node2": 5}
-        self.store, self.head, *self.nodes = start_network(numbers, folder / "hosts")
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        hosts: list[Host] = []
+        stack.callback(stop_network, hosts)
+        start_network(hosts, {"store": 2, "head": 3, "node1": 4, "node2": 5}, folder / "hosts")
+        self.store, self.head, *self.nodes = hosts
         self.shared = SharedFolder(self.store, folder / "brick", folder / "shared")
+        stack.callback(self.shared.unmount)
         for host in (self.head, *self.nodes):
             self.shared.mount_on(host)
         self.trial = Trial(self.shared.path, "clusters", mounts=False)
@@ -58,15 +62,14 @@ class Cluster:
         host.start()
         self.shared.mount_on(host)
 
-    def stop(self) -> None:
-        """Remove everything."""
-        self.shared.unmount()
-        stop_network((self.store, self.head, *self.nodes))
-
 
 def ended(process: "subprocess.Popen[str]", exit_code: int = 0, says: str = "") -> list[str]:
     """Return what is wrong with how a command ends."""
-    said, _ = process.communicate(timeout=LONGEST_SECONDS)
+    try:
+        said, _ = process.communicate(timeout=LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return [f"it had not ended after {LONGEST_SECONDS} seconds"]
     if process.returncode != exit_code or says not in said or "Traceback" in said:
         return [f"it ended with {process.returncode}, not {exit_code}, and said: {said.strip()[-2000:]}"]
     return []
@@ -77,10 +80,10 @@ def ray_on(cluster: Cluster) -> Iterator[Ray]:
     """Start Ray on the head and the nodes, and stop it."""
     ray = Ray(cluster.head, PYTHON)
     hosts = (cluster.head, *cluster.nodes)
-    for host in hosts:
-        ray.start_on(host)
-    ray.wait_for_nodes(len(cluster.nodes))
     try:
+        for host in hosts:
+            ray.start_on(host)
+        ray.wait_for_nodes(len(cluster.nodes))
         yield ray
     finally:
         for host in hosts:
@@ -92,10 +95,10 @@ def slurm_on(cluster: Cluster) -> Iterator[Slurm]:
     """Start Slurm on the head and the nodes, and stop it."""
     slurm = Slurm(cluster.head, cluster.nodes, cluster.shared.path)
     hosts = (cluster.head, *cluster.nodes)
-    for host in hosts:
-        slurm.start_on(host)
-    slurm.wait_for_nodes()
     try:
+        for host in hosts:
+            slurm.start_on(host)
+        slurm.wait_for_nodes()
         yield slurm
     finally:
         for host in hosts:
@@ -118,7 +121,7 @@ def ray_in_peace(cluster: Cluster, run_dir: Path) -> list[str]:
 
 
 def ray_node_loses_power(cluster: Cluster, run_dir: Path) -> list[str]:
-    """Ray repeats its tasks on the other node, and the run ends by itself."""
+    """Its tasks are done on the other node, and the run ends by itself."""
     with ray_on(cluster) as ray:
         process = cluster.score(cluster.head, run_dir, *BY_RAY)
         cluster.wait_for_work(run_dir, process)
@@ -210,7 +213,7 @@ def store_fails(cluster: Cluster, run_dir: Path) -> list[str]:
     process = cluster.score(cluster.nodes[0], run_dir)
     cluster.wait_for_work(run_dir, process)
     cluster.shared.stop_serving()
-    faults = ended(process, os.EX_TEMPFAIL)
+    faults = ended(process, os.EX_TEMPFAIL, "the file system or the network failed")
     cluster.shared.serve_again(cluster.nodes[0])
     return [*faults, *ended(cluster.score(cluster.nodes[0], run_dir))]
 
@@ -240,8 +243,7 @@ def main() -> None:
     wrong = []
     # Not under /tmp, which every host has for itself.
     with tempfile.TemporaryDirectory(prefix="euds-cluster-", dir="/var/tmp") as folder, ExitStack() as stack:
-        cluster = Cluster(Path(folder))
-        stack.callback(cluster.stop)
+        cluster = Cluster(Path(folder), stack)
         print(f"{cluster.trial.n_rows} rows in {cluster.trial.n_shards} shards, in {folder}", flush=True)
         for number, name in enumerate(names, start=1):
             start = time.perf_counter()
@@ -258,10 +260,8 @@ def attempt(cluster: Cluster, name: str, number: int) -> list[str]:
     run_dir = cluster.shared.path / f"run-{number}"
     try:
         return [*TRIALS[name](cluster, run_dir), *cluster.trial.differences(run_dir)]
-    except subprocess.CalledProcessError as error:
-        return [f"{error}: {error.stdout}"]
     except Exception as error:
-        return [repr(error)]
+        return ["".join(traceback.format_exception_only(error))]
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ class Host:
         wait_until(Path(f"/proc/{self._init.pid}/root/run/ready").exists, f"{self.name} is set up")
 
     def kill(self) -> None:
-        """Pull the power cord: every process on it is gone at once, and it leaves the network."""
+        """Pull the power cord: every process on it is gone at once, and it leaves the network; nothing if it has."""
+        if self._parent.poll() is not None:
+            return
         # The first process of the host dies with it, and all others with the first.
         self._parent.kill()
         self._parent.wait()
@@ -107,30 +109,37 @@ class Host:
         return children
 
 
-def start_network(addresses: Mapping[str, int], hosts_file: Path) -> list[Host]:
-    """Start a bridge, which this machine is on as number 1, and hosts of these names and numbers on it."""
-    lines = ["127.0.0.1 localhost", *(f"{SUBNET}.{number} {name}" for name, number in addresses.items())]
+def start_network(hosts: list[Host], numbers: Mapping[str, int], hosts_file: Path) -> None:
+    """Start a bridge, which this machine is on as number 1, and add hosts of these names and numbers to `hosts`."""
+    lines = ["127.0.0.1 localhost", *(f"{SUBNET}.{number} {name}" for name, number in numbers.items())]
     hosts_file.write_text("\n".join(lines) + "\n")
     run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "address", "add", f"{SUBNET}.1/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
-    return [Host(name, number, hosts_file) for name, number in addresses.items()]
+    for name, number in numbers.items():
+        hosts.append(Host(name, number, hosts_file))
 
 
 def stop_network(hosts: Sequence[Host]) -> None:
     """Remove the hosts and the bridge."""
     for host in hosts:
-        host.kill()
+        with suppress(subprocess.CalledProcessError, TimeoutError):
+            host.kill()
     run("ip", "link", "delete", BRIDGE)
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    """Run a command to its end, and return what it printed; its errors are shown if it fails."""
-    done = subprocess.run(
-        [str(word) for word in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode != 0:
-        raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout)
+    """Run a command to its end, and return what it printed.
+
+    Raises:
+        CalledProcessError: it failed; a note holds what it said.
+    """
+    done = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True)
+    try:
+        done.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"{done.stdout}{done.stderr}")
+        raise
     return done.stdout
 
 

@@ -16,13 +16,14 @@ UNREADABLE = Path("/proc/self/mem")
 
 @pytest.mark.parametrize("guard", [needs_storage, permitted])
 def test_storage_that_fails_stops_the_run(guard: Callable[[Path], AbstractContextManager[None]]) -> None:
-    with pytest.raises(RunStopped, match="the file system failed") as failed, guard(Path("run")):
+    with pytest.raises(RunStopped, match="failed") as failed, guard(Path("run")):
         UNREADABLE.read_bytes()
-    assert str(failed.value).endswith("(Input/output error); when it is well again, the same command resumes")
+    said = "run: the file system or the network failed (Input/output error); when it is well again, repeat the command"
+    assert str(failed.value).startswith(said)
 
 
 def test_the_file_that_the_system_names_is_told() -> None:
-    with pytest.raises(RunStopped, match=r"^part: the file system failed"), needs_storage(Path("run")):
+    with pytest.raises(RunStopped, match=r"^part: the file system or the network failed"), needs_storage(Path("run")):
         raise OSError(errno.ESTALE, "Stale file handle", "part")
 
 
@@ -34,6 +35,11 @@ def test_a_full_disk_is_no_storage_that_fails() -> None:
 def write_to_a_full_disk() -> None:
     with needs_room(Path("run")), needs_storage(Path("run")), Path("/dev/full").open("wb") as handle:
         handle.write(b"text")
+
+
+def test_where_nothing_may_be_written_is_bad_input() -> None:
+    with pytest.raises(InputError, match=r"^run: Read-only file system$"), permitted(Path("run")):
+        raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_what_is_refused_is_bad_input(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_a_task_that_kills_each_of_its_workers_ends_the_run(
     write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,16 +98,17 @@ def test_a_task_that_kills_each_of_its_workers_ends_the_run(
     # Of this function, so that it travels to the workers as a whole.
     class Killed(ray_runner._Actor):
         def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-            if row["task"] == 0:
+            if row["task"] == 3:
                 os._exit(1)
             return super().__call__(row)
 
     monkeypatch.setattr(ray_runner, "_Actor", Killed)
     corpus = write_jsonl([{"text": "the film"}] * 64)
     options: dict[str, Any] = {"measures": ["information"], "shard_rows": 16, "ray": True, "workers": 2}
-    with pytest.raises(RunStopped, match="every task was lost with its worker"):
+    with pytest.raises(RunStopped, match="3 times in a row every task was lost with its worker"):
         euds.score(corpus, out=tmp_path / "run", **options)
-    assert len(list(tmp_path.glob("run/work/tokens-*.arrow"))) == 3
+    # An actor takes two tasks at a time, and the other one may be lost with the last each time.
+    assert len(list(tmp_path.glob("run/work/tokens-*.arrow"))) in (2, 3)
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def main() -> None:
     """Run the command line.
 
     Exit codes: 0 done, 1 a defect (with its traceback), 2 bad input or arguments, 75 stopped by the machine (full disk,
-    killed process), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and 143 the same command resumes.
+    killed process, failing disk or file server), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and
+    143 the same command resumes.
     """
     for number in ENDED_BY:
         # A shell's background job, or nohup, has it ignored.

@@ -13,6 +13,7 @@ from euds.corpus.location import file_name, is_url
 from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import open_remote
 from euds.errors import InputError
+from euds.files import storage_failure
 
 CONVERTED_ROWS = 64
 """Rows turned into Python values at a time."""
@@ -127,7 +128,7 @@ def _errors(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = "Parquet" if _is_parquet(path) else "Arrow"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: not a readable {kind} file: {reason}") from error
+        raise storage_failure(path, error) or InputError(f"{path}: not a readable {kind} file: {reason}") from error
 
 
 def _open(path: Path, columns: Sequence[str] | None) -> ParquetFile | ArrowFile | ArrowStream:

@@ -22,7 +22,7 @@ def identity(file: Path, known: Mapping[str, Any] | None = None) -> Identity:
 
     Raises:
         InputError: the file is gone or cannot be read.
-        RunStopped: a remote store failed.
+        RunStopped: a disk, file server or remote store failed.
     """
     facts = _facts(file)
     # Size alone tells too little: then the content is hashed again.
@@ -45,6 +45,7 @@ def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
 
     Raises:
         InputError: one has another, or is gone; the message names it.
+        RunStopped: a disk, file server or remote store failed.
     """
     for entry in inputs:
         if not _facts(file_path(entry["path"])).items() <= entry.items():

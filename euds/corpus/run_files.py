@@ -28,6 +28,7 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
 
     Raises:
         InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged.
+        RunStopped: the disk or file server failed.
     """
     path = run_dir / "manifest.json"
     with permitted(path):
@@ -44,6 +45,7 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
 
     Raises:
         InputError: `run_dir` is no run directory, or its scoring has not finished.
+        RunStopped: the disk or file server failed.
     """
     manifest = open_manifest(run_dir)
     if not manifest.get("finished"):
@@ -114,6 +116,7 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
 
     Raises:
         InputError: one is gone or has changed since.
+        RunStopped: a disk, file server or remote store failed.
     """
     files = []
     for entry in manifest["inputs"]:
@@ -132,6 +135,7 @@ def verify_parts(run_dir: Path) -> None:
 
     Raises:
         InputError: a file is gone or damaged.
+        RunStopped: the disk or file server failed.
     """
     parts_path = run_dir / "scores" / PARTS_FILE
     n_rows = 0

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from euds.corpus.location import file_name, is_url, reading
-from euds.errors import InputError
+from euds.errors import EudsError, InputError
+from euds.files import storage_failure
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
@@ -41,8 +42,11 @@ def open_remote(path: Path) -> io.RawIOBase:
     return _Remote(path)
 
 
-def unreadable(path: Path, after: str, error: Exception) -> InputError:
+def unreadable(path: Path, after: str, error: Exception) -> EudsError:
     """Say that a file cannot be read, or is damaged after the row or line that `after` names."""
+    failure = storage_failure(path, error)
+    if failure is not None:
+        return failure
     kind = compression(path)
     # The system's errors have a number, the decompressors' have none.
     if kind is None or (isinstance(error, OSError) and error.errno is not None):

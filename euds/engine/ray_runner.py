@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -24,8 +25,13 @@ from euds.progress import bar
 try:
     import ray
     import ray.data
+    from ray.util.annotations import RayDeprecationWarning
 except ImportError as error:
     raise BackendUnavailable(f"ray: cannot be imported ({error}); install it with: pip install 'euds[ray]'") from None
+
+
+MOST_VAIN_ROUNDS = 3
+"""Times in a row that every task of a round may be lost before a run ends."""
 
 
 class RayRunner:
@@ -63,66 +69,74 @@ class RayRunner:
         """Run "score" or "finish" over all shards of `tasks`.
 
         Raises:
-            RunStopped: every task that was begun was lost with its worker.
+            RunStopped: round after round, every task was lost with its worker.
         """
+        if not tasks:
+            return
+        needs_gpu = step == "score" and "GPU" in ray.cluster_resources() and self._plan.takes_gpu
         left = dict(enumerate(tasks))
-        with bar(step, self._plan.n_rows, done=done) as progress, _settings():
+        n_vain = 0
+        with bar(step, self._plan.n_rows, done=done) as progress, _lost_quietly():
             meter = Meter(progress)
             while left:
-                before = len(left)
-                for row in self._rows(step, left):
+                n_vain += 1
+                for row in self._rows(step, left, needs_gpu):
                     if row["error"]:
                         raise getattr(errors, row["kind"], RuntimeError)(row["error"])
                     del left[row["task"]]
+                    n_vain = 0
                     meter(row["rows"], row["tokens"], row["quarantined"])
-                if len(left) == before:
+                if n_vain == MOST_VAIN_ROUNDS:
                     raise RunStopped(
-                        "ray: every task was lost with its worker (out of memory, or nodes that go?); Ray's own log "
-                        "says more, and the same command resumes"
+                        f"ray: {n_vain} times in a row every task was lost with its worker (out of memory? do nodes "
+                        "go?); Ray's logs say more, and the same command resumes"
                     )
 
-    def _rows(self, step: str, tasks: Mapping[int, Task]) -> Iterator[dict[str, Any]]:
+    def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
         """What the actors return for those tasks that are not lost with one, as it comes."""
         cluster: dict[str, float] = ray.cluster_resources()
-        needs_gpu = step == "score" and "GPU" in cluster and self._plan.takes_gpu
-        n_workers = self._workers or int(cluster["GPU" if needs_gpu else "CPU"])
+        n_workers = self._workers or max(1, int(cluster.get("GPU" if needs_gpu else "CPU", 0)))
         rows = [{"task": at, "shards": [shard.to_json() for shard in task]} for at, task in tasks.items()]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        # Progress is counted in rows here, not in Ray's blocks, and a shard may take longer than Ray waits for one.
+        data.context.enable_progress_bars = False
+        data.context.execution_no_progress_timeout_s = -1
+        # A task that is lost with its actor is missing in the end, and done again. Ray would keep it for that very
+        # actor, which may wait without end where the nodes that are left have no room for it.
+        data.context.max_errored_blocks = -1
+        data.context.max_consecutive_actor_init_deaths = MOST_VAIN_ROUNDS
         # A class stands for its instances here, which Ray's own types do not say.
         actor: Any = _Actor
-        counts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            actor,
-            fn_constructor_args=(self._plan, step),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
-            num_cpus=1,
-            num_gpus=1 if needs_gpu else None,
-            max_restarts=-1,
-            max_task_retries=0,
-        )
+        with warnings.catch_warnings():
+            # Options without a name of their own, such as the last one, go with Ray 2.64.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            counts = data.map(
+                actor,
+                fn_constructor_args=(self._plan, step),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
+                num_cpus=1,
+                num_gpus=1 if needs_gpu else None,
+                max_task_retries=0,
+            )
         yield from counts.iter_rows()
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
-    """Set what Ray Data takes from the process, and set it back."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.max_errored_blocks
-    # Progress is counted in rows here, not in Ray's blocks.
-    context.enable_progress_bars = False
-    # A task that is lost with its actor is missing in the end, and done again. Ray would keep it for that very actor,
-    # which may wait without end where the nodes that are left have no room for it.
-    context.max_errored_blocks = -1
+def _lost_quietly() -> Iterator[None]:
+    """Leave the traceback that Ray logs for each lost task to its log file."""
     ray_says = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
-    ray_says.addFilter(_tells_of_no_lost_task)
+    ray_says.addFilter(_hide_lost_task)
     try:
         yield
     finally:
-        ray_says.removeFilter(_tells_of_no_lost_task)
-        context.enable_progress_bars, context.max_errored_blocks = before
+        ray_says.removeFilter(_hide_lost_task)
 
 
-def _tells_of_no_lost_task(record: logging.LogRecord) -> bool:
-    # Ray logs a traceback for each.
-    return "max_errored_blocks" not in record.getMessage()
+def _hide_lost_task(record: logging.LogRecord) -> bool:
+    if "max_errored_blocks" in record.getMessage():
+        # Ray's handler of the console passes over such records.
+        record.__dict__["hide"] = True
+    return True
 
 
 def _everywhere(plan: Plan) -> Plan:
@@ -143,10 +157,10 @@ class _Actor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Run one task; an error comes back as a row, without Ray's traces around it."""
-        task = tuple(Shard.from_json(shard) for shard in row["shards"])
         rows = tokens = quarantined = 0
         message = kind = ""
         try:
+            task = tuple(Shard.from_json(shard) for shard in row["shards"])
             with needs_storage(self._worker.plan.run_dir):
                 self._check_precision()
                 rows, tokens, quarantined = run_task(self._worker, self._step, task)

@@ -16,6 +16,7 @@ from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
 from euds.engine.sample_cost import Cost
 from euds.errors import InputError
+from euds.files import storage_failure
 from euds.measures.device import Precision
 from euds.measures.entailment import EntailmentModel
 from euds.measures.generate import Sampler
@@ -42,6 +43,7 @@ def generation_stage(
 
     Raises:
         InputError: those of the other run are gone or damaged.
+        RunStopped: the disk or file server failed.
     """
     settings = plan.config.samples
     assert settings is not None
@@ -52,7 +54,7 @@ def generation_stage(
         try:
             generations = read_parquet(other)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
+            raise storage_failure(other, error) or InputError(
                 f"{other}: is unreadable; score without generations_from: {str(error).splitlines()[0]}"
             ) from error
         write_part(path, _usable_here(generations, tokens))

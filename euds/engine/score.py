@@ -115,7 +115,8 @@ def score(
             holds a run with another configuration (the message lists the differences), another process is scoring into
             it, or `force_new` would delete what is no run or what the new one reads.
         BackendUnavailable: `ray` is asked for, but not installed.
-        RunStopped: a full disk or a killed worker has ended the run; the same call resumes.
+        RunStopped: a full disk, killed workers, or a disk, file server or store that fails have ended the run; the
+            same call resumes.
     """
     run_dir = _local_folder(out)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)

@@ -68,6 +68,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
 
     Raises:
         InputError: `run_dir` is no run directory, or what it holds is damaged.
+        RunStopped: the disk or file server failed.
     """
     folder = Path(run_dir)
     manifest = open_manifest(folder)

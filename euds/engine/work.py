@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from euds.engine.records import Records
 from euds.engine.split import Split
-from euds.errors import InputError
-from euds.files import PARTIAL_PATTERN, atomic_path, needs_room, permitted
+from euds.errors import InputError, RunStopped
+from euds.files import PARTIAL_PATTERN, atomic_path, needs_room, permitted, storage_failure
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -60,12 +60,13 @@ class Work:
 
     def read(self, stage: str, shard: int) -> pa.Table:
         """Read a stage's result."""
-        with pa.memory_map(str(self.path(stage, shard))) as source:
+        # Not mapped into memory: a file server that goes away would end this process with SIGBUS.
+        with pa.OSFile(str(self.path(stage, shard))) as source:
             return pa.ipc.open_file(source).read_all()
 
     def seconds(self, stage: str, shard: int) -> float:
         """Return the seconds that a stage took for a shard."""
-        with pa.memory_map(str(self.path(stage, shard))) as source:
+        with pa.OSFile(str(self.path(stage, shard))) as source:
             return float(pa.ipc.open_file(source).schema.metadata[b"seconds"])
 
     def drop(self, stage: str, shard: int) -> None:
@@ -136,7 +137,7 @@ class Work:
     def remove_left(self) -> None:
         """Delete what a process that was killed, or only looked, has left of the folder; leave it if it is in use."""
         if self.folder.exists() or self._removed.exists():
-            with suppress(InputError), self.locked():
+            with suppress(InputError, RunStopped), self.locked():
                 self.remove()
 
     @property
@@ -173,7 +174,7 @@ class Work:
                 except BlockingIOError:
                     raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
             except OSError as error:
-                raise InputError(
+                raise storage_failure(path, error) or InputError(
                     f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose "
                     "another --out"
                 ) from error

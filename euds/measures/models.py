@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from euds.assets import resolve_model
 from euds.errors import InputError
-from euds.files import read_json
+from euds.files import read_json, storage_failure
 from euds.progress import quiet
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
 
     Raises:
         InputError: transformers cannot load it; the message names the folder and the reason.
+        RunStopped: the disk or file server failed.
     """
     from safetensors import SafetensorError
 
@@ -126,5 +127,5 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
             )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
+        raise storage_failure(folder, error) or InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
     return model.to(precision.torch_device).eval()
