@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cluster_hosts import Host, start_network, stop_network, wait_until
-from cluster_services import Ray, SharedFolder, Slurm
+from cluster_services import RAY_SETTINGS, Ray, SharedFolder, Slurm
 from crash import Trial
 
 PYTHON = Path(sys.executable)
@@ -48,7 +48,7 @@ class Cluster:
 
     def score(self, host: Host, run_dir: Path, *options: str) -> "subprocess.Popen[str]":
         """Start the trial's run on a host."""
-        return host.popen(*self.trial.command(run_dir, options), env=self.trial.environment)
+        return host.popen(*self.trial.command(run_dir, options), env={**self.trial.environment, **RAY_SETTINGS})
 
     def wait_for_work(self, run_dir: Path, process: "subprocess.Popen[str]") -> None:
         """Wait until a third of the run is done."""
