@@ -17,6 +17,8 @@ RAY_SETTINGS = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's workers would give way to whatever else this machine does.
+    "RAY_worker_niceness": "0",
     # With a token in the home folder a head would ask for it, and nodes would not bring it.
     "RAY_AUTH_MODE": "disabled",
 }

@@ -30,22 +30,33 @@ TITLES = {
 """What README calls each task."""
 
 NUMBERS = {4: "four", 8: "eight"}
-NAMES = sorted(path.name.removesuffix(".cells.jsonl") for path in STUDY.glob("*.cells.jsonl"))
+AGAIN = "again"
+"""The folder of the repetition on other draws of rows."""
+
+
+def names_in(folder: str) -> list[str]:
+    return sorted(path.name.removesuffix(".cells.jsonl") for path in (STUDY / folder).glob("*.cells.jsonl"))
+
+
+NAMES = names_in("")
+DRAWS = [f"{AGAIN}/{name}" for name in names_in(AGAIN)]
 
 
 @cache
 def summary_of(name: str) -> TaskSummary:
     planned = [cell.key for cell in planned_cells(load_study(STUDY / f"{name}.yaml"))]
-    return summarise(read_task(STUDY, name, planned=planned))
+    path = STUDY / name
+    return summarise(read_task(path.parent, path.name, planned=planned))
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*NAMES, *DRAWS])
 def committed(request: pytest.FixtureRequest) -> tuple[str, TaskSummary]:
     return request.param, summary_of(request.param)
 
 
 def test_there_are_rows() -> None:
     assert NAMES
+    assert DRAWS
 
 
 def test_summaries_follow_from_the_rows(committed: tuple[str, TaskSummary]) -> None:
@@ -80,9 +91,9 @@ def test_the_pool_was_scored_as_its_file_says(committed: tuple[str, TaskSummary]
         assert scored[key] == value, key
 
 
-def test_readme_says_what_the_rows_say(committed: tuple[str, TaskSummary]) -> None:
-    name, found = committed
-    title = TITLES[name]
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_says_what_the_rows_say(name: str) -> None:
+    found, title = summary_of(name), TITLES[name]
     line = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {title} ("))
     full, best = found.full(), found.headline(found.best_label_free)
     random, box = found.headline("random"), found.headline("igse_box")
@@ -159,3 +170,25 @@ def test_auto_is_the_best_rule_over_tasks_and_the_documents_say_by_how_much() ->
     assert f"NLL had {100 * nll.validation:+.1f} on validation rows" in said
     assert f"and {100 * nll.mean:+.1f} on test rows" in said
     assert [gap.high < 0 for gap in rules["igse_box"].by_task] == [name != "questions" for name in at]
+
+
+def test_the_documents_say_what_other_draws_of_rows_gave() -> None:
+    draws = [summary_of(name) for name in DRAWS]
+    assert all(set(map(len, (entry.seeds for entry in draw.entries))) == {5} for draw in draws)
+    rules = {rule.method: rule for rule in across_tasks(separate_tasks(draws))}
+    assert len(rules) == 4
+    assert all(len(rule.by_task) == len(DRAWS) for rule in rules.values())
+
+    def said(method: str) -> str:
+        rule = rules[method]
+        low, high = (100 * (rule.mean + sign * rule.half_width) for sign in (-1, 1))
+        return f"{100 * rule.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    for document in ("README.md", "docs/rules.md"):
+        text = " ".join((ROOT / document).read_text().split())
+        assert f"`generative_middle` {said('generative_middle')}" in text, document
+    text = " ".join((ROOT / "docs" / "rules.md").read_text().split())
+    for method in rules:
+        assert f"`{method}` {said(method)}" in text, method
+    ahead = sum(gap.mean > 0 for gap in rules["generative_middle"].by_task)
+    assert f"ahead on {ahead} of {len(DRAWS)}" in text
