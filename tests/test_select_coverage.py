@@ -59,23 +59,21 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
     assert rule in write_report(run_dir).read_text()
 
 
-@pytest.mark.parametrize(("follows_length", "covers"), [(True, True), (False, False)])
-def test_auto_covers_the_embeddings_only_without_a_score_to_go_by(
-    run_dir: Path, follows_length: bool, covers: bool
+@pytest.mark.parametrize(("n_most", "covers"), [(20_000, True), (10, False)])
+def test_auto_covers_the_embeddings_of_pools_that_are_not_too_large(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, n_most: int, covers: bool
 ) -> None:
+    monkeypatch.setattr("euds.selection.features.MAX_FACILITY_ROWS", n_most)
     manifest, scores = read_manifest(run_dir), read_scores(run_dir)
-    lengths = scores.column("n_tokens").to_numpy(zero_copy_only=False).astype(np.float32)
-    values = lengths if follows_length else np.random.default_rng(0).random(len(lengths), np.float32)
+    values = np.random.default_rng(0).random(scores.num_rows, np.float32)
     scored = scores.append_column("generative_entropy_nats", pa.array(values))
     texts = RunTexts(manifest, corpus_files(manifest), scored)
     assert texts.covers("auto") is covers
     selection = choose(scored, keep=0.2, rule="auto", embedded=texts.embedded if covers else None)
     decided = selection.record["auto"]
     assert isinstance(decided, dict)
-    # What was looked at is told, also where it was not taken: it had to be scored.
-    assert decided["examined"] == ["generative_entropy_nats"]
+    assert decided["examined"] == ([] if covers else ["generative_entropy_nats"])
     assert decided["rule"] == ("facility" if covers else "middle")
-    assert ("follows the length: +1.00" in decided["reason"]) is covers
 
 
 def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: Path) -> None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 from euds.corpus import Row, extract_text, take_rows
 from euds.errors import InputError
 from euds.progress import bar
-from euds.selection.auto import takes_middle
 from euds.selection.axes import values_of
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.rules import AUTO_RULE, COVERAGE_RULES
@@ -58,10 +57,9 @@ class RunTexts:
         self._scores = scores
 
     def covers(self, rule: str) -> bool:
-        """Tell whether a rule covers embeddings; "auto" does without a score to go by, where texts can be embedded."""
+        """Tell whether a rule covers embeddings; "auto" does where texts can be embedded, and are not too many."""
         if rule == AUTO_RULE:
-            embeds = "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
-            return embeds and not takes_middle(self._scores)
+            return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
         return rule in COVERAGE_RULES
 
     @cached_property

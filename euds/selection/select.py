@@ -56,9 +56,9 @@ def select(
     "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
     kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
-    "auto" takes what the study of this project found best over its tasks without labels: "middle" of generative
-    entropy; where that is not scored or follows the length "facility", if the run has an encoder and at most 20,000
-    rows, else "random". "validated" uses labels: it takes the interval or box on whose rows a cheap probe does best
+    "auto" takes what the study of this project found best over its tasks without labels: "facility", if the run has an
+    encoder and at most 20,000 rows; else "middle" of generative entropy, unless that is not scored or follows the
+    length; else "random". "validated" uses labels: it takes the interval or box on whose rows a cheap probe does best
     on a validation split. `keep="auto"` uses labels too.
 
     Args:
