@@ -52,13 +52,16 @@ class RayRunner:
     def __enter__(self) -> Self:
         """Connect to the cluster, or start one here."""
         if not ray.is_initialized():
-            on_sigterm = signal.getsignal(signal.SIGTERM)
-            ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
+            self._connect()
             self._started_ray = True
-            # Ray has put a handler of its own there.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, on_sigterm)
         return self
+
+    def _connect(self) -> None:
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
+        # Ray has put a handler of its own there.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Leave the cluster that was entered."""
@@ -86,6 +89,10 @@ class RayRunner:
                     del left[row["task"]]
                     n_vain = 0
                     meter(row["rows"], row["tokens"], row["quarantined"])
+                if left and self._started_ray:
+                    # Ends Ray's job, and with it what has died and may be on its way back, which would hold a place.
+                    ray.shutdown()
+                    self._connect()
                 if n_vain == MOST_VAIN_ROUNDS:
                     raise RunStopped(
                         f"ray: {n_vain} times in a row every task was lost with its worker (out of memory? do nodes "
