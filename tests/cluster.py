@@ -136,7 +136,7 @@ def ray_node_loses_power(cluster: Cluster, run_dir: Path) -> list[str]:
 
 
 def ray_node_loses_network(cluster: Cluster, run_dir: Path) -> list[str]:
-    """The run ends without the node; when it is back, what it was at changes nothing."""
+    """The run ends without the node; what that writes when it is back, the same command removes."""
     with ray_on(cluster):
         process = cluster.score(cluster.head, run_dir, *BY_RAY)
         cluster.wait_for_work(run_dir, process)
@@ -144,10 +144,11 @@ def ray_node_loses_network(cluster: Cluster, run_dir: Path) -> list[str]:
             return ["node2 had no actor"]
         cluster.nodes[1].cut()
         try:
-            return ended(process)
+            faults = ended(process)
         finally:
             cluster.nodes[1].mend()
-            time.sleep(15)
+        time.sleep(15)
+        return [*faults, *ended(cluster.score(cluster.head, run_dir, *BY_RAY))]
 
 
 def ray_head_loses_power(cluster: Cluster, run_dir: Path) -> list[str]:
