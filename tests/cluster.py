@@ -120,13 +120,19 @@ def ray_in_peace(cluster: Cluster, run_dir: Path) -> list[str]:
         return [*ended(process), *([] if took_part else ["not both nodes had an actor"])]
 
 
+def begin_on_ray(cluster: Cluster, run_dir: Path) -> "subprocess.Popen[str]":
+    """Start the run, and return it when a third is done and the second node has an actor."""
+    process = cluster.score(cluster.head, run_dir, *BY_RAY)
+    cluster.wait_for_work(run_dir, process)
+    if not cluster.nodes[1].processes("ray::MapWorker"):
+        raise RuntimeError("node2 had no actor")
+    return process
+
+
 def ray_node_loses_power(cluster: Cluster, run_dir: Path) -> list[str]:
     """Its tasks are done on the other node, and the run ends by itself."""
     with ray_on(cluster) as ray:
-        process = cluster.score(cluster.head, run_dir, *BY_RAY)
-        cluster.wait_for_work(run_dir, process)
-        if not cluster.nodes[1].processes("ray::MapWorker"):
-            return ["node2 had no actor"]
+        process = begin_on_ray(cluster, run_dir)
         cluster.nodes[1].kill()
         try:
             return ended(process)
@@ -138,10 +144,7 @@ def ray_node_loses_power(cluster: Cluster, run_dir: Path) -> list[str]:
 def ray_node_loses_network(cluster: Cluster, run_dir: Path) -> list[str]:
     """The run ends without the node; what that writes when it is back, the same command removes."""
     with ray_on(cluster):
-        process = cluster.score(cluster.head, run_dir, *BY_RAY)
-        cluster.wait_for_work(run_dir, process)
-        if not cluster.nodes[1].processes("ray::MapWorker"):
-            return ["node2 had no actor"]
+        process = begin_on_ray(cluster, run_dir)
         cluster.nodes[1].cut()
         try:
             faults = ended(process)

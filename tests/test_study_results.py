@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import NormalDist, mean
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from euds.files import read_json
@@ -121,12 +120,11 @@ def test_readme_says_what_the_rows_say(name: str) -> None:
 def test_auto_takes_what_did_best_over_all_draws_and_the_documents_say_by_how_much() -> None:
     places = np.arange(6)
     lengths = np.array([3.0, 1, 2, 5, 4, 1])
-    scores = pa.table({"generative_entropy_nats": places.astype(float), "n_tokens": lengths})
     pool = Pool((), np.empty((6, 0)), lengths, places, embeddings=np.eye(6, dtype=np.float32))
     overall = {method: mean(leads.values()) for method, leads in leads_by_task().items()}
-    assert max(overall, key=lambda method: overall[method]) == decide(pool, scores).rule == "facility"
+    assert max(overall, key=lambda method: overall[method]) == decide(pool).rule == "facility"
     middle = Pool(("generative_entropy_nats",), np.arange(6.0)[:, None], lengths, places)
-    decided = decide(middle, scores)
+    decided = decide(middle)
     assert (decided.rule, decided.axes) == ("middle", ("generative_entropy_nats",))
     said = " ".join((ROOT / "docs" / "rules.md").read_text().split())
     readme = " ".join((ROOT / "README.md").read_text().split())

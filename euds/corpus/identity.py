@@ -7,7 +7,7 @@ from typing import Any, cast
 from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
-from euds.files import file_sha256, needs_storage
+from euds.files import file_sha256, storage_failure
 
 Identity = dict[str, Any]
 """path, bytes, sha256 and rows of a file, and what saves finding the last two again: `modified_ns`, its time of change
@@ -58,13 +58,15 @@ def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
 def _facts(file: Path) -> dict[str, Any]:
     """What is known of a file without reading it."""
     try:
-        with reading(file), needs_storage(file):
+        with reading(file):
             if is_url(file):
                 # What a glob has listed tells how the file was then.
                 cast(Any, file).fs.invalidate_cache()
             state = file.stat()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise storage_failure(file, error) or InputError(
+            f"{file}: cannot be read: {error.strerror or error}"
+        ) from error
     return {"path": str(file), "bytes": state.st_size, "modified_ns": _modified_ns(state), **_version(state)}
 
 

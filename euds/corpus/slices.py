@@ -14,7 +14,7 @@ from euds.corpus.location import file_path, reading
 from euds.corpus.raw import Source
 from euds.corpus.row import Row
 from euds.errors import InputError
-from euds.files import needs_storage
+from euds.files import storage_failure
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,9 @@ class SliceReader:
 
 def _size(path: Path) -> int:
     try:
-        with reading(path), needs_storage(path):
+        with reading(path):
             return path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise storage_failure(path, error) or InputError(
+            f"{path}: cannot be read: {error.strerror or error}"
+        ) from error

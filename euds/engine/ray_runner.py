@@ -89,15 +89,15 @@ class RayRunner:
                     del left[row["task"]]
                     n_vain = 0
                     meter(row["rows"], row["tokens"], row["quarantined"])
-                if left and self._started_ray:
-                    # Ends Ray's job, and with it what has died and may be on its way back, which would hold a place.
-                    ray.shutdown()
-                    self._connect()
                 if n_vain == MOST_VAIN_ROUNDS:
                     raise RunStopped(
                         f"ray: {n_vain} times in a row every task was lost with its worker (out of memory? do nodes "
                         "go?); Ray's logs say more, and the same command resumes"
                     )
+                if left and self._started_ray:
+                    # Ends Ray's job, and with it what has died and may be on its way back, which would hold a place.
+                    ray.shutdown()
+                    self._connect()
 
     def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
         """What the actors return for those tasks that are not lost with one, as it comes."""
@@ -173,8 +173,7 @@ class _Actor:
                 rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
             message, kind = str(error), type(error).__name__
-        except Exception:
-            # A defect: what is raised here would be taken for a lost actor.
+        except Exception:  # A defect, which would be taken for a lost actor if it were raised here.
             message, kind = traceback.format_exc(), "RuntimeError"
         counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined}
         return {"task": row["task"], **counts, "error": message, "kind": kind}

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from euds.selection.describe import spearman
 from euds.selection.rules import Pool
 
@@ -30,7 +28,7 @@ class Decision:
         return {"rule": self.rule, "axes": list(self.axes), "reason": self.reason, **self.facts}
 
 
-def decide(pool: Pool, scores: pa.Table) -> Decision:
+def decide(pool: Pool) -> Decision:
     """Choose a rule without any label; the same pool always gives the same.
 
     1. `facility`, where the pool has embeddings.
@@ -40,7 +38,6 @@ def decide(pool: Pool, scores: pa.Table) -> Decision:
     Args:
         pool: with embeddings, where the run has an encoder and few enough rows; without, with generative entropy as
             its one axis, or with none where the run has not scored it.
-        scores: its rows.
     """
     facts: dict[str, Any] = {
         "examined": [],

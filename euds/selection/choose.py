@@ -119,7 +119,7 @@ def choose(
     usable = scores.take(places)
     pool = replace(_pool(usable, columns, adjust), embeddings=embeddings)
     budget = parse_keep(keep, len(places))
-    decision = decide(pool, usable) if rule == AUTO_RULE else None
+    decision = decide(pool) if rule == AUTO_RULE else None
     if decision is not None:
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
