@@ -13,7 +13,7 @@ from euds.selection.auto import decide
 from euds.selection.rules import Pool
 from euds.study.grid.across import AcrossTasks, across_tasks, separate_tasks
 from euds.study.grid.config import load_study, planned_cells
-from euds.study.grid.statistics import LEVEL, MIN_SEEDS, holm
+from euds.study.grid.statistics import LEVEL, MIN_SEEDS, Difference, holm
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import read_task
 
@@ -157,6 +157,21 @@ def leads_by_task() -> dict[str, dict[str, float]]:
 def test_the_documents_say_what_the_first_draws_gave() -> None:
     tasks = separate_tasks([summary_of(name) for name in NAMES])
     rules = {rule.method: rule for rule in across_tasks(tasks)}
+    snippets = summary_of("movies")
+
+    def against(other: str, method: str, keep: float, schedule: str = "5 epochs") -> Difference:
+        entry = next(found for found in snippets.at(keep, schedule) if found.method == method)
+        gap: Difference | None = getattr(entry, f"vs_{other}")
+        assert gap is not None
+        return gap
+
+    lost = [f"{-100 * against('full', 'random', keep).mean:.1f}" for keep in (0.7, 0.85)]
+    said = " ".join((ROOT / "README.md").read_text().split())
+    assert f"on the snippets random itself loses {lost[0]} points at 70 % and {lost[1]} at 85 %" in said
+    said = " ".join((ROOT / "docs" / "study.md").read_text().split())
+    for method in ("generative_middle", "label_surprisal_middle"):
+        gap = against("random", method, 0.16, "240 steps")
+        assert f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" in said
     best = "generative_middle"
     assert best == max(rules, key=lambda name: rules[name].mean)
     assert best in list(rules)[:2]
