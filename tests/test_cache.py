@@ -267,6 +267,8 @@ def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, 
     corpus = write_jsonl(rows_of(unlike_texts(3)))
     with pytest.raises(InvalidArgument, match="cache_limit_gb: must be finite and above 0, got 0"):
         euds.score(corpus, out=tmp_path / "run", **settings, cache_limit_gb=0)
+    with pytest.raises(InvalidArgument, match="cache_limit_gb: is the size of a cache; name its folder"):
+        euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": None}, cache_limit_gb=1)
     with pytest.raises(InputError, match="is a file; --cache names a folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": corpus})
     assert not (tmp_path / "run").exists()

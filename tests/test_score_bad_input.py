@@ -132,6 +132,8 @@ def test_a_part_without_a_single_good_row_joins_the_others(tmp_path: Path, write
         ({"label_field": "lable"}, "did you mean 'label'"),
         ({"measures": ["generative"], "lm": None}, "needs a causal language model"),
         ({"measures": ["semantic"], "embedder": None}, "needs an encoder"),
+        ({"measures": ["semantic"], "tokenizer": "x"}, "tokenizer: only information entropy counts its tokens"),
+        ({"measures": ["information", "generative"], "tokenizer": "x"}, "tokenizer: where the LM runs"),
         ({"shard_rows": 0}, "shard_rows: must be at least 1"),
         ({"similarity_temperature": 0.0}, "similarity_temperature"),
         ({"lm": "./nowhere"}, "nowhere"),

@@ -98,6 +98,8 @@ def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: Write
 def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:
     with pytest.raises(EudsError, match="rule: unknown value 'random'"):
         euds.select_streaming(run_dir, keep=0.1, rule="random")
+    with pytest.raises(EudsError, match="bins: rule 'low' searches no box"):
+        euds.select_streaming(run_dir, keep=0.1, rule="low", axes=["generative"], bins=8)
     with pytest.raises(EudsError, match="looks at one score; name it"):
         euds.select_streaming(run_dir, keep=0.1, rule="low", axes=["nll", "generative"])
     with pytest.raises(InputError, match="unknown field 'txt'"):

@@ -57,7 +57,9 @@ def score(
         str | None, typer.Option(help="I/N, I from 0: score this piece only; slurm: by the array.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of scores that runs share; none by default.")] = None,
-    cache_limit_gb: Annotated[float, typer.Option(help="Size that the cache is kept within.")] = 10.0,
+    cache_limit_gb: Annotated[
+        float | None, typer.Option(help="Size that the cache is kept within; 10 by default.")
+    ] = None,
     force_new: Annotated[
         bool, typer.Option("--force-new", help="Delete what an earlier scoring left in --out and start over.")
     ] = False,

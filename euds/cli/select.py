@@ -19,7 +19,7 @@ def select(
     axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
-    bins: Annotated[int, typer.Option(help="Equal-mass bins an axis for the box search.")] = 64,
+    bins: Annotated[int | None, typer.Option(help="Equal-mass bins an axis of the box search; 64 by default.")] = None,
     stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
     margin: Annotated[
         float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from euds.errors import InputError, InvalidArgument
 
+DEFAULT_LIMIT_GB = 10.0
+
 
 @dataclass(frozen=True)
 class CacheSettings:
@@ -20,13 +22,18 @@ class CacheSettings:
     limit_bytes: int
 
     @classmethod
-    def of(cls, folder: str | Path, limit_gb: float) -> "CacheSettings":
-        """Return the settings, with an absolute path; nothing is written.
+    def of(cls, folder: str | Path | None, limit_gb: float | None) -> "CacheSettings | None":
+        """Return the settings, with an absolute path, or None without a folder; nothing is written.
 
         Raises:
-            InvalidArgument: the limit is not finite and above 0.
+            InvalidArgument: the limit is not finite and above 0, or there is no folder to limit.
             InputError: `folder` is a file.
         """
+        if folder is None:
+            if limit_gb is not None:
+                raise InvalidArgument("cache_limit_gb: is the size of a cache; name its folder by --cache, too")
+            return None
+        limit_gb = DEFAULT_LIMIT_GB if limit_gb is None else limit_gb
         if not (math.isfinite(limit_gb) and limit_gb > 0):
             raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
         path = Path(folder).expanduser().resolve()

@@ -82,6 +82,8 @@ class ScoreConfig:
         self._check_semantic()
         if self.runs_lm and self.tokenizer not in (None, self.lm):
             raise InvalidArgument("tokenizer: where the LM runs, the texts are tokenised once, by the LM's tokenizer")
+        if self.tokenizer is not None and "information" not in self.measures:
+            raise InvalidArgument("tokenizer: only information entropy counts its tokens; leave it out")
         for name in ("max_tokens", "token_budget", "shard_rows", "n_clusters", "n_neighbors"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -53,7 +53,7 @@ def score(
     ray_address: str | None = None,
     split: str | None = None,
     cache: str | Path | None = None,
-    cache_limit_gb: float = 10.0,
+    cache_limit_gb: float | None = None,
     force_new: bool = False,
     dry_run: bool = False,
 ) -> ScoreResult:
@@ -100,7 +100,7 @@ def score(
             array; the piece that ends last completes the run.
         cache: folder where texts that the models have seen in an earlier run are looked up, and the others kept; None:
             every text is computed.
-        cache_limit_gb: size that the cache is kept within, in 1e9 bytes; the least recently used entries go.
+        cache_limit_gb: size that the cache is kept within, in 1e9 bytes; None: 10. The least recently used entries go.
         force_new: delete what an earlier scoring left in `out`, its selection and report too, and start over; nothing
             is deleted before all that can be checked of the new run has been.
         dry_run: check everything, say what would be done on standard error, and do nothing.
@@ -148,7 +148,7 @@ def score(
     piece = None if split is None else Split.of(split)
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
-    kept = None if cache is None else CacheSettings.of(cache, cache_limit_gb)
+    kept = CacheSettings.of(cache, cache_limit_gb)
     if force_new:
         check_forgettable(run_dir)
     plan = replace(prepare(config, run_dir, anew=force_new), cache=kept)

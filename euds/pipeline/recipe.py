@@ -93,7 +93,7 @@ class MethodSection(Section):
     axes: list[str] | None = None
     group_by: str | None = None
     adjust: str | None = None
-    bins: PositiveInt = 64
+    bins: PositiveInt | None = None
 
 
 class SelectSection(Section):
@@ -150,7 +150,7 @@ class Method(BaseModel):
     axes: tuple[str, ...] = ()
     group_by: str | None = None
     adjust: str | None = None
-    bins: int = 64
+    bins: int | None = None
 
     @property
     def has_region(self) -> bool:
@@ -254,6 +254,7 @@ def _check_method(method: Method, recipe: Recipe) -> None:
         axes=method.axes,
         group_by=method.group_by,
         adjust=method.adjust,
+        bins=method.bins,
     )
     if method.keep == AUTO:
         check_automatic(method.rule, recipe.select.margin)

@@ -28,6 +28,7 @@ from euds.selection.rules import (
     Region,
     apply_rule,
     axes_for,
+    bins_for,
     search_of,
 )
 from euds.selection.trainee import Trainee
@@ -47,12 +48,18 @@ SEARCHES = {
 
 
 def check_choice(
-    *, keep: Keep, rule: str, axes: Sequence[str] | None, group_by: str | None, adjust: str | None
+    *,
+    keep: Keep,
+    rule: str,
+    axes: Sequence[str] | None,
+    group_by: str | None,
+    adjust: str | None,
+    bins: int | None,
 ) -> tuple[str, ...]:
     """Refuse an impossible choice before any score is read, and return the axes that the rule looks at.
 
     Raises:
-        InvalidArgument: a name is unknown, or keep, the axes, the groups or the adjustment do not suit the rule.
+        InvalidArgument: a name is unknown, or keep, axes, groups, adjustment or bins do not suit the rule.
     """
     one_of("rule", rule, (*RULES, *COVERAGE_RULES, *SEARCHED_RULES))
     check_keep(keep)
@@ -66,6 +73,7 @@ def check_choice(
             raise InvalidArgument("adjust: rule 'auto' settles itself what it looks at; name a rule with it")
         if FIXED_AXES.get(rule) == ():
             raise InvalidArgument(f"adjust: rule {rule!r} looks at no score that could be adjusted; leave it out")
+    bins_for(rule, bins)
     return axes_for(rule, axes)
 
 
@@ -78,7 +86,7 @@ def choose(
     seed: int = 0,
     group_by: str | None = None,
     adjust: str | None = None,
-    bins: int = 64,
+    bins: int | None = None,
     stability: int = 0,
     trainee: Trainee | None = None,
     embedded: Embedded | None = None,
@@ -93,7 +101,7 @@ def choose(
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
-        bins: equal-mass bins per axis of the box search.
+        bins: equal-mass bins per axis, of rules that search a box; None: 64.
         stability: resampled pools that show how far the region moves; 0: none.
         trainee: for the rule `validated`.
         embedded: for the rules that cover embeddings, and for "auto", which then is one of them; rows without an
@@ -107,7 +115,8 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
-    named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust)
+    named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
+    n_bins = bins_for(rule, bins)
     covers = rule in COVERAGE_RULES or (rule == AUTO_RULE and embedded is not None)
     columns = () if covers else _columns_of(rule, named, scores)
     places = _usable(scores, columns)
@@ -124,7 +133,7 @@ def choose(
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
     groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
-    found, validation = _search(_Plan(applied, seed, bins, stability), pool, groups, budget, trainee)
+    found, validation = _search(_Plan(applied, seed, n_bins, stability), pool, groups, budget, trainee)
     kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
     whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
     record = {
@@ -133,7 +142,7 @@ def choose(
         "axes": list(pool.axes),
         "keep": keep,
         "seed": seed,
-        "bins": bins if applied in BOX_RULES else None,
+        "bins": n_bins if applied in BOX_RULES else None,
         "adjust": adjust,
         "group_by": group_by,
         "uses_labels": validation is not None,

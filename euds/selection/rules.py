@@ -13,6 +13,8 @@ from euds.selection.coverage import facility_location, k_center
 from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection
 
 BOX_RULES = ("box", "igse")
+DEFAULT_BINS = 64
+"""Equal-mass bins an axis of a box search."""
 RULES = (*INTERVAL_RULES, "typical", "random", "longest", "shortest", "intersection", *BOX_RULES)
 """The rules that `apply_rule` knows."""
 
@@ -103,6 +105,17 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
     if rule == "intersection" and not given:
         raise InvalidArgument("axis: rule 'intersection' needs at least one score; name two or three")
     return given
+
+
+def bins_for(rule: str, bins: int | None) -> int:
+    """Return the equal-mass bins an axis of a rule's box search.
+
+    Raises:
+        InvalidArgument: bins are named for a rule that searches no box.
+    """
+    if bins is not None and rule not in (*BOX_RULES, VALIDATED):
+        raise InvalidArgument(f"bins: rule {rule!r} searches no box; leave it out")
+    return DEFAULT_BINS if bins is None else bins
 
 
 @dataclass(frozen=True, eq=False)

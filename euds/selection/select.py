@@ -41,7 +41,7 @@ def select(
     seed: int = 0,
     group_by: str | None = None,
     adjust: str | None = None,
-    bins: int = 64,
+    bins: int | None = None,
     stability: int | None = None,
     margin: float = DEFAULT_MARGIN,
     out: str | Path | None = None,
@@ -70,7 +70,7 @@ def select(
         seed: of ties, trimming and `random`; the same seed keeps the same rows.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
-        bins: equal-mass bins per axis of the box search.
+        bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64.
         stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
@@ -87,7 +87,7 @@ def select(
         InvalidArgument: an argument is impossible.
         InputError: the run is missing or unfinished, its corpus has changed, or a score, group or field is not there.
     """
-    settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust}
+    settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
     check_seed("seed", seed)
     if keep == AUTO:
@@ -99,7 +99,6 @@ def select(
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder)
-    settings |= {"bins": bins}
     texts = RunTexts(manifest, files, scores) if texts is None else texts
     if rule in COVERAGE_RULES:
         check_coverage(rule, scores.num_rows, group_by)
@@ -158,7 +157,7 @@ def find_keep_of(
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
         # Random beside it looks at no score.
-        own = settings if name == rule else {**settings, "axes": None, "adjust": None}
+        own = settings if name == rule else {**settings, "axes": None, "adjust": None, "bins": None}
         return choose(scores, keep=fraction, rule=name, seed=at, **own).row_ids
 
     n_rows = choose(scores, keep=1, rule=rule, seed=seed, **settings).n_rows

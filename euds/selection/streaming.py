@@ -26,7 +26,7 @@ from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_i
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.rows import output_path, write_rows
-from euds.selection.rules import BOX_RULES, axes_for
+from euds.selection.rules import BOX_RULES, axes_for, bins_for
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
 INTERVAL_BINS = 4096
@@ -104,7 +104,7 @@ def select_streaming(
     rule: str,
     axes: Sequence[str] | None = None,
     seed: int = 0,
-    bins: int = 64,
+    bins: int | None = None,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     quantile_limit: int = 1 << 24,
@@ -124,7 +124,7 @@ def select_streaming(
             "auto" needs the rows in memory.
         axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies.
         seed: of ties.
-        bins: equal-mass bins per axis of the box search.
+        bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; None: those that were scored (text, id, label, source).
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
@@ -139,6 +139,8 @@ def select_streaming(
     """
     start = time.perf_counter()
     check_seed("seed", seed)
+    one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
+    box_bins = bins_for(rule, bins)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -147,7 +149,7 @@ def select_streaming(
     if not parts:
         raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
     named = _axes(rule, axes, parts[0])
-    n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else bins
+    n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else box_bins
     bins_of_pool, rank_error = _count(parts, named, n_bins, quantile_limit)
     n_rows = bins_of_pool.histogram.n_counted
     budget = parse_keep(keep, n_rows)
@@ -184,7 +186,6 @@ def select_streaming(
 
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     """Return the score columns that a rule looks at."""
-    one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table())
 
 
