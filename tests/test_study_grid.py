@@ -22,6 +22,7 @@ from euds.selection.trainee import Trainee
 from euds.study.grid.cells import read_cells
 from euds.study.grid.choices import box_with_label_surprisal
 from euds.study.grid.config import load_study, planned_cells
+from euds.study.grid.facts import continued
 from euds.study.grid.measure import label_surprisal
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
@@ -326,6 +327,7 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
     assert len(facts["rows"]["scores"]["el2n"]) == facts["rows"]["n_pool_positions"] == 110
     assert facts["seconds"]["generative"] > 0
     assert run_study(study).n_trained == 0
+    assert json.loads(done.facts_path.read_text()) == facts
     assert run_study({**study, "grid": [{**study["grid"][0], "seeds": 3}]}, dry_run=True).n_cells == 12
     path = tmp_path / "study.yaml"
     path.write_text(json.dumps(study))
@@ -345,6 +347,35 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         run_study(changed(study, train={"learning_rate": 1e-3}))
     with pytest.raises(InputError, match=r"chosen with score.max_tokens: 256, now it is 32; set `results`"):
         run_study(changed(study, score={"max_tokens": 32}))
+
+
+def test_a_study_that_goes_on_elsewhere_keeps_the_seconds_of_its_beginning() -> None:
+    before = {
+        "title": "old",
+        "seconds": {"generative": 5.0},
+        "search_seconds": {"facility": {"0.16": 1.0}},
+        "machine": {"cpu": "A"},
+        "date": "2026-01-01",
+    }
+    now = {
+        "title": "new",
+        "seconds": {"generative": 9.0, "el2n": 2.0},
+        "search_seconds": {"facility": {"0.16": 3.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
+        "machine": {"cpu": "B"},
+        "date": "2026-01-02",
+    }
+    found = continued(before, now)
+    assert found == {
+        "title": "new",
+        "seconds": {"generative": 5.0, "el2n": 2.0},
+        "search_seconds": {"facility": {"0.16": 1.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
+        "machine": {"cpu": "A"},
+        "date": "2026-01-01",
+        "went_on": ["B, 2026-01-02"],
+    }
+    assert continued(found, now)["went_on"] == ["B, 2026-01-02"]
+    assert continued(found, {**now, "machine": {"cpu": "A"}})["went_on"] == ["B, 2026-01-02", "A, 2026-01-02"]
+    assert continued(before, {**now, **{name: before[name] for name in ("machine", "date")}})["went_on"] == []
 
 
 def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:

@@ -80,6 +80,27 @@ def facts_of(
     }
 
 
+def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a study that goes on, with the seconds, machine and date of its beginning.
+
+    Trainings are timed when they are done, most of them then: seconds of another machine, or of a busy day, could not
+    be set against them. What was not timed then is timed now; `went_on` has the later machines with the day of each.
+    """
+    searches = {name: dict(found) for name, found in now["search_seconds"].items()}
+    for name, found in before["search_seconds"].items():
+        searches[name] = {**searches.get(name, {}), **found}
+    days = [f"{facts['machine']['cpu']}, {facts['date']}" for facts in (before, now)]
+    later = dict.fromkeys([*before.get("went_on", []), *days[1:]])
+    return {
+        **now,
+        "seconds": {**now["seconds"], **before["seconds"]},
+        "search_seconds": searches,
+        "machine": before["machine"],
+        "date": before["date"],
+        "went_on": [day for day in later if day != days[0]],
+    }
+
+
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
     """Write facts as JSON with a line for each of them: thousands of scores need no lines of their own."""
     lines = (

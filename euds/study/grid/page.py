@@ -194,7 +194,9 @@ def _setting(task: GridTask) -> str:
         if found:
             named = ((name.replace("_", " "), value) for name, value in found.items())
             lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in named)}")
-    return "\n".join([*lines, *([f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else [])])
+    lines += [f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else []
+    later = task.facts.get("went_on")
+    return "\n".join([*lines, *([f"* Went on: {_words('; '.join(later))}"] if later else [])])
 
 
 def _words(value: object) -> str:

@@ -22,7 +22,7 @@ from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
-from euds.study.grid.facts import facts_of, write_facts
+from euds.study.grid.facts import continued, facts_of, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import write_page
@@ -85,8 +85,12 @@ def run_study(
         # Another process may have finished some since.
         grid = Grid(study, splits)
         missing = [cell for cell in planned if cell.key not in grid.finished]
+        if not missing and study.facts_path.exists():
+            return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
         measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
-        write_facts(study.facts_path, facts_of(study, splits, measured, planned, n_workers))
+        facts = facts_of(study, splits, measured, planned, n_workers)
+        before = read_facts(study.facts_path) if study.facts_path.exists() else None
+        write_facts(study.facts_path, facts if before is None else continued(before, facts))
         grid.train(missing, measured.pool, n_workers)
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
 
