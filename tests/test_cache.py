@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -261,6 +262,21 @@ def test_a_run_keeps_the_cache_within_its_limit(
     euds.score(corpus, out=tmp_path / "run", **settings, cache_limit_gb=2e-5)
     sizes = [path.stat().st_size for path in (tmp_path / "cache").rglob("*.parquet")]
     assert 0 < sum(sizes) <= 20_000
+
+
+def test_a_cache_in_a_folder_of_other_files_leaves_them_alone(
+    write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    corpus = write_jsonl(rows_of(unlike_texts(3)))
+    foreign = [tmp_path / "cache" / "data" / name for name in ("corpus.parquet", ".corpus.parquet.1-2.partial")]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not of the cache")
+        os.utime(path, (0, 0))
+    euds.score(corpus, out=tmp_path / "cache" / "run", **settings, cache_limit_gb=1e-9)
+    assert [path.read_bytes() for path in foreign] == [b"not of the cache"] * 2
+    assert list((tmp_path / "cache" / "run" / "scores").glob("part-*.parquet"))
+    assert not [path for path in (tmp_path / "cache").glob("*/*.parquet") if path.parent.name not in ("data", "run")]
 
 
 def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any]) -> None:

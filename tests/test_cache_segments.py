@@ -16,6 +16,7 @@ import pytest
 from euds.engine.cache_upkeep import ABANDONED_SECONDS, FAN, tend
 from euds.engine.segments import Segments, keys_of, segment_names
 
+SPACE = "generative-" + 32 * "0"
 LIMIT = 10**9
 
 
@@ -32,7 +33,7 @@ def some_keys(n: int, seed: int) -> Any:
 
 def test_any_flipped_byte_gives_the_same_rows_or_none(tmp_path: Path) -> None:
     keys, rows = some_keys(5, 0), segment_table(5, 0)
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     segments.add(keys, rows)
     (name,) = segment_names(segments.folder)
     path = segments.folder / name
@@ -54,7 +55,7 @@ def test_what_the_system_refuses_is_a_miss_and_not_damaged(tmp_path: Path, monke
         raise PermissionError(errno.EACCES, "Permission denied")
 
     keys = some_keys(5, 0)
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     for _ in range(FAN):
         segments.add(keys, segment_table(5, 0))
     names = segment_names(segments.folder)
@@ -86,7 +87,7 @@ def test_a_segment_that_has_gone_meanwhile_is_a_miss_without_a_word(
 def test_damaged_segments_that_cannot_be_removed_end_the_merging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     for seed in range(FAN):
         segments.add(some_keys(5, seed), segment_table(5, seed))
     names = segment_names(segments.folder)
@@ -113,7 +114,7 @@ def test_damaged_segments_that_cannot_be_removed_end_the_merging(
 def test_a_segment_that_goes_while_the_cache_is_tended_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     for seed in range(FAN + 1):
         segments.add(some_keys(5, seed), segment_table(5, seed))
 
@@ -130,7 +131,7 @@ def test_a_segment_that_goes_while_the_cache_is_tended_is_passed_over(
 
 def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     pool = some_keys(200, 1)
     expected: dict[bytes, Any] = {}
     for at in range(3 * FAN):
@@ -149,7 +150,7 @@ def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
 
 def test_a_key_that_ends_in_zeros_is_told_apart(tmp_path: Path) -> None:
     keys = np.array([b"a" * 14 + b"\0\0", b"a" * 14 + b"\0\1", b"a" * 16], "S16")
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     segments.add(keys, segment_table(3, 0))
     found, table = Segments(segments.folder).look_up(keys[1:])
     assert found.all()
@@ -158,7 +159,7 @@ def test_a_key_that_ends_in_zeros_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_go_and_the_limit_holds(tmp_path: Path) -> None:
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     all_keys = [some_keys(3000, at) for at in range(6)]
     sizes = []
     for at, keys in enumerate(all_keys):
@@ -177,7 +178,7 @@ def test_the_least_recently_used_go_and_the_limit_holds(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     segments.add(some_keys(3, 0), segment_table(3, 0))
     old, new = (segments.folder / f".{name}.parquet.1-ab.partial" for name in ("old", "new"))
     for path in (old, new):
@@ -193,11 +194,11 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_cache_segments import LIMIT, segment_table, some_keys
+from test_cache_segments import LIMIT, SPACE, segment_table, some_keys
 from euds.engine.cache_upkeep import tend
 from euds.engine.segments import Segments
 cache, seed = Path({cache!r}), int(sys.argv[1])
-segments = Segments(cache / "space")
+segments = Segments(cache / SPACE)
 for at in range({n}):
     # Every other segment is one that the other process writes as well.
     own = at if at % 2 else 1000 * seed + at
@@ -218,7 +219,7 @@ def test_two_processes_write_and_merge_at_the_same_time(tmp_path: Path) -> None:
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
-    segments = Segments(tmp_path / "space")
+    segments = Segments(tmp_path / SPACE)
     assert len(segment_names(segments.folder)) < 2 * FAN
     for own in {at if at % 2 else 1000 * seed + at for at in range(60) for seed in (1, 2)}:
         found, table = segments.look_up(some_keys(50, own))
@@ -240,7 +241,7 @@ def test_writers_killed_at_any_moment_leave_nothing_that_is_trusted(tmp_path: Pa
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
-        segments = Segments(tmp_path / "space")
+        segments = Segments(tmp_path / SPACE)
         for at in range(n_written):
             own = at if at % 2 else 1000 * seed + at
             found, table = segments.look_up(some_keys(50, own))
@@ -248,5 +249,5 @@ def test_writers_killed_at_any_moment_leave_nothing_that_is_trusted(tmp_path: Pa
             assert table is not None
             assert table.equals(segment_table(50, own))
     # A lock whose holder was killed is free, and the cache as good as before.
-    tend(tmp_path, tmp_path / "space", LIMIT)
-    assert Segments(tmp_path / "space").look_up(some_keys(50, 1))[0].all()
+    tend(tmp_path, tmp_path / SPACE, LIMIT)
+    assert Segments(tmp_path / SPACE).look_up(some_keys(50, 1))[0].all()

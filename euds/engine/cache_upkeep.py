@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from euds.corpus import read_parquet
 from euds.engine.segments import (
+    NAMESPACE_PATTERN,
     READ_ERRORS,
+    SEGMENT_PATTERN,
     DamagedSegment,
     checked,
     discard,
@@ -69,7 +71,7 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _sweep(cache: Path) -> None:
-    for partial in cache.glob(f"*/{PARTIAL_PATTERN}"):
+    for partial in cache.glob(f"{NAMESPACE_PATTERN}/{PARTIAL_PATTERN}"):
         with suppress(FileNotFoundError):
             if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
                 partial.unlink()
@@ -127,7 +129,7 @@ def _merge(paths: list[Path]) -> bool:
 
 def _evict(cache: Path, limit_bytes: int) -> None:
     entries = []
-    for path in cache.glob("*/*.parquet"):
+    for path in cache.glob(f"{NAMESPACE_PATTERN}/{SEGMENT_PATTERN}"):
         with suppress(FileNotFoundError):
             state = path.stat()
             entries.append((state.st_mtime_ns, state.st_size, path))

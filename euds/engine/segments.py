@@ -24,6 +24,10 @@ KEY_BYTES, CHECK_BYTES = 16, 8
 KEYS_HELD_BYTES = 1 << 28
 """Keys that a process keeps in memory: 16 million; those of further segments are read again at every look-up."""
 
+NAMESPACE_PATTERN = "*-" + 32 * "[0-9a-f]"
+SEGMENT_PATTERN = 20 * "[0-9]" + "-*.parquet"
+"""Match the folders and files of a cache and nothing else: its folder may be one that holds other data, too."""
+
 READ_ERRORS = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
 """What reading a damaged Parquet file, or making numbers of it, raises."""
 
