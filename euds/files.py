@@ -127,6 +127,21 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{folder}: {os.strerror(errno.EACCES)}")
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder that cannot be made or takes no file, as far as that shows without making it.
+
+    Raises:
+        InputError: it, or the folder that it would be made in, may not be written to, or is none.
+    """
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{place}: {os.strerror(errno.ENOTDIR)}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place}: {os.strerror(errno.EACCES)}")
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames done in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)

@@ -285,6 +285,8 @@ def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, 
         euds.score(corpus, out=tmp_path / "run", **settings, cache_limit_gb=0)
     with pytest.raises(InvalidArgument, match="cache_limit_gb: is the size of a cache; name its folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": None}, cache_limit_gb=1)
+    with pytest.raises(InvalidArgument, match="cache: must be a local folder, got s3://bucket/c"):
+        euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": "s3://bucket/c"})
     with pytest.raises(InputError, match="is a file; --cache names a folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": corpus})
     assert not (tmp_path / "run").exists()
@@ -321,7 +323,7 @@ def test_a_recipe_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(SENTIMENT, ["score.cache=kept"])
     passed: dict[str, Any] = {}
     monkeypatch.setattr("euds.pipeline.run.score", lambda *_, **named: passed.update(named))
-    _score(recipe, RunData(Path("a"), Path("b")), dry_run=True)
+    _score(recipe, RunData(Path("a"), Path("b"), 3), dry_run=True)
     assert passed["cache"] == "kept"
 
 

@@ -15,7 +15,7 @@ from test_score_resume import digests
 
 import euds
 from euds.engine.work import Work
-from euds.errors import BackendUnavailable, RunStopped
+from euds.errors import BackendUnavailable, InputError, InvalidArgument, RunStopped
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -62,6 +62,31 @@ def test_actors_elsewhere_write_into_the_folder_that_was_named(
     settled = {"precision": {"device": "cuda", "dtype": "bfloat16"}}
     actor = ray_runner._Actor(replace(plan, fingerprint=settled), "score")
     assert "has settled cuda and bfloat16, but a Ray worker has cpu and float32" in actor(task)["error"]
+
+
+@pytest.mark.slow
+def test_finishing_runs_where_the_device_of_the_scores_is_not(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_lm: Path
+) -> None:
+    from euds.engine import ray_runner
+
+    plans = planned(monkeypatch)
+    euds.score(write_jsonl([{"text": "the film"}]), out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
+    plan = replace(plans[0], config=replace(plans[0].config, device="cuda"))
+    task: dict[str, Any] = {"task": 3, "shards": []}
+    assert ray_runner._Actor(plan, "finish")(task)["error"] == ""
+    # Not in the constructor, where it would be a worker lost.
+    assert "finds no CUDA device" in ray_runner._Actor(plan, "score")(task)["error"]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_and_a_gpu_of_ones_own_are_named(write_jsonl: WriteJsonl, tmp_path: Path) -> None:
+    corpus = write_jsonl([{"text": "the film"}])
+    options: dict[str, Any] = {"measures": ["information"], "ray": True}
+    with pytest.raises(InputError, match=r"ray: no cluster can be joined at auto: Could not find"):
+        euds.score(corpus, out=tmp_path / "run", ray_address="auto", **options)
+    with pytest.raises(InvalidArgument, match=r"device: cuda:1 names one GPU of a host"):
+        euds.score(corpus, out=tmp_path / "run", device="cuda:1", **options)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import euds
 from euds.assets import ASSETS
 from euds.cli.pipeline import show
 from euds.corpus import corpus_files, read_manifest, read_scores
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.pipeline.data import take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import load_recipe
@@ -212,6 +212,27 @@ def test_rows_that_repeat_a_test_row_are_counted_aloud(
 def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
         euds.run(recipe, [f"out={recipe['data']['train']}"])
+
+
+def test_what_a_pool_is_too_small_or_large_for_is_named_before_it_is_scored(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidArgument, match=r"select.methods: random: keep: give a fraction .* in 1\.\.91, got 92"):
+        euds.run(recipe, ["select.keep=92"], dry_run=True)
+    monkeypatch.setattr("euds.selection.select.MAX_FACILITY_ROWS", 90)
+    with pytest.raises(InvalidArgument, match=r"select.methods: facility: .* at most 90 rows, and the run has 91"):
+        euds.run(recipe, ["select.methods=[facility]"])
+    assert not (Path(recipe["out"]) / "manifest.json").exists()
+
+
+def test_a_recipe_without_a_selection_leaves_none_of_an_earlier_one(recipe: dict[str, Any]) -> None:
+    first = euds.run(recipe, ["seeds=1", "select.methods=[igse]"])
+    assert first is not None
+    assert (first.run_dir / "selection.json").exists()
+    second = euds.run(recipe, ["seeds=1", "select.methods=[random]"])
+    assert second is not None
+    assert second.selection is None
+    assert not (second.run_dir / "selection.json").exists()
 
 
 def test_a_source_to_group_by_is_missed_before_anything_is_scored(recipe: dict[str, Any]) -> None:

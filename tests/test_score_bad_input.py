@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copytree, ignore_patterns
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -153,6 +154,51 @@ def test_a_bad_request_is_one_clear_error(
     with pytest.raises(euds.EudsError, match=message):
         euds.score(out=tmp_path / "run", **settings)  # type: ignore[arg-type]  # The cases are wrong on purpose.
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_known_without_reading_the_corpus_comes_before_it(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("too early")
+
+    corpus = write_jsonl([{"text": "the film was sad", "label": 1}])
+    monkeypatch.setattr("euds.engine.prepare.identities", never)
+    settings: dict[str, Any] = {"lm": tiny_lm, "embedder": tiny_encoder}
+    for arguments, message in (
+        ({"out": corpus / "run"}, "corpus.jsonl: Not a directory"),
+        ({"dtype": "fp16"}, "dtype: unknown value 'fp16'"),
+        ({"device": "cuda:7"}, "device: "),
+        ({"semantic": "samples", "samples": euds.SampleSettings(max_new_tokens=10**6)}, "leave none for a prompt"),
+        (
+            {"semantic": "samples", "samples": euds.SampleSettings(grouping="entailment", nli=str(tiny_encoder))},
+            "needs one label named entailment to judge entailment; its labels are: LABEL_0, LABEL_1",
+        ),
+    ):
+        with pytest.raises(euds.EudsError, match=message):
+            euds.score(corpus, **{"out": tmp_path / "run", **settings, **arguments})
+    monkeypatch.setattr("euds.engine.prepare.model_folder", never)
+    for arguments, message in (({"inputs": "no.jsonl"}, "no.jsonl"), ({"text_field": "txt"}, "did you mean 'text'")):
+        with pytest.raises(euds.EudsError, match=message):
+            euds.score(**{"inputs": corpus, "out": tmp_path / "run", **settings, **arguments})
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_no_measure_looks_at_are_named(
+    tmp_path: Path, tiny_lm: Path, tiny_encoder: Path, write_jsonl: WriteJsonl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}] * 3)
+    everything: dict[str, Any] = {"lm": tiny_lm, "embedder": tiny_encoder, "token_budget": 64, "n_neighbors": 2}
+    everything |= {"n_clusters": 2, "similarity_temperature": 0.1, "cache": tmp_path / "cache"}
+    for measures, names in (
+        (["information", "generative", "semantic"], None),
+        (["information", "generative"], "embedder, n_clusters, n_neighbors, similarity_temperature"),
+        (["semantic"], "lm"),
+        (["information"], "embedder, token_budget, n_clusters, n_neighbors, similarity_temperature, cache"),
+    ):
+        euds.score(corpus, out=tmp_path / "run", measures=measures, dry_run=True, **everything)
+        said = capsys.readouterr().err
+        assert (f"no measure of this run uses: {names}\n" in said) if names else ("no measure" not in said)
 
 
 def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path, tiny_encoder: Path, write_jsonl: WriteJsonl) -> None:

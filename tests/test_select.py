@@ -277,7 +277,7 @@ def test_select_writes_rows_that_fine_tuning_can_read(
     assert record["n_rows"] == 40
     assert "kept 10 of 40 rows by middle" in summary(selection)
     other = tmp_path / "other.parquet"
-    euds.select(run_dir, keep=5, rule="random", out=other, columns=["text"])
+    assert euds.select(run_dir, keep="5", rule="random", out=other, columns=["text"]).record["keep"] == 5
     assert "mixed" not in pq.read_table(other).column_names
 
 
@@ -295,7 +295,9 @@ def test_fields_that_parquet_cannot_hold_are_kept_as_json(tmp_path: Path, write_
     assert [json.loads(row["n"]) for row in kept] == [1, "one"]
 
 
-def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+def test_select_refuses_what_it_cannot_trust(
+    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match="not a run directory"):
         euds.select(tmp_path, keep=0.5, rule="random")
     corpus = write_jsonl([{"text": "the film was sad"}, {"text": "not so"}])
@@ -311,6 +313,14 @@ def test_select_refuses_what_it_cannot_trust(tmp_path: Path, write_jsonl: WriteJ
     for choose_rows in (euds.select, euds.select_streaming):
         with pytest.raises(InvalidArgument, match=r"out: .* is a file of the scored corpus"):
             choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=corpus)
+        with pytest.raises(InvalidArgument, match=r"out: .* is a folder; name a file"):
+            choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=tmp_path)
+        with pytest.raises(InputError, match="Not a directory"):
+            choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=corpus / "kept.parquet")
+        with monkeypatch.context() as patched:
+            patched.setattr("os.access", lambda place, mode: place != tmp_path / "run")
+            with pytest.raises(InputError, match="run: Permission denied"):
+                choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=tmp_path / "kept.parquet")
     (tmp_path / "run" / "selection.json").mkdir()
     with pytest.raises(InputError, match=r"selection.json: Is a directory"):
         euds.select(tmp_path / "run", keep=1, rule="random", out=tmp_path / "kept.parquet")

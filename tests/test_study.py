@@ -241,9 +241,9 @@ def test_a_place_that_takes_no_result_is_named_before_training(
     with pytest.raises(InputError, match="File exists"):
         euds.finetune(rows, rows, model=tiny_encoder, save_model=rows)
     with pytest.raises(InputError, match="File exists"):
-        command(rows, rows, str(tiny_encoder), out=rows / "results.json")
+        command(str(rows), str(rows), str(tiny_encoder), out=rows / "results.json")
     with pytest.raises(InvalidArgument, match=r"out: .* is a folder; name a file"):
-        command(rows, rows, str(tiny_encoder), out=tmp_path)
+        command(str(rows), str(rows), str(tiny_encoder), out=tmp_path)
     monkeypatch.setattr("os.access", lambda *arguments: False)
     with pytest.raises(InputError, match="model: Permission denied"):
         euds.finetune(rows, rows, model=tiny_encoder, save_model=tmp_path / "model")

@@ -9,8 +9,8 @@ from euds.errors import InvalidArgument
 
 
 def finetune(
-    train: Annotated[Path, typer.Option(help="Training rows: any corpus file, such as selected.parquet.")],
-    test: Annotated[Path, typer.Option(help="Test rows.")],
+    train: Annotated[str, typer.Option(help="Training rows: any corpus file, such as selected.parquet.")],
+    test: Annotated[str, typer.Option(help="Test rows.")],
     model: Annotated[str, typer.Option(help="BERT-like model: asset, folder or hub name.")],
     task: Annotated[str, typer.Option(help="classification or question_answering.")] = "classification",
     text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,

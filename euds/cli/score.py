@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from euds.cli import semantic_options as opt
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 DEFAULT_MEASURES = "information,generative,semantic"
 
@@ -30,8 +31,10 @@ def score(
     token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
     shard_rows: Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")] = None,
     n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default from the rows.")] = None,
-    n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = 16,
-    similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = 0.05,
+    n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = DEFAULT_NEIGHBORS,
+    similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = (
+        DEFAULT_TEMPERATURE
+    ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the clustering and of the generations.")] = 0,
@@ -56,7 +59,7 @@ def score(
     split: Annotated[
         str | None, typer.Option(help="I/N, I from 0: score this piece only; slurm: by the array.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of scores that runs share; none by default.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder of scores that runs share; none by default.")] = None,
     cache_limit_gb: Annotated[
         float | None, typer.Option(help="Size that the cache is kept within; 10 by default.")
     ] = None,

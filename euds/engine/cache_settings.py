@@ -6,6 +6,9 @@ from pathlib import Path
 
 from euds.errors import InputError, InvalidArgument
 
+CACHED_STAGES = frozenset({"generative", "embeddings", "label_words"})
+"""The stages of scoring whose results are looked up."""
+
 DEFAULT_LIMIT_GB = 10.0
 
 
@@ -26,7 +29,7 @@ class CacheSettings:
         """Return the settings, with an absolute path, or None without a folder; nothing is written.
 
         Raises:
-            InvalidArgument: the limit is not finite and above 0, or there is no folder to limit.
+            InvalidArgument: the limit is not finite and above 0, there is no folder to limit, or it is a URL.
             InputError: `folder` is a file.
         """
         if folder is None:
@@ -36,6 +39,8 @@ class CacheSettings:
         limit_gb = DEFAULT_LIMIT_GB if limit_gb is None else limit_gb
         if not (math.isfinite(limit_gb) and limit_gb > 0):
             raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
+        if "://" in str(folder):
+            raise InvalidArgument(f"cache: must be a local folder, got {folder}; only inputs may be URLs")
         path = Path(folder).expanduser().resolve()
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; --cache names a folder")

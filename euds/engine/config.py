@@ -9,6 +9,7 @@ from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument, check_seed, one_of
 from euds.measures.prompts import template_of
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 MEASURES = ("information", "generative", "semantic")
 SEMANTIC = ("clusters", "samples", "label_words")
@@ -97,8 +98,6 @@ class ScoreConfig:
         check_seed("seed", self.seed)
 
     def _check_semantic(self) -> None:
-        for estimate in self.semantic:
-            one_of("semantic", estimate, SEMANTIC)
         if "semantic" in self.measures and not self.semantic:
             raise InvalidArgument(f"semantic: name at least one of {', '.join(SEMANTIC)}")
         if self.samples is not None and self.lm is None:
@@ -133,6 +132,29 @@ class ScoreConfig:
             return self.lm
         return self.tokenizer or self.lm
 
+    @property
+    def unused(self) -> list[str]:
+        """The settings that were given and that none of the measures looks at."""
+        reads_tokens = self.runs_lm or "information" in self.measures
+        groups = self.samples is not None and self.samples.grouping == "similarity"
+        return [
+            name
+            for name, given, used in (
+                ("lm", self.lm is not None, self.runs_lm or (reads_tokens and self.token_model == self.lm)),
+                ("embedder", self.embedder is not None, self.embeds),
+                ("token_budget", self.token_budget is not None, self.runs_lm or self.embeds),
+                ("n_clusters", self.n_clusters is not None, self.clusters),
+                ("n_neighbors", self.n_neighbors != DEFAULT_NEIGHBORS, self.clusters),
+                ("similarity_temperature", self.similarity_temperature != DEFAULT_TEMPERATURE, self.clusters),
+                ("min_similarity", self._samples_differ("min_similarity"), groups),
+                ("linkage", self._samples_differ("linkage"), groups),
+            )
+            if given and not used
+        ]
+
+    def _samples_differ(self, name: str) -> bool:
+        return self.samples is not None and getattr(self.samples, name) != getattr(SampleSettings(), name)
+
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -150,8 +172,13 @@ def settle_semantic(
         InvalidArgument: settings are given for an estimate that is not asked for, or the label words are missing.
     """
     estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
+    for estimate in estimates:
+        one_of("semantic", estimate, SEMANTIC)
     if samples is not None and "samples" not in estimates:
-        raise InvalidArgument("samples: settings of generations need semantic='samples'")
+        raise InvalidArgument(
+            "semantic: settings of generations were given, such as a template or labels, which need semantic='samples' "
+            "(or 'label_words')"
+        )
     if label_words is not None and "label_words" not in estimates:
         raise InvalidArgument("label_words: settings of label words need semantic='label_words'")
     if "semantic" not in measures:

@@ -16,6 +16,7 @@ from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import precision
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
 """Rows scored by kind of device; fewer would not fill a GPU's batches."""
@@ -92,8 +93,8 @@ def estimate(
             token_budget=token_budget,
             shard_rows=shard_rows,
             n_clusters=None,
-            n_neighbors=16,
-            similarity_temperature=0.05,
+            n_neighbors=DEFAULT_NEIGHBORS,
+            similarity_temperature=DEFAULT_TEMPERATURE,
             device=device,
             dtype=dtype,
             seed=seed,

@@ -56,6 +56,10 @@ class Execution:
         """
         from euds.measures.device import precision
 
+        if self.ray and plan.config.device.startswith("cuda:"):
+            raise InvalidArgument(
+                f"device: {plan.config.device} names one GPU of a host, but a Ray worker is given its own; say cuda"
+            )
         precision(plan.config.device, plan.config.dtype)
         if self.ray:
             import_module("euds.engine.ray_runner")

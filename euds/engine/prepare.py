@@ -1,7 +1,7 @@
 """Settle everything about a scoring run before any model is loaded: files, rows, models, what is done already."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from euds.corpus import (
     list_inputs,
     open_manifest,
 )
-from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
@@ -128,19 +127,29 @@ class Plan:
         )
 
 
-def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
-    """Resolve and check a scoring run.
+def prepare(
+    config: ScoreConfig, run_dir: Path, *, anew: bool = False, check: Callable[[Plan], None] | None = None
+) -> Plan:
+    """Resolve and check a scoring run; what can be known without reading the whole corpus comes before that.
 
     Args:
         config: its settings.
         run_dir: where it writes.
         anew: whether what another run has left there is, or would be, deleted first.
+        check: called on the plan before inputs, rows and fingerprint are known, to refuse what is wrong about the rest.
 
     Raises:
         InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run or cannot
-            be looked into.
+            be looked into or made.
     """
     config, files, folders = resolve(config)
+    if os.path.lexists(run_dir) and not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
+    precision = _precision(config) if folders.keys() - {"tokenizer"} else None
+    draft = Plan(run_dir, config, files, (), 0, folders, {})
+    _ = draft.max_tokens
+    if check is not None:
+        check(draft)
     inputs = identities(files, () if anew else _known_inputs(run_dir))
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
@@ -157,18 +166,14 @@ def prepare(config: ScoreConfig, run_dir: Path, *, anew: bool = False) -> Plan:
     fingerprint = {
         "format": FORMAT,
         "config": config.to_json(),
-        "precision": _precision(config) if folders.keys() - {"tokenizer"} else None,
+        "precision": precision,
         "models": models,
         # Without the time of change: a copied corpus is the same corpus.
         "inputs": [{key: entry[key] for key in ("path", "bytes", "sha256", "rows")} for entry in inputs],
     }
     plan = Plan(run_dir, config, files, tuple(inputs), n_rows, folders, fingerprint)
-    if os.path.lexists(run_dir) and not run_dir.is_dir():
-        raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
     if not anew:
         refuse_other_run(plan)
-    _ = plan.max_tokens
-    check_generations(run_dir, config.samples, fingerprint)
     return plan
 
 
@@ -188,10 +193,11 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
     """
     if config.samples is not None:
         config.samples.check_sampler()
-    folders = {role: model_folder(name) for role, name in _models(config).items()}
     files = tuple(file.absolute() for file in list_inputs(config.inputs))
     check_inputs(files)
-    return _settle_fields(config, files), files, folders
+    config = _settle_fields(config, files)
+    # Last, as a hub's model may have to be fetched.
+    return config, files, {role: model_folder(name) for role, name in _models(config).items()}
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +35,10 @@ MOST_VAIN_ROUNDS = 3
 """Times in a row that every task of a round may be lost before a run ends."""
 
 
+CONNECT_ERRORS = (ConnectionError, RuntimeError, ValueError)
+"""What `ray.init` raises where it finds no cluster, or cannot read the address."""
+
+
 class RayRunner:
     """Runs tasks on a pool of Ray Data actors, which Ray restarts when they die; their tasks are done again by others.
 
@@ -50,9 +55,16 @@ class RayRunner:
         self._started_ray = False
 
     def __enter__(self) -> Self:
-        """Connect to the cluster, or start one here."""
+        """Connect to the cluster, or start one here.
+
+        Raises:
+            InputError: there is no cluster at the address.
+        """
         if not ray.is_initialized():
-            self._connect()
+            try:
+                self._connect()
+            except CONNECT_ERRORS as error:
+                raise InputError(f"ray: no cluster can be joined at {self._address}: {_line(error)}") from error
             self._started_ray = True
         return self
 
@@ -97,7 +109,11 @@ class RayRunner:
                 if left and self._started_ray:
                     # Ends Ray's job, and with it what has died and may be on its way back, which would hold a place.
                     ray.shutdown()
-                    self._connect()
+                    try:
+                        self._connect()
+                    except CONNECT_ERRORS as error:
+                        text = f"ray: the cluster is gone: {_line(error)}; the same command resumes"
+                        raise RunStopped(text) from error
 
     def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
         """What the actors return for those tasks that are not lost with one, as it comes."""
@@ -155,12 +171,21 @@ def _everywhere(plan: Plan) -> Plan:
     return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=replace(plan.config, samples=samples))
 
 
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class _Actor:
     """A worker in a Ray actor."""
 
     def __init__(self, plan: Plan, step: str) -> None:
-        self._worker = Worker(plan, tells_loading=False)
+        self._plan = plan
         self._step = step
+
+    @cached_property
+    def _worker(self) -> Worker:
+        # Finishing runs no model, and may lie on a node without the device of the scores.
+        return Worker(self._plan, "cpu" if self._step == "finish" else None, tells_loading=False)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Run one task; an error comes back as a row, without Ray's traces around it."""
@@ -168,7 +193,7 @@ class _Actor:
         message = kind = ""
         try:
             task = tuple(Shard.from_json(shard) for shard in row["shards"])
-            with needs_storage(self._worker.plan.run_dir):
+            with needs_storage(self._plan.run_dir):
                 self._check_precision()
                 rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
@@ -180,7 +205,7 @@ class _Actor:
 
     def _check_precision(self) -> None:
         """Refuse to score otherwise than the command has settled, such as on a GPU that its own node lacks."""
-        settled, found = self._worker.plan.fingerprint["precision"], asdict(self._worker.precision)
+        settled, found = self._plan.fingerprint["precision"], asdict(self._worker.precision)
         if self._step == "score" and settled not in (None, found):
             raise InputError(
                 f"device: the command has settled {settled['device']} and {settled['dtype']}, but a Ray worker has "

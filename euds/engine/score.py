@@ -7,8 +7,9 @@ from pathlib import Path
 
 from euds.corpus import check_unchanged, open_manifest, verify_parts
 from euds.corpus.location import printable
-from euds.engine.cache_settings import CacheSettings
-from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
+from euds.engine.borrow import check_generations
+from euds.engine.cache_settings import CACHED_STAGES, CacheSettings
+from euds.engine.config import MEASURES, ScoreConfig, settle_semantic, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
@@ -19,7 +20,8 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
-from euds.files import check_writable, needs_storage
+from euds.files import check_place, check_writable, needs_storage
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.progress import console
 from euds.types import ScoreResult
 
@@ -43,8 +45,8 @@ def score(
     token_budget: int | None = None,
     shard_rows: int | None = None,
     n_clusters: int | None = None,
-    n_neighbors: int = 16,
-    similarity_temperature: float = 0.05,
+    n_neighbors: int = DEFAULT_NEIGHBORS,
+    similarity_temperature: float = DEFAULT_TEMPERATURE,
     device: str = "auto",
     dtype: str = "auto",
     seed: int = 0,
@@ -149,12 +151,22 @@ def score(
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
     kept = CacheSettings.of(cache, cache_limit_gb)
+    cached = not CACHED_STAGES.isdisjoint(stages_of(config.measures, config.semantic))
+    unused = config.unused + (["cache"] if kept is not None and not cached else [])
+    if unused:
+        console.print(f"warning: no measure of this run uses: {', '.join(unused)}", markup=False, soft_wrap=True)
     if force_new:
         check_forgettable(run_dir)
-    plan = replace(prepare(config, run_dir, anew=force_new), cache=kept)
+
+    def check(draft: Plan) -> None:
+        if force_new or not is_finished(draft):
+            check_place(run_dir)
+            execution.check(draft)
+            check_prompts(draft)
+
+    plan = replace(prepare(config, run_dir, anew=force_new, check=check), cache=kept)
     if force_new or not is_finished(plan):
-        check_prompts(plan)
-        execution.check(plan)
+        check_generations(run_dir, plan.config.samples, plan.fingerprint)
     if force_new:
         check_unneeded(run_dir, (*plan.files, *plan.folders.values()))
     if dry_run:

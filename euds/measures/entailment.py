@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_folder, position_count
+from euds.measures.models import load_model, model_config, model_folder, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.ops.entailment import EntailmentGroups, entailment_groups
 from euds.ops.ragged import check_offsets
@@ -48,13 +48,7 @@ class EntailmentModel:
         self.device = precision.torch_device
         self.model = load_model(AutoModelForSequenceClassification, folder, precision, "entailment model")
         for_inference(self.model)
-        self.label = entailment_label(folder, self.model.config.id2label)
-        self.tokenizer = load_tokenizer(folder)
-        if self.tokenizer.pad_token_id is None:
-            raise InputError(
-                f"{folder}: its tokenizer has no padding token, and pairs are judged in batches; name one as pad_token "
-                "in tokenizer_config.json"
-            )
+        self.label, self.tokenizer = judge_of(folder)
         if self.model.config.pad_token_id is None:
             # Decoders look for the last token that is none of these.
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -143,6 +137,22 @@ def entailment_meanings(
             shorter = model.shortened(question, own) if own else question
             texts += [f"{shorter} {answer}" for answer in own]
     return entailment_groups(texts, offsets, model.entails, empty=empty)
+
+
+def judge_of(folder: Path) -> tuple[int, PreTrainedTokenizerBase]:
+    """Return the number of a model's label for entailment, and its tokenizer; loads no weights.
+
+    Raises:
+        InputError: it has no such label, or more than one, or no padding token, or one of its files is damaged.
+    """
+    label = entailment_label(folder, model_config(folder).id2label)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"{folder}: its tokenizer has no padding token, and pairs are judged in batches; name one as pad_token in "
+            "tokenizer_config.json"
+        )
+    return label, tokenizer
 
 
 def entailment_label(folder: Path, labels: dict[int, str]) -> int:

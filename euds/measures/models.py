@@ -89,19 +89,24 @@ def position_count(config: object) -> int:
     return positions - 1 - int(getattr(config, "pad_token_id", None) or 0)
 
 
-def positions_of(folder: Path) -> int:
-    """Return how many tokens the encoder of a folder reads; see `position_count`.
+def model_config(folder: Path) -> Any:
+    """Return a folder's configuration as transformers has it, without loading weights.
 
     Raises:
-        InputError: transformers cannot read its configuration.
+        InputError: transformers cannot read it.
     """
     from transformers import AutoConfig
 
     try:
-        return position_count(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}/config.json: not a configuration that transformers knows: {reason}") from error
+
+
+def positions_of(folder: Path) -> int:
+    """Return how many tokens the encoder of a folder reads; see `position_count`, and `model_config` for its errors."""
+    return position_count(model_config(folder))
 
 
 def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:

@@ -21,7 +21,7 @@ from euds.errors import InvalidArgument, check_seed
 from euds.ops.embeddings import unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
-DEFAULT_NEIGHBORS = 16
+DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE = 16, 0.05
 TRAINED_ROWS = 65_536
 TRAINED_ROWS_PER_CLUSTER = 64
 BLOCK_ROWS = 65_536
@@ -44,7 +44,7 @@ def cluster_entropy(
     *,
     n_clusters: int,
     n_neighbors: int | None = None,
-    similarity_temperature: float = 0.05,
+    similarity_temperature: float = DEFAULT_TEMPERATURE,
     seed: int = 0,
 ) -> Float32Array:
     """Return the entropy of each embedding's membership in the clusters of all of them.

@@ -24,11 +24,10 @@ def parse_keep(keep: Keep, n: int) -> int:
         InvalidArgument: neither a fraction in (0, 1] nor a count in 1..n.
     """
     wish = f"keep: give a fraction in (0, 1] or a count in 1..{n}, got {keep!r}"
-    if isinstance(keep, str):
-        try:
-            keep = int(keep) if keep.strip().lstrip("+").isdecimal() else float(keep)
-        except ValueError:
-            raise InvalidArgument(wish) from None
+    try:
+        keep = number_of(keep)
+    except ValueError:
+        raise InvalidArgument(wish) from None
     if isinstance(keep, bool) or not isinstance(keep, int | float | np.integer | np.floating):
         raise InvalidArgument(wish)
     if isinstance(keep, int | np.integer):
@@ -39,6 +38,13 @@ def parse_keep(keep: Keep, n: int) -> int:
         raise InvalidArgument(wish)
     # 0.07 * 100 is 7.000000000000001, and 7 rows are meant.
     return max(1, math.ceil(round(float(keep) * n, 6)))
+
+
+def number_of(keep: Keep) -> float | int:
+    """Return a fraction as a float and a count as an int, however they are written; ValueError for other text."""
+    if not isinstance(keep, str):
+        return keep
+    return int(keep) if keep.strip().lstrip("+").isdecimal() else float(keep)
 
 
 def check_keep(keep: Keep) -> None:

@@ -16,10 +16,11 @@ from euds.study.types import CLASSIFICATION
 
 @dataclass(frozen=True)
 class RunData:
-    """The files of a run: the pool that is scored and selected from, and the untouched test rows."""
+    """The files of a run: the pool that is scored and selected from, of `n_pool` rows, and the untouched test rows."""
 
     pool: Path
     test: Path
+    n_pool: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,14 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
             "the data, or delete the folder to start over"
         )
     _warn_of_repeats(pool, test)
-    paths = []
+    paths: dict[str, Path] = {}
     for name, lines in (("pool.jsonl", pool.lines), ("test.jsonl", test.lines)):
         path = out / "data" / name
         if instead is not None and not has_json_lines(path, lines):
             path = instead / name
         with permitted(path):
-            paths.append(write_json_lines(path, lines))
-    return RunData(*paths)
+            paths[name] = write_json_lines(path, lines)
+    return RunData(paths["pool.jsonl"], paths["test.jsonl"], len(pool.lines))
 
 
 def _scored(out: Path) -> set[str]:

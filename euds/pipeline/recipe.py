@@ -10,13 +10,14 @@ from euds.engine.config import MEASURES, SEMANTIC
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
+from euds.ops.keep import parse_keep
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
 from euds.selection.rules import COVERAGE_RULES, FIXED_AXES, SEARCHED_RULES, VALIDATED
-from euds.selection.select import AUTO, check_automatic
+from euds.selection.select import AUTO, check_automatic, check_coverage
 from euds.study.types import CLASSIFICATION, Task, task_of
 
 DEFAULT_METHODS = ("full", "random", "information", "generative", "semantic", "igse")
@@ -271,6 +272,23 @@ def _check_method(method: Method, recipe: Recipe) -> None:
             raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.measures lacks {measure}")
         if measure == "semantic":
             _check_estimate(method, axis, recipe.score)
+
+
+def check_budgets(recipe: Recipe, n_pool: int) -> None:
+    """Refuse what a pool is too small or too large for, before it is scored.
+
+    Raises:
+        InvalidArgument: a method is to keep more rows than there are, or compares all pairs of too many.
+    """
+    for method in method_list(recipe):
+        keep = recipe.select.keep if method.keep is None else method.keep
+        try:
+            # An empty pool is told by scoring, which knows why.
+            if method.rule is not None and keep != AUTO and n_pool:
+                parse_keep(keep, n_pool)
+            check_coverage(method.rule or "", n_pool, method.group_by)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"select.methods: {method.name}: {error}") from None
 
 
 def _embeds(score: ScoreSection) -> bool:

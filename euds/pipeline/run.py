@@ -12,7 +12,7 @@ from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
-from euds.pipeline.recipe import Recipe, load_recipe, method_list, selected_method
+from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
 from euds.progress import console
 from euds.selection.features import RunTexts
 from euds.selection.select import select
@@ -63,12 +63,15 @@ def run(
         from euds.report import write_report
     if dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            _score(settings, take_data(settings, instead=Path(scratch)), dry_run=True)
+            data = take_data(settings, instead=Path(scratch))
+            check_budgets(settings, data.n_pool)
+            _score(settings, data, dry_run=True)
         names = ", ".join(method.name for method in method_list(settings))
         seeds = ", ".join(map(str, settings.seed_list))
         console.print(f"then compare {names} over seeds {seeds}", markup=False, soft_wrap=True)
         return None
     data = take_data(settings)
+    check_budgets(settings, data.n_pool)
     scored = _score(settings, data)
     run_dir = Path(settings.out)
     # The pool is read again only if a method uses its labels or embeddings, and then once.
@@ -105,6 +108,8 @@ def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
     """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
     method = selected_method(recipe)
     if method is None or method.rule is None:
+        # That of an earlier recipe is none of this one's, and would stand in its report.
+        (run_dir / "selection.json").unlink(missing_ok=True)
         return None
     keep = recipe.select.keep if method.keep is None else method.keep
     return select(

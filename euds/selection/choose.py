@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from euds.errors import InputError, InvalidArgument, one_of
 from euds.ops.histogram import MAX_AXES
-from euds.ops.keep import Keep, check_keep, parse_keep, split_budget
+from euds.ops.keep import Keep, check_keep, number_of, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import EVIDENCE_AXIS, decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
@@ -140,9 +140,9 @@ def choose(
         "rule": rule,
         "search": SEARCHES.get(applied, "ranks"),
         "axes": list(pool.axes),
-        "keep": keep,
+        "keep": number_of(keep),
         "seed": seed,
-        "bins": n_bins if applied in BOX_RULES else None,
+        "bins": n_bins if applied in (*BOX_RULES, VALIDATED) else None,
         "adjust": adjust,
         "group_by": group_by,
         "uses_labels": validation is not None,

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_text, take_rows
-from euds.errors import InputError
-from euds.progress import bar
+from euds.errors import InputError, InvalidArgument
+from euds.progress import bar, console
 from euds.selection.axes import values_of
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.rules import AUTO_RULE, COVERAGE_RULES
 from euds.selection.trainee import Trainee
 from euds.types import Float32Array, Int64Array
+
+if TYPE_CHECKING:
+    from euds.measures.device import Precision
 
 MAX_WORDS = 50_000
 
@@ -133,7 +136,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     from euds.assets import content_sha256
     from euds.engine.batches import TokenBudget, run_batches
     from euds.engine.worker import TOKEN_BUDGET
-    from euds.measures.device import is_out_of_memory, precision
+    from euds.measures.device import is_out_of_memory
     from euds.measures.models import model_folder
     from euds.measures.semantic import Embedder, embedder_limit
     from euds.measures.tokens import ModelTokenizer
@@ -141,7 +144,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     folder = model_folder(facts["name"])
     if content_sha256(folder) != facts["sha256"]:
         raise InputError(f"{folder}: the encoder has changed since the run was scored; score into a new directory")
-    settled = precision()
+    settled = _precision_of(facts, config)
     embedder = Embedder(folder, settled)
     limit = embedder_limit(folder)
     # A run whose encoder embedded generations only has no limit for texts on record.
@@ -155,10 +158,24 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
         lambda batch: embedder.embed([ids[at] for at in batch]),
         out_of_memory=is_out_of_memory,
     )
+    n_lost = 0
     with bar("embed", len(texts)) as progress:
         for batch, vectors in batches:
             if vectors is not None:
                 # A row without an embedding stays at zero, the probe's "no idea".
                 found[batch] = np.nan_to_num(vectors)
+            n_lost += len(batch) if vectors is None else 0
             progress.advance(len(batch))
+    if n_lost:
+        console.print(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone", soft_wrap=True)
     return found
+
+
+def _precision_of(facts: Mapping[str, Any], config: Mapping[str, Any]) -> "Precision":
+    """Return the device and dtype of a run's encoder, or those of this machine where the device is not there."""
+    from euds.measures.device import precision
+
+    try:
+        return precision(config["device"], facts["dtype"])
+    except InvalidArgument:
+        return precision()

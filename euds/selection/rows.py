@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import Row, check_fields, read_rows
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place
 from euds.selection.axes import values_of
 from euds.selection.describe import group_names
 from euds.types import Int64Array
@@ -31,11 +31,18 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
 
     Raises:
-        InvalidArgument: it is a file of the corpus, which would be lost.
+        InvalidArgument: it is a folder, or a file of the corpus, which would be lost.
+        InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
     """
     path = folder / "selected.parquet" if out is None else Path(out)
     if {str(path.absolute()), str(path.resolve())} & {str(file) for file in files}:
         raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
+    if path.is_dir():
+        raise InvalidArgument(
+            f"out: {path} is a folder; name a file for the kept rows, such as {path / 'kept.parquet'}"
+        )
+    for place in {path.parent, folder}:
+        check_place(place)
     return path
 
 

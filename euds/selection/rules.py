@@ -111,8 +111,10 @@ def bins_for(rule: str, bins: int | None) -> int:
     """Return the equal-mass bins an axis of a rule's box search.
 
     Raises:
-        InvalidArgument: bins are named for a rule that searches no box.
+        InvalidArgument: bins are named for a rule that searches no box, or are below 1.
     """
+    if bins is not None and bins < 1:
+        raise InvalidArgument(f"bins: must be at least 1, got {bins}")
     if bins is not None and rule not in (*BOX_RULES, VALIDATED):
         raise InvalidArgument(f"bins: rule {rule!r} searches no box; leave it out")
     return DEFAULT_BINS if bins is None else bins

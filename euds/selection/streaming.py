@@ -20,7 +20,7 @@ from euds.errors import InputError, check_seed, one_of
 from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
 from euds.ops.histogram_interval import densest_bins
-from euds.ops.keep import Keep, parse_keep, tie_hash
+from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
@@ -160,7 +160,7 @@ def select_streaming(
         "rule": rule,
         "search": "histogram",
         "axes": list(named),
-        "keep": keep,
+        "keep": number_of(keep),
         "seed": seed,
         "bins": n_bins,
         "rank_error": rank_error,
