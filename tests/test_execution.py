@@ -12,7 +12,7 @@ from euds.engine.config import ScoreConfig
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan
 from euds.errors import InvalidArgument
-from euds.measures.device import precision
+from euds.measures.device import Precision, precision
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,15 @@ def test_without_cuda_a_cuda_device_is_refused(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(InvalidArgument, match="finds no CUDA device"):
             precision(device)
     assert precision().device == "cpu"
+
+
+def test_cards_that_round_logits_otherwise_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Precision("cuda:1", "bfloat16")
+    for capability, logits in (((8, 0), "bfloat16"), ((9, 0), "float32"), ((10, 0), "float32"), ((12, 0), "bfloat16")):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, found=capability: found)
+        assert card.to_json() == {"device": "cuda:1", "dtype": "bfloat16", "logits": logits}
+    assert Precision("cuda", "float32").to_json()["logits"] == "float32"
+    assert Precision("cpu", "bfloat16").to_json() == {"device": "cpu", "dtype": "bfloat16"}
 
 
 def _plan(device: str, *roles: str) -> Plan:

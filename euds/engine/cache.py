@@ -128,6 +128,7 @@ def _namespace(stage: str, model: dict[str, str], precision: Precision, encoders
     if stage == "generative":
         assert isinstance(encoders.tokens, ModelTokenizer)
         facts["bos_id"] = encoders.tokens.bos_id
+        facts |= {key: value for key, value in precision.to_json().items() if key == "logits"}
     if stage == "label_words":
         facts["words"] = [list(word) for word in encoders.label_words]
     return facts

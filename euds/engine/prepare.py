@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +177,14 @@ def prepare(
     return plan
 
 
-def _precision(config: ScoreConfig) -> dict[str, Any]:
+def _precision(config: ScoreConfig) -> dict[str, str]:
     # Without a model nothing needs torch, which takes longer to import than a finished run to be verified.
     from euds.measures.device import precision
 
-    return asdict(precision(config.device, config.dtype))
+    facts = precision(config.device, config.dtype).to_json()
+    if "generative" not in config.measures:
+        facts.pop("logits", None)
+    return facts
 
 
 def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[str, Path]]:

@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -175,6 +175,11 @@ def _line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _named(precision: Mapping[str, str | None]) -> str:
+    logits = precision.get("logits")
+    return f"{precision['device']} and {precision['dtype']}" + (f" (logits in {logits})" if logits else "")
+
+
 class _Actor:
     """A worker in a Ray actor."""
 
@@ -205,10 +210,12 @@ class _Actor:
 
     def _check_precision(self) -> None:
         """Refuse to score otherwise than the command has settled, such as on a GPU that its own node lacks."""
-        settled, found = self._plan.fingerprint["precision"], asdict(self._worker.precision)
-        if self._step == "score" and settled not in (None, found):
+        settled, own = self._plan.fingerprint["precision"], self._worker.precision.to_json()
+        if self._step != "score" or settled is None:
+            return
+        found = {name: own.get(name) for name in settled}
+        if settled != found:
             raise InputError(
-                f"device: the command has settled {settled['device']} and {settled['dtype']}, but a Ray worker has "
-                f"{found['device']} and {found['dtype']}; start the command on a node like the workers, or give "
-                "--device cpu"
+                f"device: the command has settled {_named(settled)}, but a Ray worker has {_named(found)}; start the "
+                "command on a node like the workers, or give --device cpu"
             )

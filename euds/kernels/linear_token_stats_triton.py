@@ -25,6 +25,10 @@ SMALLEST_EXPONENT = tl.constexpr(-200.0)
 LN2 = tl.constexpr(math.log(2))
 MERGE_ROWS = 128
 
+MOST_NATS = 1e3
+"""Largest nats that a unit of a logit stands for: its soft cap, or 1, over the temperature. Exponents are taken about
+the rounded product of largest logit and scale; far beyond, that rounding alone would leave the range of 2^d."""
+
 
 @triton.jit
 def _bounded(d: tl.tensor) -> tl.tensor:
@@ -265,7 +269,10 @@ def linear_token_stats(
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
     NaN in all four statistics. Extra memory is 20 bytes a row and split. `plan` follows from shapes and device.
+    A unit of a logit, the soft cap or else 1 over the temperature, must be at most `MOST_NATS` nats.
     """
+    # A soft-capped logit leaves its tile in units of the cap.
+    nats = (1.0 if softcap is None else softcap) / temperature
     n_rows = len(hidden)
     results = torch.empty((4, n_rows), device=hidden.device)
     of_targets = None if targets is None else target_logits(hidden, weight, targets, bias, softcap, rounded=False)
@@ -274,8 +281,6 @@ def linear_token_stats(
     if triton.knobs.runtime.interpret and hidden.dtype == torch.bfloat16:
         # Triton's interpreter multiplies the bits of bfloat16 as integers.
         hidden, weight = hidden.float(), weight.float()
-    # A soft-capped logit leaves its tile in units of the cap.
-    nats = (1.0 if softcap is None else softcap) / temperature
     options = {"VARENTROPY": varentropy, "enable_fp_fusion": True}
     plan = plan or choose_plan(hidden, weight, softcapped=softcap is not None)
     with torch.cuda.device_of(hidden):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from euds.errors import InvalidArgument, one_of
+from euds.ops.token_stats import logits_dtype
 from euds.progress import console
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -27,6 +28,13 @@ class Precision:
         """The dtype for torch."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
+
+    def to_json(self) -> dict[str, str]:
+        """Return all that scores of a language model depend on here: on GPUs also the dtype of the logits."""
+        facts = {"device": self.device, "dtype": self.dtype}
+        if self.torch_device.type == "cuda":
+            facts["logits"] = str(logits_dtype(self.torch_device, self.torch_dtype)).removeprefix("torch.")
+        return facts
 
 
 def precision(device: str = "auto", dtype: str = "auto") -> Precision:

@@ -31,6 +31,9 @@ LINEAR_BACKENDS = {
 ORDER = ("cpp", "triton", "torch")
 
 MIN_CAPABILITY = (8, 0)
+MOST_SOFTCAP = 128.0
+"""Largest soft cap on GPUs, whose tanh has an error of a ten-millionth: times the cap it is the logit's."""
+
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
 """Beyond, it or logits over it leave the range of float32."""
 
@@ -109,7 +112,8 @@ def linear_token_stats(
     """Describe the next-token distributions of an output projection without ever holding the (N, V) logits.
 
     The logits are softcap * tanh((hidden @ weight.T + bias) / softcap), or the plain projection without a soft cap.
-    Otherwise as `token_stats`; products are made in the dtype of hidden. Extra memory is one small tile of logits and a
+    Otherwise as `token_stats`; products are made in the dtype of hidden, those of the library in float32 as
+    `torch.set_float32_matmul_precision` says. Extra memory is one small tile of logits and a
     few numbers a row, whatever V is.
 
     Args:
@@ -134,7 +138,8 @@ def linear_token_stats(
             tensor.
         InvalidArgument: H or V is 0; shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap is
             not positive, or the temperature out of its range; the back end is unknown.
-        BackendUnavailable: the back end asked for does not take this device or dtype.
+        BackendUnavailable: the back end asked for does not take this device, dtype or soft cap, or "triton_fused" a
+            temperature so low.
     """
     import torch
 
@@ -145,7 +150,7 @@ def linear_token_stats(
     softcap = None if softcap is None else float(softcap)
     lead = hidden.shape[:-1]
     _check_targets(targets, lead, hidden.device)
-    kernel = _kernel("linear_token_stats", backend, hidden)
+    kernel = _kernel("linear_token_stats", backend, hidden, softcap, temperature)
     with torch.no_grad():
         index, ignored, check_range = _indices(targets, weight.shape[0], hidden.device)
         results, logprob = kernel(
@@ -162,22 +167,41 @@ def linear_token_stats(
     return stats
 
 
-def usable_backends(op: str, tensor: "torch.Tensor") -> dict[str, Backend]:
-    """Return the back ends of "token_stats" or "linear_token_stats", with the reason where one does not take a tensor.
+def logits_dtype(device: "torch.device", dtype: "torch.dtype") -> "torch.dtype":
+    """Return the dtype in which `linear_token_stats` sees a language model's logits by "auto".
+
+    It is that of the hidden states, but for 2-byte dtypes on cards whose kernel reads its float32 accumulators:
+    rounding logits to bfloat16 moves entropies by hundredths of a nat, so that scores of both do not mix.
+    """
+    import torch
+
+    if device.type != "cuda" or dtype.itemsize != 2 or find_spec("triton") is None or torch.version.hip is not None:
+        return dtype
+    from euds.kernels.linear_token_stats_paths import is_tuned_for
+
+    return torch.float32 if is_tuned_for(device) else dtype
+
+
+def usable_backends(
+    op: str, tensor: "torch.Tensor", softcap: float | None = None, temperature: float = 1.0
+) -> dict[str, Backend]:
+    """Return the back ends of "token_stats" or "linear_token_stats", with the reason where one does not take a call.
 
     The first in `ORDER` without a reason is what "auto" takes.
     """
     backends = {"token_stats": BACKENDS, "linear_token_stats": LINEAR_BACKENDS}[op]
-    reasons = {"cpp": _why_not_cpp(tensor), "triton": _why_not_triton(tensor), "torch": None}
-    return {
-        name: replace(candidate, unavailable_because=reasons[name.partition("_")[0]])
-        for name, candidate in backends.items()
-    }
+    triton = _why_not_triton(tensor, softcap)
+    reasons = {"cpp": _why_not_cpp(tensor), "triton": triton, "triton_tiles": triton, "torch": None}
+    if "triton_fused" in backends:
+        reasons["triton_fused"] = triton or _why_not_fused((softcap or 1.0) / temperature)
+    return {name: replace(candidate, unavailable_because=reasons[name]) for name, candidate in backends.items()}
 
 
-def _kernel(op: str, backend: str, tensor: "torch.Tensor") -> Any:
-    """Return the launcher, named like the op, of the back end to use for this tensor."""
-    usable = usable_backends(op, tensor)
+def _kernel(
+    op: str, backend: str, tensor: "torch.Tensor", softcap: float | None = None, temperature: float = 1.0
+) -> Any:
+    """Return the launcher, named like the op, of the back end to use for this call."""
+    usable = usable_backends(op, tensor, softcap, temperature)
     return getattr(import_module(usable[choose(op, backend, usable, ORDER)].module), op)
 
 
@@ -187,7 +211,7 @@ def _why_not_cpp(tensor: "torch.Tensor") -> str | None:
     return _why_not_dtype(tensor)
 
 
-def _why_not_triton(tensor: "torch.Tensor") -> str | None:
+def _why_not_triton(tensor: "torch.Tensor", softcap: float | None) -> str | None:
     import torch
 
     if find_spec("triton") is None:
@@ -199,7 +223,17 @@ def _why_not_triton(tensor: "torch.Tensor") -> str | None:
         return "it is written for NVIDIA's GPUs"
     if tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) < MIN_CAPABILITY:
         return f"it needs compute capability 8.0 or newer, {torch.cuda.get_device_name(tensor.device)} is older"
+    if softcap is not None and softcap > MOST_SOFTCAP:
+        return f"it takes soft caps up to {MOST_SOFTCAP:g}, got {softcap:g}"
     return _why_not_dtype(tensor)
+
+
+def _why_not_fused(nats: float) -> str | None:
+    from euds.kernels.linear_token_stats_triton import MOST_NATS
+
+    if nats <= MOST_NATS:
+        return None
+    return f"it takes a soft cap (or 1) over temperature up to {MOST_NATS:g}, got {nats:g}; take 'triton'"
 
 
 def _why_not_dtype(tensor: "torch.Tensor") -> str | None:
@@ -321,6 +355,7 @@ def _indices(
 
     if arrived is None:
         check()
-    if targets.device.type == "cpu" and device.type == "cuda":
-        index, ignored = (own.pin_memory().to(device, non_blocking=True) for own in (index, ignored))
+    if index.device != device:
+        pinned = (own.pin_memory() if device.type == "cuda" else own for own in (index, ignored))
+        index, ignored = (own.to(device, non_blocking=True) for own in pinned)
     return index, ignored, check

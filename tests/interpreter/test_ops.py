@@ -8,6 +8,7 @@ import torch
 from planted import FIELDS, expected
 
 import euds
+from euds.errors import BackendUnavailable
 from euds.kernels import linear_token_stats_triton_tiles
 from euds.kernels.linear_token_stats_paths import takes_fused_kernel
 
@@ -73,5 +74,39 @@ def test_without_varentropy_and_without_rows(backend: str) -> None:
 
 def test_the_path_follows_from_dtype_and_width() -> None:
     half = [torch.zeros(1, width, dtype=torch.bfloat16) for width in (32, 64, 576, 4096)]
-    assert [takes_fused_kernel(hidden, hidden) for hidden in half] == [False, True, True, True]
-    assert not takes_fused_kernel(half[-1].float(), half[-1].float())
+    assert [takes_fused_kernel(hidden, hidden, None, 1.0) for hidden in half] == [False, True, True, True]
+    assert not takes_fused_kernel(half[-1].float(), half[-1].float(), None, 1.0)
+    assert not takes_fused_kernel(half[-1], half[-1], None, 1e-4)
+    assert not takes_fused_kernel(half[-1], half[-1], 30.0, 0.01)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+@pytest.mark.parametrize("temperature", [1e-30, 1e-8, 0.01, 1e30])
+def test_temperatures_at_the_ends_of_their_range(backend: str, temperature: float) -> None:
+    torch.manual_seed(0)
+    hidden, weight = 3 * torch.randn(4, 64), torch.randn(40, 64)
+    targets = (hidden @ weight.T).argmax(1)
+    if backend == "triton_fused" and temperature < 1e-3:
+        with pytest.raises(BackendUnavailable, match=r"over temperature up to 1000, got 1e\+"):
+            euds.linear_token_stats(hidden, weight, targets, temperature=temperature, backend=backend)
+        return
+    found = euds.linear_token_stats(hidden, weight, targets, temperature=temperature, backend=backend)
+    logprob = -math.log(40) if temperature > 1 else 0.0
+    for name, right, atol in (
+        ("entropy", -logprob, 1e-5),
+        ("max_prob", math.exp(logprob), 1e-5),
+        # A target's logit is summed in an order of its own, and the temperature divides the difference, too.
+        ("target_logprob", logprob, 1e-5 * max(1.0, 1 / temperature)),
+    ):
+        torch.testing.assert_close(getattr(found, name), torch.full((4,), right), atol=atol, rtol=0)
+
+
+def test_large_soft_caps_are_left_to_a_back_end_that_keeps_their_digits() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(4, 64), torch.randn(40, 64)
+    logits, targets = hidden.double() @ weight.double().T, torch.arange(4)
+    for softcap in (1e3, 1e6, 1e8):
+        with pytest.raises(BackendUnavailable, match="it takes soft caps up to 128, got 1"):
+            euds.linear_token_stats(hidden, weight, softcap=softcap, backend="triton")
+        found = euds.linear_token_stats(hidden, weight, targets, softcap=softcap)
+        compare(found, softcap * torch.tanh(logits / softcap), targets, 3e-5)
