@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import euds
@@ -15,6 +17,7 @@ from euds.ops.luck import luck_bound
 from euds.report import write_report
 from euds.selection.curves import find_keep, fit_curve
 from euds.selection.rules import Pool
+from euds.selection.select import find_keep_of
 from euds.selection.summary import summary
 from euds.selection.trainee import Trainee, Trials
 from euds.selection.validated import candidates_of, search_validated
@@ -213,3 +216,27 @@ def test_what_cannot_be_validated_is_named(tmp_path: Path, write_jsonl: WriteJso
     euds.score(write_jsonl(rows, "plain.jsonl"), out=tmp_path / "plain", measures=["information"])
     with pytest.raises(InputError, match="need labels"):
         euds.select(tmp_path / "plain", keep="auto", rule="random")
+
+
+def test_random_beside_a_rule_draws_from_the_rows_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 100
+    missing = np.arange(n) % 4 == 0
+    table = pa.table(
+        {
+            "row_id": np.arange(n),
+            "label": ["a", "b"] * 50,
+            "source": [None] * n,
+            "n_tokens": np.arange(n) + 2,
+            "information_entropy_nats": np.linspace(1, 2, n),
+            "generative_entropy_nats": pa.array(np.linspace(1, 2, n), mask=missing),
+        }
+    )
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr("euds.selection.select.find_keep", lambda trainee, rows, *_, **__: taken.update(rows=rows))
+    settings = {"axes": ["information"], "group_by": None, "adjust": None, "bins": None}
+    for axis, n_rows in (("information", 100), ("generative", 75)):
+        trainee: Any = None
+        find_keep_of("low", trainee, table, {**settings, "axes": [axis]}, margin=0.01, seed=0)
+        both = [set(taken["rows"](name, 0.4, 0).tolist()) for name in ("low", "random")]
+        assert [len(rows) for rows in both] == [0.4 * n_rows] * 2
+        assert (axis == "information") == bool(both[1] & set(np.flatnonzero(missing).tolist()))

@@ -117,14 +117,7 @@ def choose(
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
-    covers = rule in COVERAGE_RULES or (rule == AUTO_RULE and embedded is not None)
-    columns = () if covers else _columns_of(rule, named, scores)
-    places = _usable(scores, columns)
-    embeddings = None
-    if covers:
-        embeddings = _embeddings_of(rule, scores.column("row_id").to_numpy()[places], embedded)
-        there = embeddings.any(1)
-        places, embeddings = places[there], embeddings[there]
+    columns, places, embeddings = _pool_of(rule, named, scores, embedded)
     usable = scores.take(places)
     pool = replace(_pool(usable, columns, adjust), embeddings=embeddings)
     budget = parse_keep(keep, len(places))
@@ -158,6 +151,30 @@ def choose(
         "seconds": round(time.perf_counter() - start, 4),
     }
     return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
+
+
+def rows_of_rule(scores: pa.Table, rule: str, axes: Sequence[str] | None, embedded: Embedded | None = None) -> pa.Table:
+    """Return the rows that a rule chooses among, with the scores that it looks at: the pool of a baseline beside it.
+
+    Raises:
+        InputError: there is none, or the table lacks a score.
+    """
+    columns, places, _ = _pool_of(rule, axes_for(rule, axes), scores, embedded)
+    others = set(score_columns(scores)) - set(columns)
+    return scores.take(places).drop_columns(sorted(others))
+
+
+def _pool_of(
+    rule: str, named: Sequence[str], scores: pa.Table, embedded: Embedded | None
+) -> tuple[tuple[str, ...], Int64Array, Float32Array | None]:
+    """Return the columns that a rule looks at, and positions and embeddings of the rows that have what it needs."""
+    if rule not in COVERAGE_RULES and (rule != AUTO_RULE or embedded is None):
+        columns = _columns_of(rule, named, scores)
+        return columns, _usable(scores, columns), None
+    places = _usable(scores, ())
+    embeddings = _embeddings_of(rule, scores.column("row_id").to_numpy()[places], embedded)
+    there = embeddings.any(1)
+    return (), places[there], embeddings[there]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, 
 from euds.errors import InputError, InvalidArgument, check_seed
 from euds.files import atomic_path, permitted, write_json
 from euds.ops.keep import Keep
-from euds.selection.choose import check_choice, choose
+from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
@@ -155,10 +155,13 @@ def find_keep_of(
 ) -> KeepChoice:
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
 
+    pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"))
+
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
-        # Random beside it looks at no score.
-        own = settings if name == rule else {**settings, "axes": None, "adjust": None, "bins": None}
-        return choose(scores, keep=fraction, rule=name, seed=at, **own).row_ids
+        if name == rule:
+            return choose(scores, keep=fraction, rule=name, seed=at, **settings).row_ids
+        # Random beside it looks at no score, but draws from the same rows.
+        return choose(pool, keep=fraction, rule=name, seed=at, group_by=settings["group_by"]).row_ids
 
     n_rows = choose(scores, keep=1, rule=rule, seed=seed, **settings).n_rows
     return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
