@@ -22,6 +22,7 @@ from environment import environment
 from scoring_gpu_contenders import (
     HARNESS,
     HARNESS_ROWS,
+    LEAST_CORRELATION,
     MAX_TOKENS,
     REFERENCE,
     SINGLE,
@@ -116,6 +117,8 @@ def make_model(folder: Path) -> None:
         initializer_range=0.04,
     )
     model: Any = LlamaForCausalLM(config)
+    # Otherwise every distribution is nearly flat, and all texts have the same entropy: no check could tell them apart.
+    model.model.norm.weight.data.fill_(6.0)
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
@@ -140,8 +143,11 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], left_out: dict[str, str
     for name, found in outcomes.items():
         given = [outcome.entropies for outcome in found if outcome.entropies is not None]
         errors = [] if reference is None else [float(np.abs(own - reference[: len(own)]).max()) for own in given]
-        if any(not error <= TOLERANCE_NATS for error in errors):
-            left_out[name] = f"it is off by {max(errors):.2g} nats"
+        alike = [] if reference is None else [float(np.corrcoef(own, reference[: len(own)])[0, 1]) for own in given]
+        # Texts differ less than bfloat16 may be off: whether each has its own score shows in their order.
+        right = [error <= TOLERANCE_NATS for error in errors] + [value >= LEAST_CORRELATION for value in alike]
+        if not all(right):
+            left_out[name] = f"it is off by {max(errors):.2g} nats, with a correlation of {min(alike):.2g}"
             continue
         if not found:
             continue

@@ -32,7 +32,9 @@ LARGE = "euds, shards of 3,000 rows"
 """Nearer to the 16,384 that it takes for a large one: between shards a GPU waits."""
 MAX_TOKENS = 1024
 TOLERANCE_NATS = 0.1
-"""bfloat16 logits of a batch against the engine's float32 accumulators."""
+"""bfloat16 logits of a batch against the engine's float32 accumulators: in float32 0.008 were seen of 24 texts."""
+LEAST_CORRELATION = 0.9
+"""Of a contender's entropies with those of full logits, over texts whose standard deviation is 0.07 nats."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,10 @@ class Contenders:
         return Outcome(time.perf_counter() - start, sum(self._lengths[:SINGLE_ROWS]), entropies)
 
     def harness(self) -> Outcome:
-        """Take log-likelihoods of the first texts from lm-evaluation-harness; it raises where that is not installed."""
+        """Take log-likelihoods of the first texts from lm-evaluation-harness; it raises where that is not installed.
+
+        What it takes to tokenise is left out, as it is of the engine's seconds.
+        """
         from lm_eval.api.instance import Instance
 
         texts = self._texts[:HARNESS_ROWS]
@@ -148,6 +153,10 @@ class Contenders:
         start = time.perf_counter()
         found = self._harness.loglikelihood_rolling(requests, disable_tqdm=True)
         seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        for text in texts:
+            self._harness.tok_encode(text)
+        seconds -= time.perf_counter() - start
         self._check_harness(found)
         return Outcome(seconds, sum(self._lengths[:HARNESS_ROWS]))
 
