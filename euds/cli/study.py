@@ -1,11 +1,13 @@
 """`euds study`."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, MissingExtra
+from euds.files import check_writable
 
 if TYPE_CHECKING:
     from euds.study.grid.cells import Cell
@@ -39,6 +41,14 @@ def study(
         for file in files:
             _rerun(*rerun_cell(file, overrides, rerun))
         return
+    if page is not None:
+        check_writable(page)
+        if find_spec("matplotlib") is None:
+            raise MissingExtra("matplotlib", "report")
+    if train and not dry_run and len(files) > 1:
+        # Days may pass before the last file is read.
+        for file in files:
+            run_study(file, overrides, workers=workers, dry_run=True)
     if train or dry_run:
         for file in files:
             done = run_study(file, overrides, workers=workers, dry_run=dry_run)

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
-from euds.study.grid.statistics import MIN_SEEDS, Difference
+from scipy.special import stdtrit
+
+from euds.study.grid.statistics import LEVEL, MIN_SEEDS, Difference
 from euds.study.grid.summary import TaskSummary
 from euds.study.grid.task import RANDOM
 
@@ -20,6 +23,8 @@ class AcrossTasks:
         mean: the same on the test rows.
         half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent; of other tasks it says
             nothing.
+        spread: half the width of the 95 % interval that takes the tasks as a sample of others, by Student's t; a rule
+            keeps one choice of rows a task, whose luck is in this one alone.
         by_task: its lead over random on each task's test rows, in the tasks' order.
     """
 
@@ -27,7 +32,27 @@ class AcrossTasks:
     validation: float
     mean: float
     half_width: float
+    spread: float
     by_task: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class OverDraws:
+    """A rule over tasks, each of them repeated on several draws of rows.
+
+    Attributes:
+        method: the rule.
+        by_task: mean lead over random of a task's draws on the test rows, in -1..1, in the order of the tasks.
+        ahead: draws on which it leads.
+        mean, half_width, spread: over the tasks' means; see `AcrossTasks`.
+    """
+
+    method: str
+    by_task: tuple[float, ...]
+    ahead: int
+    mean: float
+    half_width: float
+    spread: float
 
 
 def separate_tasks(summaries: Sequence[TaskSummary]) -> list[TaskSummary]:
@@ -44,6 +69,23 @@ def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
     return sorted(found, key=lambda rule: -rule.validation)
 
 
+def over_draws(tasks: Sequence[Sequence[TaskSummary]]) -> list[OverDraws]:
+    """Return the label-free rules that all draws of all tasks have, the largest lead first.
+
+    Args:
+        tasks: the draws of each.
+    """
+    found = []
+    for rule in across_tasks([draw for draws in tasks for draw in draws]):
+        gaps = iter(rule.by_task)
+        own = [[next(gaps) for _ in draws] for draws in tasks]
+        means = [sum(gap.mean for gap in draws) / len(draws) for draws in own]
+        half_width = _joined([_joined([_half(gap) for gap in draws]) for draws in own])
+        ahead = sum(gap.mean > 0 for gap in rule.by_task)
+        found.append(OverDraws(rule.method, tuple(means), ahead, sum(means) / len(means), half_width, _student(means)))
+    return sorted(found, key=lambda rule: -rule.mean)
+
+
 def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
     gaps, leads = [], []
     for summary in summaries:
@@ -55,6 +97,25 @@ def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
             return None
         gaps.append(entry.vs_random)
         leads.append(judged - baseline)
-    half_width = math.sqrt(sum(((gap.high - gap.low) / 2) ** 2 for gap in gaps)) / len(gaps)
-    mean = sum(gap.mean for gap in gaps) / len(gaps)
-    return AcrossTasks(method, sum(leads) / len(leads), mean, half_width, tuple(gaps))
+    means = [gap.mean for gap in gaps]
+    half_width = _joined([_half(gap) for gap in gaps])
+    return AcrossTasks(
+        method, sum(leads) / len(leads), sum(means) / len(means), half_width, _student(means), tuple(gaps)
+    )
+
+
+def _half(gap: Difference) -> float:
+    return (gap.high - gap.low) / 2
+
+
+def _joined(half_widths: Sequence[float]) -> float:
+    """Half the width of the interval of a mean, from those of its independent parts."""
+    return math.hypot(*half_widths) / len(half_widths)
+
+
+def _student(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of the mean of a normal sample; infinite for one value."""
+    if len(values) < 2:
+        return math.inf
+    quantile = float(stdtrit(len(values) - 1, 1 - LEVEL / 2))
+    return quantile * stdev(values) / math.sqrt(len(values))

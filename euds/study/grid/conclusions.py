@@ -1,13 +1,15 @@
 """What the numbers of a task allow to say, by fixed rules: no sentence claims more than its interval."""
 
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import NormalDist, median
 
 from euds.study.grid.entries import Entry
-from euds.study.grid.statistics import MARGIN, Difference
+from euds.study.grid.statistics import LEVEL, MARGIN, Difference
 from euds.study.grid.summary import TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
-from euds.study.grid.wording import interval, keep_name, names, percent, points, trainings
+from euds.study.grid.wording import interval, keep_name, names, percent, points, seconds, trainings
+from euds.study.table import TITLES
+from euds.study.types import METRICS
 
 HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"
 
@@ -74,7 +76,9 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
         better = [entry for entry in compared if entry.better_than_random]
         worse = sorted((entry for entry in compared if entry.worse_than_random), key=_gap)
         if better:
-            shown = ", ".join(f"`{entry.method}` {interval(entry.vs_random)}" for entry in better)
+            shown = ", ".join(
+                f"`{entry.method}` {interval(entry.vs_random)}{_second(summary, entry)}" for entry in better
+            )
             text = (
                 f"{len(better)} of {len(compared)} {kind} rules are better than random after correction over all "
                 f"{len(rules)} rules: {shown}"
@@ -83,12 +87,23 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
             best = max(compared, key=_gap)
             text = (
                 f"no {kind} rule is better than random after correction over all {len(rules)} rules ({len(compared)} "
-                f"{kind}; the largest difference is `{best.method}`, {interval(best.vs_random)} before correction)"
+                f"{kind}; the largest difference is `{best.method}`, {interval(best.vs_random)}"
+                f"{_second(summary, best)} before correction)"
             )
         if worse:
             text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
             text += interval(worse[0].vs_random)
         yield f"At {keep_name(keep)}, {schedule}: {text}."
+
+
+def _second(summary: TaskSummary, entry: Entry) -> str:
+    """What the second metric says, where it says the contrary."""
+    random = next((own for own in summary.at(entry.keep, entry.schedule) if own.method == RANDOM), None)
+    name = next(pair[1] for pair in METRICS.values() if pair[0] == summary.metric)
+    if random is None or entry.vs_random is None or name not in entry.metrics or name not in random.metrics:
+        return ""
+    gap = entry.metrics[name] - random.metrics[name]
+    return f" (but {TITLES.get(name, name)} {points(gap)})" if gap * entry.vs_random.mean < 0 else ""
 
 
 def _chosen(summary: TaskSummary) -> Iterator[str]:
@@ -109,6 +124,8 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
             LOSES: f"it loses more than {points(MARGIN).lstrip('+')} points",
             OPEN: "whether it loses is not decided by these runs",
         }[verdict(best)]
+        if verdict(best) == OPEN and best.vs_full.high < 0:
+            said = f"it loses; whether more than {points(MARGIN).lstrip('+')} points is not decided by these runs"
         text += f"; against the full data {interval(best.vs_full)}: {said}"
     yield text + "."
 
@@ -135,7 +152,8 @@ def _no_loss(summary: TaskSummary) -> Iterator[str]:
             text = f"shown to lose less than {margin} points against the full data, after correction: {names(held)}"
         else:
             text = f"no method is shown to hold the full data's result within {margin} points after correction"
-        yield f"{start}{text}; {len(lost)} of {len(judged)} have a 95 % interval wholly below it{_random_too(judged)}."
+        below = f"{len(lost)} of {len(judged)} have a 95 % interval wholly below the full data's result"
+        yield f"{start}{text}; {below}{_random_too(judged)}."
 
 
 def _random_too(judged: Sequence[Entry]) -> str:
@@ -158,6 +176,7 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
     best = summary.headline(summary.best_label_free)
     if best is None:
         return
+    yield from _random_for_as_much(summary, best)
     if is_fixed_steps(best.schedule):
         yield f"At equal steps fewer rows save no training: the scores of `{best.method}` are never paid for."
     if best.break_even is None:
@@ -177,11 +196,37 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
     yield text + (". Random selection costs no scores." if free else ".")
 
 
+def _random_for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
+    """What random gets for no more seconds, by keeping more where it need not pay for scores."""
+    total = best.seconds.total
+    afforded = [
+        entry
+        for entry in summary.entries
+        if (entry.method, entry.schedule) == (RANDOM, best.schedule)
+        and total is not None
+        and entry.seconds.total is not None
+        and entry.seconds.total <= total
+    ]
+    if total is None or not afforded:
+        return
+    random = max(afforded, key=lambda entry: entry.mean)
+    yield (
+        f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)} "
+        f"({seconds(random.seconds.total)} with one training, against {percent(best.mean)} of `{best.method}` for "
+        f"{seconds(total)})."
+    )
+
+
 def _power(summary: TaskSummary) -> Iterator[str]:
     gaps = [entry.vs_random for entry in summary.at(summary.headline_keep) if entry.is_rule and entry.vs_random]
     if gaps:
         half = median((gap.high - gap.low) / 2 for gap in gaps)
-        yield f"Half the width of these intervals is {100 * half:.1f} points (median): smaller differences stay unseen."
+        # The first step of Holm's correction, as if the differences were normal.
+        corrected = half * NormalDist().inv_cdf(1 - LEVEL / 2 / len(gaps)) / NormalDist().inv_cdf(1 - LEVEL / 2)
+        yield (
+            f"Half the width of these intervals is {100 * half:.1f} points (median), and {100 * corrected:.1f} after "
+            f"correction over {len(gaps)} rules: smaller differences stay unseen."
+        )
 
 
 def _gap(entry: Entry) -> float:

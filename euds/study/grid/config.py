@@ -11,7 +11,7 @@ from euds.errors import InvalidArgument, one_of
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.methods import METHODS
-from euds.study.grid.task import FULL
+from euds.study.grid.task import FULL, is_whole_box
 from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig, task_of
 
 
@@ -69,7 +69,11 @@ class BlockSection(Section):
 
 
 class StudyFile(Section):
-    """A whole study; `notes` are sentences for its page, such as decisions made after looking at results."""
+    """A whole study; `notes` are sentences for its page, such as decisions made after looking at results.
+
+    `main_schedule`, such as "240 steps", is that of the page's conclusions; by default that of the full data. `repeats`
+    is the file of a study that this one repeats on other rows.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
@@ -81,6 +85,8 @@ class StudyFile(Section):
     out: str
     results: str
     notes: list[str] = Field(default_factory=list)
+    main_schedule: str | None = None
+    repeats: str | None = None
 
     @property
     def settled_task(self) -> Task:
@@ -142,6 +148,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
                 if study.task != CLASSIFICATION and METHODS[name].needs_classes:
                     raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
             study.train_config(block)
+        if study.main_schedule is not None:
+            one_of("main_schedule", study.main_schedule, [block.schedule for block in study.grid])
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: {error}") from None
     return study
@@ -165,6 +173,8 @@ def planned_cells(study: StudyFile) -> Iterator[Planned]:
         for seed in range(block.seeds):
             for keep in block.keep:
                 for method in methods_of(block, study.task):
+                    if is_whole_box(method, keep):
+                        continue
                     draws = range(block.selections) if block.selections else [seed]
                     for selection_seed in draws:
                         cell = Planned(method, keep, block, selection_seed, seed)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import MIN_SEEDS
-from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask, Place
+from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask, Place, is_whole_box
 from euds.study.grid.wording import keep_name, names
 
 FEW_SEEDS = 5
@@ -55,16 +55,17 @@ def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
         for keep in _keeps(task, schedule):
             there = {entry.method for entry in entries if (entry.keep, entry.schedule) == (keep, schedule)}
             absent = [
-                f"`{method}`"
+                method
                 for method, facts in task.facts["methods"].items()
                 if method not in there
                 and (method, keep, schedule) not in planned
                 and method != FULL
                 and not facts.get("fake")
+                and not is_whole_box(method, keep)
             ]
             if absent:
                 start = "Neither planned nor trained" if planned else "Not trained"
-                yield f"{start} at {keep_name(keep)} for {schedule}: {', '.join(absent)}."
+                yield f"{start} at {keep_name(keep)} for {schedule}: {names(absent)}."
     without = dict.fromkeys(f"`{entry.method}`" for entry in entries if entry.validation is None and not entry.fake)
     if without and not any(entry.validation is not None for entry in entries):
         yield "There are no validation results: no rule is singled out."

@@ -2,73 +2,37 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from euds.errors import MissingExtra
 from euds.files import write_atomic
 from euds.study.grid import tables
-from euds.study.grid.across import across_tasks, separate_tasks
+from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
+from euds.study.grid.page_texts import ACROSS, COST, INTRODUCTION, OVER_DRAWS, READING, REPETITION
 from euds.study.grid.statistics import MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
 from euds.study.grid.wording import NONE, escape, interval, keep_name, points, span
 from euds.study.table import TITLES as METRIC_TITLES
 
-INTRODUCTION = """# Does entropy-based selection hold accuracy with 84 % less data?
 
-A small model is fine-tuned on the rows that many selection methods keep of the same pool, at equal budgets and over the
-same training seeds. euds is a reimplementation in the style of *Entropy-Based Data Selection for Language Models* (Li,
-Liu, Huang; IEEE Access 13, 2025), whose formulas and tables were not at hand: tested here are euds' own readings of it;
-it is no replication of the paper's numbers. These are small runs: a small model, small pools, {seeds} training seeds a
-method. Each task's conclusions say which differences its runs can see; of larger models and corpora they say nothing.
-"""
+@dataclass(frozen=True)
+class Repeated:
+    """What the tasks of a page repeat on other rows: the study that each is a draw of, and the address of its page."""
 
-ACROSS = """## Across tasks
-
-Points over random (of accuracy, or of F1 where that is named), mean over the tasks, of every label-free rule that all
-of them have trained with three seeds or more; each task at the share kept and schedule of its results below. The order
-is that of the validation rows, over the seeds that all rules of a task have. The intervals of the means take tasks as
-independent, are not corrected for the number of rules, and speak of these tasks alone. A mixture of sources repeats
-another task and is left out.
-"""
-
-READING = """## How to read the numbers
-
-* What a table singles out is chosen on validation rows, and test rows only measure. Which rules and seeds were trained
-  at all did follow a look at test results where a task's notes say so. The same models were judged on both sets, so
-  lucky training seeds can still favour what was chosen: it is called better than random only where it is so after the
-  correction over all rules. Numbers are percent, mean ± standard deviation over training seeds; differences are points.
-* A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
-  {resamples:,} bootstrap resamples of seeds and test rows together. Few seeds that differ much make it too narrow: in
-  simulations with accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in
-  87 % of 5; with a spread of 2 points in 95 to 97 %. p-values of few seeds that differ much are
-  too small in the same way.
-* "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
-  out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
-* "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
-  correction, random included. "No" does not say that it loses; the runs may be too few to tell.
-* "Length": mean tokens of the rows kept over those of the pool. "Total s": core-seconds (wall-clock times threads) of
-  scoring, search and one training.
-* "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
-  permuted scores and must equal random.
-"""
-
-COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
-as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
-it, and the fastest of more would be faster by chance. Scores are paid once per pool and serve every later selection.
-"Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
-save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
-tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
-against MiniLM, at the same scoring cost."""
+    tasks: Sequence[GridTask]
+    page: str
 
 
-def write_page(folder: Path, tasks: Sequence[GridTask]) -> list[TaskSummary]:
+def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | None = None) -> list[TaskSummary]:
     """Write README.md and img/*.svg; grids that are not finished are shown as far as they go.
 
     Args:
         folder: for the page; made if missing.
         tasks: facts and cells of every task, in the order of the page.
+        repeated: where all of them are draws of others: these, in the same order.
 
     Returns:
         The summaries that the page was written from.
@@ -80,13 +44,13 @@ def write_page(folder: Path, tasks: Sequence[GridTask]) -> list[TaskSummary]:
     summaries = [summarise(task) for task in tasks]
     sections = [_task(folder / "img", task, summary) for task, summary in zip(tasks, summaries, strict=True)]
     seeds = [len(entry.seeds) for summary in summaries for entry in summary.entries if not entry.fake]
-    parts = [
-        INTRODUCTION.format(seeds=span(seeds or [0])),
-        _answer(summaries),
-        *_across(summaries),
-        READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN),
-        *sections,
-    ]
+    reading = READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN)
+    if repeated is None:
+        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries), reading]
+    else:
+        parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
+        parts += _across(summaries)
+    parts += sections
     write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
     return summaries
 
@@ -152,17 +116,47 @@ def _across(summaries: Sequence[TaskSummary]) -> list[str]:
     if len(tasks) < 2 or not rules:
         return []
     titles = [escape(task.title) + ("" if task.metric == "accuracy" else f" ({task.metric.upper()})") for task in tasks]
-    header = ["rule", "lead on validation rows", "lead on test rows [95 %]", *titles]
+    header = ["rule", "lead on validation rows", "lead on test rows [95 %]", "[95 %], tasks as a sample", *titles]
     lines = [
         [
             f"`{rule.method}`",
             points(rule.validation),
-            f"{points(rule.mean)} [{points(rule.mean - rule.half_width)}, {points(rule.mean + rule.half_width)}]",
+            f"{points(rule.mean)} {_around(rule.mean, rule.half_width)}",
+            _around(rule.mean, rule.spread),
             *map(interval, rule.by_task),
         ]
         for rule in rules
     ]
     return [ACROSS, tables.table(header, lines) + "\n"]
+
+
+def _over_draws(summaries: Sequence[TaskSummary], repeated: Repeated) -> list[str]:
+    """The evidence for a default: each task's draws with the study's own, and the means over the tasks."""
+    firsts = {task.facts["name"]: task for task in repeated.tasks}
+    draws = {name: [summarise(task)] for name, task in firsts.items()}
+    for task, summary in zip(repeated.tasks, summaries, strict=True):
+        draws[task.facts["name"]].append(summary)
+    rules = over_draws(list(draws.values()))
+    if len(draws) < 2 or not rules:
+        return []
+    n_draws = sum(map(len, draws.values()))
+    header = ["rule", *(f"{escape(own[0].title)} ({len(own)})" for own in draws.values())]
+    header += ["mean [95 %]", "[95 %], tasks as a sample", f"ahead, of {n_draws}"]
+    lines = [
+        [
+            f"`{rule.method}`",
+            *map(points, rule.by_task),
+            f"{points(rule.mean)} {_around(rule.mean, rule.half_width)}",
+            _around(rule.mean, rule.spread),
+            str(rule.ahead),
+        ]
+        for rule in rules
+    ]
+    return [OVER_DRAWS.format(n=len(draws), draws=n_draws), tables.table(header, lines) + "\n"]
+
+
+def _around(mean: float, half_width: float) -> str:
+    return f"[{points(mean - half_width)}, {points(mean + half_width)}]"
 
 
 def _task(images: Path, task: GridTask, summary: TaskSummary) -> str:

@@ -1,6 +1,7 @@
 """`euds study`: train the cells of a grid that are not finished yet, and keep the facts beside them."""
 
 import fcntl
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +26,10 @@ from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, tra
 from euds.study.grid.facts import continued, facts_of, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
-from euds.study.grid.page import write_page
+from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
-from euds.study.grid.task import read_facts, read_task
+from euds.study.grid.task import GridTask, read_facts, read_task
 from euds.study.types import FineTuned
 from euds.types import Int64Array
 
@@ -127,13 +128,19 @@ def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: s
         MissingExtra: matplotlib is not installed.
     """
     studies = [load_study(source, overrides) for source in sources]
-    tasks = [
-        read_task(Path(study.results), study.name, study.notes, [cell.key for cell in planned_cells(study)])
-        for study in studies
-    ]
-    for summary in write_page(Path(folder), tasks):
+    first = [load_study(study.repeats) for study in studies if study.repeats is not None]
+    repeated = None
+    if first and len(first) == len(studies):
+        page = os.path.relpath(Path(first[0].results) / "README.md", folder)
+        repeated = Repeated([_task_of(study) for study in first], page)
+    for summary in write_page(Path(folder), [_task_of(study) for study in studies], repeated):
         write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
     return Path(folder) / "README.md"
+
+
+def _task_of(study: StudyFile) -> GridTask:
+    planned = [cell.key for cell in planned_cells(study)]
+    return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule)
 
 
 def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple[Cell, FineTuned]:

@@ -1,5 +1,6 @@
 """One task of a grid: its facts, and its cells sorted into what the main comparison and the variance block need."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from euds.types import Float64Array
 FULL, RANDOM = "full", "random"
 LEAKED, SHUFFLED = "leaked", "shuffled"
 HEADLINE_KEEP = 0.16
+WIDE_BOX = re.compile(r"box(\d+)_")
+"""How rules inside a box of so many times the budget are named."""
 
 Place = tuple[str, float, str]
 """Method, keep, schedule."""
@@ -49,6 +52,8 @@ class Group:
 class GridTask:
     """Facts and finished cells of one task, and the cells that were planned, if that is known.
 
+    `main_schedule` is that of the conclusions; None: that of the full data, else the one with most cells.
+
     Raises:
         InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
             differ in the number of test rows.
@@ -57,6 +62,7 @@ class GridTask:
     facts: Mapping[str, Any]
     cells: Sequence[Cell]
     planned: Sequence[Key] = ()
+    main_schedule: str | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in FACTS if name not in self.facts]
@@ -98,17 +104,21 @@ class GridTask:
     @cached_property
     def groups(self) -> dict[Place, Group]:
         """The main comparison, methods in the order of the facts."""
-        by_place = _by_place(self.cells)
+        by_place = {place: cells for place, cells in _by_place(self.cells).items() if not is_whole_box(*place[:2])}
         order = {method: at for at, method in enumerate(self.facts["methods"])}
         places = sorted(by_place, key=lambda place: (order[place[0]], place[1], place[2]))
         return {place: Group(*place, _main_cells(by_place[place])) for place in places}
 
     @cached_property
     def schedules(self) -> tuple[str, ...]:
-        """The schedules, the main one first: that of the full data, else the one with most cells."""
+        """The schedules, the main one first, then those of the full data, then those with most cells."""
         counts = Counter(cell.schedule for cell in self.cells)
         with_full = {schedule for method, _, schedule in self.groups if method == FULL}
-        return tuple(sorted(counts, key=lambda schedule: (schedule not in with_full, -counts[schedule], schedule)))
+
+        def order(schedule: str) -> tuple[bool, bool, int, str]:
+            return schedule != self.main_schedule, schedule not in with_full, -counts[schedule], schedule
+
+        return tuple(sorted(counts, key=order))
 
     @cached_property
     def keeps(self) -> tuple[float, ...]:
@@ -141,12 +151,24 @@ class GridTask:
         return found
 
 
+def is_whole_box(method: str, keep: float) -> bool:
+    """Whether a rule's wider box holds the whole pool at a budget: there it is the rule inside it, by another name."""
+    found = WIDE_BOX.match(method)
+    return found is not None and int(found[1]) * keep >= 1
+
+
 def is_fixed_steps(schedule: str) -> bool:
     """Whether cells of a schedule train for as many steps on few rows as on many."""
     return schedule.endswith("steps")
 
 
-def read_task(folder: Path, name: str, notes: Sequence[str] = (), planned: Sequence[Key] = ()) -> GridTask:
+def read_task(
+    folder: Path,
+    name: str,
+    notes: Sequence[str] = (),
+    planned: Sequence[Key] = (),
+    main_schedule: str | None = None,
+) -> GridTask:
     """Read NAME.facts.json and NAME.cells.jsonl of a folder.
 
     Args:
@@ -154,12 +176,14 @@ def read_task(folder: Path, name: str, notes: Sequence[str] = (), planned: Seque
         name: of the task.
         notes: what its page has to say beside them.
         planned: the cells of a finished grid.
+        main_schedule: see `GridTask`.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
     facts = read_facts(folder / f"{name}.facts.json")
-    return GridTask({**facts, "notes": list(notes)}, read_cells(folder / f"{name}.cells.jsonl"), planned)
+    cells = read_cells(folder / f"{name}.cells.jsonl")
+    return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

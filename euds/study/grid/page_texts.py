@@ -1,0 +1,65 @@
+"""What a page says that does not depend on its numbers."""
+
+INTRODUCTION = """# Does entropy-based selection hold accuracy with 84 % less data?
+
+A small model is fine-tuned on the rows that many selection methods keep of the same pool, at equal budgets and over the
+same training seeds. euds is a reimplementation in the style of *Entropy-Based Data Selection for Language Models* (Li,
+Liu, Huang; IEEE Access 13, 2025), whose formulas and tables were not at hand: tested here are euds' own readings of it;
+it is no replication of the paper's numbers. These are small runs: a small model, small pools, {seeds} training seeds a
+method. Each task's conclusions say which differences its runs can see; of larger models and corpora they say nothing.
+"""
+
+ACROSS = """## Across tasks
+
+Points over random (of accuracy, or of F1 where that is named), mean over the tasks, of every label-free rule that all
+of them have trained with three seeds or more; each task at the share kept and schedule of its results below. The order
+is that of the validation rows, over the seeds that all rules of a task have. The intervals of the means take tasks as
+independent, are not corrected for the number of rules, and speak of these tasks alone; the others take the tasks as a
+sample of others, by Student's t. A rule keeps one choice of rows a task, whose luck is in the second kind alone. A
+mixture of sources repeats another task and is left out.
+"""
+
+REPETITION = """# The study, repeated on other rows
+
+What leads on one draw of rows may owe it to those rows. Here the tasks of [the study]({page}), where methods and
+numbers are explained, are trained on other draws of pool, validation and test rows from the same files, at the same
+sizes. Each task's notes say what was fixed before anything was trained on it, and how much of its rows the draws share.
+{seeds} training seeds a method.
+"""
+
+OVER_DRAWS = """## Over all draws
+
+Points over random on the test rows (of accuracy, on the questions of F1) of every label-free rule that all draws have
+trained: the mean over the draws of a task, the study's own among them, then over the {n} tasks. The first interval is
+that of these {draws} draws, taken as independent; the second takes the {n} tasks as a sample of others, by Student's t.
+Neither is corrected for the number of rules.
+"""
+
+READING = """## How to read the numbers
+
+* What a table singles out is chosen on validation rows, and test rows only measure. Which rules and seeds were trained
+  at all did follow a look at test results where a task's notes say so. The same models were judged on both sets, so
+  lucky training seeds can still favour what was chosen: it is called better than random only where it is so after the
+  correction over all rules. Numbers are percent, mean ± standard deviation over training seeds; differences are points.
+* A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
+  {resamples:,} bootstrap resamples of seeds and test rows together; a rule's one choice of rows is part of what is
+  compared, and its luck is not in the interval. Few seeds that differ much make it too narrow: in simulations with
+  accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in 87 % of 5; with a
+  spread of 2 points in 95 to 97 %. p-values of few seeds that differ much are too small in the same way.
+* "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
+  out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
+* "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
+  correction, random included. "No" does not say that it loses; the runs may be too few to tell.
+* "Length": mean tokens of the rows kept over those of the pool. "Total s": core-seconds (wall-clock times threads) of
+  scoring, search and one training.
+* "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
+  permuted scores and must equal random.
+"""
+
+COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
+as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
+it, and the fastest of more would be faster by chance. Scores are paid once per pool and serve every later selection.
+"Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
+save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
+tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
+against MiniLM, at the same scoring cost."""
