@@ -1,12 +1,13 @@
 """Rules over all tasks: which are compared, in which order, and what the means and intervals are."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 from planted_grid import GAPS, make_cells, make_facts, make_task
 
-from euds.study.grid.across import across_tasks, separate_tasks
+from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import GridTask
 
@@ -45,6 +46,25 @@ def test_means_and_intervals_are_those_of_independent_tasks(tasks: list[TaskSumm
         assert rule.mean == pytest.approx(np.mean([gap.mean for gap in gaps if gap]))
         widths = [gap.high - gap.low for gap in gaps if gap]
         assert rule.half_width == pytest.approx(float(np.linalg.norm(widths)) / 4)
+        # Student's t of one degree of freedom is 12.7 at 97.5 %.
+        low, high = sorted(gap.mean for gap in gaps if gap)
+        assert rule.spread == pytest.approx(12.7062 * (high - low) / 2, rel=1e-4)
+
+
+def test_draws_are_averaged_within_their_task_first(tasks: list[TaskSummary]) -> None:
+    one, two = tasks
+    third = planted("third", GAPS, seed=2)
+    found = over_draws([[one, third], [two]])
+    assert [rule.mean for rule in found] == sorted((rule.mean for rule in found), reverse=True)
+    for rule in found:
+        entries = [draw.headline(rule.method) for draw in (one, third, two)]
+        first, other, alone = (entry.vs_random for entry in entries if entry and entry.vs_random)
+        assert rule.by_task == pytest.approx(((first.mean + other.mean) / 2, alone.mean))
+        assert rule.mean == pytest.approx(sum(rule.by_task) / 2)
+        assert rule.ahead == sum(gap.mean > 0 for gap in (first, other, alone))
+        halves = [(gap.high - gap.low) / 2 for gap in (first, other, alone)]
+        assert rule.half_width == pytest.approx(math.hypot(math.hypot(*halves[:2]) / 2, halves[2]) / 2)
+    assert over_draws([]) == []
 
 
 def test_a_rule_of_too_few_seeds_is_left_out(tasks: list[TaskSummary]) -> None:

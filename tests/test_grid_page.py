@@ -11,7 +11,7 @@ from planted_grid import GAPS, make_cells, make_facts, make_task
 
 from euds.errors import MissingExtra
 from euds.study.grid import summary
-from euds.study.grid.page import write_page
+from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.statistics import Bootstrap
 from euds.study.grid.task import GridTask
 from euds.study.grid.wording import escape, p_value, points, seconds
@@ -46,6 +46,20 @@ def test_the_page_has_every_part_and_its_pictures(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "img").iterdir()} == {Path(name).name for name in found}
     for name in found:
         assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
+
+
+def test_a_repetition_has_a_page_of_its_own(tmp_path: Path) -> None:
+    draws = [make_task(name, seed=at) for at, name in enumerate(("one-1", "two-1", "one-2"))]
+    firsts = [make_task(name, seed=at + 5) for at, name in enumerate(("one", "two"))]
+    write_page(tmp_path, draws, Repeated([firsts[0], firsts[1], firsts[0]], "../README.md"))
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# The study, repeated on other rows")
+    assert "[the study](../README.md)" in text
+    assert "## Answer" not in text
+    assert "## How to read the numbers" not in text
+    assert "then over the 2 tasks. The first interval is\nthat of these 5 draws" in text
+    assert "| rule | Planted task one (3) | Planted task two (2) | mean [95 %] |" in text
+    assert re.search(r"^\| `igse_box` \| \+\d", text, re.MULTILINE)
 
 
 def test_tables_have_as_many_cells_in_every_line(tmp_path: Path) -> None:

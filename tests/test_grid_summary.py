@@ -16,7 +16,7 @@ from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, UNKNOWN, conclusions
 from euds.study.grid.entries import Entry
 from euds.study.grid.page import _answer
 from euds.study.grid.summary import TaskSummary, summarise
-from euds.study.grid.task import GridTask, read_task
+from euds.study.grid.task import GridTask, is_whole_box, read_task
 
 N_RESAMPLES = 1000
 
@@ -240,6 +240,55 @@ def test_without_a_better_rule_no_rule_is_called_better() -> None:
     assert f"At 16 %, 3 epochs: {none}" in text
     assert "no method is shown to hold the full data's result within 0.5 points" in text
     assert "whether it loses is not decided" in text or "it loses more than 0.5 points" in text
+
+
+def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(whole: TaskSummary) -> None:
+    def with_box(**changes: Any) -> str:
+        entries = tuple(
+            replace(entry, **changes) if (entry.method, entry.keep) == ("igse_box", 0.16) else entry
+            for entry in whole.entries
+        )
+        return "\n".join(conclusions(replace(whole, entries=entries)))
+
+    said = with_box()
+    assert "(but macro-F1" not in said
+    random = whole.headline("random")
+    assert random is not None
+    worse = {"accuracy": 0.9, "macro_f1": random.metrics["macro_f1"] - 0.1}
+    assert "(but macro-F1 -10.0)" in with_box(metrics=worse)
+    half = next(entry for entry in whole.at(0.5) if entry.method == "random")
+    box = whole.headline("igse_box")
+    assert box is not None
+    assert box.seconds.total is not None
+    assert half.seconds.total is not None
+    assert f"For no more core-seconds random gets {100 * half.mean:.1f} at 50 %" in said
+    cheap = replace(box.seconds, scoring=0.0, search=0.0, training=0.0)
+    assert "For no more core-seconds" not in with_box(seconds=cheap)
+    n_rules = sum(entry.is_rule for entry in whole.at(0.16))
+    assert f"after correction over {n_rules} rules: smaller differences stay unseen." in said
+
+
+def test_a_loss_that_is_shown_and_may_be_small_is_said_so(whole: TaskSummary) -> None:
+    box = whole.headline("igse_box")
+    assert box is not None
+    assert box.vs_full is not None
+    slight = replace(box.vs_full, mean=-0.01, low=-0.02, high=-0.001)
+    entries = tuple(
+        replace(entry, vs_full=slight, p_inferior=0.5) if entry is box else entry for entry in whole.entries
+    )
+    said = "\n".join(conclusions(replace(whole, entries=entries)))
+    assert "it loses; whether more than 0.5 points is not decided by these runs" in said
+
+
+def test_the_main_schedule_can_be_named_and_a_box_of_the_whole_pool_is_no_rule() -> None:
+    task = make_task(schedules=("3 epochs", "120 steps"))
+    assert task.schedules == ("120 steps", "3 epochs")
+    assert replace(task, main_schedule="3 epochs").schedules == ("3 epochs", "120 steps")
+    assert [is_whole_box("box4_facility", keep) for keep in (0.16, 0.25, 0.3)] == [False, True, True]
+    assert not is_whole_box("igse_box", 1.0)
+    facts = make_facts(methods={**planted_grid.METHODS, "box2_facility": planted_grid.METHODS["igse_box"]})
+    cells = make_cells(facts, {**planted_grid.GAPS, "box2_facility": 0.0})
+    assert {keep for method, keep, _ in GridTask(facts, cells).groups if method == "box2_facility"} == {0.16}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,36 @@ def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, An
         load_study({**study, "grid": [block]})
 
 
+def test_a_main_schedule_is_one_of_the_grid(study: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=r"main_schedule: unknown value '4 steps'.*known: 3 steps"):
+        load_study({**study, "main_schedule": "4 steps"})
+    assert load_study({**study, "main_schedule": "3 steps"}).main_schedule == "3 steps"
+
+
+def test_a_box_that_holds_the_whole_pool_is_not_planned(study: dict[str, Any]) -> None:
+    block = {"keep": [0.16, 0.3], "seeds": 1, "steps": 3, "methods": ["box4_facility", "facility"]}
+    found = planned_cells(load_study({**study, "grid": [block]}))
+    places = {(cell.method, cell.keep) for cell in found}
+    assert places == {("box4_facility", 0.16), ("facility", 0.16), ("facility", 0.3)}
+
+
+def test_what_the_last_file_lacks_is_told_before_the_first_is_trained(
+    study: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("euds.study.grid.run.measure", lambda *_: pytest.fail("it was scored"))
+    files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    files[0].write_text(json.dumps(study))
+    files[1].write_text(json.dumps(changed(study, data={"test": "nowhere.jsonl"}, name="two")))
+    command = ["study", *map(str, files)]
+    assert "nowhere.jsonl" in str(CliRunner().invoke(app, command).exception)
+    taken = tmp_path / "file"
+    taken.write_text("")
+    assert "Not a directory" in str(CliRunner().invoke(app, [*command, "--page", str(taken / "page")]).exception)
+    monkeypatch.setattr("euds.cli.study.find_spec", lambda name: None)
+    found = CliRunner().invoke(app, [*command, "--page", str(tmp_path / "page")]).exception
+    assert "euds[report]" in str(found)
+
+
 @pytest.mark.parametrize("option", ["--dry-run", "--page=page", "--workers=2", "--no-train"])
 def test_a_cell_is_not_trained_again_by_the_way(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("euds.study.grid.run.rerun_cell", lambda *_: pytest.fail("it was"))
