@@ -13,39 +13,17 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from euds.kernels.linear_token_stats_plan import Plan, choose_plan
+from euds.kernels.sums_triton import LN2, LOWEST, bounded, capped, exponent_of_cap, rebased
 from euds.kernels.target_logits_triton import target_logits
 
 FIELDS = tl.constexpr(5)
 """Partial results a row and split: peak logit, m, S, A, Q."""
 
-LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
-SMALLEST_EXPONENT = tl.constexpr(-200.0)
-"""Below it 2^d is 0 in float32; a finite bound keeps d * 2^d at 0 for a logit of -inf."""
-
-LN2 = tl.constexpr(math.log(2))
 MERGE_ROWS = 128
 
 MOST_NATS = 1e3
 """Largest nats that a unit of a logit stands for: its soft cap, or 1, over the temperature. Exponents are taken about
 the rounded product of largest logit and scale; far beyond, that rounding alone would leave the range of 2^d."""
-
-
-@triton.jit
-def _bounded(d: tl.tensor) -> tl.tensor:
-    """Exponents bounded from below; a NaN stays one."""
-    return tl.maximum(d, SMALLEST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
-def _rebased(
-    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
-) -> tuple[tl.tensor, ...]:
-    """Sums about a maximum that lies -shift above the one they were taken about."""
-    shift = _bounded(shift)
-    factor = tl.exp2(shift)
-    if VARENTROPY:
-        q = (q + shift * (2.0 * a + shift * s)) * factor
-    return s * factor, (a + shift * s) * factor, q
 
 
 @triton.jit
@@ -98,8 +76,7 @@ def _shaped(
     if BIAS:
         z += tl.load(bias + tl.minimum(columns, vocabulary - 1)).to(tl.float32)[None, :]
     if SOFTCAP:
-        # tanh(u) = 1 - 2 / (1 + e^2u), which is 1 at e^2u = inf and -1 at 0.
-        z = 1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent))
+        z = capped(z, cap_exponent)
     if LAST:
         z = tl.where((columns < vocabulary)[None, :], z, float("-inf"))
     return z
@@ -111,9 +88,9 @@ def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.co
     peak, m, s, a, q = sums
     tile_peak = tl.max(z, 1)
     new_m = tl.maximum(m, tile_peak * scale)
-    s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
+    s, a, q = rebased(s, a, q, m - new_m, VARENTROPY)
     # One rounding, so that d is exact however far the logits lie from 0.
-    d = _bounded(tl.fma(z, scale, -new_m[:, None]))
+    d = bounded(tl.fma(z, scale, -new_m[:, None]))
     e = tl.exp2(d)
     first = e * d
     s += tl.sum(e, 1)
@@ -225,8 +202,8 @@ def merge_splits_kernel(
         part_a = tl.load(at + 3 * field, mask=inside, other=0.0)
         part_q = tl.load(at + 4 * field, mask=inside, other=0.0) if VARENTROPY else zeros
         new_m = tl.maximum(m, part_m)
-        s, a, q = _rebased(s, a, q, m - new_m, VARENTROPY)
-        part_s, part_a, part_q = _rebased(part_s, part_a, part_q, part_m - new_m, VARENTROPY)
+        s, a, q = rebased(s, a, q, m - new_m, VARENTROPY)
+        part_s, part_a, part_q = rebased(part_s, part_a, part_q, part_m - new_m, VARENTROPY)
         m = new_m
         s += part_s
         a += part_a
@@ -319,7 +296,7 @@ def _tile_sums(
         n_splits,
         plan.neighbours,
         nats / math.log(2),
-        0.0 if softcap is None else 2 / (softcap * math.log(2)),
+        exponent_of_cap(softcap),
         ROWS=tiles.rows,
         COLUMNS=tiles.columns,
         DEPTH=tiles.depth,

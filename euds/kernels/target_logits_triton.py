@@ -1,10 +1,10 @@
 """The logit of each row's target in Triton: one row of hidden states times one row of the output projection."""
 
-import math
-
 import torch
 import triton
 import triton.language as tl
+
+from euds.kernels.sums_triton import capped, exponent_of_cap
 
 DEPTH = 1024
 """Most elements along H that a program works on at once."""
@@ -40,8 +40,7 @@ def target_logits_kernel(
     if bias is not None:
         z += tl.load(bias + target).to(tl.float32)
     if SOFTCAP:
-        # tanh(u) = 1 - 2 / (1 + e^2u), which is 1 at e^2u = inf and -1 at 0.
-        z = 1.0 - 2.0 / (1.0 + tl.exp2(z * cap_exponent))
+        z = capped(z, cap_exponent)
     tl.store(out + row, z)
 
 
@@ -71,7 +70,7 @@ def target_logits(
             out,
             width,
             (*hidden.stride(), *weight.stride()),
-            0.0 if softcap is None else 2 / (softcap * math.log(2)),
+            exponent_of_cap(softcap),
             DEPTH=min(DEPTH, triton.next_power_of_2(width)),
             SOFTCAP=softcap is not None,
             ROUNDED=rounded,

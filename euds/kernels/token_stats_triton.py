@@ -13,17 +13,14 @@ import torch
 import triton
 import triton.language as tl
 
+from euds.kernels.sums_triton import LN2, LOWEST, bounded, rebased
+
 N_WARPS = 2
 """On an H200 two warps and 2,048 logits a step took 1 to 10 % less time than four and 4,096, most for short rows."""
 LANES = tl.constexpr(32 * N_WARPS)
 """Threads of a program; each keeps one set of sums."""
 STEP = tl.constexpr(2048)
 """Logits that a program works on at once: 32 a thread."""
-FLOOR = tl.constexpr(-200.0)
-"""Smallest d worked with: 2^-200 is 0 in float32, and 0 * -200 is 0 where 0 * -inf is not."""
-LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
-"""Where a maximum starts: finite, so that the distance to it is defined for a logit of -inf."""
-LN2 = tl.constexpr(math.log(2))
 
 LOG2_E = math.log2(math.e)
 
@@ -37,18 +34,6 @@ PROGRAMS_PER_MULTIPROCESSOR = 8
 
 
 @triton.jit
-def _rebased(
-    s: tl.tensor, a: tl.tensor, q: tl.tensor, shift: tl.tensor, VARENTROPY: tl.constexpr
-) -> tuple[tl.tensor, ...]:
-    """Move sums to a maximum that lies -shift above theirs, in units of d."""
-    shift = tl.maximum(shift, FLOOR)
-    factor = tl.exp2(shift)
-    if VARENTROPY:
-        q = (q + shift * (2 * a + shift * s)) * factor
-    return s * factor, (a + shift * s) * factor, q
-
-
-@triton.jit
 def _with_tile(
     m: tl.tensor, s: tl.tensor, a: tl.tensor, q: tl.tensor, z: tl.tensor, scale: tl.float32, VARENTROPY: tl.constexpr
 ) -> tuple[tl.tensor, ...]:
@@ -56,8 +41,8 @@ def _with_tile(
     # Each thread holds whole (K, W) blocks, so that nothing below crosses threads.
     z = tl.reshape(z, (z.shape[0], LANES, z.shape[1] // LANES))
     top = tl.maximum(m, tl.max(tl.max(z, 2), 0))
-    s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
-    d = tl.maximum((z - top[None, :, None]) * scale, FLOOR, propagate_nan=tl.PropagateNan.ALL)
+    s, a, q = rebased(s, a, q, (m - top) * scale, VARENTROPY)
+    d = bounded((z - top[None, :, None]) * scale)
     e = tl.exp2(d)
     s += tl.sum(tl.sum(e, 2), 0)
     a += tl.sum(tl.sum(e * d, 2), 0)
@@ -221,7 +206,7 @@ def _rows_kernel(
             q = tl.load(slots + 3 * step, mask=carried, other=0.0)
     m, s, a, q = _with_row(m, s, a, q, pointer, bias, vocabulary, part, part_steps, scale, softcap, VARENTROPY)
     top = tl.max(m, 0)
-    s, a, q = _rebased(s, a, q, (m - top) * scale, VARENTROPY)
+    s, a, q = rebased(s, a, q, (m - top) * scale, VARENTROPY)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
     if FINISH:
         _store_stats(out, step, None, top, s, a, q, temperature)
@@ -264,7 +249,7 @@ def _finish_kernel(
     a = tl.load(slots + 2 * step, mask=mask, other=0.0)
     q = tl.load(slots + 3 * step, mask=mask, other=0.0)
     top = tl.max(m, 0)
-    s, a, q = _rebased(s, a, q, (m - top[None, :]) * scale, True)
+    s, a, q = rebased(s, a, q, (m - top[None, :]) * scale, True)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
     inside = rows < n_rows
     _store_stats(stats + rows, n_rows, inside, top, s, a, q, temperature)
