@@ -80,6 +80,33 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float) -> N
     assert 0.9 <= held / n_studies < 1.0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+@pytest.mark.parametrize(
+    ("spread", "shares"),
+    [(0.02, {3: 0.97, 5: 0.98, 10: 0.98}), (0.05, {3: 0.88, 5: 0.93, 10: 0.95}), (0.1, {3: 0.78, 5: 0.86, 10: 0.91})],
+)
+def test_how_far_intervals_of_few_seeds_can_be_trusted_is_as_written(
+    spread: float, shares: dict[int, float], n_seeds: int
+) -> None:
+    n_test, n_studies = 500, 1000
+    bootstrap = Bootstrap(n_test, n_resamples=1000)
+    held = 0
+    for study in range(n_studies):
+        rng = np.random.default_rng([study, n_seeds, round(100 * spread)])
+        alike = rng.beta(3, 1, n_test)
+        # Four of five rows are as hard for one method as for the other.
+        chances = [0.9 * np.where(rng.random(n_test) < 0.8, alike, rng.beta(3, 1, n_test)) for _ in range(2)]
+        first, second = (
+            {seed: (rng.random(n_test) < chance + spread * rng.normal()).astype(float) for seed in range(n_seeds)}
+            for chance in chances
+        )
+        found = difference(first, second, bootstrap)
+        assert found is not None
+        held += found.low <= 0 <= found.high
+    assert held / n_studies == pytest.approx(shares[n_seeds], abs=0.03)
+
+
 def test_holm_against_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.6]) == [1.0, 1.0]

@@ -43,9 +43,9 @@ READING = """## How to read the numbers
   correction over all rules. Numbers are percent, mean ± standard deviation over training seeds; differences are points.
 * A difference is paired by seed and test row, over the seeds that both methods have. Its 95 % interval comes from
   {resamples:,} bootstrap resamples of seeds and test rows together; a rule's one choice of rows is part of what is
-  compared, and its luck is not in the interval. Few seeds that differ much make it too narrow: in simulations with
-  accuracies that spread by 5 points over seeds it held the truth in 81 % of studies of 3 seeds and in 87 % of 5; with a
-  spread of 2 points in 95 to 97 %. p-values of few seeds that differ much are too small in the same way.
+  compared, and its luck is not in the interval. Few seeds that differ much make it too narrow: in simulations
+  with accuracies that spread by 10 points over seeds it held the truth in 78 % of studies of 3 seeds and in 86 % of 5,
+  with a spread of 5 points in 88 and 93 %, of 2 points in 97 and 98 %. p-values are too small in the same way.
 * "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
   out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
 * "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
