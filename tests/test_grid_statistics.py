@@ -89,7 +89,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(gap: float) -> N
 def test_how_far_intervals_of_few_seeds_can_be_trusted_is_as_written(
     spread: float, shares: dict[int, float], n_seeds: int
 ) -> None:
-    n_test, n_studies = 500, 1000
+    n_test, n_studies = 500, 500
     bootstrap = Bootstrap(n_test, n_resamples=1000)
     held = 0
     for study in range(n_studies):
@@ -104,7 +104,7 @@ def test_how_far_intervals_of_few_seeds_can_be_trusted_is_as_written(
         found = difference(first, second, bootstrap)
         assert found is not None
         held += found.low <= 0 <= found.high
-    assert held / n_studies == pytest.approx(shares[n_seeds], abs=0.03)
+    assert held / n_studies == pytest.approx(shares[n_seeds], abs=0.045)
 
 
 def test_holm_against_a_worked_example() -> None:
