@@ -118,7 +118,7 @@ def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Pat
 def test_a_run_directory_that_cannot_be_made_is_named(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at-all")
     for out, message in (
-        (corpus / "run", "lock: Not a directory"),
+        (corpus / "run", "corpus.jsonl: Not a directory"),
         (tmp_path / ("x" * 300), "File name too long"),
         (tmp_path / "dangling", "is a file or a broken link; --out names the run directory"),
         (corpus, "is a file or a broken link"),

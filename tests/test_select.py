@@ -332,8 +332,8 @@ def test_select_refuses_what_it_cannot_trust(
 @pytest.mark.parametrize("rule", [*RULES, "auto"])
 def test_stability_is_recorded_for_every_rule_with_a_region(rule: str) -> None:
     table = scores_table()
-    plain = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule))
-    stable = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule), stability=5)
+    plain = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule), pairs=True)
+    stable = choose(table, keep=0.2, rule=rule, axes=AXES.get(rule), stability=5, pairs=True)
     assert plain.record["stability"] is None
     assert plain.row_ids.tolist() == stable.row_ids.tolist()
     found = stable.record["stability"]
@@ -347,15 +347,16 @@ def test_stability_is_recorded_for_every_rule_with_a_region(rule: str) -> None:
     json.dumps(stable.record, allow_nan=False)
 
 
-def test_auto_takes_the_middle_of_generative_entropy_unless_that_is_length() -> None:
+def test_auto_takes_the_middle_of_generative_entropy_of_pairs_unless_that_is_length() -> None:
     table = scores_table()
     lengths = table.column("n_tokens").to_numpy().astype(float)
-    for own, rule, axes in (
-        (table, "middle", ["generative_entropy_nats"]),
-        (table.set_column(5, "generative_entropy_nats", pa.array(-np.log(lengths), pa.float32())), "random", []),
-        (table.drop_columns(["generative_entropy_nats"]), "random", []),
+    for own, pairs, rule, axes in (
+        (table, True, "middle", ["generative_entropy_nats"]),
+        (table, False, "random", []),
+        (table.set_column(5, "generative_entropy_nats", pa.array(-np.log(lengths), pa.float32())), True, "random", []),
+        (table.drop_columns(["generative_entropy_nats"]), True, "random", []),
     ):
-        selection = choose(own, keep=0.2, rule="auto")
+        selection = choose(own, keep=0.2, rule="auto", pairs=pairs)
         decided = selection.record["auto"]
         assert isinstance(decided, dict)
         assert (decided["rule"], decided["axes"]) == (rule, axes), decided["reason"]
@@ -369,7 +370,7 @@ def test_auto_takes_the_middle_of_generative_entropy_unless_that_is_length() -> 
 
 
 def test_auto_decides_once_for_all_groups() -> None:
-    selection = choose(scores_table(), keep=0.2, rule="auto", group_by="label")
+    selection = choose(scores_table(), keep=0.2, rule="auto", group_by="label", pairs=True)
     decided = selection.record["auto"]
     assert isinstance(decided, dict)
     assert decided["examined"] == ["generative_entropy_nats"]

@@ -72,8 +72,12 @@ def test_auto_covers_the_embeddings_of_pools_that_are_not_too_large(
     selection = choose(scored, keep=0.2, rule="auto", embedded=texts.embedded if covers else None)
     decided = selection.record["auto"]
     assert isinstance(decided, dict)
-    assert decided["examined"] == ([] if covers else ["generative_entropy_nats"])
-    assert decided["rule"] == ("facility" if covers else "middle")
+    assert decided["examined"] == []
+    assert decided["rule"] == ("facility" if covers else "random")
+    pairs = RunTexts({**manifest, "config": {"text_fields": ["question", "context"]}}, [], scored)
+    assert pairs.pairs
+    assert not pairs.covers("auto")
+    assert pairs.covers("facility")
 
 
 def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: Path) -> None:

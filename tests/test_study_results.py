@@ -43,9 +43,10 @@ DRAWS = [f"{AGAIN}/{name}" for name in names_in(AGAIN)]
 
 @cache
 def summary_of(name: str) -> TaskSummary:
-    planned = [cell.key for cell in planned_cells(load_study(STUDY / f"{name}.yaml"))]
+    study = load_study(STUDY / f"{name}.yaml")
+    planned = [cell.key for cell in planned_cells(study)]
     path = STUDY / name
-    return summarise(read_task(path.parent, path.name, planned=planned))
+    return summarise(read_task(path.parent, path.name, planned=planned, main_schedule=study.main_schedule))
 
 
 @pytest.fixture(scope="module", params=[*NAMES, *DRAWS])

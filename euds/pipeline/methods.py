@@ -71,6 +71,7 @@ def _rows(
         "group_by": method.group_by,
         "adjust": method.adjust,
         "bins": method.bins,
+        "pairs": texts.pairs,
     }
     if texts.covers(method.rule):
         settings["embedded"] = texts.embedded

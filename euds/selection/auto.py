@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.describe import spearman
 from euds.selection.rules import Pool
 
 EVIDENCE_AXIS = "generative_entropy_nats"
-"""The score whose middle is taken where embeddings are not to be had; docs/rules.md has the numbers."""
+"""The score whose middle is taken of pairs of fields; docs/rules.md has the numbers."""
 
 MAX_LENGTH_CORRELATION = 0.8
 """A score whose ranks follow the length this closely would select by length in disguise."""
@@ -32,12 +33,13 @@ def decide(pool: Pool) -> Decision:
     """Choose a rule without any label; the same pool always gives the same.
 
     1. `facility`, where the pool has embeddings.
-    2. Else `middle` of generative entropy, unless its rank correlation with the length is 0.8 or more, either way.
-    3. Else `random`: no other score has been shown to help.
+    2. `middle` of generative entropy, where that is the pool's axis, unless its rank correlation with the length is 0.8
+       or more, either way.
+    3. Else `random`: nothing else has been shown to help.
 
     Args:
-        pool: with embeddings, where the run has an encoder and few enough rows; without, with generative entropy as
-            its one axis, or with none where the run has not scored it.
+        pool: with embeddings of single texts, where the run has an encoder and few enough rows; with generative entropy
+            as its one axis for pairs of fields, where the run has scored it; else with neither.
     """
     facts: dict[str, Any] = {
         "examined": [],
@@ -45,11 +47,13 @@ def decide(pool: Pool) -> Decision:
         "max_length_correlation": MAX_LENGTH_CORRELATION,
     }
     if pool.embeddings is not None:
-        return Decision("facility", (), "the rule that did best over the study's draws of rows", facts)
+        return Decision("facility", (), "of single texts the rule that did best over the study's draws of rows", facts)
     if not pool.axes:
-        return Decision(
-            "random", (), "the run has no embeddings for facility, and no generative entropy, the next best", facts
+        reason = (
+            "nothing was shown to help here: facility needs single texts, an encoder and at most "
+            f"{MAX_FACILITY_ROWS:,} rows, and the middle of generative entropy pairs of fields"
         )
+        return Decision("random", (), reason, facts)
     correlation = spearman(pool.values[:, 0], pool.n_tokens)
     facts |= {"examined": [EVIDENCE_AXIS], "length_correlation": correlation}
     if abs(correlation or 0.0) >= MAX_LENGTH_CORRELATION:
@@ -57,4 +61,4 @@ def decide(pool: Pool) -> Decision:
             f"generative entropy follows the length: {correlation or 0.0:+.2f}, and no other score was shown to help"
         )
         return Decision("random", (), reason, facts)
-    return Decision("middle", pool.axes, "without embeddings for facility, the next best in the study", facts)
+    return Decision("middle", pool.axes, "of pairs of fields the rule that was ahead on the study's questions", facts)

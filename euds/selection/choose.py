@@ -90,6 +90,7 @@ def choose(
     stability: int = 0,
     trainee: Trainee | None = None,
     embedded: Embedded | None = None,
+    pairs: bool = False,
 ) -> Selection:
     """Choose rows of a scores table; see `euds.select` for the rules.
 
@@ -106,6 +107,7 @@ def choose(
         trainee: for the rule `validated`.
         embedded: for the rules that cover embeddings, and for "auto", which then is one of them; rows without an
             embedding are left out.
+        pairs: whether the texts are pairs of fields, for "auto".
 
     Returns:
         Exactly b rows and the record of how they were found.
@@ -117,7 +119,7 @@ def choose(
     start = time.perf_counter()
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
-    columns, places, embeddings = _pool_of(rule, named, scores, embedded)
+    columns, places, embeddings = _pool_of(rule, named, scores, embedded, pairs)
     usable = scores.take(places)
     pool = replace(_pool(usable, columns, adjust), embeddings=embeddings)
     budget = parse_keep(keep, len(places))
@@ -153,23 +155,29 @@ def choose(
     return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
 
 
-def rows_of_rule(scores: pa.Table, rule: str, axes: Sequence[str] | None, embedded: Embedded | None = None) -> pa.Table:
+def rows_of_rule(
+    scores: pa.Table,
+    rule: str,
+    axes: Sequence[str] | None,
+    embedded: Embedded | None = None,
+    pairs: bool = False,
+) -> pa.Table:
     """Return the rows that a rule chooses among, with the scores that it looks at: the pool of a baseline beside it.
 
     Raises:
         InputError: there is none, or the table lacks a score.
     """
-    columns, places, _ = _pool_of(rule, axes_for(rule, axes), scores, embedded)
+    columns, places, _ = _pool_of(rule, axes_for(rule, axes), scores, embedded, pairs)
     others = set(score_columns(scores)) - set(columns)
     return scores.take(places).drop_columns(sorted(others))
 
 
 def _pool_of(
-    rule: str, named: Sequence[str], scores: pa.Table, embedded: Embedded | None
+    rule: str, named: Sequence[str], scores: pa.Table, embedded: Embedded | None, pairs: bool
 ) -> tuple[tuple[str, ...], Int64Array, Float32Array | None]:
     """Return the columns that a rule looks at, and positions and embeddings of the rows that have what it needs."""
     if rule not in COVERAGE_RULES and (rule != AUTO_RULE or embedded is None):
-        columns = _columns_of(rule, named, scores)
+        columns = _columns_of(rule, named, scores, pairs)
         return columns, _usable(scores, columns), None
     places = _usable(scores, ())
     embeddings = _embeddings_of(rule, scores.column("row_id").to_numpy()[places], embedded)
@@ -237,10 +245,10 @@ def _stability_record(found: Stability, axes: Sequence[str]) -> dict[str, Any]:
     return {**record, "sides": sides}
 
 
-def _columns_of(rule: str, named: Sequence[str], scores: pa.Table) -> tuple[str, ...]:
+def _columns_of(rule: str, named: Sequence[str], scores: pa.Table, pairs: bool) -> tuple[str, ...]:
     """Return the columns that a rule looks at."""
     if rule == AUTO_RULE:
-        return (EVIDENCE_AXIS,) if EVIDENCE_AXIS in scores.column_names else ()
+        return (EVIDENCE_AXIS,) if pairs and EVIDENCE_AXIS in scores.column_names else ()
     return _entropies(scores) if rule == VALIDATED and not named else axis_columns(named, scores)
 
 

@@ -60,10 +60,16 @@ class RunTexts:
         self._scores = scores
 
     def covers(self, rule: str) -> bool:
-        """Tell whether a rule covers embeddings; "auto" does where texts can be embedded, and are not too many."""
+        """Tell whether a rule covers embeddings; "auto" does those of single texts, if they are not too many."""
         if rule == AUTO_RULE:
-            return "embedder" in self._manifest["models"] and self._scores.num_rows <= MAX_FACILITY_ROWS
+            few = self._scores.num_rows <= MAX_FACILITY_ROWS
+            return few and not self.pairs and "embedder" in self._manifest["models"]
         return rule in COVERAGE_RULES
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the texts are pairs of fields, such as questions and passages."""
+        return len(self._manifest["config"]["text_fields"]) == 2
 
     @cached_property
     def embedded(self) -> Embedded:

@@ -56,10 +56,10 @@ def select(
     "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
     kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
-    "auto" takes what the study of this project found best over its tasks without labels: "facility", if the run has an
-    encoder and at most 20,000 rows; else "middle" of generative entropy, unless that is not scored or follows the
-    length; else "random". "validated" uses labels: it takes the interval or box on whose rows a cheap probe does best
-    on a validation split. `keep="auto"` uses labels too.
+    "auto" takes what the study of this project found best over its tasks without labels: of single texts "facility", if
+    the run has an encoder and at most 20,000 rows; of pairs of fields "middle" of generative entropy, unless that is
+    not scored or follows the length; else "random". "validated" uses labels: it takes the interval or box on whose rows
+    a cheap probe does best on a validation split. `keep="auto"` uses labels too.
 
     Args:
         run_dir: finished run directory of `euds.score`.
@@ -104,6 +104,7 @@ def select(
         check_coverage(rule, scores.num_rows, group_by)
     if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
+    settings |= {"pairs": texts.pairs}
     uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
     found = None
@@ -155,7 +156,7 @@ def find_keep_of(
 ) -> KeepChoice:
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
 
-    pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"))
+    pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"), settings.get("pairs", False))
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
         if name == rule:
