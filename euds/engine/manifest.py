@@ -16,7 +16,7 @@ from euds.engine.prepare import FORMAT, Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.errors import RunStopped
-from euds.files import atomic_path, json_sha256, write_json
+from euds.files import atomic_path, json_sha256, permitted, write_json
 from euds.types import ScoreResult
 
 PACKAGES = (
@@ -46,8 +46,13 @@ def write_started(plan: Plan) -> None:
 
 
 def is_finished(plan: Plan) -> bool:
-    """Tell whether the run's manifest is there with an end."""
-    return plan.manifest_path.exists() and bool(open_manifest(plan.run_dir)["finished"])
+    """Tell whether the run's manifest is there with an end.
+
+    Raises:
+        InputError: the run directory cannot be looked into, or its manifest is damaged.
+    """
+    with permitted(plan.manifest_path):
+        return plan.manifest_path.exists() and bool(open_manifest(plan.run_dir)["finished"])
 
 
 def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str, Any]:
