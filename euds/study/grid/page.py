@@ -10,7 +10,7 @@ from euds.files import write_atomic
 from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
-from euds.study.grid.page_texts import ACROSS, COST, INTRODUCTION, OVER_DRAWS, READING, REPETITION
+from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION, OVER_DRAWS, READING, REPETITION
 from euds.study.grid.statistics import MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
@@ -49,7 +49,7 @@ def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | Non
         parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
-        parts += _across(summaries)
+        parts += _across(summaries, of_draws=True)
     parts += sections
     write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
     return summaries
@@ -109,25 +109,26 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
-def _across(summaries: Sequence[TaskSummary]) -> list[str]:
-    """The label-free rules that every task has tried, the evidence for a default."""
+def _across(summaries: Sequence[TaskSummary], *, of_draws: bool = False) -> list[str]:
+    """The label-free rules that every task has tried; draws of a task are no sample of tasks."""
     tasks = separate_tasks(summaries)
     rules = across_tasks(tasks)
     if len(tasks) < 2 or not rules:
         return []
     titles = [escape(task.title) + ("" if task.metric == "accuracy" else f" ({task.metric.upper()})") for task in tasks]
-    header = ["rule", "lead on validation rows", "lead on test rows [95 %]", "[95 %], tasks as a sample", *titles]
+    header = ["rule", "lead on validation rows", "lead on test rows [95 %]"]
+    header += [*([] if of_draws else ["[95 %], tasks as a sample"]), *titles]
     lines = [
         [
             f"`{rule.method}`",
             points(rule.validation),
             f"{points(rule.mean)} {_around(rule.mean, rule.half_width)}",
-            _around(rule.mean, rule.spread),
+            *([] if of_draws else [_around(rule.mean, rule.spread)]),
             *map(interval, rule.by_task),
         ]
         for rule in rules
     ]
-    return [ACROSS, tables.table(header, lines) + "\n"]
+    return [DRAW_BY_DRAW if of_draws else ACROSS, tables.table(header, lines) + "\n"]
 
 
 def _over_draws(summaries: Sequence[TaskSummary], repeated: Repeated) -> list[str]:

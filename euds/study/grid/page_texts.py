@@ -27,6 +27,11 @@ sizes. Each task's notes say what was fixed before anything was trained on it, a
 {seeds} training seeds a method.
 """
 
+DRAW_BY_DRAW = """## Draw by draw
+
+The same of the draws of this page alone, best on the validation rows first; the intervals take draws as independent.
+"""
+
 OVER_DRAWS = """## Over all draws
 
 Points over random on the test rows (of accuracy, on the questions of F1) of every label-free rule that all draws have
