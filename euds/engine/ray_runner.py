@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -186,11 +185,15 @@ class _Actor:
     def __init__(self, plan: Plan, step: str) -> None:
         self._plan = plan
         self._step = step
+        self._made: Worker | None = None
 
-    @cached_property
+    @property
     def _worker(self) -> Worker:
-        # Finishing runs no model, and may lie on a node without the device of the scores.
-        return Worker(self._plan, "cpu" if self._step == "finish" else None, tells_loading=False)
+        # Not in the constructor, where an error would be a worker lost. Finishing runs no model, and may lie on a node
+        # without the device of the scores.
+        if self._made is None:
+            self._made = Worker(self._plan, "cpu" if self._step == "finish" else None, tells_loading=False)
+        return self._made
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Run one task; an error comes back as a row, without Ray's traces around it."""
