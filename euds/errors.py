@@ -35,6 +35,11 @@ class MissingExtra(EudsError, ImportError):
         super().__init__(f"{package} is not installed; run: pip install 'euds[{extra}]'")
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -14,11 +14,12 @@ import pytest
 import euds
 from euds.corpus import corpus_files, read_manifest, read_scores
 from euds.errors import InputError, InvalidArgument
+from euds.measures.device import Precision, precision
 from euds.pipeline.recipe import load_recipe
 from euds.report import write_report
 from euds.selection.choose import choose
 from euds.selection.coverage import facility_location, k_center
-from euds.selection.features import Embedded, RunTexts
+from euds.selection.features import Embedded, RunTexts, _precision_of
 from euds.selection.rules import COVERAGE_RULES
 from euds.selection.select import check_coverage
 
@@ -88,6 +89,12 @@ def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: 
     assert selection.row_ids.tolist() == euds.select(run_dir, keep=0.2, rule="facility").row_ids.tolist()
     grouped = euds.select(run_dir, keep=0.2, rule="auto", group_by="label")
     assert grouped.n_kept == selection.n_kept
+
+
+def test_texts_are_embedded_as_the_run_was_or_as_this_machine_can() -> None:
+    assert _precision_of({"dtype": "bfloat16"}, {"device": "cpu"}) == Precision("cpu", "bfloat16")
+    # A run of a GPU that is not here.
+    assert _precision_of({"dtype": "bfloat16"}, {"device": "cuda:9"}) == precision()
 
 
 def test_groups_are_covered_each(run_dir: Path) -> None:

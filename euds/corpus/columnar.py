@@ -12,7 +12,7 @@ from euds.corpus.columnar_files import ArrowFile, ArrowStream, ParquetFile
 from euds.corpus.location import file_name, is_url
 from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import open_remote
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
 from euds.files import storage_failure
 
 CONVERTED_ROWS = 64
@@ -127,7 +127,7 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         kind = "Parquet" if _is_parquet(path) else "Arrow"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise storage_failure(path, error) or InputError(f"{path}: not a readable {kind} file: {reason}") from error
 
 

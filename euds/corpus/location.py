@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
-from euds.errors import EudsError, InputError, RunStopped
+from euds.errors import EudsError, InputError, RunStopped, reason_of
 
 WEB = ("http://", "https://")
 
@@ -139,7 +139,7 @@ def reading(file: str | Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = reason_of(error)
     # A client's error of a web server has a status: not authorised, or forbidden.
     if getattr(error, "status", None) in (401, 403):
         reason += " (access is refused: look at the credentials, or whether a signed address has expired)"

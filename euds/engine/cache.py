@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.engine.cache_settings import CacheSettings
+from euds.engine.cache_settings import TOKENS_OF, CacheSettings
 from euds.engine.cache_upkeep import tend
 from euds.engine.columns import ragged, usable
 from euds.engine.meter import Advance
@@ -22,9 +22,6 @@ from euds.types import BoolArray
 
 CACHE_FORMAT = 1
 """Raised when segments or keys change, or scores by more than rounding: entries of another format are not seen."""
-
-TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
-"""The token column that each cached stage reads."""
 
 ROLE_OF = {"generative": "lm", "embeddings": "embedder", "label_words": "lm"}
 

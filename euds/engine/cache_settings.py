@@ -6,8 +6,8 @@ from pathlib import Path
 
 from euds.errors import InputError, InvalidArgument
 
-CACHED_STAGES = frozenset({"generative", "embeddings", "label_words"})
-"""The stages of scoring whose results are looked up."""
+TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
+"""The stages of scoring whose results are looked up, and the token column that each of them reads."""
 
 DEFAULT_LIMIT_GB = 10.0
 

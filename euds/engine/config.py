@@ -135,12 +135,12 @@ class ScoreConfig:
     @property
     def unused(self) -> list[str]:
         """The settings that were given and that none of the measures looks at."""
-        reads_tokens = self.runs_lm or "information" in self.measures
+        counts_tokens = "information" in self.measures and self.token_model == self.lm
         groups = self.samples is not None and self.samples.grouping == "similarity"
         return [
             name
             for name, given, used in (
-                ("lm", self.lm is not None, self.runs_lm or (reads_tokens and self.token_model == self.lm)),
+                ("lm", self.lm is not None, self.runs_lm or counts_tokens),
                 ("embedder", self.embedder is not None, self.embeds),
                 ("token_budget", self.token_budget is not None, self.runs_lm or self.embeds),
                 ("n_clusters", self.n_clusters is not None, self.clusters),

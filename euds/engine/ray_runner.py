@@ -18,7 +18,7 @@ from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.engine.worker import Worker, run_task
-from euds.errors import BackendUnavailable, EudsError, InputError, RunStopped
+from euds.errors import BackendUnavailable, EudsError, InputError, RunStopped, reason_of
 from euds.files import needs_storage
 from euds.progress import bar
 
@@ -63,7 +63,8 @@ class RayRunner:
             try:
                 self._connect()
             except CONNECT_ERRORS as error:
-                raise InputError(f"ray: no cluster can be joined at {self._address}: {_line(error)}") from error
+                where = "joined or started" if self._address is None else f"joined at {self._address}"
+                raise InputError(f"ray: no cluster can be {where}: {reason_of(error)}") from error
             self._started_ray = True
         return self
 
@@ -111,7 +112,7 @@ class RayRunner:
                     try:
                         self._connect()
                     except CONNECT_ERRORS as error:
-                        text = f"ray: the cluster is gone: {_line(error)}; the same command resumes"
+                        text = f"ray: the cluster is gone: {reason_of(error)}; the same command resumes"
                         raise RunStopped(text) from error
 
     def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
@@ -168,10 +169,6 @@ def _everywhere(plan: Plan) -> Plan:
     if samples is not None and samples.generations_from is not None:
         samples = replace(samples, generations_from=str(Path(samples.generations_from).absolute()))
     return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=replace(plan.config, samples=samples))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _named(precision: Mapping[str, str | None]) -> str:

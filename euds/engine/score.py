@@ -8,7 +8,7 @@ from pathlib import Path
 from euds.corpus import check_unchanged, open_manifest, verify_parts
 from euds.corpus.location import printable
 from euds.engine.borrow import check_generations
-from euds.engine.cache_settings import CACHED_STAGES, CacheSettings
+from euds.engine.cache_settings import TOKENS_OF, CacheSettings
 from euds.engine.config import MEASURES, ScoreConfig, settle_semantic, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
@@ -151,7 +151,7 @@ def score(
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
     kept = CacheSettings.of(cache, cache_limit_gb)
-    cached = not CACHED_STAGES.isdisjoint(stages_of(config.measures, config.semantic))
+    cached = not TOKENS_OF.keys().isdisjoint(stages_of(config.measures, config.semantic))
     unused = config.unused + (["cache"] if kept is not None and not cached else [])
     if unused:
         console.print(f"warning: no measure of this run uses: {', '.join(unused)}", markup=False, soft_wrap=True)

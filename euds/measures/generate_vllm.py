@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, GenerationConfig
 
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, reason_of
 from euds.measures.device import Precision
 from euds.measures.endings import Endings
 from euds.measures.generate import Generations
@@ -61,7 +61,7 @@ class VllmGenerator:
                 **arguments,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise InputError(f"{folder}: vLLM cannot load it: {reason}") from error
         self.warping = warping
         self._endings = Endings(_generation_config(folder), load_tokenizer(folder), stop_at_newline=stop_at_newline)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from euds.assets import resolve_model
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
 from euds.files import read_json, storage_failure
 from euds.progress import quiet
 
@@ -38,7 +38,7 @@ def model_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(resolved, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise InputError(
             f"model {name!r} is neither an asset nor a folder, and the hub does not give it: {reason}"
         ) from error
@@ -100,7 +100,7 @@ def model_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise InputError(f"{folder}/config.json: not a configuration that transformers knows: {reason}") from error
 
 
@@ -131,6 +131,6 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
                 folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True, **arguments
             )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise storage_failure(folder, error) or InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
     return model.to(precision.torch_device).eval()

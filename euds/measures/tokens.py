@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -116,7 +116,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     # Damaged files come out as whatever they happen to trip over.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise InputError(f"{folder}: no tokenizer could be loaded: {reason}") from error
     # Where the files are missing, transformers makes some tokenizers without a word in them.
     if len(tokenizer) <= len(tokenizer.all_special_ids):

@@ -113,8 +113,8 @@ def linear_token_stats(
 
     The logits are softcap * tanh((hidden @ weight.T + bias) / softcap), or the plain projection without a soft cap.
     Otherwise as `token_stats`; products are made in the dtype of hidden, those of the library in float32 as
-    `torch.set_float32_matmul_precision` says. Extra memory is one small tile of logits and a
-    few numbers a row, whatever V is.
+    `torch.set_float32_matmul_precision` says. Extra memory is one small tile of logits and a few numbers a row,
+    whatever V is.
 
     Args:
         hidden: (..., H), floating point.
@@ -122,7 +122,7 @@ def linear_token_stats(
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
             CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
-        softcap: > 0 and finite, or None.
+        softcap: > 0 and finite, or None; "triton" takes up to 128.
         temperature: in 1e-30..1e30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",

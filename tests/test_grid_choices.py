@@ -1,0 +1,108 @@
+"""What each method of a study chooses of a pool, and the label surprisal that some of them look at."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from euds.selection.trainee import Trainee
+from euds.study.grid.choices import box_with_label_surprisal
+from euds.study.grid.measure import label_surprisal
+from euds.study.grid.methods import METHODS
+from euds.study.grid.pool import StudyPool
+from euds.types import Int64Array
+
+N = 120
+
+
+@pytest.fixture(scope="module")
+def pool() -> StudyPool:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, N)
+    embeddings = rng.normal(size=(N, 8)).astype(np.float32)
+    embeddings[:, 0] += 2 * labels
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    columns = {
+        "row_id": np.arange(N),
+        "label": [str(label) for label in labels],
+        "source": pa.nulls(N, pa.string()),
+        "n_tokens": rng.integers(5, 60, N),
+        "information_entropy_nats": rng.normal(2, 1, N),
+        "generative_entropy_nats": rng.normal(3, 1, N),
+        "nll_nats": rng.normal(3, 1, N),
+        "semantic_entropy_nats": rng.normal(1, 1, N),
+    }
+    texts = [" ".join(rng.choice(list("abcdefgh"), 8)) for _ in range(N)]
+    trainee = Trainee(np.arange(N), embeddings, labels, "test")
+    surprisal = label_surprisal(embeddings, labels, seed=0)
+    return StudyPool(pa.table(columns), embeddings, texts, trainee, surprisal, rng.random(N), 70)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "full"])
+def test_every_method_chooses_exactly_the_budget(pool: StudyPool, name: str) -> None:
+    method = METHODS[name]
+    for budget in (25, 60):
+        found = method.choose(pool, budget, 3)
+        assert found.dtype == np.int64
+        assert len(found) == budget
+        assert (np.diff(found) > 0).all()
+        assert found[0] >= 0
+        assert found[-1] < (70 if method.from_test else N)
+        assert method.choose(pool, budget, 3).tolist() == found.tolist()
+
+
+def test_methods_keep_what_their_names_say(pool: StudyPool) -> None:
+    def kept(name: str, seed: int = 0) -> Int64Array:
+        return METHODS[name].choose(pool, 24, seed)
+
+    assert METHODS["full"].choose(pool, 24, 0).tolist() == list(range(N))
+    assert kept("random", 0).tolist() != kept("random", 1).tolist()
+    surprisal = pool.values("label_surprisal")
+    assert set(kept("label_surprisal_high").tolist()) == set(np.argsort(-surprisal)[:24].tolist())
+    wide = set(METHODS["igse_box"].choose(pool, 48, 0).tolist())
+    assert set(kept("box2_k_center").tolist()) <= wide - set(pool.repeated.tolist())
+    bins = np.floor(pool.ranks("nll")[kept("stratified_nll")] * 10)
+    assert set(np.bincount(bins.astype(int)).tolist()) <= {2, 3}
+    edges = np.quantile(pool.n_tokens, np.linspace(0, 1, 11)[1:-1])
+    lengths = [
+        np.bincount(np.searchsorted(edges, pool.n_tokens[rows], side="right"), minlength=10).tolist()
+        for rows in (kept("igse_box"), kept("random_length_matched"))
+    ]
+    assert lengths[0] == lengths[1]
+    per_class = METHODS["igse_box_per_class"].choose(pool, 60, 0)
+    labels = np.array(pool.scores.column("label").to_pylist())
+    assert abs((labels[per_class] == "1").mean() - (labels == "1").mean()) < 0.02
+
+
+def test_shuffled_scores_choose_rows_that_the_box_does_not(pool: StudyPool) -> None:
+    box = set(METHODS["igse_box"].choose(pool, 60, 0).tolist())
+    overlaps = [len(box & set(METHODS["shuffled"].choose(pool, 60, seed).tolist())) / 60 for seed in range(40)]
+    # Half of the pool is kept, so half of any random choice is in the box.
+    assert abs(np.mean(overlaps) - 0.5) < 0.03
+
+
+def test_a_fourth_axis_narrows_the_label_surprisal(pool: StudyPool) -> None:
+    narrow = pool.ranks("label_surprisal")[box_with_label_surprisal(pool, 24, 0)]
+    assert np.ptp(narrow) < np.ptp(pool.ranks("label_surprisal")[METHODS["igse_box"].choose(pool, 24, 0)])
+
+
+def test_label_surprisal_is_out_of_fold() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    features = rng.normal(size=(200, 4)).astype(np.float32)
+    features[:, 0] = labels * 2 - 1
+    wrong = labels.copy()
+    wrong[:5] = 1 - wrong[:5]
+    surprisal = label_surprisal(features, wrong, seed=0)
+    assert set(np.argsort(-surprisal)[:5].tolist()) == set(range(5))
+    # With features of pure noise, a probe that had seen the row would be surprised less than by chance.
+    noise = rng.normal(size=(200, 60)).astype(np.float32)
+    assert label_surprisal(noise, labels, seed=0).mean() > np.log(2)
+    # Of a class with one row, no probe that judges it has seen any.
+    single = np.array([0] * 20 + [1] * 24 + [2])
+    found = label_surprisal(noise[:45], single, seed=0)
+    assert np.isfinite(found).all()
+    assert found.argmax() == 44
+    assert np.isfinite(label_surprisal(noise[:4], np.array([0, 0, 1, 1]), seed=0)).all()
+    alone = label_surprisal(noise[:50], np.array([0] * 49 + [1]), seed=0)
+    assert np.isfinite(alone).all()
+    assert alone.argmax() == 49
