@@ -4,7 +4,7 @@ Every contender's result is checked against float64 before its time counts; cont
 on rotating random inputs; the limit (reading memory, copying memory, the matrix product alone) takes its turn too.
 
     python benchmarks/bench_kernels.py                  # the CPU, and the GPU if there is one
-    python benchmarks/bench_kernels.py --device cuda    # writes results/kernels-cuda.json and the README table
+    python benchmarks/bench_kernels.py --device cuda    # writes results/kernels-cuda_GPU.json and the README table
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from environment import environment
+from environment import environment, gpu_file_name
 from kernel_contenders import LINEAR, LOGITS, NLL_ONLY
 from table import write_tables
 from timing import Call, Timing, interleave, peak_memory_mib
@@ -169,9 +169,9 @@ def measure(device: str, stop: float) -> list[Case]:
 
 
 def machine(device: str) -> str:
-    """Return the device's name, of processors with AVX-512 that too: their rows stand beside those of the others."""
-    if device != "cpu":
-        return device
+    """Return the device's name, which GPU, or that a processor has AVX-512: their rows stand beside each other."""
+    if device == "cuda":
+        return gpu_file_name()
     from euds.kernels import token_stats_cpp
 
     return "cpu_avx512" if token_stats_cpp.ISA == "avx512" else device

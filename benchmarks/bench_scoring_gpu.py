@@ -1,29 +1,34 @@
 """End-to-end generative scoring on a GPU: the engine against the bare backbone and against full logits.
 
-The model has SmolLM2-135M's shape and random weights, the texts are drawn from a seeded Zipf vocabulary with realistic
-lengths: throughput depends on neither. The limit is the backbone alone, which computes no score, on the batches that
-the engine forms and packs; the plain contenders read batches that are formed alike but padded. The loop over single
-texts and lm-evaluation-harness, where it is installed, read the first texts only.
+The models have the shapes of SmolLM2 and random weights, the texts are drawn from a seeded Zipf vocabulary with
+realistic lengths: throughput depends on neither. The limit is the backbone alone, which computes no score, on the
+batches that the engine forms and packs; beside it, the backbone followed by the bare product with the output
+projection, without which there is no entropy. The plain contenders read batches that are formed alike but padded. The
+loop over single texts and lm-evaluation-harness, where it is installed, read the first texts of the small model only.
 
-    python benchmarks/bench_scoring_gpu.py        # writes benchmarks/results/scoring-cuda.json and the README table
+    python benchmarks/bench_scoring_gpu.py        # writes benchmarks/results/scoring-cuda_GPU.json and the README table
 """
 
 import json
+import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from environment import environment
+from environment import environment, gpu_file_name
 from scoring_gpu_contenders import (
     HARNESS,
     HARNESS_ROWS,
+    LARGE,
     LEAST_CORRELATION,
     MAX_TOKENS,
+    OF_EVERY_SHAPE,
     REFERENCE,
     SINGLE,
     SINGLE_ROWS,
@@ -36,9 +41,25 @@ from table import write_tables
 from euds.files import atomic_path
 
 RESULTS = Path(__file__).parent / "results"
-MODEL = "SmolLM2-135M shape, random, bfloat16"
-ROWS = 6000
 VOCABULARY = 49152
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a Llama, and how many texts it reads."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    rows: int
+
+
+SHAPES = {
+    "SmolLM2-135M": Shape(576, 1536, 30, 9, 3, 6000),
+    "SmolLM2-1.7B": Shape(2048, 8192, 24, 32, 32, 1500),
+}
 MEDIAN_TOKENS = 160
 ROUNDS = 2
 
@@ -50,32 +71,45 @@ def main() -> None:
         return
     facts = {
         **environment(("euds", "torch", "transformers", "triton", "lm-eval")),
-        "model": MODEL,
+        "model": "shapes of SmolLM2, random, bfloat16",
     }
-    path = RESULTS / "scoring-cuda.json"
+    path = RESULTS / f"scoring-{gpu_file_name()}.json"
+    rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_model(folder / "lm")
-        corpus = make_corpus(folder / "corpus.jsonl")
-        contenders = Contenders(folder / "lm", corpus, folder).calls()
-        outcomes: dict[str, list[Outcome]] = {contender: [] for contender in contenders}
-        try:
-            for round_ in range(ROUNDS + 1):
-                run_round(contenders, outcomes, left_out)
-                if round_ == 0:
-                    # It has compiled and warmed up.
-                    for found in outcomes.values():
-                        found.clear()
-                elif rows := summarise(outcomes, left_out):
-                    with atomic_path(path) as partial:
-                        content = {"environment": facts, "rows": rows, "left_out": left_out}
-                        partial.write_text(json.dumps(content, indent=2) + "\n")
-        finally:
-            write_tables()
+    try:
+        for model, shape in SHAPES.items():
+            earlier, without = rows, dict[str, str]()
+            for found in time_model(model, shape, without):
+                rows = earlier + found
+                left_out |= {f"{model}, {contender}": reason for contender, reason in without.items()}
+                with atomic_path(path) as partial:
+                    content = {"environment": facts, "rows": rows, "left_out": left_out}
+                    partial.write_text(json.dumps(content, indent=2) + "\n")
+    finally:
+        write_tables()
     if left_out:
         raise SystemExit(f"left out: {left_out}")
     print(f"wrote {path}")
+
+
+def time_model(model: str, shape: Shape, left_out: dict[str, str]) -> Iterator[list[dict[str, Any]]]:
+    """Run the contenders of a shape in turn and give their rows after each round; add those that are left out."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_model(folder / "lm", shape)
+        corpus = make_corpus(folder / "corpus.jsonl", shape.rows)
+        contenders = Contenders(folder / "lm", corpus, folder).calls()
+        if shape is not SHAPES["SmolLM2-135M"]:
+            contenders = {contender: contenders[contender] for contender in OF_EVERY_SHAPE}
+        outcomes: dict[str, list[Outcome]] = {contender: [] for contender in contenders}
+        for round_ in range(ROUNDS + 1):
+            run_round(contenders, outcomes, left_out)
+            if round_ == 0:
+                # It has compiled and warmed up.
+                for found in outcomes.values():
+                    found.clear()
+            else:
+                yield summarise(model, shape.rows, outcomes, left_out)
 
 
 def run_round(
@@ -96,8 +130,8 @@ def run_round(
         torch.cuda.empty_cache()
 
 
-def make_model(folder: Path) -> None:
-    """A Llama of SmolLM2-135M's shape with random weights, and a tokenizer of one token a word."""
+def make_model(folder: Path, shape: Shape) -> None:
+    """A Llama of a shape with random weights, and a tokenizer of one token a word."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -107,25 +141,26 @@ def make_model(folder: Path) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
         max_position_embeddings=8192,
         tie_word_embeddings=True,
         initializer_range=0.04,
     )
-    model: Any = LlamaForCausalLM(config)
+    with torch.device("cuda"):
+        model: Any = LlamaForCausalLM(config)
     # Otherwise every distribution is nearly flat, and all texts have the same entropy: no check could tell them apart.
-    model.model.norm.weight.data.fill_(6.0)
+    model.model.norm.weight.data.fill_(144 / math.sqrt(shape.hidden))
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
-def make_corpus(path: Path) -> Path:
+def make_corpus(path: Path, n_rows: int) -> Path:
     """Write texts of log-normal length whose words follow Zipf's law."""
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(np.log(MEDIAN_TOKENS), 0.8, ROWS), 2, MAX_TOKENS).astype(int)
+    lengths = np.clip(rng.lognormal(np.log(MEDIAN_TOKENS), 0.8, n_rows), 2, MAX_TOKENS).astype(int)
     weights = 1 / np.arange(1, VOCABULARY + 1)
     words = rng.choice(VOCABULARY, size=int(lengths.sum()), p=weights / weights.sum())
     parts = np.split(words, np.cumsum(lengths)[:-1])
@@ -133,7 +168,9 @@ def make_corpus(path: Path) -> Path:
     return path
 
 
-def summarise(outcomes: Mapping[str, Sequence[Outcome]], left_out: dict[str, str]) -> list[dict[str, Any]]:
+def summarise(
+    model: str, n_rows: int, outcomes: Mapping[str, Sequence[Outcome]], left_out: dict[str, str]
+) -> list[dict[str, Any]]:
     """Return the rows of the contenders that agree with full logits, as far as those are there to compare with.
 
     What disagrees is added to those left out: nothing is timed that is not right.
@@ -155,9 +192,9 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], left_out: dict[str, str
         rows.append(
             {
                 "op": "score generative",
-                "corpus": "synthetic Zipf texts",
+                "corpus": f"Zipf texts, {model}",
                 "contender": name,
-                "rows": {SINGLE: SINGLE_ROWS, HARNESS: HARNESS_ROWS}.get(name, ROWS),
+                "rows": {SINGLE: SINGLE_ROWS, HARNESS: HARNESS_ROWS}.get(name, n_rows),
                 "tokens": found[0].tokens,
                 "unit": "tokens/s",
                 "median": round(statistics.median(speeds), 1),
@@ -167,7 +204,7 @@ def summarise(outcomes: Mapping[str, Sequence[Outcome]], left_out: dict[str, str
                 "largest_error_nats": float(f"{max(errors):.2g}") if errors else None,
             }
         )
-    ours = next((row["median"] for row in rows if row["contender"] == "euds"), None)
+    ours = next((row["median"] for row in rows if row["contender"] in ("euds", LARGE)), None)
     for row in rows:
         row["ratio_to_euds"] = None if ours is None else round(row["median"] / ours, 3)
     return rows

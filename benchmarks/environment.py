@@ -1,6 +1,7 @@
 """What numbers were measured on: machine, device and versions, as every results file records them."""
 
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,14 @@ def environment(packages: tuple[str, ...] = ("torch", "transformers")) -> dict[s
         except PackageNotFoundError:
             facts[package] = "not installed"
     return facts
+
+
+def gpu_file_name() -> str:
+    """Return how the results of this GPU are named: "cuda_h200"."""
+    import torch
+
+    name = torch.cuda.get_device_name().removeprefix("NVIDIA ")
+    return f"cuda_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
 
 
 def _cpu_name() -> str:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command of at most nine minutes: build, check, time, look for bad memory accesses.
-# Writes the rows of kernels-cuda.json and scoring-cuda.json and the tables; peers that are installed are timed beside
-# euds. Every step runs whatever became of the others; the last line names those that failed. Results and a log are also
-# put into the folder $OUT, if that is set.
+# Everything that needs a GPU, in one command of at most ten minutes: build, check, time, look for bad memory accesses.
+# Writes the rows of kernels-cuda_GPU.json and scoring-cuda_GPU.json and the tables; peers that are installed are timed
+# beside euds. Every step runs whatever became of the others; the last line names those that failed. Results and a log
+# are also put into the folder $OUT, if that is set.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -11,7 +11,7 @@ shopt -s nullglob
 failed=()
 
 keep() {
-  [[ -z ${OUT:-} ]] || cp benchmarks/results/*-cuda.json benchmarks/README.md "$OUT"
+  [[ -z ${OUT:-} ]] || cp benchmarks/results/*-cuda_*.json benchmarks/README.md "$OUT"
 }
 
 step() {  # NAME SECONDS COMMAND...: at most so long, interrupted first so that Python can still say what it has
@@ -36,7 +36,7 @@ main() {
   timeout --kill-after=5 30 bash -c build || echo "not built ($?)"
   step tests 100 "${tests[@]}"
   step kernels 190 "$python" benchmarks/bench_kernels.py --device cuda --seconds 165
-  step scoring 130 "$python" benchmarks/bench_scoring_gpu.py
+  step scoring 200 "$python" benchmarks/bench_scoring_gpu.py
   step tables 5 "$python" benchmarks/table.py
   # Last, as it slows everything down: a part of the tests, each tensor allocated on its own so that its end is known.
   if command -v compute-sanitizer > /dev/null; then

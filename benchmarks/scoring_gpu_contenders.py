@@ -22,14 +22,19 @@ from euds.measures.device import on_device, precision
 from euds.measures.packing import packed_hidden_states
 
 REFERENCE = "full logits, log-softmax"
+BACKBONE, PRODUCT = "backbone alone, no scores", "backbone and product, no scores"
 SINGLE, HARNESS = "one text at a time", "lm-evaluation-harness"
 SINGLE_ROWS, HARNESS_ROWS = 200, 1000
 HARNESS_BATCH = 64
+PRODUCT_ROWS = 8192
+"""Products of so many hidden states are held at once."""
 SHARD_ROWS = 1024
 """What the engine takes by itself for a corpus of this size."""
 LARGE_SHARD_ROWS = 3000
 LARGE = "euds, shards of 3,000 rows"
 """Nearer to the 16,384 that it takes for a large one: between shards a GPU waits."""
+OF_EVERY_SHAPE = (BACKBONE, PRODUCT, REFERENCE, LARGE)
+"""Who reads with the large model, too."""
 MAX_TOKENS = 1024
 TOLERANCE_NATS = 0.1
 """bfloat16 logits of a batch against the engine's float32 accumulators; 24 texts on a CPU differed by 0.008."""
@@ -68,7 +73,8 @@ class Contenders:
     def calls(self) -> dict[str, Callable[[], Outcome]]:
         """Return the contenders by name."""
         return {
-            "backbone alone, no scores": self.packed_backbone,
+            BACKBONE: self.packed_backbone,
+            PRODUCT: self.packed_product,
             "backbone, padded": self.padded_backbone,
             REFERENCE: self.full_logits,
             SINGLE: self.one_text_at_a_time,
@@ -85,8 +91,19 @@ class Contenders:
         entropies: np.ndarray = read_scores(out).column("generative_entropy_nats").to_numpy()
         return Outcome(result.seconds["generative"], sum(self._lengths), entropies)
 
+    def packed_product(self) -> Outcome:
+        """Run the backbone likewise, and multiply its hidden states by the output projection, into one place."""
+        weight = self._model.get_output_embeddings().weight
+        place = torch.empty(PRODUCT_ROWS, len(weight), dtype=weight.dtype, device=self._device)
+
+        def multiply(hidden: torch.Tensor) -> None:
+            for part in hidden.reshape(-1, weight.shape[1]).split(PRODUCT_ROWS):
+                torch.mm(part, weight.T, out=place[: len(part)])
+
+        return self.packed_backbone(multiply)
+
     @torch.inference_mode()
-    def packed_backbone(self) -> Outcome:
+    def packed_backbone(self, then: Callable[[torch.Tensor], None] | None = None) -> Outcome:
         """Run the backbone over texts laid end to end, as the engine does."""
         if not self._lm.packs:
             raise RuntimeError("the model does not read packed texts")
@@ -94,7 +111,10 @@ class Contenders:
         start = time.perf_counter()
         for batch in batches:
             ids = torch.cat([torch.tensor(self._samples[row]) for row in batch])
-            packed_hidden_states(self._lm.model, on_device(ids, self._device), [self._lengths[row] for row in batch])
+            ids = on_device(ids, self._device)
+            hidden = packed_hidden_states(self._lm.model, ids, [self._lengths[row] for row in batch])
+            if then is not None:
+                then(hidden)
         torch.cuda.synchronize()
         return Outcome(time.perf_counter() - start, sum(self._lengths))
 

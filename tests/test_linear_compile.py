@@ -1,5 +1,6 @@
 """The kernel fused with the projection, compiled for GPUs that are not here: which instructions, and how many."""
 
+import heapq
 import os
 import re
 from typing import Any
@@ -18,7 +19,7 @@ from euds.kernels.linear_token_stats_plan import (
     TILES,
     Plan,
     Tiles,
-    choose_splits,
+    choose_shares,
 )
 from euds.kernels.linear_token_stats_triton import linear_token_stats
 
@@ -44,7 +45,7 @@ def build(
     weight = torch.zeros(1000, rows_apart, dtype=dtype)[:, :width]
     bias = torch.zeros(1000, dtype=dtype) if biased else None
     with compiling(capability) as kernels:
-        linear_token_stats(hidden, weight, None, bias, softcap, 0.7, varentropy, Plan(tiles, tma, 2))
+        linear_token_stats(hidden, weight, None, bias, softcap, 0.7, varentropy, Plan(tiles, tma, 2, 1))
     tile_sums, merge = kernels
     return tile_sums, merge
 
@@ -132,21 +133,35 @@ def test_float32_products_are_exact(capability: int) -> None:
     check_resources(compiled, capability)
 
 
+def seconds_of(n_blocks: int, n_tiles: int, tiles: int, neighbours: int, multiprocessors: int) -> float:
+    """Tile times of a call whose programs start in order, each as soon as a multiprocessor is free."""
+    free = [0.0] * multiprocessors
+    for first in range(0, n_blocks, neighbours):
+        for start in range(0, n_tiles, tiles):
+            for _ in range(min(neighbours, n_blocks - first)):
+                heapq.heapreplace(free, free[0] + min(tiles, n_tiles - start))
+    return max(free)
+
+
+@pytest.mark.parametrize("multiprocessors", [114, 132, 148])
+@pytest.mark.parametrize("most_neighbours", [8, 16, 113])
 @pytest.mark.parametrize("n_tiles", [1, 2, 125, 196, 1000])
-@pytest.mark.parametrize("n_blocks", [1, 5, 33, 64, 128, 133, 200, 1000])
-def test_splits_fill_the_machine(n_blocks: int, n_tiles: int) -> None:
-    multiprocessors = 132
-    splits = choose_splits(n_blocks, n_tiles, multiprocessors)
-    assert 1 <= splits <= n_tiles
-    waves = triton.cdiv(n_blocks * splits, multiprocessors)
-    tile_times = waves * triton.cdiv(n_tiles, splits)
+@pytest.mark.parametrize("n_blocks", [1, 5, 33, 64, 128, 133, 200, 512])
+def test_shares_fill_the_machine(n_blocks: int, n_tiles: int, most_neighbours: int, multiprocessors: int) -> None:
+    tiles, neighbours = choose_shares(n_blocks, n_tiles, multiprocessors, most_neighbours)
+    assert 1 <= tiles <= n_tiles
+    assert 1 <= neighbours <= min(n_blocks, most_neighbours)
+    seconds = seconds_of(n_blocks, n_tiles, tiles, neighbours, multiprocessors)
     if n_tiles >= 125 and n_blocks >= 33:
-        assert n_blocks * n_tiles / (multiprocessors * tile_times) > 0.8
+        assert n_blocks * n_tiles / multiprocessors / seconds > 0.87
     if n_blocks * n_tiles <= multiprocessors:
-        assert splits == n_tiles
+        assert seconds == 1
 
 
-def test_few_splits_suffice_for_many_rows() -> None:
-    assert choose_splits(64, 196, 132) == 2
-    assert choose_splits(132, 196, 132) == 1
-    assert choose_splits(10_000, 196, 132) <= 4
+@pytest.mark.parametrize("n_tiles", [125, 196, 501, 593, 1000])
+@pytest.mark.parametrize("most_neighbours", [16, 32, 64, 113])
+def test_64_blocks_leave_none_of_132_multiprocessors_idle(n_tiles: int, most_neighbours: int) -> None:
+    tiles, neighbours = choose_shares(64, n_tiles, 132, most_neighbours)
+    assert 64 * n_tiles / 132 / seconds_of(64, n_tiles, tiles, neighbours, 132) > 0.94
+    # Every further share is one more start of a program.
+    assert triton.cdiv(n_tiles, tiles) <= 2 * 132 / neighbours

@@ -1,5 +1,6 @@
 """How a call of the fused kernel of linear token statistics runs: tiles, kind of loads, shares of the vocabulary."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,15 +26,14 @@ class Plan:
     Attributes:
         tiles: what a program works on at a time.
         tma: whether it loads by the tensor memory accelerator, else by pointers.
-        splits: programs along the vocabulary.
-        neighbours: blocks of rows whose programs run side by side. On an H200 16 came four points nearer to the product
-            alone than all 64 blocks at H 4096, V 151,936, where those do not fit the L2 cache, and as near elsewhere.
+        tiles_per_share: tiles along the vocabulary that a program takes; the last of a block of rows may take fewer.
+        neighbours: blocks of rows whose programs run side by side.
     """
 
     tiles: Tiles
     tma: bool
-    splits: int
-    neighbours: int = 16
+    tiles_per_share: int
+    neighbours: int
 
 
 AMPERE_TILES = Tiles(64, 128, 32, 8, 4)
@@ -46,8 +46,14 @@ HOPPER_SOFTCAP_TILES = Tiles(128, 256, 64, 8, 3)
 FLOAT32_TILES = Tiles(64, 64, 16, 4, 2)
 """Exact float32 products have no tensor cores: each thread multiplies, and needs registers for the operands."""
 
-MAX_SPLITS = 16
-"""Splits to try when the row blocks alone would fill most of the machine."""
+NEIGHBOUR_BYTES = 32 << 20
+"""Hidden states of the blocks that run side by side, which the L2 cache should hold while weights pass by.
+
+On an H200, for 8,192 rows, groups of 8 to 64 blocks came within three points of each other at H 2048 and 4096, larger
+ones ahead; at H 576 and 1024 all 64 at once were best, by one point over 32 and three to seven over 8."""
+
+MORE_GROUPS = 8
+"""How many groups of neighbours beyond the fewest are tried."""
 
 TILE_OVERHEAD = 0.5
 """Start and end of a program, in tiles: a guess, not measured. It favours fewer and longer programs."""
@@ -66,22 +72,36 @@ def choose_plan(hidden: torch.Tensor, weight: torch.Tensor, *, softcapped: bool 
         tiles = HOPPER_SOFTCAP_TILES
     tma = not exact and major in TILES and fits_descriptor(hidden) and fits_descriptor(weight)
     n_blocks, n_tiles = triton.cdiv(len(hidden), tiles.rows), triton.cdiv(len(weight), tiles.columns)
-    return Plan(tiles, tma, choose_splits(n_blocks, n_tiles, multiprocessors))
+    most_neighbours = max(1, NEIGHBOUR_BYTES // (tiles.rows * hidden.shape[1] * hidden.element_size()))
+    return Plan(tiles, tma, *choose_shares(n_blocks, n_tiles, multiprocessors, most_neighbours))
 
 
 @cache
-def choose_splits(n_blocks: int, n_tiles: int, multiprocessors: int) -> int:
-    """Return into how many shares to split the vocabulary, so that the last wave of programs is as full as can be.
+def choose_shares(n_blocks: int, n_tiles: int, multiprocessors: int, most_neighbours: int) -> tuple[int, int]:
+    """Return the tiles of a share and the neighbours with which the multiprocessors have as little to wait as can be.
 
-    A program takes a multiprocessor for itself; a call lasts waves * (tiles a program + overhead).
+    A program takes a multiprocessor for itself. As many shares of each neighbour as fit run at once; where some
+    multiprocessors are left over, shares are shorter, and what remains of every block is one more share, which those
+    left over take one after another. 64 blocks on 132 multiprocessors: 128 programs take 48.5 % of the vocabulary
+    each, and four take 16 times 3 %, where halves would leave four idle.
     """
-    most = min(n_tiles, max(MAX_SPLITS, multiprocessors // n_blocks))
 
-    def duration(splits: int) -> float:
-        waves = triton.cdiv(n_blocks * splits, multiprocessors)
-        return float(waves * (triton.cdiv(n_tiles, splits) + TILE_OVERHEAD))
+    def schedule(n_groups: int) -> tuple[float, int, int]:
+        neighbours = triton.cdiv(n_blocks, n_groups)
+        shares, left_over = divmod(multiprocessors, neighbours)
+        turns = triton.cdiv(neighbours, left_over) if left_over else 0
+        # The least with which the turns of the short shares take no longer than a long one.
+        tiles = math.ceil((turns * (n_tiles + TILE_OVERHEAD) - TILE_OVERHEAD) / (turns * shares + 1))
+        tiles = max(1, min(tiles, triton.cdiv(n_tiles, shares))) if left_over else triton.cdiv(n_tiles, shares)
+        programs = neighbours * triton.cdiv(n_tiles, tiles)
+        busy = neighbours * n_tiles + programs * TILE_OVERHEAD
+        # Groups run into one another; only the last one's longest program is waited for.
+        return (n_groups - 1) * busy / multiprocessors + tiles + TILE_OVERHEAD, tiles, neighbours
 
-    return min(range(1, most + 1), key=duration)
+    fewest = triton.cdiv(n_blocks, min(most_neighbours, multiprocessors))
+    most = min(n_blocks, fewest + MORE_GROUPS)
+    _, tiles, neighbours = min(schedule(n_groups) for n_groups in range(fewest, most + 1))
+    return tiles, neighbours
 
 
 def fits_descriptor(matrix: torch.Tensor) -> bool:

@@ -17,7 +17,7 @@ from euds.kernels.sums_triton import LN2, LOWEST, bounded, capped, exponent_of_c
 from euds.kernels.target_logits_triton import target_logits
 
 FIELDS = tl.constexpr(5)
-"""Partial results a row and split: peak logit, m, S, A, Q."""
+"""Partial results a row and share: peak logit, m, S, A, Q."""
 
 MERGE_ROWS = 128
 
@@ -101,20 +101,20 @@ def _with_tile(sums: tl.tuple, z: tl.tensor, scale: tl.tensor, VARENTROPY: tl.co
 
 
 @triton.jit
-def _row_block_and_split(
-    program: tl.tensor, n_blocks: tl.tensor, n_splits: tl.tensor, neighbours: tl.tensor
+def _row_block_and_share(
+    program: tl.tensor, n_blocks: tl.tensor, n_shares: tl.tensor, neighbours: tl.tensor
 ) -> tuple[tl.tensor, tl.tensor]:
     """Block of rows and share of the vocabulary of a program: few blocks run side by side, with as many shares.
 
     Hidden states of those blocks stay in the L2 cache while weights pass by, each read for all of the blocks.
     """
-    first = program // (neighbours * n_splits) * neighbours
-    within = program % (neighbours * n_splits)
+    first = program // (neighbours * n_shares) * neighbours
+    within = program % (neighbours * n_shares)
     neighbours = tl.minimum(n_blocks - first, neighbours)
     return first + within % neighbours, within // neighbours
 
 
-@triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_split", "n_splits", "neighbours"])
+@triton.jit(do_not_specialize=["n_rows", "vocabulary", "tiles_per_share", "n_shares", "neighbours"])
 def tile_sums_kernel(
     hidden: tl.tensor,
     weight: tl.tensor,
@@ -124,8 +124,8 @@ def tile_sums_kernel(
     vocabulary: tl.tensor,
     width: tl.tensor,
     strides: tl.tuple,
-    tiles_per_split: tl.tensor,
-    n_splits: tl.tensor,
+    tiles_per_share: tl.tensor,
+    n_shares: tl.tensor,
     neighbours: tl.tensor,
     scale: tl.tensor,
     cap_exponent: tl.tensor,
@@ -137,14 +137,14 @@ def tile_sums_kernel(
     SOFTCAP: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
-    """Reduce one block of rows over one share of the vocabulary into partial (splits, FIELDS, N) float32.
+    """Reduce one block of rows over one share of the vocabulary into partial (shares, FIELDS, N) float32.
 
     hidden (N, H) and weight (V, H) are tensor descriptors of blocks [ROWS, DEPTH] and [COLUMNS, DEPTH] if TMA, else
     pointers with the four strides.
     """
     # Without this, the reduction is compiled once more for products of no depth.
     tl.assume(width > 0)
-    block, split = _row_block_and_split(tl.program_id(0), tl.cdiv(n_rows, ROWS), n_splits, neighbours)
+    block, share = _row_block_and_share(tl.program_id(0), tl.cdiv(n_rows, ROWS), n_shares, neighbours)
     row = block * ROWS
     rows = row + tl.arange(0, ROWS)
     shape = (n_rows, vocabulary, width)
@@ -152,8 +152,8 @@ def tile_sums_kernel(
     # A zero that the compiler does not know: a known one reaches each accumulator in two instructions, not one.
     nothing = scale * 0.0
     sums = (zeros + LOWEST, zeros + LOWEST, zeros, zeros, zeros)
-    start = split * tiles_per_split
-    end = tl.minimum(start + tiles_per_split, tl.cdiv(vocabulary, COLUMNS))
+    start = share * tiles_per_share
+    end = tl.minimum(start + tiles_per_share, tl.cdiv(vocabulary, COLUMNS))
     whole = tl.minimum(end, vocabulary // COLUMNS)
     # The tile that reaches past the vocabulary is a loop of its own, the only one that pays for a mask.
     for LAST in tl.static_range(2):
@@ -165,25 +165,25 @@ def tile_sums_kernel(
             z = _shaped(z, bias, column + tl.arange(0, COLUMNS), vocabulary, cap_exponent, BIAS, SOFTCAP, LAST)
             sums = _with_tile(sums, z, scale, VARENTROPY)
     field = n_rows.to(tl.int64)
-    at = partial + split * FIELDS * field + rows
+    at = partial + share * FIELDS * field + rows
     inside = rows < n_rows
     for i in tl.static_range(5 if VARENTROPY else 4):
         tl.store(at + i * field, sums[i], mask=inside)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_splits"])
-def merge_splits_kernel(
+@triton.jit(do_not_specialize=["n_rows", "n_shares"])
+def merge_shares_kernel(
     partial: tl.tensor,
     results: tl.tensor,
     of_targets: tl.tensor | None,
     n_rows: tl.tensor,
-    n_splits: tl.tensor,
+    n_shares: tl.tensor,
     scale: tl.tensor,
     nats: tl.tensor,
     ROWS: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
-    """Merge partial (splits, FIELDS, N) in order into results (4, N) float32.
+    """Merge partial (shares, FIELDS, N) in order into results (4, N) float32.
 
     Logits of targets (N,), in units of the soft cap, become their log-probabilities, in place.
     """
@@ -194,8 +194,8 @@ def merge_splits_kernel(
     peak = zeros + LOWEST
     m = zeros + LOWEST
     s, a, q = zeros, zeros, zeros
-    for split in range(n_splits):
-        at = partial + split * FIELDS * field + rows
+    for share in range(n_shares):
+        at = partial + share * FIELDS * field + rows
         peak = tl.maximum(peak, tl.load(at, mask=inside, other=0.0))
         part_m = tl.load(at + field, mask=inside, other=0.0)
         part_s = tl.load(at + 2 * field, mask=inside, other=1.0)
@@ -245,7 +245,7 @@ def linear_token_stats(
 
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
-    NaN in all four statistics. Extra memory is 20 bytes a row and split. `plan` follows from shapes and device.
+    NaN in all four statistics. Extra memory is 20 bytes a row and share. `plan` follows from shapes and device.
     A unit of a logit, the soft cap or else 1 over the temperature, must be at most `MOST_NATS` nats.
     """
     # A soft-capped logit leaves its tile in units of the cap.
@@ -262,7 +262,7 @@ def linear_token_stats(
     plan = plan or choose_plan(hidden, weight, softcapped=softcap is not None)
     with torch.cuda.device_of(hidden):
         partial = _tile_sums(hidden, weight, bias, softcap, nats, plan, options)
-        merge_splits_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
+        merge_shares_kernel[(triton.cdiv(n_rows, MERGE_ROWS),)](
             partial, results, of_targets, n_rows, len(partial), nats / math.log(2), nats, ROWS=MERGE_ROWS, **options
         )
     return results, of_targets
@@ -277,14 +277,11 @@ def _tile_sums(
     plan: Plan,
     options: dict[str, bool],
 ) -> torch.Tensor:
-    """Return the partial results (splits, FIELDS, N) float32; options go to the kernel as they are."""
+    """Return the partial results (shares, FIELDS, N) float32; options go to the kernel as they are."""
     tiles = plan.tiles
-    n_tiles = triton.cdiv(len(weight), tiles.columns)
-    tiles_per_split = triton.cdiv(n_tiles, plan.splits)
-    # Rounding up may leave nothing for the last splits.
-    n_splits = triton.cdiv(n_tiles, tiles_per_split)
-    partial = torch.empty((n_splits, FIELDS.value, len(hidden)), device=hidden.device)
-    tile_sums_kernel[(triton.cdiv(len(hidden), tiles.rows) * n_splits,)](
+    n_shares = triton.cdiv(triton.cdiv(len(weight), tiles.columns), plan.tiles_per_share)
+    partial = torch.empty((n_shares, FIELDS.value, len(hidden)), device=hidden.device)
+    tile_sums_kernel[(triton.cdiv(len(hidden), tiles.rows) * n_shares,)](
         TensorDescriptor.from_tensor(hidden, [tiles.rows, tiles.depth]) if plan.tma else hidden,
         TensorDescriptor.from_tensor(weight, [tiles.columns, tiles.depth]) if plan.tma else weight,
         None if bias is None else bias.contiguous(),
@@ -292,8 +289,8 @@ def _tile_sums(
         len(hidden),
         *weight.shape,
         (*hidden.stride(), *weight.stride()),
-        tiles_per_split,
-        n_splits,
+        plan.tiles_per_share,
+        n_shares,
         plan.neighbours,
         nats / math.log(2),
         exponent_of_cap(softcap),

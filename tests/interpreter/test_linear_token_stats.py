@@ -19,9 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
 COLUMNS = 128
 SMALL = Tiles(64, COLUMNS, 32, 4, 1)
-POINTERS = Plan(SMALL, tma=False, splits=1)
-TMA = Plan(SMALL, tma=True, splits=3, neighbours=2)
-"""Of three blocks of rows, two run side by side and one is left over."""
+POINTERS = Plan(SMALL, tma=False, tiles_per_share=8, neighbours=1)
+TMA = Plan(SMALL, tma=True, tiles_per_share=3, neighbours=2)
+"""Of three blocks of rows, two run side by side and one is left over; of eight tiles, the last share has two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,17 +119,17 @@ def test_shapes_and_dtypes(n_rows: int, vocabulary: int, width: int, dtype: torc
     check(make(n_rows, vocabulary, width, dtype), plan)
 
 
-@pytest.mark.parametrize("splits", [1, 2, 100])
+@pytest.mark.parametrize("tiles_per_share", [1, 2, 3])
 @pytest.mark.parametrize("softcap", [None, 5.0])
 @pytest.mark.parametrize("biased", [False, True])
-def test_bias_softcap_temperature_and_splits(biased: bool, softcap: float | None, splits: int) -> None:
+def test_bias_softcap_temperature_and_shares(biased: bool, softcap: float | None, tiles_per_share: int) -> None:
     case = replace(make(33, 300, 72, torch.bfloat16), softcap=softcap, temperature=0.7 if biased else 2.5)
     if biased:
         bias = 2 * torch.randn(600, generator=torch.Generator().manual_seed(0))
         # Not contiguous, and of another dtype than the weight.
         case = replace(case, bias=bias[::2])
-    check(case, replace(TMA, splits=splits))
-    check(case, replace(POINTERS, splits=splits))
+    check(case, replace(TMA, tiles_per_share=tiles_per_share))
+    check(case, replace(POINTERS, tiles_per_share=tiles_per_share))
 
 
 def test_float32_accumulators_do_not_see_the_rounding_of_the_logits() -> None:
@@ -163,17 +163,17 @@ def test_one_positive_infinity_or_nan_among_the_logits_is_enough() -> None:
             case = make(3, 150, 24)
             bias = torch.zeros(150)
             bias[at] = value
-            assert np.isnan(replace(case, bias=bias).run(replace(TMA, splits=2))).all()
+            assert np.isnan(replace(case, bias=bias).run(replace(TMA, tiles_per_share=2))).all()
 
 
-@pytest.mark.parametrize("splits", [1, 2, 5])
+@pytest.mark.parametrize("tiles_per_share", [1, 2, 3])
 @pytest.mark.parametrize("span", [(0, COLUMNS), (COLUMNS, 2 * COLUMNS), (2 * COLUMNS, 300), (0, 299)])
-def test_impossible_tokens_over_whole_tiles_count_nothing(span: tuple[int, int], splits: int) -> None:
+def test_impossible_tokens_over_whole_tiles_count_nothing(span: tuple[int, int], tiles_per_share: int) -> None:
     case = make(7, 300, 24)
     bias = torch.zeros(300)
     bias[span[0] : span[1]] = -math.inf
     targets = torch.tensor([0, 127, 128, 191, 255, 256, 299])
-    check(replace(case, bias=bias, targets=targets), replace(TMA, splits=splits))
+    check(replace(case, bias=bias, targets=targets), replace(TMA, tiles_per_share=tiles_per_share))
 
 
 def test_scattered_impossible_tokens_count_nothing() -> None:
@@ -212,7 +212,7 @@ def test_logits_far_from_zero(offset: float, temperature: float) -> None:
         bias=torch.full((300,), offset),
         temperature=temperature,
     )
-    found, oracle = case.run(replace(TMA, splits=2)), expected(case)
+    found, oracle = case.run(replace(TMA, tiles_per_share=2)), expected(case)
     np.testing.assert_allclose(found[[0, 1, 3]], oracle[[0, 1, 3]], rtol=3e-6, atol=1e-5)
     np.testing.assert_allclose(found[2], oracle[2], rtol=2.0**-23)
     # A difference of two numbers as large as the offset.
