@@ -63,7 +63,7 @@ class Suite:
 
 
 SUITES = {
-    "cpu": Suite(256 << 20, (torch.float32, torch.bfloat16), (576, 2048), (49152, 151936), 512, torch.float32, 7),
+    "cpu": Suite(256 << 20, (torch.float32, torch.bfloat16), (576, 2048), (49152, 151936), 1024, torch.float32, 7),
     "cuda": Suite(
         4 << 30,
         (torch.bfloat16, torch.float16, torch.float32),
