@@ -25,7 +25,6 @@ from environment import environment, gpu_file_name
 from scoring_gpu_contenders import (
     HARNESS,
     HARNESS_ROWS,
-    LARGE,
     LEAST_CORRELATION,
     MAX_TOKENS,
     OF_EVERY_SHAPE,
@@ -204,7 +203,7 @@ def summarise(
                 "largest_error_nats": float(f"{max(errors):.2g}") if errors else None,
             }
         )
-    ours = next((row["median"] for row in rows if row["contender"] in ("euds", LARGE)), None)
+    ours = next((row["median"] for row in rows if row["contender"] == "euds"), None)
     for row in rows:
         row["ratio_to_euds"] = None if ours is None else round(row["median"] / ours, 3)
     return rows

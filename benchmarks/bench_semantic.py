@@ -1,9 +1,9 @@
 """Semantic entropy at corpus scale on this machine: estimators, grouping, clusters, and how many pairs a model judges.
 
-Every contender's result is checked before its time counts; contenders take turns over several rounds on rotating random
-inputs. A row-by-row contender runs on fewer rows; all rates are per row.
+Every contender's result is checked before its time counts; contenders take turns over several rounds on random inputs,
+which rotate where they are small. A row-by-row contender runs on fewer rows; all rates are per row.
 
-    python benchmarks/bench_semantic.py                         # writes results/semantic-cpu.json and the README table
+    python benchmarks/bench_semantic.py                         # writes results/semantic-cpu*.json and the README table
     python benchmarks/bench_semantic.py --only clusters --rows 200000    # that part alone, the other rows stay
 """
 
@@ -55,16 +55,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="samples (clusters: embeddings) in place of the part's own number")
     arguments = parser.parse_args()
     path = RESULTS / f"semantic-{machine('cpu')}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = [row for row in rows if row["part"] in PARTS]
+    facts = environment(PACKAGES)
+    rows = kept_rows(path, facts) if arguments.only else []
     for part in [arguments.only] if arguments.only else PARTS:
         measure, n = PARTS[part]
         rows = [row for row in rows if row["part"] != part]
         rows += [{"part": part, **row} for row in measure(arguments.rows or n)]
     rows.sort(key=lambda row: list(PARTS).index(row["part"]))
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"environment": environment(PACKAGES), "rows": rows}, indent=2) + "\n")
+    path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()
+
+
+def kept_rows(path: Path, facts: dict[str, Any]) -> list[Row]:
+    """Return the rows of an earlier run, beside which one part is measured anew; it must have been of this machine."""
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    differing = [name for name, fact in facts.items() if name != "date" and content["environment"].get(name) != fact]
+    if differing:
+        raise SystemExit(f"{path} has other {', '.join(differing)}: run all parts, without --only")
+    rows: list[Row] = content["rows"]
+    return rows
 
 
 def estimators(n: int) -> list[Row]:
@@ -215,7 +227,7 @@ def rows_of(
 
 def row_of(op: str, name: str, n: int, timing: Timing, memory_mib: float, difference: float | None = None) -> Row:
     """Return one result row, and print its line."""
-    seconds = round(1e6 * timing.p50 / n, 3)
+    seconds = float(f"{1e6 * timing.p50 / n:.3g}")
     print(f"{op}, {name}: {seconds} s a million rows", file=sys.stderr)
     return {
         "op": op,

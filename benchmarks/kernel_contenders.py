@@ -171,7 +171,7 @@ LOGITS: Mapping[str, Mapping[str, Callable[[], LogitsFunction]]] = {
     "cuda": {
         "euds triton": lambda: by_euds("triton"),
         "euds triton, with varentropy": lambda: by_euds_with_varentropy("triton"),
-        "torch eager": lambda: chunked,
+        "chunked log-softmax": lambda: chunked,
         "torch.compile": lambda: compiled(eager),
         "TRL": trl_kernel,
     },

@@ -31,9 +31,9 @@ PRODUCT_ROWS = 8192
 SHARD_ROWS = 1024
 """What the engine takes by itself for a corpus of this size."""
 LARGE_SHARD_ROWS = 3000
-LARGE = "euds, shards of 3,000 rows"
+LARGE = ", shards of 3,000 rows"
 """Nearer to the 16,384 that it takes for a large one: between shards a GPU waits."""
-OF_EVERY_SHAPE = (BACKBONE, PRODUCT, REFERENCE, LARGE)
+OF_EVERY_SHAPE = (*(name + size for name in (BACKBONE, PRODUCT, "euds") for size in ("", LARGE)), REFERENCE)
 """Who reads with the large model, too."""
 MAX_TOKENS = 1024
 TOLERANCE_NATS = 0.1
@@ -73,17 +73,19 @@ class Contenders:
     def calls(self) -> dict[str, Callable[[], Outcome]]:
         """Return the contenders by name."""
         return {
-            BACKBONE: self.packed_backbone,
-            PRODUCT: self.packed_product,
+            BACKBONE: lambda: self.packed_backbone(SHARD_ROWS),
+            PRODUCT: lambda: self.packed_product(SHARD_ROWS),
+            BACKBONE + LARGE: lambda: self.packed_backbone(LARGE_SHARD_ROWS),
+            PRODUCT + LARGE: lambda: self.packed_product(LARGE_SHARD_ROWS),
             "backbone, padded": self.padded_backbone,
             REFERENCE: self.full_logits,
             SINGLE: self.one_text_at_a_time,
             HARNESS: self.harness,
-            "euds": self.engine,
-            LARGE: lambda: self.engine(LARGE_SHARD_ROWS),
+            "euds": lambda: self.engine(SHARD_ROWS),
+            "euds" + LARGE: lambda: self.engine(LARGE_SHARD_ROWS),
         }
 
-    def engine(self, shard_rows: int = SHARD_ROWS) -> Outcome:
+    def engine(self, shard_rows: int) -> Outcome:
         """Score the corpus as a user does; the seconds are those of the model's stage, without loading."""
         out = Path(tempfile.mkdtemp(dir=self._folder))
         settings: dict[str, Any] = {"measures": ["generative"], "lm": self._model_folder, "device": "cuda"}
@@ -91,7 +93,7 @@ class Contenders:
         entropies: np.ndarray = read_scores(out).column("generative_entropy_nats").to_numpy()
         return Outcome(result.seconds["generative"], sum(self._lengths), entropies)
 
-    def packed_product(self) -> Outcome:
+    def packed_product(self, shard_rows: int) -> Outcome:
         """Run the backbone likewise, and multiply its hidden states by the output projection, into one place."""
         weight = self._model.get_output_embeddings().weight
         place = torch.empty(PRODUCT_ROWS, len(weight), dtype=weight.dtype, device=self._device)
@@ -100,14 +102,14 @@ class Contenders:
             for part in hidden.reshape(-1, weight.shape[1]).split(PRODUCT_ROWS):
                 torch.mm(part, weight.T, out=place[: len(part)])
 
-        return self.packed_backbone(multiply)
+        return self.packed_backbone(shard_rows, multiply)
 
     @torch.inference_mode()
-    def packed_backbone(self, then: Callable[[torch.Tensor], None] | None = None) -> Outcome:
-        """Run the backbone over texts laid end to end, as the engine does."""
+    def packed_backbone(self, shard_rows: int, then: Callable[[torch.Tensor], None] | None = None) -> Outcome:
+        """Run the backbone over texts laid end to end, in the batches that the engine forms of such shards."""
         if not self._lm.packs:
             raise RuntimeError("the model does not read packed texts")
-        batches = self._batches(padded=False)
+        batches = self._batches(shard_rows, padded=False)
         start = time.perf_counter()
         for batch in batches:
             ids = torch.cat([torch.tensor(self._samples[row]) for row in batch])
@@ -121,7 +123,7 @@ class Contenders:
     @torch.inference_mode()
     def padded_backbone(self) -> Outcome:
         """Run the backbone over padded batches."""
-        batches = self._batches(padded=True)
+        batches = self._batches(SHARD_ROWS, padded=True)
         start = time.perf_counter()
         for batch in batches:
             self._model.base_model(input_ids=self._padded_ids(batch), use_cache=False)
@@ -134,7 +136,7 @@ class Contenders:
         entropies = np.empty(len(self._samples), np.float32)
         order: list[int] = []
         means: list[torch.Tensor] = []
-        batches = self._batches(padded=True)
+        batches = self._batches(SHARD_ROWS, padded=True)
         start = time.perf_counter()
         # Logits of a whole batch would not fit: the loop takes rows as they fit into 8 GiB of float32.
         for batch in batches:
@@ -204,10 +206,10 @@ class Contenders:
             if not error <= TOLERANCE_NATS:
                 raise RuntimeError(f"it is off by {error:.2g} nats a token")
 
-    def _batches(self, *, padded: bool) -> list[list[int]]:
+    def _batches(self, shard_rows: int, *, padded: bool) -> list[list[int]]:
         """Return the rows of every batch, formed shard by shard."""
         rows, budget = range(len(self._samples)), LM_BUDGET["cuda"]
-        shards = [list(rows[start : start + SHARD_ROWS]) for start in range(0, len(rows), SHARD_ROWS)]
+        shards = [list(rows[start : start + shard_rows]) for start in range(0, len(rows), shard_rows)]
         return [batch for shard in shards for batch in plan(self._lengths, shard, budget, padded=padded)]
 
     def _padded_ids(self, batch: Sequence[int]) -> torch.Tensor:

@@ -247,6 +247,7 @@ def test_a_shifted_row_keeps_its_entropy(backend: str) -> None:
         (lambda: euds.token_stats(torch.zeros(2, 3), backend="trch"), "did you mean 'torch'"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 4)), "H = 4"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap=-1.0), "softcap"),
+        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap="30"), "softcap: .* got '30'"),  # type: ignore[arg-type]
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(4)), "bias"),
     ],
 )

@@ -80,10 +80,10 @@ def choose_plan(hidden: torch.Tensor, weight: torch.Tensor, *, softcapped: bool 
 def choose_shares(n_blocks: int, n_tiles: int, multiprocessors: int, most_neighbours: int) -> tuple[int, int]:
     """Return the tiles of a share and the neighbours with which the multiprocessors have as little to wait as can be.
 
-    A program takes a multiprocessor for itself. As many shares of each neighbour as fit run at once; where some
-    multiprocessors are left over, shares are shorter, and what remains of every block is one more share, which those
-    left over take one after another. 64 blocks on 132 multiprocessors: 128 programs take 48.5 % of the vocabulary
-    each, and four take 16 times 3 %, where halves would leave four idle.
+    A program takes a multiprocessor for itself, which is true of Hopper's tiles and assumed of others. As many shares
+    of each neighbour as fit run at once; where some multiprocessors are left over, shares are shorter, and what remains
+    of every block is one more share, which those left over take one after another. 64 blocks on 132 multiprocessors:
+    128 programs take 48.5 % of the vocabulary each, and four take 16 times 3 %, where halves would leave four idle.
     """
 
     def schedule(n_groups: int) -> tuple[float, int, int]:

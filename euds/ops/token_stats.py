@@ -145,9 +145,7 @@ def linear_token_stats(
 
     temperature = _checked_temperature(temperature)
     _check_projection(hidden, weight, bias)
-    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
-        raise InvalidArgument(f"softcap: must be finite and above 0, got {softcap}")
-    softcap = None if softcap is None else float(softcap)
+    softcap = None if softcap is None else _checked_softcap(softcap)
     lead = hidden.shape[:-1]
     _check_targets(targets, lead, hidden.device)
     kernel = _kernel("linear_token_stats", backend, hidden, softcap, temperature)
@@ -280,6 +278,13 @@ def _checked_temperature(temperature: object) -> float:
         raise InvalidArgument(
             f"temperature: must lie in {LOWEST_TEMPERATURE}..{HIGHEST_TEMPERATURE}, got {temperature!r}"
         )
+    return value
+
+
+def _checked_softcap(softcap: object) -> float:
+    value = float(softcap) if isinstance(softcap, Real) else math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgument(f"softcap: must be a finite number above 0, got {softcap!r}")
     return value
 
 
