@@ -99,10 +99,25 @@ def test_folders_and_files_that_are_named_as_a_runs_are_no_run(corpus: Path, who
         with pytest.raises(InputError, match="holds files but no run"):
             euds.score(corpus, out=tmp_path / name, force_new=True, **INFORMATION)
         assert digests(tmp_path / name) == before
-    # What is left of a run is one; a folder within its work goes with it.
+    # What is left of a run is one.
     (whole / "manifest.json").unlink()
-    (whole / "work" / "mine").mkdir(parents=True)
     assert euds.score(corpus, out=whole, force_new=True, **INFORMATION).n_rows == 152
+
+
+def test_a_folder_of_somebodys_own_beside_a_run_stays(corpus: Path, whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "project" / "work").mkdir(parents=True)
+    (tmp_path / "project" / "work" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"project/work: holds files that are no run's; choose another --out"):
+        euds.score(corpus, out=tmp_path / "project", **INFORMATION)
+    assert [path.name for path in (tmp_path / "project").rglob("*")] == ["work", "thesis.txt"]
+    own = {"work/thesis.txt": "mine", "work/chapters/1.txt": "mine", "study/notes.txt": "mine", "scores/why.md": "mine"}
+    for file, content in own.items():
+        (whole / file).parent.mkdir(parents=True, exist_ok=True)
+        (whole / file).write_text(content)
+    for force_new in (False, True):
+        assert euds.score(corpus, out=whole, force_new=force_new, **INFORMATION).n_rows == 152
+        assert {file: (whole / file).read_text() for file in own} == own
+        assert sorted(path.name for path in (whole / "work").iterdir()) == ["chapters", "thesis.txt"]
 
 
 def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Path) -> None:

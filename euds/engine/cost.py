@@ -10,11 +10,17 @@ from typing import Any
 from euds.corpus import read_manifest
 from euds.engine.prepare import Plan
 from euds.engine.samples_config import SampleSettings
+from euds.errors import InputError
+from euds.files import read_json
 
 RULE = (
     "a forward pass is 2 x parameters x tokens, a training step 3 times that; padding and attention over the context "
     "are left out; a pair of embeddings is 2 x their width; null: not counted, or too few to count"
 )
+
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""Names under which transformers looks for weights: all in one file, or the list of several."""
 
 
 def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -48,9 +54,16 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
 
 
 def parameter_count(folder: Path) -> int | None:
-    """Return the numbers in a folder's safetensors files, shared ones once; None if it has no such files."""
-    files = sorted(folder.glob("*.safetensors"))
-    return sum(map(_numbers, files)) if files else None
+    """Return the numbers in the safetensors files that are loaded, shared ones once; None if they cannot be told."""
+    try:
+        if (folder / WEIGHTS).exists():
+            files = [folder / WEIGHTS]
+        else:
+            files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+        return sum(map(_numbers, files))
+    # What the scores cost must not cost the scores: they are there by now.
+    except (OSError, InputError, ValueError, LookupError, TypeError, AttributeError, struct.error):
+        return None
 
 
 def _samples(
@@ -98,5 +111,8 @@ def _numbers(file: Path) -> int:
     """Numbers in a safetensors file, by the header alone."""
     with file.open("rb") as handle:
         (length,) = struct.unpack("<Q", handle.read(8))
+        if length > file.stat().st_size:
+            # No such file, but perhaps the pointer that stands for one in a repository.
+            raise ValueError(f"{file}: no safetensors file")
         header = json.loads(handle.read(length))
     return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

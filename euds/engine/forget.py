@@ -6,14 +6,18 @@ from pathlib import Path
 from euds.corpus import open_manifest
 from euds.corpus.location import is_url
 from euds.corpus.run_files import PARTS_FILE
-from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete_folder
+from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete
 from euds.errors import InputError
-from euds.files import permitted
+from euds.files import PARTIAL_PATTERN, permitted
 
-FOLDERS = ("study", *RESULT_FOLDERS)
-"""Results beside the files; a study's are of models that were trained on a selection from these scores."""
+FOLDERS = {
+    "study": ("cells", "table.json"),
+    **dict.fromkeys(RESULT_FOLDERS, ("part-*", PARTS_FILE, PARTIAL_PATTERN)),
+}
+"""Folders of results, and what a run keeps there; a study's are of models that were trained on a selection from these
+scores."""
 
-OWN = (REMOVED, f"work/{LOCK}", f"work/{SHARDS_FILE}", f"scores/{PARTS_FILE}")
+MARKS = (REMOVED, f"work/{LOCK}", f"work/{SHARDS_FILE}", f"scores/{PARTS_FILE}")
 """What only a run leaves; a `work` or `manifest.json` may be anybody's."""
 
 FILES = ("manifest.json", "quarantine.jsonl", "selection.json", "selected.parquet", "report.html")
@@ -35,8 +39,8 @@ def forget(run_dir: Path) -> None:
         for name in FILES:
             (run_dir / name).unlink(missing_ok=True)
         # Scores go last: without a manifest they keep another run from taking over what is left.
-        for name in FOLDERS:
-            delete_folder(run_dir / name)
+        for name, patterns in FOLDERS.items():
+            _delete_own(run_dir / name, patterns)
         work.remove()
 
 
@@ -64,8 +68,16 @@ def check_unneeded(run_dir: Path, needed: Iterable[Path]) -> None:
             raise InputError(f"{path}: --force-new would delete it with the run; move it, or choose another --out")
 
 
+def _delete_own(folder: Path, patterns: Iterable[str]) -> None:
+    """Delete what matches, and the folder if nothing is left and it is no link."""
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        delete(path)
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _is_run(run_dir: Path) -> bool:
-    if any((run_dir / name).exists() for name in OWN):
+    if any((run_dir / name).exists() for name in MARKS):
         return True
     try:
         open_manifest(run_dir)

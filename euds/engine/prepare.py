@@ -19,7 +19,7 @@ from euds.corpus import (
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
-from euds.engine.work import SHARDS_FILE
+from euds.engine.work import SHARDS_FILE, Work
 from euds.errors import InputError
 from euds.files import permitted
 from euds.measures.models import context_length, model_folder
@@ -240,7 +240,8 @@ def refuse_other_run(plan: Plan) -> None:
     """Refuse a run directory that holds something else than this run.
 
     Raises:
-        InputError: it holds a run of another configuration, or shards or scores without a manifest.
+        InputError: it holds a run of another configuration, shards or scores without a manifest, or a `work` of
+            somebody's own.
     """
     # Looked for first: another process may begin the run meanwhile, and writes its manifest before any of these.
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
@@ -249,3 +250,5 @@ def refuse_other_run(plan: Plan) -> None:
     elif left:
         # Nothing tells what they were made with.
         raise InputError(f"{plan.run_dir}: holds shards or scores without a manifest.json; start over with --force-new")
+    elif Work(plan.run_dir).is_foreign():
+        raise InputError(f"{plan.run_dir / 'work'}: holds files that are no run's; choose another --out")

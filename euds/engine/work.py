@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +25,12 @@ REMOVED = ".work.removed"
 
 SHARDS_FILE = "shards.jsonl"
 """Name of the list of shards in the folder, which is cut once."""
+
+OWN = (
+    *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", "*-[0-9][0-9][0-9][0-9][0-9].arrow", PARTIAL_PATTERN),
+    *("counts.npy", "words.json", "centroids.npy", "pool.json"),
+)
+"""What a run keeps in the folder; whatever else is there is somebody's own."""
 
 LOOK_SECONDS = 0.1
 """How long to wait for one that only looks, such as `euds status`, to let go of a lock."""
@@ -123,13 +130,28 @@ class Work:
         """Delete everything of a run but the locks."""
         delete_folder(self.records.folder)
         for path in self.folder.iterdir():
-            if path.is_file() and not path.name.startswith(LOCK):
+            if path.is_file() and _is_own(path.name) and not path.name.startswith(LOCK):
                 path.unlink()
 
+    def is_foreign(self) -> bool:
+        """Tell whether the folder holds files, and none of a run."""
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return bool(names) and not any(map(_is_own, names))
+
     def remove(self) -> None:
-        """Delete the folder; everything worth keeping is in its final place. The caller holds its lock."""
+        """Delete the folder; everything worth keeping is in its final place. The caller holds its lock.
+
+        Where it holds files that no run has made, they stay, and so does the folder.
+        """
         self._delete_removed()
-        if self.folder.exists():
+        if not self.folder.exists():
+            return
+        names = [path.name for path in self.folder.iterdir()]
+        if not all(map(_is_own, names)):
+            # Locks go last: until then nobody else begins.
+            for name in sorted(filter(_is_own, names), key=lambda name: name.startswith(LOCK)):
+                delete(self.folder / name)
+        else:
             # Gone at once: who comes meanwhile makes a folder and locks of its own, which are not deleted with it.
             self.folder.replace(self._removed)
             self._delete_removed()
@@ -195,16 +217,25 @@ class Work:
                     return path.open("w+")
 
 
+def delete(path: Path) -> None:
+    """Delete a file, or a folder and what it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def delete_folder(path: Path) -> None:
     """Delete a folder, if it is there; of a link, which may lead to a larger disk, only what the folder there holds."""
     if not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_dir():
         for child in path.iterdir():
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child, ignore_errors=True)
-            else:
-                child.unlink(missing_ok=True)
+            delete(child)
+
+
+def _is_own(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in OWN)
 
 
 def _is_held(path: Path) -> bool:

@@ -109,7 +109,16 @@ def positions_of(folder: Path) -> int:
     return position_count(model_config(folder))
 
 
-def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str, **arguments: Any) -> Any:
+def load_model(
+    auto_class: Any,
+    folder: Path,
+    precision: "Precision",
+    kind: str,
+    *,
+    pooled: bool = True,
+    new_head: bool = False,
+    **arguments: Any,
+) -> Any:
     """Load `folder` with one of transformers' Auto classes, on its device and in evaluation mode.
 
     Args:
@@ -117,20 +126,42 @@ def load_model(auto_class: Any, folder: Path, precision: "Precision", kind: str,
         folder: model folder.
         precision: device and dtype.
         kind: what the model should be, for the message.
+        pooled: whether what the model's pooler gives is used; otherwise its weights may be missing.
+        new_head: whether the head is to be trained, so that its weights, and the pooler's, may be missing.
         **arguments: further ones of `from_pretrained`, such as the number of labels.
 
     Raises:
-        InputError: transformers cannot load it; the message names the folder and the reason.
+        InputError: transformers cannot load it, it does not fit, or weights are missing; the message names the folder
+            and the reason.
         RunStopped: the disk or file server failed.
     """
     from safetensors import SafetensorError
 
+    model: nn.Module
     try:
         with quiet():
-            model: nn.Module = auto_class.from_pretrained(
-                folder, dtype=precision.torch_dtype, trust_remote_code=False, use_safetensors=True, **arguments
+            model, found = auto_class.from_pretrained(
+                folder,
+                dtype=precision.torch_dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                **arguments,
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+            model = model.to(precision.torch_device).eval()
+    # Shapes that do not fit, and a device without room, are RuntimeErrors.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = reason_of(error)
         raise storage_failure(folder, error) or InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
-    return model.to(precision.torch_device).eval()
+    missing = sorted(found["missing_keys"])
+    if new_head or not pooled:
+        missing = [name for name in missing if "pooler" not in name.split(".")]
+    if new_head:
+        missing = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+    if missing:
+        # transformers only warns, and draws them at random.
+        raise InputError(
+            f"{folder}: weights of the {kind} are missing ({', '.join(missing[:3])}{', ...' if missing[3:] else ''}); "
+            "take a folder that has them all"
+        )
+    return model

@@ -32,7 +32,7 @@ class Embedder:
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
         self._first_token = pools_first_token(folder)
-        self.model = load_model(AutoModel, folder, precision, "encoder")
+        self.model = load_model(AutoModel, folder, precision, "encoder", pooled=False)
         for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
 

@@ -150,7 +150,7 @@ def _fit(
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
-    model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, **head.model_arguments)
+    model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, new_head=True, **head.model_arguments)
     if tokenizer.pad_token_id is None:
         raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
     if model.config.pad_token_id is None:

@@ -1,0 +1,62 @@
+"""Model folders that lack weights, or hold files that are none: nothing is made up, and nothing costs the scores."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import tiny
+
+import euds
+from euds.corpus import read_manifest
+from euds.engine.cost import parameter_count
+from euds.errors import InputError
+from euds.measures.device import precision
+from euds.measures.models import load_model
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(tiny_lm: Path, corpus: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    whole = transformers.AutoModelForCausalLM.from_pretrained(tiny_lm)
+    whole.config.tie_word_embeddings = False
+    headless = tmp_path / "headless"
+    transformers.AutoTokenizer.from_pretrained(tiny_lm).save_pretrained(headless)
+    whole.model.save_pretrained(headless)
+    with pytest.raises(InputError, match=r"headless: weights of the causal .* missing \(lm_head\.weight"):
+        euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=headless)
+
+
+def test_only_a_head_that_is_trained_may_be_missing(tiny_encoder: Path) -> None:
+    auto_class = pytest.importorskip("transformers").AutoModelForSequenceClassification
+    settled = precision("cpu", "float32")
+    assert load_model(auto_class, tiny_encoder, settled, "classifier", new_head=True, num_labels=3).num_labels == 3
+    with pytest.raises(InputError, match=r"weights of the entailment model are missing \(classifier\.bias"):
+        load_model(auto_class, tiny_encoder, settled, "entailment model")
+
+
+def test_weights_of_other_shapes_are_named(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = tiny.build_encoder(tmp_path / "encoder")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"vocab_size": settings["vocab_size"] + 1}))
+    with pytest.raises(InputError, match="encoder: no encoder could be loaded"):
+        load_model(pytest.importorskip("transformers").AutoModel, folder, precision("cpu", "float32"), "encoder")
+
+
+@pytest.mark.parametrize("content", [POINTER.encode(), struct.pack("<Q", 9) + b"{", b"", struct.pack("<Q", 2) + b"[]"])
+def test_parameters_are_counted_in_what_is_loaded(tiny_encoder: Path, tmp_path: Path, content: bytes) -> None:
+    folder = tiny.build_encoder(tmp_path / "encoder")
+    whole = parameter_count(folder)
+    assert whole is not None
+    (folder / "consolidated.safetensors").write_bytes(content)
+    assert parameter_count(folder) == whole
+    (folder / "model.safetensors").write_bytes(content)
+    assert parameter_count(folder) is None
+
+
+def test_files_beside_the_weights_do_not_cost_a_run(corpus: Path, tmp_path: Path) -> None:
+    folder = tiny.build_encoder(tmp_path / "encoder")
+    (folder / "consolidated.safetensors").write_text(POINTER)
+    euds.score(corpus, out=tmp_path / "run", measures=["semantic"], embedder=folder)
+    assert read_manifest(tmp_path / "run")["cost"]["parameters"]["embedder"] == parameter_count(folder)
