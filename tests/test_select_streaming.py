@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import euds
 from euds.cli.app import app
 from euds.errors import EudsError, InputError
-from euds.selection import rows
+from euds.selection import rows, streaming
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -93,6 +93,23 @@ def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: Write
     assert kept[0] == kept[1] != kept[2]
     assert [len(ids) for ids in kept] == [10, 10, 10]
     assert max(kept[0] + kept[2]) < 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep": "some"}, "keep: give a fraction"),
+        ({"keep": 1.5}, "keep: give a fraction"),
+        ({"keep": 403}, r"keep: give .* count in 1..402, got 403"),
+        ({"columns": ["txt"]}, "unknown field 'txt'.*did you mean 'text'"),
+    ],
+)
+def test_what_is_wrong_about_arguments_is_named_before_the_scores_are_read(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(streaming, "_count", lambda *_: pytest.fail("the scores were read"))
+    with pytest.raises(EudsError, match=message):
+        euds.select_streaming(run_dir, **{"keep": 0.1, "rule": "igse", **arguments})
 
 
 def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:

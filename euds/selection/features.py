@@ -115,8 +115,8 @@ class RunTexts:
     @cached_property
     def _texts(self) -> list[str]:
         row_ids = self._rows.column("row_id").to_pylist()
-        rows = take_rows(self._files, row_ids)
         fields = self._manifest["config"]["text_fields"]
+        rows = take_rows(self._files, row_ids, columns=fields)
         return [extract_text(Row(at, "", 0, row), fields)[0] or "" for at, row in zip(row_ids, rows, strict=True)]
 
 

@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import Row, check_fields, read_rows
+from euds.corpus import Row, read_rows, unreadable_row
 from euds.errors import InputError, InvalidArgument
 from euds.files import PARTIAL_PATTERN, atomic_path, check_place
 from euds.selection.axes import values_of
@@ -64,13 +64,12 @@ def write_rows(
         files: the corpus.
         parts: part files of the scores, in order.
         kept: row ids, ascending.
-        columns: fields of the corpus.
+        columns: fields that the corpus has.
         axes: score columns that a row of the pool has.
 
     Raises:
-        InputError: a field is not there, its rows have types that none holds, or the file cannot be written.
+        InputError: a field cannot be read, its rows have types that none holds, or the file cannot be written.
     """
-    check_fields(files, columns)
     _sweep(path)
     rates: Rates = {name: (Counter(), Counter()) for name in ("label", "source")}
     rows = iter(read_rows(files, columns=columns))
@@ -111,6 +110,9 @@ def _joined(
     rows: Sequence[Row], chosen: np.ndarray, columns: Sequence[str], scores: pa.Table, schema: pa.Schema | None
 ) -> pa.Table:
     kept = [row for row, inside in zip(rows, chosen, strict=True) if inside]
+    for row in kept:
+        if row.fields is None:
+            raise unreadable_row(row)
     own = scores.filter(pa.array(chosen))
     fields: dict[str, pa.Array] = {}
     for name in columns:

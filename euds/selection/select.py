@@ -115,7 +115,7 @@ def select(
         stability = DEFAULT_STABILITY if group_by is None else 0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
-    rows = take_rows(files, selection.row_ids.tolist())
+    rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     fields = _corpus_columns(rows, columns)
     _write_parquet(path, _with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import corpus_files, part_files, read_manifest
+from euds.corpus import check_fields, corpus_files, part_files, read_manifest
 from euds.errors import InputError, check_seed, one_of
 from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
@@ -145,6 +145,10 @@ def select_streaming(
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files)
+    # What no pool of the run could satisfy, before any pass over the scores.
+    parse_keep(keep, manifest["counts"]["rows"])
+    columns = _scored_fields(manifest) if columns is None else columns
+    check_fields(files, columns)
     parts = part_files(folder)
     if not parts:
         raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
@@ -155,7 +159,7 @@ def select_streaming(
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, named, budget)
     kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
-    rates = write_rows(path, files, parts, kept, _scored_fields(manifest) if columns is None else columns, named)
+    rates = write_rows(path, files, parts, kept, columns, named)
     record = {
         "rule": rule,
         "search": "histogram",
