@@ -1,7 +1,7 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,10 @@ from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import has_no_field, output_path
+from euds.selection.rows import has_no_field, output_path, own_name, with_scores
 from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
-
-CARRIED = ("label", "source")
-"""Columns of the scores that only repeat a field of the corpus."""
 
 AUTO = "auto"
 DEFAULT_MARGIN = 0.005
@@ -117,11 +114,11 @@ def select(
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     fields = _corpus_columns(rows, columns)
-    _write_parquet(path, _with_scores(fields, kept))
+    _write_parquet(path, with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record["uses_labels"] = uses_labels
     record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    record["row_id_column"] = _own_name("row_id", fields)
+    record["row_id_column"] = own_name("row_id", fields)
     with permitted(folder / "selection.json"):
         write_json(folder / "selection.json", record)
     return replace(selection, record=record)
@@ -184,21 +181,6 @@ def _column(values: list[Any]) -> pa.Array:
             return column
     # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
-
-
-def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:
-    joined: dict[str, Any] = dict(columns)
-    for name in kept.column_names:
-        if name not in columns or name not in CARRIED:
-            joined[_own_name(name, columns)] = kept.column(name)
-    return pa.table(joined)
-
-
-def _own_name(name: str, columns: Container[str]) -> str:
-    """Return what a score is called beside fields of the corpus; rows of an earlier selection have such names, too."""
-    while name in columns:
-        name = f"euds_{name}"
-    return name
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

@@ -25,7 +25,7 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
-from euds.selection.rows import output_path, write_rows
+from euds.selection.rows import output_path, own_name, write_rows
 from euds.selection.rules import BOX_RULES, axes_for, bins_for
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
@@ -126,7 +126,8 @@ def select_streaming(
         seed: of ties.
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
-        columns: fields of the corpus to copy; None: those that were scored (text, id, label, source).
+        columns: fields of the corpus to copy; None: those that were scored (text, id, label, source). As in
+            `euds.select`, a score whose name one of them has is prefixed with "euds_".
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
 
     Returns:
@@ -181,7 +182,7 @@ def select_streaming(
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
         "selected_file": str(path.absolute()),
-        "row_id_column": "row_id",
+        "row_id_column": own_name("row_id", columns),
     }
     with permitted(folder / "selection.json"):
         write_json(folder / "selection.json", record)
@@ -215,7 +216,8 @@ def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: in
 
 def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
     config = manifest["config"]
-    carried = (config[f"{name}_field"] for name in ("id", "label", "source"))
+    # The scores have those under these very names already, as text.
+    carried = (config[f"{name}_field"] for name in ("id", "label", "source") if config[f"{name}_field"] != name)
     return [*config["text_fields"], *filter(None, carried)]
 
 
