@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import Row, read_rows, unreadable_row
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.types import Int64Array
@@ -76,7 +76,7 @@ def write_rows(
     kept: Int64Array,
     columns: Sequence[str],
     axes: Sequence[str],
-) -> Rates:
+) -> tuple[Rates, str]:
     """Write fields of the corpus and scores of the kept rows to a Parquet file, atomically, and count them by group.
 
     A field gets the type that holds all of its values, and keeps its name before a score's, as in `euds.select`.
@@ -88,6 +88,9 @@ def write_rows(
         kept: row ids, ascending.
         columns: fields that the corpus has.
         axes: score columns that a row of the pool has.
+
+    Returns:
+        The counts, and the SHA-256 of the file.
 
     Raises:
         InputError: a field cannot be read, its rows have types that none holds, or the file cannot be written.
@@ -116,9 +119,11 @@ def write_rows(
                     writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
             finally:
                 writer.close()
+            # Of this very file: another selection may put its own in its place at any time.
+            sha256 = file_sha256(partial)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return {name: _rates(*counted) for name, counted in counts.items()}
+    return {name: _rates(*counted) for name, counted in counts.items()}, sha256
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:

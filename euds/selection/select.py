@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InputError, InvalidArgument, check_seed
-from euds.files import atomic_path, permitted, write_json
+from euds.files import atomic_path, file_sha256, permitted, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
@@ -114,11 +114,11 @@ def select(
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     fields = _corpus_columns(rows, columns)
-    _write_parquet(path, with_scores(fields, kept))
+    sha256 = _write_parquet(path, with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record["uses_labels"] = uses_labels
     record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    record["row_id_column"] = own_name("row_id", fields)
+    record |= {"selected_sha256": sha256, "row_id_column": own_name("row_id", fields)}
     with permitted(folder / "selection.json"):
         write_json(folder / "selection.json", record)
     return replace(selection, record=record)
@@ -183,9 +183,12 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
 
 
-def _write_parquet(path: Path, table: pa.Table) -> None:
+def _write_parquet(path: Path, table: pa.Table) -> str:
+    """Write a table and return the file's SHA-256."""
     try:
         with atomic_path(path) as partial:
             pq.write_table(table, partial, compression="zstd")
+            # Of this very file: another selection may put its own in its place at any time.
+            return file_sha256(partial)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -160,7 +160,7 @@ def select_streaming(
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, named, budget)
     kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
-    rates = write_rows(path, files, parts, kept, columns, named)
+    rates, sha256 = write_rows(path, files, parts, kept, columns, named)
     record = {
         "rule": rule,
         "search": "histogram",
@@ -182,6 +182,7 @@ def select_streaming(
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
         "selected_file": str(path.absolute()),
+        "selected_sha256": sha256,
         "row_id_column": own_name("row_id", columns),
     }
     with permitted(folder / "selection.json"):
