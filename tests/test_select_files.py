@@ -97,3 +97,35 @@ def test_a_copied_run_has_its_own_rows_and_rows_elsewhere_are_found(plain_run: P
     (plain_run / "selected.parquet").unlink()
     with pytest.raises(InputError, match=r"elsewhere/selected.parquet: the selected rows are no longer there"):
         write_report(plain_run)
+
+
+def test_an_encoder_in_a_folder_is_found_from_anywhere(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "models" / "minilm"
+    shutil.copytree(tiny_encoder, model)
+    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
+    settings: dict[str, Any] = {"measures": ["semantic"], "embedder": "models/minilm", "n_clusters": 4}
+    run_dir, manifest_path = tmp_path / "run", tmp_path / "run" / "manifest.json"
+    monkeypatch.chdir(tmp_path)
+    euds.score(corpus, out=run_dir, **settings)
+    manifest = read_json(manifest_path)
+    assert manifest["models"]["embedder"]["folder"] == str(model)
+    assert "folder" not in manifest["fingerprint"]["models"]["embedder"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **named: pytest.fail("the hub was asked"))
+    monkeypatch.chdir(elsewhere)
+    kept = euds.select(run_dir, keep=0.2, rule="k_center").row_ids.tolist()
+    # The same model elsewhere makes the same run; where the folder is gone, the name is what is left.
+    shutil.move(tmp_path / "models", elsewhere / "models")
+    assert euds.score(corpus, out=run_dir, **settings).n_scored == 30
+    assert euds.select(run_dir, keep=0.2, rule="k_center").row_ids.tolist() == kept
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"models/minilm: the run's encoder is no longer there; put it back"):
+        euds.select(run_dir, keep=0.2, rule="k_center")
+    # A manifest of an earlier version has the name alone.
+    del manifest["models"]["embedder"]["folder"]
+    manifest_path.write_text(json.dumps(manifest))
+    monkeypatch.chdir(elsewhere)
+    assert euds.select(run_dir, keep=0.2, rule="k_center").row_ids.tolist() == kept
