@@ -49,7 +49,7 @@ def test_kept_rows_that_were_changed_are_no_part_of_a_report(
     euds.score(write_jsonl([{"text": text} for text in make_texts(9, 1)]), out=tmp_path, measures=["information"])
     euds.select(tmp_path, keep=4, rule="random")
     path = tmp_path / "selected.parquet"
-    kept = pq.read_table(path)
+    kept, written = pq.read_table(path), path.read_bytes()
     pq.write_table(kept.slice(1), path)
     with pytest.raises(
         InputError, match=r"selected.parquet: 3 rows, but selection.json counts 4; run euds select again"
@@ -61,7 +61,10 @@ def test_kept_rows_that_were_changed_are_no_part_of_a_report(
     path.write_text("text")
     with pytest.raises(InputError, match=r"selected.parquet: unreadable: .*; run euds select again"):
         write_report(tmp_path)
-    pq.write_table(kept, path)
+    pq.write_table(kept.set_column(0, "text", [["another"] * 4]), path)
+    with pytest.raises(InputError, match=r"selected.parquet: .* was changed since; run euds select again"):
+        write_report(tmp_path)
+    path.write_bytes(written)
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report.html: Is a directory"):
         write_report(tmp_path)

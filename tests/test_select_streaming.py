@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import euds
 from euds.cli.app import app
 from euds.errors import EudsError, InputError
-from euds.selection import rows
+from euds.selection import rows, streaming
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -93,6 +93,23 @@ def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: Write
     assert kept[0] == kept[1] != kept[2]
     assert [len(ids) for ids in kept] == [10, 10, 10]
     assert max(kept[0] + kept[2]) < 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep": "some"}, "keep: give a fraction"),
+        ({"keep": 1.5}, "keep: give a fraction"),
+        ({"keep": 403}, r"keep: give .* count in 1..402, got 403"),
+        ({"columns": ["txt"]}, "unknown field 'txt'.*did you mean 'text'"),
+    ],
+)
+def test_what_is_wrong_about_arguments_is_named_before_the_scores_are_read(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(streaming, "_count", lambda *_: pytest.fail("the scores were read"))
+    with pytest.raises(EudsError, match=message):
+        euds.select_streaming(run_dir, **{"keep": 0.1, "rule": "igse", **arguments})
 
 
 def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: WriteJsonl) -> None:
@@ -201,3 +218,41 @@ def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(
     assert not left.exists()
     assert others.exists()
     assert written.exists()
+
+
+def both(run_dir: Path, **arguments: Any) -> tuple[euds.Selection, euds.Selection]:
+    """Select by the lowest surprisal in passes and in memory; the rows lie in streamed.parquet and whole.parquet."""
+    arguments = {"keep": 0.5, "rule": "low", "axes": ["surprisal"], **arguments}
+    found = euds.select_streaming(run_dir, out=run_dir / "streamed.parquet", **arguments)
+    return found, euds.select(run_dir, out=run_dir / "whole.parquet", stability=0, **arguments)
+
+
+@pytest.mark.parametrize("labels", [[None, "a"], [None, None], [None, "(none)"]])
+def test_rows_without_a_label_count_however_they_lie(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, labels: list[str | None]
+) -> None:
+    # The rows of the first two parts have no label at all.
+    corpus = [{"text": text, "label": labels[at >= 20 and at % 2]} for at, text in enumerate(make_texts(40, 1))]
+    euds.score(write_jsonl(corpus), out=tmp_path / "run", measures=["information"], shard_rows=10)
+    found, whole = both(tmp_path / "run")
+    assert found.row_ids.tolist() == whole.row_ids.tolist()
+    for kind in ("keep_rate_by_label", "keep_rate_by_source"):
+        assert found.record[kind] == whole.record[kind]
+
+
+def test_fields_named_like_scores_keep_their_values(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
+    corpus = [
+        {"text": text, "row_id": -at, "n_tokens": f"mine {at}", "euds_n_tokens": at, "label": at % 2, "class": "c"}
+        for at, text in enumerate(make_texts(40, 1))
+    ]
+    run_dir = tmp_path / "run"
+    euds.score(write_jsonl(corpus), out=run_dir, measures=["information"], label_field="class", shard_rows=10)
+    found, whole = both(run_dir, columns=["text", "row_id", "n_tokens", "euds_n_tokens", "label"])
+    streamed = pq.read_table(run_dir / "streamed.parquet")
+    assert streamed.equals(pq.read_table(run_dir / "whole.parquet"))
+    assert found.record["row_id_column"] == whole.record["row_id_column"] == "euds_row_id"
+    assert streamed.column("euds_row_id").to_pylist() == found.row_ids.tolist()
+    assert streamed.column("n_tokens").to_pylist() == [f"mine {at}" for at in found.row_ids]
+    # Without columns named, the scores' own label stands for the field that it repeats.
+    both(run_dir)
+    assert pq.read_table(run_dir / "streamed.parquet").column("label").to_pylist() == ["c"] * found.n_kept

@@ -36,14 +36,20 @@ def resolve_model(name: str) -> Path | str:
         return folder_of(name)
     if name.startswith("package:"):
         return _checked(_package_folder(name))
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = given_folder(name)
+    if path is not None:
         return _checked(path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
             f"model {name!r}: no such folder, and no asset{nearest(name, ASSETS)}; a hub name is OWNER/NAME"
         )
     return name
+
+
+def given_folder(name: str) -> Path | None:
+    """Return the folder that a model's name is the path of; None of assets, packages and hub names."""
+    path = Path(name).expanduser()
+    return None if name in ASSETS or name.startswith("package:") or not path.is_dir() else path
 
 
 def resolve_input(spec: str) -> Path | None:

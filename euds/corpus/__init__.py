@@ -3,7 +3,7 @@
 from euds.corpus.identity import Identity, check_unchanged, identities
 from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
-from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows
+from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows, unreadable_row
 from euds.corpus.row import Row, extract_scalar, extract_text
 from euds.corpus.run_files import (
     corpus_files,
@@ -49,5 +49,6 @@ __all__ = [
     "sample",
     "splittable",
     "take_rows",
+    "unreadable_row",
     "verify_parts",
 ]

@@ -178,7 +178,7 @@ def _converted_alone(batch: pa.RecordBatch, at: int) -> tuple[dict[str, object] 
         try:
             fields[name] = column[at].as_py()
         except UnicodeDecodeError as error:
-            return None, f"not UTF-8: {error.reason}"
+            return None, f"field {name!r} is not UTF-8: {error.reason}"
         except VALUE_ERRORS:
             return None, f"field {name!r} is a {column.type} that Python cannot hold"
     return fields, None

@@ -79,8 +79,16 @@ def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
                 raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {', '.join(names)}")
 
 
-def take_rows(files: Sequence[Path], row_ids: Sequence[int]) -> list[dict[str, object]]:
+def take_rows(
+    files: Sequence[Path], row_ids: Sequence[int], *, columns: Sequence[str] | None = None
+) -> list[dict[str, object]]:
     """Return the fields of the given rows, in the order of `row_ids`, in one pass over the files.
+
+    Args:
+        files: as `list_inputs` gives them.
+        row_ids: of the rows.
+        columns: fields wanted; what is wrong with others does not matter where the format can leave them out. None:
+            all.
 
     Raises:
         InputError: a row is not there or cannot be read.
@@ -88,15 +96,21 @@ def take_rows(files: Sequence[Path], row_ids: Sequence[int]) -> list[dict[str, o
     wanted = {int(row_id) for row_id in row_ids}
     found: dict[int, dict[str, object]] = {}
     if wanted:
-        for row in read_rows(files, start=min(wanted), stop=max(wanted) + 1):
+        for row in read_rows(files, columns=columns, start=min(wanted), stop=max(wanted) + 1):
             if row.row_id in wanted:
                 if row.fields is None:
-                    raise InputError(f"{row.file}, row {row.position}: {row.error}")
-                found[row.row_id] = dict(row.fields)
+                    raise unreadable_row(row)
+                names = row.fields if columns is None else columns
+                found[row.row_id] = {name: row.fields[name] for name in names if name in row.fields}
     missing = wanted - found.keys()
     if missing:
         raise InputError(f"row {min(missing)} is not in {', '.join(map(str, files))}; has the corpus changed?")
     return [found[int(row_id)] for row_id in row_ids]
+
+
+def unreadable_row(row: Row) -> InputError:
+    """Return what to raise for a row that cannot be read with the fields that are wanted."""
+    return InputError(f"{row.file}, row {row.position}: {row.error}; leave such a field out by naming other columns")
 
 
 def _find(file: Path, row: int) -> tuple[tuple[int, int] | None, int]:

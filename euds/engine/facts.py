@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 
+from euds.assets import given_folder
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
@@ -24,8 +25,12 @@ DRAWS = {
 
 
 def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str, Any]:
-    """Return each model's name, hashes, dtype and reading limit, by role."""
+    """Return each model's name, hashes, dtype and reading limit, by role; of a local one its folder, too."""
     models = {role: dict(facts) for role, facts in plan.fingerprint["models"].items()}
+    for role, facts in models.items():
+        if given_folder(facts["name"]) is not None:
+            # Not in the fingerprint: the same model elsewhere gives the same scores.
+            facts["folder"] = str(plan.folders[role].absolute())
     if "lm" in models:
         assert isinstance(encoders.tokens, ModelTokenizer)
         models["lm"] |= {"dtype": settled.dtype, "first_token_rule": _first_token_rule(encoders.tokens)}

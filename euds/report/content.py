@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from euds.corpus import corpus_files, read_manifest, read_rows, read_scores
+from euds.corpus import corpus_files, read_manifest, read_scores, take_rows
 from euds.files import read_json
 from euds.ops.keep import tie_hash
 from euds.report.meanings import Group, Meanings, gather_meanings
@@ -162,12 +162,9 @@ def _texts(manifest: Mapping[str, Any], row_ids: Sequence[int]) -> dict[int, str
     if not wanted:
         return {}
     fields = manifest["config"]["text_fields"]
-    rows = read_rows(corpus_files(dict(manifest)), start=min(wanted), stop=max(wanted) + 1)
-    return {
-        row.row_id: "\n".join(str(row.fields[field]) for field in fields)
-        for row in rows
-        if row.row_id in wanted and row.fields is not None
-    }
+    ids = sorted(wanted)
+    rows = take_rows(corpus_files(dict(manifest)), ids, columns=fields)
+    return {at: "\n".join(str(row[field]) for field in fields) for at, row in zip(ids, rows, strict=True)}
 
 
 def _sample(scores: pa.Table, at: int, text: str) -> Sample:

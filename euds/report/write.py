@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import read_parquet
 from euds.errors import InputError
-from euds.files import permitted, read_json, write_atomic
+from euds.files import file_sha256, permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
@@ -73,11 +73,8 @@ def _kept_ids(folder: Path) -> Int64Array | None:
     if not path.exists():
         return None
     record = read_json(path)
-    file = Path(record["selected_file"])
-    if not file.exists() and (folder / file.name).exists():
-        # The run directory was moved.
-        file = folder / file.name
     again = "run euds select again"
+    file, is_own = _selected_file(folder, record)
     if not file.exists():
         raise InputError(f"{file}: the selected rows are no longer there; {again}")
     try:
@@ -91,7 +88,32 @@ def _kept_ids(folder: Path) -> Int64Array | None:
         raise InputError(f"{file}: unreadable: {str(error).splitlines()[0]}; {again}") from error
     if len(ids) != record["n_kept"]:
         raise InputError(f"{file}: {len(ids):,} rows, but {path.name} counts {record['n_kept']:,}; {again}")
+    if not is_own:
+        raise InputError(f"{file}: belongs to another selection than {path.name}, or was changed since; {again}")
     return ids
+
+
+def _selected_file(folder: Path, record: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Return the file of a selection's rows, and whether it is the very one that was written, as far as one can tell.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    recorded = Path(record["selected_file"])
+    beside = folder / recorded.name
+    # In a run directory that was copied, the recorded file is that of the original, if it is there at all.
+    inside = recorded.resolve().is_relative_to(folder.resolve())
+    places = [recorded, beside] if inside else [beside, recorded]
+    sha256 = record.get("selected_sha256")
+    if sha256 is None:
+        # A selection of an earlier version: its rows may lie elsewhere, beside those of another of the same name.
+        return beside if not recorded.exists() and beside.exists() else recorded, True
+    there = [place for place in places if place.exists()]
+    for place in there:
+        with permitted(place):
+            if file_sha256(place) == sha256:
+                return place, True
+    return (there or [recorded])[0], False
 
 
 def _view(content: Content) -> dict[str, Any]:

@@ -115,8 +115,8 @@ class RunTexts:
     @cached_property
     def _texts(self) -> list[str]:
         row_ids = self._rows.column("row_id").to_pylist()
-        rows = take_rows(self._files, row_ids)
         fields = self._manifest["config"]["text_fields"]
+        rows = take_rows(self._files, row_ids, columns=fields)
         return [extract_text(Row(at, "", 0, row), fields)[0] or "" for at, row in zip(row_ids, rows, strict=True)]
 
 
@@ -147,7 +147,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     from euds.measures.semantic import Embedder, embedder_limit
     from euds.measures.tokens import ModelTokenizer
 
-    folder = model_folder(facts["name"])
+    folder = model_folder(_place_of(facts))
     if content_sha256(folder) != facts["sha256"]:
         raise InputError(f"{folder}: the encoder has changed since the run was scored; score into a new directory")
     settled = _precision_of(facts, config)
@@ -175,6 +175,25 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     if n_lost:
         console.print(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone", soft_wrap=True)
     return found
+
+
+def _place_of(facts: Mapping[str, Any]) -> str:
+    """Return where a run's encoder is to be looked for: its folder, or else its name, as scoring was told it.
+
+    Raises:
+        InputError: it was a folder, and is gone.
+    """
+    from euds.assets import given_folder
+
+    name, folder = str(facts["name"]), facts.get("folder")
+    if folder is None:
+        return name
+    if Path(folder).is_dir():
+        return str(folder)
+    # A path that leads nowhere from here would be taken for a hub's name.
+    if given_folder(name) is None:
+        raise InputError(f"{folder}: the run's encoder is no longer there; put it back, or score into a new directory")
+    return name
 
 
 def _precision_of(facts: Mapping[str, Any], config: Mapping[str, Any]) -> "Precision":

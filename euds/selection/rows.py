@@ -1,20 +1,21 @@
 """Write the kept rows of a large corpus in one pass over it and its scores."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import Row, check_fields, read_rows
+from euds.corpus import Row, read_rows, unreadable_row
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256
 from euds.selection.axes import values_of
-from euds.selection.describe import group_names
+from euds.selection.describe import NO_GROUP
 from euds.types import Int64Array
 
 ROW_GROUP = 8192
@@ -23,8 +24,14 @@ ROW_GROUP = 8192
 VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 """What values that do not go together raise."""
 
+CARRIED = ("label", "source")
+"""Columns of the scores that only repeat a field of the corpus."""
+
 Rates = dict[str, tuple[Counter[str], Counter[str]]]
-"""Rows of the pool and kept ones, by name, for "label" and "source"; both empty where the column is."""
+"""Rows of the pool and kept ones, by name, for "label" and "source"; both empty where no row of the pool has one."""
+
+Counts = dict[str, tuple[Counter[str | None], Counter[str | None]]]
+"""The same while rows are counted; None is of those without a name."""
 
 
 def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> Path:
@@ -46,6 +53,22 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     return path
 
 
+def own_name(name: str, columns: Container[str]) -> str:
+    """Return what a score is called beside fields of the corpus; rows of an earlier selection have such names, too."""
+    while name in columns:
+        name = f"euds_{name}"
+    return name
+
+
+def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table) -> pa.Table:
+    """Return fields of the corpus with the scores of the same rows behind them, called by `own_name`."""
+    joined: dict[str, Any] = dict(columns)
+    for name in kept.column_names:
+        if name not in columns or name not in CARRIED:
+            joined[own_name(name, columns)] = kept.column(name)
+    return pa.table(joined)
+
+
 def write_rows(
     path: Path,
     files: Sequence[Path],
@@ -53,26 +76,27 @@ def write_rows(
     kept: Int64Array,
     columns: Sequence[str],
     axes: Sequence[str],
-) -> Rates:
+) -> tuple[Rates, str]:
     """Write fields of the corpus and scores of the kept rows to a Parquet file, atomically, and count them by group.
 
-    A field gets the type that holds all of its values, as in `euds.select`. One whose name a score has is left to the
-    score.
+    A field gets the type that holds all of its values, and keeps its name before a score's, as in `euds.select`.
 
     Args:
         path: file to write.
         files: the corpus.
         parts: part files of the scores, in order.
         kept: row ids, ascending.
-        columns: fields of the corpus.
+        columns: fields that the corpus has.
         axes: score columns that a row of the pool has.
 
+    Returns:
+        The counts, and the SHA-256 of the file.
+
     Raises:
-        InputError: a field is not there, its rows have types that none holds, or the file cannot be written.
+        InputError: a field cannot be read, its rows have types that none holds, or the file cannot be written.
     """
-    check_fields(files, columns)
     _sweep(path)
-    rates: Rates = {name: (Counter(), Counter()) for name in ("label", "source")}
+    counts: Counts = {name: (Counter(), Counter()) for name in CARRIED}
     rows = iter(read_rows(files, columns=columns))
     try:
         with atomic_path(path) as partial:
@@ -89,15 +113,17 @@ def write_rows(
                     chosen = np.zeros(len(row_ids), np.bool_)
                     begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
                     chosen[kept[begin:end] - row_ids[0]] = True
-                    _count(rates, scores, axes, chosen)
+                    _count(counts, scores, axes, chosen)
                     if not chosen.any():
                         continue
                     writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
             finally:
                 writer.close()
+            # Of this very file: another selection may put its own in its place at any time.
+            sha256 = file_sha256(partial)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return rates
+    return {name: _rates(*counted) for name, counted in counts.items()}, sha256
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
@@ -111,11 +137,12 @@ def _joined(
     rows: Sequence[Row], chosen: np.ndarray, columns: Sequence[str], scores: pa.Table, schema: pa.Schema | None
 ) -> pa.Table:
     kept = [row for row, inside in zip(rows, chosen, strict=True) if inside]
+    for row in kept:
+        if row.fields is None:
+            raise unreadable_row(row)
     own = scores.filter(pa.array(chosen))
     fields: dict[str, pa.Array] = {}
     for name in columns:
-        if name in own.column_names:
-            continue
         values = [None if row.fields is None else row.fields.get(name) for row in kept]
         try:
             fields[name] = _column(values, None if schema is None else schema.field(name))
@@ -124,7 +151,7 @@ def _joined(
                 f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
                 "cannot; leave it out by naming other columns"
             ) from None
-    return pa.table({**fields, **{name: own.column(name) for name in own.column_names}})
+    return with_scores(fields, own)
 
 
 def _column(values: list[object], before: pa.Field | None) -> pa.Array:
@@ -209,10 +236,23 @@ def _sweep(path: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _count(rates: Rates, scores: pa.Table, axes: Sequence[str], chosen: np.ndarray) -> None:
+def _count(counts: Counts, scores: pa.Table, axes: Sequence[str], chosen: np.ndarray) -> None:
     usable = np.all([np.isfinite(values_of(scores, axis)) for axis in axes], axis=0)
-    for name, (pool, kept) in rates.items():
-        if scores.column(name).null_count < scores.num_rows:
-            names = np.array(group_names(scores, name))
-            pool.update(names[usable].tolist())
-            kept.update(names[chosen].tolist())
+    for name, counted in counts.items():
+        for counter, inside in zip(counted, (usable, chosen), strict=True):
+            counter.update(scores.column(name).filter(pa.array(inside)).to_pylist())
+
+
+def _rates(pool: Counter[str | None], kept: Counter[str | None]) -> tuple[Counter[str], Counter[str]]:
+    """Return rows by name; none if only rows without a name were seen."""
+    # Of the whole pool: rows without a name count where others have one, however far away.
+    if set(pool) <= {None}:
+        return Counter(), Counter()
+    return _by_name(pool), _by_name(kept)
+
+
+def _by_name(counted: Counter[str | None]) -> Counter[str]:
+    named: Counter[str] = Counter()
+    for name, n_rows in counted.items():
+        named[NO_GROUP if name is None else name] += n_rows
+    return named

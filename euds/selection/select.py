@@ -1,7 +1,7 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,16 @@ import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InputError, InvalidArgument, check_seed
-from euds.files import atomic_path, permitted, write_json
+from euds.files import atomic_path, file_sha256, permitted, write_json
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import has_no_field, output_path
+from euds.selection.rows import has_no_field, output_path, own_name, with_scores
 from euds.selection.rules import COVERAGE_RULES, VALIDATED
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
-
-CARRIED = ("label", "source")
-"""Columns of the scores that only repeat a field of the corpus."""
 
 AUTO = "auto"
 DEFAULT_MARGIN = 0.005
@@ -115,13 +112,13 @@ def select(
         stability = DEFAULT_STABILITY if group_by is None else 0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
-    rows = take_rows(files, selection.row_ids.tolist())
+    rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     fields = _corpus_columns(rows, columns)
-    _write_parquet(path, _with_scores(fields, kept))
+    sha256 = _write_parquet(path, with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record["uses_labels"] = uses_labels
     record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    record["row_id_column"] = _own_name("row_id", fields)
+    record |= {"selected_sha256": sha256, "row_id_column": own_name("row_id", fields)}
     with permitted(folder / "selection.json"):
         write_json(folder / "selection.json", record)
     return replace(selection, record=record)
@@ -186,24 +183,12 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
 
 
-def _with_scores(columns: dict[str, pa.Array], kept: pa.Table) -> pa.Table:
-    joined: dict[str, Any] = dict(columns)
-    for name in kept.column_names:
-        if name not in columns or name not in CARRIED:
-            joined[_own_name(name, columns)] = kept.column(name)
-    return pa.table(joined)
-
-
-def _own_name(name: str, columns: Container[str]) -> str:
-    """Return what a score is called beside fields of the corpus; rows of an earlier selection have such names, too."""
-    while name in columns:
-        name = f"euds_{name}"
-    return name
-
-
-def _write_parquet(path: Path, table: pa.Table) -> None:
+def _write_parquet(path: Path, table: pa.Table) -> str:
+    """Write a table and return the file's SHA-256."""
     try:
         with atomic_path(path) as partial:
             pq.write_table(table, partial, compression="zstd")
+            # Of this very file: another selection may put its own in its place at any time.
+            return file_sha256(partial)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

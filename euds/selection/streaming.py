@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import corpus_files, part_files, read_manifest
+from euds.corpus import check_fields, corpus_files, part_files, read_manifest
 from euds.errors import InputError, check_seed, one_of
 from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
@@ -25,7 +25,7 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
-from euds.selection.rows import output_path, write_rows
+from euds.selection.rows import output_path, own_name, write_rows
 from euds.selection.rules import BOX_RULES, axes_for, bins_for
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
@@ -126,7 +126,8 @@ def select_streaming(
         seed: of ties.
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
-        columns: fields of the corpus to copy; None: those that were scored (text, id, label, source).
+        columns: fields of the corpus to copy; None: those that were scored (text, id, label, source). As in
+            `euds.select`, a score whose name one of them has is prefixed with "euds_".
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
 
     Returns:
@@ -145,6 +146,10 @@ def select_streaming(
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files)
+    # What no pool of the run could satisfy, before any pass over the scores.
+    parse_keep(keep, manifest["counts"]["rows"])
+    columns = _scored_fields(manifest) if columns is None else columns
+    check_fields(files, columns)
     parts = part_files(folder)
     if not parts:
         raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
@@ -155,7 +160,7 @@ def select_streaming(
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, named, budget)
     kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
-    rates = write_rows(path, files, parts, kept, _scored_fields(manifest) if columns is None else columns, named)
+    rates, sha256 = write_rows(path, files, parts, kept, columns, named)
     record = {
         "rule": rule,
         "search": "histogram",
@@ -177,7 +182,8 @@ def select_streaming(
         "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
         "selected_file": str(path.absolute()),
-        "row_id_column": "row_id",
+        "selected_sha256": sha256,
+        "row_id_column": own_name("row_id", columns),
     }
     with permitted(folder / "selection.json"):
         write_json(folder / "selection.json", record)
@@ -211,7 +217,8 @@ def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: in
 
 def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
     config = manifest["config"]
-    carried = (config[f"{name}_field"] for name in ("id", "label", "source"))
+    # The scores have those under these very names already, as text.
+    carried = (config[f"{name}_field"] for name in ("id", "label", "source") if config[f"{name}_field"] != name)
     return [*config["text_fields"], *filter(None, carried)]
 
 

@@ -132,7 +132,9 @@ def _trainee(embeddings: Float32Array, labels: Int64Array | None, embedder: str)
 def _embeddings(out: Path, texts: Sequence[str], manifest: Mapping[str, Any]) -> Float32Array:
     """Return unit-norm embeddings, kept beside the scores; their cost is that of the stage `embedding` of scoring."""
     facts = manifest["models"]["embedder"]
-    path = out / f"embeddings-{json_sha256([list(texts), facts])[:16]}.npy"
+    # Where a model lies decides nothing.
+    decisive = {key: value for key, value in facts.items() if key != "folder"}
+    path = out / f"embeddings-{json_sha256([list(texts), decisive])[:16]}.npy"
     if path.exists():
         kept: Float32Array = np.load(path, allow_pickle=False)
         return kept
