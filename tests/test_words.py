@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 import euds
-from euds.measures.tokens import ModelTokenizer, WordTokenizer
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, WordTokenizer
 
 Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_categories=["Cs"]))
 
@@ -38,3 +38,23 @@ def test_ids_with_gaps_are_counted(tmp_path: Path, tiny_encoder: Path) -> None:
     assert scored.n_scored == 2
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["counts"]["tokens"] == 4
+
+
+def test_a_text_is_read_until_its_tokens_suffice_however_long_their_characters_are(tiny_encoder: Path) -> None:
+    whole, limited = ModelTokenizer(tiny_encoder, None), ModelTokenizer(tiny_encoder, 16)
+    far = 16 * CHARS_PER_TOKEN_CAP
+    words = " ".join(["film"] * 200)
+    texts = [
+        " " * (far + 9) + "the film was sad",
+        "x9" * (2 * far) + f" {words}",
+        " " * (5 * far) + words,
+        " " * (far - 40) + "film" + " " * (8 * far),
+        "",
+        words,
+        "the film",
+    ]
+    found, oracle = limited.encode(texts), whole.encode(texts)
+    assert [one.ids for one in found] == [one.ids[:16] for one in oracle]
+    assert [one.truncated for one in found] == [len(one.ids) > 16 for one in oracle]
+    assert [len(one.ids) for one in found] == [4, 16, 16, 1, 0, 16, 2]
+    assert limited.encode([]) == []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHARS_PER_TOKEN_CAP = 64
-"""Characters tokenised per token kept: no tokenizer in use averages nearly so many, so a longer text is cut anyway."""
+"""Characters tokenised per token kept, at first: of prose no tokenizer in use averages nearly so many."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,23 @@ class ModelTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts without special tokens, in order."""
-        if not texts:
-            return []
         limit = self.max_tokens
-        cut = [text if limit is None else text[: limit * CHARS_PER_TOKEN_CAP] for text in texts]
-        batch = self.tokenizer(cut, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-        return [
-            Encoded(ids[:limit], len(ids[:limit]) < len(ids) or len(short) < len(text))
-            for ids, short, text in zip(batch, cut, texts, strict=True)
-        ]
+        encoded = [Encoded([], truncated=False)] * len(texts)
+        left: Sequence[int] = range(len(texts))
+        chars = max(map(len, texts), default=0) if limit is None else max(1, limit) * CHARS_PER_TOKEN_CAP
+        while left:
+            cut = [texts[at][:chars] for at in left]
+            batch = self.tokenizer(cut, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            short = []
+            for at, start, ids in zip(left, cut, batch["input_ids"], strict=True):
+                is_cut = len(start) < len(texts[at])
+                if is_cut and limit is not None and len(ids) <= limit:
+                    # Long runs of spaces are no token to some tokenizers, and a long word is one to others.
+                    short.append(at)
+                else:
+                    encoded[at] = Encoded(ids[:limit], is_cut or len(ids[:limit]) < len(ids))
+            left, chars = short, 2 * chars
+        return encoded
 
 
 class WordIds(dict[str, int]):
