@@ -63,8 +63,18 @@ def test_draws_are_averaged_within_their_task_first(tasks: list[TaskSummary]) ->
         assert rule.mean == pytest.approx(sum(rule.by_task) / 2)
         assert rule.ahead == sum(gap.mean > 0 for gap in (first, other, alone))
         halves = [(gap.high - gap.low) / 2 for gap in (first, other, alone)]
-        assert rule.half_width == pytest.approx(math.hypot(math.hypot(*halves[:2]) / 2, halves[2]) / 2)
+        assert rule.half_width == pytest.approx(math.hypot(sum(halves[:2]) / 2, halves[2]) / 2)
     assert over_draws([]) == []
+
+
+def test_the_same_rows_once_more_make_nothing_surer(tasks: list[TaskSummary]) -> None:
+    alone, repeated = over_draws([[task] for task in tasks]), over_draws([[task] * 3 for task in tasks])
+    for once, thrice in zip(alone, repeated, strict=True):
+        assert thrice.half_width == pytest.approx(once.half_width)
+    by_draw = across_tasks([tasks[0], tasks[1], tasks[0]], ["one", "two", "one"])
+    for rule in by_draw:
+        halves = [(gap.high - gap.low) / 2 for gap in rule.by_task]
+        assert rule.half_width == pytest.approx(math.hypot(2 * halves[0], halves[1]) / 3)
 
 
 def test_a_rule_of_too_few_seeds_is_left_out(tasks: list[TaskSummary]) -> None:

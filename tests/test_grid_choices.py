@@ -1,11 +1,13 @@
 """What each method of a study chooses of a pool, and the label surprisal that some of them look at."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from euds.selection.trainee import Trainee
-from euds.study.grid.choices import box_with_label_surprisal
+from euds.study.grid.choices import box_with_label_surprisal, within_box
 from euds.study.grid.measure import label_surprisal
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
@@ -58,8 +60,7 @@ def test_methods_keep_what_their_names_say(pool: StudyPool) -> None:
     assert kept("random", 0).tolist() != kept("random", 1).tolist()
     surprisal = pool.values("label_surprisal")
     assert set(kept("label_surprisal_high").tolist()) == set(np.argsort(-surprisal)[:24].tolist())
-    wide = set(METHODS["igse_box"].choose(pool, 48, 0).tolist())
-    assert set(kept("box2_k_center").tolist()) <= wide - set(pool.repeated.tolist())
+    assert set(kept("box2_k_center").tolist()) <= set(METHODS["igse_box"].choose(pool, 48, 0).tolist())
     bins = np.floor(pool.ranks("nll")[kept("stratified_nll")] * 10)
     assert set(np.bincount(bins.astype(int)).tolist()) <= {2, 3}
     edges = np.quantile(pool.n_tokens, np.linspace(0, 1, 11)[1:-1])
@@ -80,7 +81,18 @@ def test_shuffled_scores_choose_rows_that_the_box_does_not(pool: StudyPool) -> N
     assert abs(np.mean(overlaps) - 0.5) < 0.03
 
 
-def test_a_fourth_axis_narrows_the_label_surprisal(pool: StudyPool) -> None:
+def test_of_repetitions_inside_a_box_one_is_left(pool: StudyPool) -> None:
+    wide = METHODS["igse_box"].choose(pool, 48, 0).tolist()
+    outside = next(at for at in range(N) if at not in wide and at < wide[-1])
+    texts = [f"{at} a{at} b{at} c{at}" for at in range(N)]
+    # The last row of the box repeats one outside it, the two before it repeat each other.
+    texts[wide[-1]] = texts[outside]
+    texts[wide[-2]] = texts[wide[-3]]
+    rows = within_box(2, lambda part, budget, seed: np.arange(len(part)))(replace(pool, texts=texts), 24, 0)
+    assert rows.tolist() == [at for at in wide if at != wide[-2]]
+
+
+def test_a_box_inside_an_interval_narrows_the_label_surprisal(pool: StudyPool) -> None:
     narrow = pool.ranks("label_surprisal")[box_with_label_surprisal(pool, 24, 0)]
     assert np.ptp(narrow) < np.ptp(pool.ranks("label_surprisal")[METHODS["igse_box"].choose(pool, 24, 0)])
 

@@ -14,7 +14,6 @@ from euds.errors import InputError
 from euds.study.grid.cells import append_cell
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, UNKNOWN, conclusions, verdict
 from euds.study.grid.entries import Entry
-from euds.study.grid.page import _answer
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import GridTask, is_whole_box, read_task
 
@@ -212,72 +211,6 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
     assert f"At 16 %, 3 epochs: {better}" in text
     equal = summarise(make_task(gaps={**gaps, "igse_box": 0.05}), n_resamples=N_RESAMPLES)
     assert verdict(entry_of(equal, "igse_box")) == OPEN
-
-
-def test_the_chosen_rule_is_better_only_after_correction(whole: TaskSummary) -> None:
-    def with_p(**values: Any) -> TaskSummary:
-        return replace(
-            whole, entries=tuple(replace(e, **values) if e.method == "igse_box" else e for e in whole.entries)
-        )
-
-    assert ": better than random after correction; against the full data" in "\n".join(conclusions(whole))
-    assert "Against random it is better on 1, worse on 0, not shown to differ on 0. " in _answer([whole])
-    # The same models decided that it is looked at: its interval alone would call too many rules better.
-    alone = with_p(p_random=0.06)
-    assert ": better than random before correction, not shown after it; against" in "\n".join(conclusions(alone))
-    assert "better on 0, worse on 0, not shown to differ on 1 (better before correction only on 1). " in _answer(
-        [alone]
-    )
-    held = with_p(p_inferior=0.04)
-    assert verdict(held.headline("igse_box")) == HOLDS
-    assert verdict(with_p(p_inferior=0.06).headline("igse_box")) == OPEN
-
-
-def test_without_a_better_rule_no_rule_is_called_better() -> None:
-    gaps = {**planted_grid.GAPS, "igse_box": 0.0}
-    text = "\n".join(conclusions(summarise(make_task(gaps=gaps), n_resamples=N_RESAMPLES)))
-    none = "no label-free rule is better than random after correction over all 6 rules (5 label-free"
-    assert f"At 16 %, 3 epochs: {none}" in text
-    assert "no method is shown to hold the full data's result within 0.5 points" in text
-    assert "whether it loses is not decided" in text or "it loses more than 0.5 points" in text
-
-
-def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(whole: TaskSummary) -> None:
-    def with_box(**changes: Any) -> str:
-        entries = tuple(
-            replace(entry, **changes) if (entry.method, entry.keep) == ("igse_box", 0.16) else entry
-            for entry in whole.entries
-        )
-        return "\n".join(conclusions(replace(whole, entries=entries)))
-
-    said = with_box()
-    assert "(but macro-F1" not in said
-    random = whole.headline("random")
-    assert random is not None
-    worse = {"accuracy": 0.9, "macro_f1": random.metrics["macro_f1"] - 0.1}
-    assert "(but macro-F1 -10.0)" in with_box(metrics=worse)
-    half = next(entry for entry in whole.at(0.5) if entry.method == "random")
-    box = whole.headline("igse_box")
-    assert box is not None
-    assert box.seconds.total is not None
-    assert half.seconds.total is not None
-    assert f"For no more core-seconds random gets {100 * half.mean:.1f} at 50 %" in said
-    cheap = replace(box.seconds, scoring=0.0, search=0.0, training=0.0)
-    assert "For no more core-seconds" not in with_box(seconds=cheap)
-    n_rules = sum(entry.is_rule for entry in whole.at(0.16))
-    assert f"after correction over {n_rules} rules: smaller differences stay unseen." in said
-
-
-def test_a_loss_that_is_shown_and_may_be_small_is_said_so(whole: TaskSummary) -> None:
-    box = whole.headline("igse_box")
-    assert box is not None
-    assert box.vs_full is not None
-    slight = replace(box.vs_full, mean=-0.01, low=-0.02, high=-0.001)
-    entries = tuple(
-        replace(entry, vs_full=slight, p_inferior=0.5) if entry is box else entry for entry in whole.entries
-    )
-    said = "\n".join(conclusions(replace(whole, entries=entries)))
-    assert "it loses; whether more than 0.5 points is not decided by these runs" in said
 
 
 def test_the_main_schedule_can_be_named_and_a_box_of_the_whole_pool_is_no_rule() -> None:

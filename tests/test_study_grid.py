@@ -72,12 +72,27 @@ def changed(study: dict[str, Any], **sections: Any) -> dict[str, Any]:
         ({"keep": [0.0], "seeds": 1, "steps": 5}, r"fractions in \(0, 1\]"),
         ({"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["igse_bux"]}, "did you mean 'igse_box'"),
         ({"keep": [0.2, 1.0], "seeds": 1, "steps": 5, "methods": ["full", "random"]}, r"full keeps .* keep: \[1.0\]"),
+        (
+            {"keep": [0.2], "seeds": 5, "steps": 5, "selections": 2, "methods": ["random"]},
+            "selections: 2 and seeds: 5 trains random at keep 0.2 for 5 steps on too few draws; .* seeds: 5 and without",
+        ),
         ({"keep": [0.2], "seeds": 1, "step": 5}, "unknown key 'grid.0.step'.*did you mean 'steps'"),
     ],
 )
 def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         load_study({**study, "grid": [block]})
+
+
+def test_few_draws_of_many_models_need_paired_ones_beside_them(study: dict[str, Any]) -> None:
+    crossed = {"keep": [0.2], "seeds": 5, "steps": 5, "selections": 2, "methods": ["random"]}
+    paired: dict[str, Any] = {"keep": [0.2, 0.3], "seeds": 5, "steps": 5}
+    found = load_study({**study, "grid": [crossed, paired]})
+    seeds = [(c.selection_seed, c.seed) for c in planned_cells(found) if (c.method, c.keep) == ("random", 0.2)]
+    assert {(seed, seed) for seed in range(5)} <= set(seeds)
+    for other in ({"seeds": 4}, {"steps": 6}, {"keep": [0.3]}, {"methods": ["igse_box"]}):
+        with pytest.raises(InvalidArgument, match="on too few draws"):
+            load_study({**study, "grid": [crossed, {**paired, **other}]})
 
 
 def test_a_main_schedule_is_one_of_the_grid(study: dict[str, Any]) -> None:

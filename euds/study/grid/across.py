@@ -1,7 +1,7 @@
 """What label-free rules do over all tasks: the evidence for a default."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
@@ -22,7 +22,8 @@ class AcrossTasks:
             rules of a task share.
         mean: the same on the test rows.
         half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent; of other tasks it says
-            nothing.
+            nothing. Draws of one task share rows and are not: the mean of their half-widths bounds that of their mean,
+            however they depend on each other.
         spread: half the width of the 95 % interval that takes the tasks as a sample of others, by Student's t; a rule
             keeps one choice of rows a task, whose luck is in this one alone.
         by_task: its lead over random on each task's test rows, in the tasks' order.
@@ -60,12 +61,18 @@ def separate_tasks(summaries: Sequence[TaskSummary]) -> list[TaskSummary]:
     return [found for found in summaries if found.best_label_free is not None and found.source_places is None]
 
 
-def across_tasks(summaries: Sequence[TaskSummary]) -> list[AcrossTasks]:
-    """Return the label-free rules that all tasks have compared with random, best on the validation rows first."""
+def across_tasks(summaries: Sequence[TaskSummary], of: Sequence[str] | None = None) -> list[AcrossTasks]:
+    """Return the label-free rules that all tasks have compared with random, best on the validation rows first.
+
+    Args:
+        summaries: of the tasks.
+        of: the task that each is a draw of; None: each is a task of its own.
+    """
     if not summaries:
         return []
     methods = [entry.method for entry in summaries[0].at(summaries[0].headline_keep) if entry.is_label_free]
-    found = [rule for method in methods if (rule := _rule(method, summaries)) is not None]
+    own = range(len(summaries)) if of is None else of
+    found = [rule for method in methods if (rule := _rule(method, summaries, own)) is not None]
     return sorted(found, key=lambda rule: -rule.validation)
 
 
@@ -80,13 +87,14 @@ def over_draws(tasks: Sequence[Sequence[TaskSummary]]) -> list[OverDraws]:
         gaps = iter(rule.by_task)
         own = [[next(gaps) for _ in draws] for draws in tasks]
         means = [sum(gap.mean for gap in draws) / len(draws) for draws in own]
-        half_width = _joined([_joined([_half(gap) for gap in draws]) for draws in own])
+        # Draws of a task share rows: taken as independent they would be too sure.
+        half_width = _joined([sum(_half(gap) for gap in draws) / len(draws) for draws in own], range(len(own)))
         ahead = sum(gap.mean > 0 for gap in rule.by_task)
         found.append(OverDraws(rule.method, tuple(means), ahead, sum(means) / len(means), half_width, _student(means)))
     return sorted(found, key=lambda rule: -rule.mean)
 
 
-def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
+def _rule(method: str, summaries: Sequence[TaskSummary], of: Sequence[Hashable]) -> AcrossTasks | None:
     gaps, leads = [], []
     for summary in summaries:
         entry, random = summary.headline(method), summary.headline(RANDOM)
@@ -98,7 +106,7 @@ def _rule(method: str, summaries: Sequence[TaskSummary]) -> AcrossTasks | None:
         gaps.append(entry.vs_random)
         leads.append(judged - baseline)
     means = [gap.mean for gap in gaps]
-    half_width = _joined([_half(gap) for gap in gaps])
+    half_width = _joined([_half(gap) for gap in gaps], of)
     return AcrossTasks(
         method, sum(leads) / len(leads), sum(means) / len(means), half_width, _student(means), tuple(gaps)
     )
@@ -108,9 +116,10 @@ def _half(gap: Difference) -> float:
     return (gap.high - gap.low) / 2
 
 
-def _joined(half_widths: Sequence[float]) -> float:
-    """Half the width of the interval of a mean, from those of its independent parts."""
-    return math.hypot(*half_widths) / len(half_widths)
+def _joined(half_widths: Sequence[float], of: Sequence[Hashable]) -> float:
+    """Half the width of the interval of a mean, from those of its parts, independent unless `of` says the same."""
+    sums = [sum(half for half, own in zip(half_widths, of, strict=True) if own == name) for name in dict.fromkeys(of)]
+    return math.hypot(*sums) / len(half_widths)
 
 
 def _student(values: Sequence[float]) -> float:

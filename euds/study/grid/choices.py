@@ -8,6 +8,7 @@ import numpy as np
 from euds.ops.keep import tie_hash
 from euds.ops.search import find_box, find_interval
 from euds.selection.coverage import equal_shares, facility_location, k_center
+from euds.selection.duplicates import near_duplicates
 from euds.selection.rules import FIXED_AXES
 from euds.study.grid.pool import StudyPool
 from euds.types import Int64Array
@@ -22,7 +23,7 @@ STRATA = 10
 CLUSTERS = 50
 PSEUDO_CLASSES = 10
 LABEL_BINS = 16
-"""Equal-mass bins of the fourth axis, whose intervals are tried one by one."""
+"""Equal-mass bins of the label surprisal, whose intervals are tried one by one, and of the axes of the box inside."""
 
 
 def by_rule(rule: str, *axes: str, **settings: object) -> Choice:
@@ -83,7 +84,8 @@ def within_box(times: int, inner: Choice) -> Choice:
 
     def choose(pool: StudyPool, budget: int, seed: int) -> Int64Array:
         wide = by_rule("igse")(pool, min(times * budget, len(pool)), seed)
-        fresh = np.setdiff1d(wide, pool.repeated)
+        # A copy outside the box stands for nothing in it: what repeats is told among the box's own rows.
+        fresh = np.delete(wide, near_duplicates([pool.texts[at] for at in wide.tolist()]))
         # Where nearly everything repeats, repetitions must do.
         candidates = fresh if len(fresh) >= budget else wide
         return candidates[inner(_part(pool, candidates), budget, seed)]
@@ -105,9 +107,10 @@ def best_validated_interval(pool: StudyPool, budget: int, seed: int) -> Int64Arr
 
 
 def box_with_label_surprisal(pool: StudyPool, budget: int, seed: int) -> Int64Array:
-    """The smallest box over four axes: for every interval of label surprisal the smallest box of the rows inside.
+    """An IGSE box within the best interval of label surprisal: all intervals are tried, each with its smallest box.
 
-    Its volume is the share of rows in the interval times the volume of the box among them.
+    The best has the smallest product of the share of rows in the interval and the volume of the box, which is measured
+    in ranks among the rows inside: it is not the smallest box over four axes.
     """
     ranks = np.column_stack([pool.ranks(axis) for axis in IGSE_AXES])
     label_bin = np.minimum((pool.ranks("label_surprisal") * LABEL_BINS).astype(np.int64), LABEL_BINS - 1)

@@ -1,7 +1,7 @@
 """What the numbers of a task allow to say, by fixed rules: no sentence claims more than its interval."""
 
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist, median
+from statistics import NormalDist, mean, median
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import LEVEL, MARGIN, Difference
@@ -97,13 +97,14 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
 
 
 def _second(summary: TaskSummary, entry: Entry) -> str:
-    """What the second metric says, where it says the contrary."""
+    """What the second metric says over the same seeds, where it says the contrary and neither is nothing."""
     random = next((own for own in summary.at(entry.keep, entry.schedule) if own.method == RANDOM), None)
     name = next(pair[1] for pair in METRICS.values() if pair[0] == summary.metric)
-    if random is None or entry.vs_random is None or name not in entry.metrics or name not in random.metrics:
+    if random is None or entry.vs_random is None or name not in entry.by_seed or name not in random.by_seed:
         return ""
-    gap = entry.metrics[name] - random.metrics[name]
-    return f" (but {TITLES.get(name, name)} {points(gap)})" if gap * entry.vs_random.mean < 0 else ""
+    gap = mean(entry.by_seed[name][seed] - random.by_seed[name][seed] for seed in entry.vs_random.seeds)
+    signs = {points(value)[0] for value in (gap, entry.vs_random.mean)}
+    return f" (but {TITLES.get(name, name)} {points(gap)})" if signs == {"+", "-"} else ""
 
 
 def _chosen(summary: TaskSummary) -> Iterator[str]:
@@ -176,7 +177,7 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
     best = summary.headline(summary.best_label_free)
     if best is None:
         return
-    yield from _random_for_as_much(summary, best)
+    yield from _for_as_much(summary, best)
     if is_fixed_steps(best.schedule):
         yield f"At equal steps fewer rows save no training: the scores of `{best.method}` are never paid for."
     if best.break_even is None:
@@ -196,8 +197,8 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
     yield text + (". Random selection costs no scores." if free else ".")
 
 
-def _random_for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
-    """What random gets for no more seconds, by keeping more where it need not pay for scores."""
+def _for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
+    """What random and the full data give for no more seconds, as they need not pay for scores."""
     total = best.seconds.total
     afforded = [
         entry
@@ -207,14 +208,21 @@ def _random_for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
         and entry.seconds.total is not None
         and entry.seconds.total <= total
     ]
-    if total is None or not afforded:
+    if total is None:
         return
-    random = max(afforded, key=lambda entry: entry.mean)
-    yield (
-        f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)} "
-        f"({seconds(random.seconds.total)} with one training, against {percent(best.mean)} of `{best.method}` for "
-        f"{seconds(total)})."
-    )
+    if afforded:
+        random = max(afforded, key=lambda entry: entry.mean)
+        yield (
+            f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)} "
+            f"({seconds(random.seconds.total)} with one training, against {percent(best.mean)} of `{best.method}` for "
+            f"{seconds(total)})."
+        )
+    full = summary.full(best.schedule)
+    if full is not None and full.seconds.total is not None and full.seconds.total <= total:
+        yield (
+            f"The full data give {percent(full.mean)} for no more core-seconds ({seconds(full.seconds.total)} with one "
+            f"training, against {seconds(total)} of `{best.method}`): for one training, selecting saves nothing."
+        )
 
 
 def _power(summary: TaskSummary) -> Iterator[str]:

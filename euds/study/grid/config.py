@@ -46,7 +46,7 @@ class BlockSection(Section):
     """A part of the grid: methods at one or more budgets, for some seeds, by one schedule.
 
     `selections` draws the rows anew for each of that many selection seeds and trains all of them with every training
-    seed; without it the two seeds are the same.
+    seed; without it the two seeds are the same. Fewer selections than seeds need a block of as many seeds without it.
     """
 
     keep: list[float]
@@ -148,11 +148,37 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
                 if study.task != CLASSIFICATION and METHODS[name].needs_classes:
                     raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
             study.train_config(block)
+            _refuse_single_draws(study, block)
         if study.main_schedule is not None:
             one_of("main_schedule", study.main_schedule, [block.schedule for block in study.grid])
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: {error}") from None
     return study
+
+
+def _refuse_single_draws(study: StudyFile, block: BlockSection) -> None:
+    """Refuse a block of fewer choices than trainings: most of its models would stand for one draw of the rows.
+
+    Blocks without `selections` have a draw for each seed, and are then the main comparison.
+
+    Raises:
+        InvalidArgument: a method of the block has too few draws in the whole grid.
+    """
+    if block.selections is None or block.selections >= block.seeds:
+        return
+    for keep in block.keep:
+        for method in methods_of(block, study.task):
+            draws = max(
+                min(other.seeds, other.selections or other.seeds)
+                for other in study.grid
+                if other.schedule == block.schedule and keep in other.keep and method in methods_of(other, study.task)
+            )
+            if draws < block.seeds:
+                raise InvalidArgument(
+                    f"grid: the block with selections: {block.selections} and seeds: {block.seeds} trains {method} at "
+                    f"keep {keep:g} for {block.schedule} on too few draws; give it as many selections as seeds, or add "
+                    f"a block with seeds: {block.seeds} and without selections"
+                )
 
 
 def methods_of(block: BlockSection, task: str) -> list[str]:

@@ -20,7 +20,7 @@ class Entry:
         rows: training rows.
         seeds: training seeds.
         mean, sd: main metric over seeds, 0..1; sd is None for one seed.
-        metrics: means over seeds of all test metrics.
+        metrics: means over seeds of all test metrics; by_seed: their values by training seed.
         validation: main metric on the validation rows by training seed, or None without them.
         vs_random, vs_full: paired differences at the same keep and schedule; None without a counterpart.
         p_random: Holm-adjusted two-sided p of `vs_random`, over the methods at this keep without fakes.
@@ -44,6 +44,7 @@ class Entry:
     mean: float
     sd: float | None
     metrics: Mapping[str, float]
+    by_seed: Mapping[str, Mapping[int, float]]
     validation: Mapping[int, float] | None
     vs_random: Difference | None
     vs_full: Difference | None
@@ -113,6 +114,8 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
     cost = seconds_of(group, task.facts)
     is_full = group.method == FULL
     names = sorted(set.intersection(*(set(cell.metrics["test"]) for cell in group.cells)))
+    found = {name: group.metric(name) for name in names}
+    by_seed = {name: dict(zip(seeds, own.tolist(), strict=True)) for name, own in found.items() if own is not None}
     model = task.facts.get("train", {}).get("model")
     return Entry(
         method=group.method,
@@ -126,7 +129,8 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
         seeds=seeds,
         mean=over_seeds.mean,
         sd=over_seeds.sd,
-        metrics={name: float(found.mean()) for name in names if (found := group.metric(name)) is not None},
+        metrics={name: float(own.mean()) for name, own in found.items() if own is not None},
+        by_seed=by_seed,
         validation=None if validation is None else dict(zip(seeds, validation.tolist(), strict=True)),
         vs_random=_compare(group, random, bootstrap) if not is_full else None,
         vs_full=_compare(group, full, bootstrap),

@@ -139,7 +139,7 @@ METHODS: dict[str, Method] = {
     },
     "igse_box_label_surprisal": _labelled(
         "labels",
-        "smallest box over the three entropies and label surprisal",
+        "IGSE box within the best interval of label surprisal",
         choices.box_with_label_surprisal,
         *ENTROPIES,
         "label_surprisal",

@@ -49,7 +49,7 @@ def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | Non
         parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
-        parts += _across(summaries, of_draws=True)
+        parts += _across(summaries, [task.facts["name"] for task in repeated.tasks])
     parts += sections
     write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
     return summaries
@@ -109,26 +109,27 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
-def _across(summaries: Sequence[TaskSummary], *, of_draws: bool = False) -> list[str]:
-    """The label-free rules that every task has tried; draws of a task are no sample of tasks."""
+def _across(summaries: Sequence[TaskSummary], of: Sequence[str] | None = None) -> list[str]:
+    """The label-free rules that every task has tried; draws of other tasks, named in `of`, are no sample of tasks."""
     tasks = separate_tasks(summaries)
-    rules = across_tasks(tasks)
+    drawn_of = None if of is None else dict(zip((found.name for found in summaries), of, strict=True))
+    rules = across_tasks(tasks, None if drawn_of is None else [drawn_of[task.name] for task in tasks])
     if len(tasks) < 2 or not rules:
         return []
     titles = [escape(task.title) + ("" if task.metric == "accuracy" else f" ({task.metric.upper()})") for task in tasks]
     header = ["rule", "lead on validation rows", "lead on test rows [95 %]"]
-    header += [*([] if of_draws else ["[95 %], tasks as a sample"]), *titles]
+    header += [*([] if drawn_of else ["[95 %], tasks as a sample"]), *titles]
     lines = [
         [
             f"`{rule.method}`",
             points(rule.validation),
             f"{points(rule.mean)} {_around(rule.mean, rule.half_width)}",
-            *([] if of_draws else [_around(rule.mean, rule.spread)]),
+            *([] if drawn_of else [_around(rule.mean, rule.spread)]),
             *map(interval, rule.by_task),
         ]
         for rule in rules
     ]
-    return [DRAW_BY_DRAW if of_draws else ACROSS, tables.table(header, lines) + "\n"]
+    return [DRAW_BY_DRAW if drawn_of else ACROSS, tables.table(header, lines) + "\n"]
 
 
 def _over_draws(summaries: Sequence[TaskSummary], repeated: Repeated) -> list[str]:

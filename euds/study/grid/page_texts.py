@@ -29,15 +29,17 @@ sizes. Each task's notes say what was fixed before anything was trained on it, a
 
 DRAW_BY_DRAW = """## Draw by draw
 
-The same of the draws of this page alone, best on the validation rows first; the intervals take draws as independent.
+The same of the draws of this page alone, best on the validation rows first; the intervals of the means take tasks as
+independent, and the draws of a task, which share rows, as if one repeated the other.
 """
 
 OVER_DRAWS = """## Over all draws
 
 Points over random on the test rows (of accuracy, on the questions of F1) of every label-free rule that all draws have
 trained: the mean over the draws of a task, the study's own among them, then over the {n} tasks. The first interval is
-that of these {draws} draws, taken as independent; the second takes the {n} tasks as a sample of others, by Student's t.
-Neither is corrected for the number of rules.
+that of these {draws} draws: tasks are taken as independent, the draws of a task, which share rows, as if one repeated
+the other, which makes it too wide rather than too narrow. The second takes the {n} tasks as a sample of others, by
+Student's t. Neither is corrected for the number of rules.
 """
 
 READING = """## How to read the numbers

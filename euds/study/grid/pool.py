@@ -11,7 +11,6 @@ from euds.ops.cluster import entropy_to_centroids, fit_centroids
 from euds.ops.ranks import mid_ranks
 from euds.selection.axes import AXES, values_of
 from euds.selection.choose import choose
-from euds.selection.duplicates import near_duplicates
 from euds.selection.trainee import Trainee
 from euds.types import Float32Array, Float64Array, Int64Array, Selection
 
@@ -45,11 +44,6 @@ class StudyPool:
     def n_tokens(self) -> Float64Array:
         """(n,) lengths."""
         return values_of(self.scores, "n_tokens")
-
-    @cached_property
-    def repeated(self) -> Int64Array:
-        """Positions of rows that nearly repeat an earlier one."""
-        return near_duplicates(self.texts)
 
     def values(self, axis: str) -> Float64Array:
         """Return (n,) values of a score by short name, or of `label_surprisal` or `el2n`."""

@@ -140,8 +140,11 @@ class TaskSummary:
         return next((entry for entry in self.at(self.headline_keep) if entry.method == method), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as plain JSON types."""
-        return asdict(self)
+        """Return the summary as plain JSON types, without the metrics by seed: the cells have them."""
+        found = asdict(self)
+        for entry in found["entries"]:
+            del entry["by_seed"]
+        return found
 
 
 def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> TaskSummary:

@@ -1,0 +1,117 @@
+"""What the sentences on a grid of known truth claim, and what they do not."""
+
+from dataclasses import replace
+from typing import Any
+
+import planted_grid
+import pytest
+from planted_grid import KEEP, make_task
+
+from euds.study.grid.conclusions import HOLDS, OPEN, conclusions, verdict
+from euds.study.grid.page import _answer
+from euds.study.grid.summary import TaskSummary, summarise
+
+N_RESAMPLES = 1000
+
+
+@pytest.fixture(scope="module")
+def whole() -> TaskSummary:
+    return summarise(make_task(block=3), n_resamples=N_RESAMPLES)
+
+
+def test_the_chosen_rule_is_better_only_after_correction(whole: TaskSummary) -> None:
+    def with_p(**values: Any) -> TaskSummary:
+        return replace(
+            whole, entries=tuple(replace(e, **values) if e.method == "igse_box" else e for e in whole.entries)
+        )
+
+    assert ": better than random after correction; against the full data" in "\n".join(conclusions(whole))
+    assert "Against random it is better on 1, worse on 0, not shown to differ on 0. " in _answer([whole])
+    # The same models decided that it is looked at: its interval alone would call too many rules better.
+    alone = with_p(p_random=0.06)
+    assert ": better than random before correction, not shown after it; against" in "\n".join(conclusions(alone))
+    assert "better on 0, worse on 0, not shown to differ on 1 (better before correction only on 1). " in _answer(
+        [alone]
+    )
+    held = with_p(p_inferior=0.04)
+    assert verdict(held.headline("igse_box")) == HOLDS
+    assert verdict(with_p(p_inferior=0.06).headline("igse_box")) == OPEN
+
+
+def test_without_a_better_rule_no_rule_is_called_better() -> None:
+    gaps = {**planted_grid.GAPS, "igse_box": 0.0}
+    text = "\n".join(conclusions(summarise(make_task(gaps=gaps), n_resamples=N_RESAMPLES)))
+    none = "no label-free rule is better than random after correction over all 6 rules (5 label-free"
+    assert f"At 16 %, 3 epochs: {none}" in text
+    assert "no method is shown to hold the full data's result within 0.5 points" in text
+    assert "whether it loses is not decided" in text or "it loses more than 0.5 points" in text
+
+
+def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(whole: TaskSummary) -> None:
+    def with_box(**changes: Any) -> str:
+        entries = tuple(
+            replace(entry, **changes) if (entry.method, entry.keep) == ("igse_box", 0.16) else entry
+            for entry in whole.entries
+        )
+        return "\n".join(conclusions(replace(whole, entries=entries)))
+
+    said = with_box()
+    assert "(but macro-F1" not in said
+    half = next(entry for entry in whole.at(0.5) if entry.method == "random")
+    box = whole.headline("igse_box")
+    assert box is not None
+    assert box.seconds.total is not None
+    assert half.seconds.total is not None
+    assert f"For no more core-seconds random gets {100 * half.mean:.1f} at 50 %" in said
+    full = whole.full()
+    assert full is not None
+    # 40 s of one training, and 119.9 of the box with its scores.
+    assert (
+        f"The full data give {100 * full.mean:.1f} for no more core-seconds (40 with one training, against 120 " in said
+    )
+    cheap = replace(box.seconds, scoring=0.0, search=0.0, training=0.0)
+    assert "for no more core-seconds" not in with_box(seconds=cheap).lower()
+    assert "The full data give" not in with_box(seconds=replace(box.seconds, scoring=33.0, search=0.0, training=6.9))
+    n_rules = sum(entry.is_rule for entry in whole.at(0.16))
+    assert f"after correction over {n_rules} rules: smaller differences stay unseen." in said
+
+
+def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradiction(whole: TaskSummary) -> None:
+    random, box = whole.headline("random"), whole.headline("igse_box")
+    assert random is not None
+    assert box is not None
+    assert box.vs_random is not None
+    assert not any("by_seed" in entry for entry in whole.to_json()["entries"])
+
+    def said(gap: float, mean: float = 0.05, **of_random: Any) -> str:
+        assert box is not None
+        assert random is not None
+        assert box.vs_random is not None
+        against = replace(box.vs_random, seeds=(0, 1, 2), mean=mean)
+        values = {seed: random.by_seed["macro_f1"][seed] + gap for seed in (0, 1, 2)}
+        changed = {
+            "igse_box": replace(box, by_seed={"macro_f1": values}, vs_random=against),
+            "random": replace(random, **of_random),
+        }
+        entries = tuple(changed.get(e.method, e) if e.keep == KEEP else e for e in whole.entries)
+        return "\n".join(conclusions(replace(whole, entries=entries)))
+
+    assert "(but macro-F1 -10.0)" in said(-0.1)
+    # Seeds that random alone has, and its mean over them, are no part of the comparison.
+    more = {"macro_f1": {**random.by_seed["macro_f1"], 3: 0.0, 4: 0.0}}
+    assert "(but macro-F1 -10.0)" in said(-0.1, by_seed=more, metrics={"accuracy": 0.5, "macro_f1": 0.0})
+    assert "(but" not in said(0.1)
+    assert "(but" not in said(-0.0004)
+    assert "(but" not in said(-0.1, mean=0.0004)
+
+
+def test_a_loss_that_is_shown_and_may_be_small_is_said_so(whole: TaskSummary) -> None:
+    box = whole.headline("igse_box")
+    assert box is not None
+    assert box.vs_full is not None
+    slight = replace(box.vs_full, mean=-0.01, low=-0.02, high=-0.001)
+    entries = tuple(
+        replace(entry, vs_full=slight, p_inferior=0.5) if entry is box else entry for entry in whole.entries
+    )
+    said = "\n".join(conclusions(replace(whole, entries=entries)))
+    assert "it loses; whether more than 0.5 points is not decided by these runs" in said
