@@ -141,9 +141,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     kinds: list[str] = []
 
-    def counted(auto_class: Any, folder: Path, precision: Any, kind: str) -> Any:
+    def counted(auto_class: Any, folder: Path, precision: Any, kind: str, **options: Any) -> Any:
         kinds.append(kind)
-        return models.load_model(auto_class, folder, precision, kind)
+        return models.load_model(auto_class, folder, precision, kind, **options)
 
     monkeypatch.setattr(causal_lm, "load_model", counted)
     monkeypatch.setattr(semantic, "load_model", counted)
