@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from euds.corpus import generations_path, meanings_path, read_parquet
 from euds.engine.batches import TokenBudget
+from euds.engine.columns import n_with_reason
 from euds.engine.generations import SCHEMA, generate_shard, write_part
 from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
@@ -74,7 +75,7 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     generations = read_parquet(generations_path(plan.run_dir, shard))
     table, cost = meanings_shard(generations, settings, judges, budget)
     write_part(meanings_path(plan.run_dir, shard), table)
-    advance(table.num_rows, 0, 0)
+    advance(table.num_rows, 0, n_with_reason(table))
     return _cost_table(cost)
 
 
