@@ -19,7 +19,7 @@ from euds.engine.sample_cost import Cost
 from euds.errors import InputError
 from euds.files import storage_failure
 from euds.measures.device import Precision
-from euds.measures.entailment import EntailmentModel
+from euds.measures.entailment import DEFAULT_TOKEN_BUDGET, EntailmentModel
 from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
@@ -33,7 +33,8 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
     assert settings is not None
     folder = plan.folders.get("embedder")
     tokenizer = None if embedder is None or folder is None else ModelTokenizer(folder, embedder_limit(folder))
-    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled)
+    budget = plan.config.token_budget or DEFAULT_TOKEN_BUDGET
+    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled, budget)
     return Judges(embedder, tokenizer, nli)
 
 
