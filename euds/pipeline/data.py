@@ -65,8 +65,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
             f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
             "the data, or delete the folder to start over"
         )
-    # Of a run whose table is there, neither scoring nor training is left that a refusal could come too late for.
-    if pool.examples and test.examples and not (out / "study" / "table.json").exists():
+    # A run whose table is there has been scored, and is read again without loading transformers.
+    if pool.examples and test.examples and (instead is not None or not (out / "study" / "table.json").exists()):
         check_training(recipe, pool.examples, test.examples)
     _warn_of_repeats(pool, test)
     paths: dict[str, Path] = {}
