@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,15 @@ STORAGE_FAILED = frozenset(
     if hasattr(errno, name)
 )
 """What a disk that fails answers, or a file server that is gone; Linux makes a broken disk read-only."""
+
+
+def at_home(path: str | Path) -> str:
+    """Return a path with the home folder in place of a `~` or `~user` at its beginning; unknown users stay."""
+    # URLs among them must not be taken apart as paths.
+    if str(path).startswith("~"):
+        with suppress(RuntimeError):
+            return str(Path(path).expanduser())
+    return str(path)
 
 
 @contextmanager

@@ -42,6 +42,15 @@ def test_defaults_depend_on_the_task() -> None:
     assert load_recipe(MINIMAL).seed_list == (0, 1)
 
 
+def test_a_tilde_is_the_home_folder_where_no_shell_has_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    data = {"train": "~/pool.jsonl", "test": "a~b.jsonl"}
+    recipe = load_recipe({**MINIMAL, "data": data}, ["out=~/runs/a"])
+    assert (recipe.out, recipe.data.train) == ("/home/somebody/runs/a", "/home/somebody/pool.jsonl")
+    assert recipe.data.test == "a~b.jsonl"
+    assert load_recipe(MINIMAL, ["out=~nobody-of-this-name/a"]).out == "~nobody-of-this-name/a"
+
+
 def test_overrides_reach_inner_keys_and_are_typed() -> None:
     recipe = load_recipe(
         MINIMAL, ["select.keep=500", "seeds=[3, 5]", "data.limit=20", "select.methods=[full, nll]", "train.steps=7"]

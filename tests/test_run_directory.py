@@ -177,3 +177,12 @@ def test_a_file_system_without_such_a_folder_is_named(
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(InputError, match="lock: No such file or directory"):
         euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+
+
+def test_a_tilde_is_the_home_folder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for out in ("~/runs/a", Path("~/runs/b")):
+        assert euds.score(corpus, out=out, **INFORMATION).run_dir == tmp_path / "home" / "runs" / Path(out).name
+    assert not any((tmp_path / "here").iterdir())

@@ -19,6 +19,12 @@ def usable(table: pa.Table) -> list[int]:
     return [at for at, reason in enumerate(table.column("reason").to_pylist()) if reason is None]
 
 
+def n_with_reason(table: pa.Table) -> int:
+    """Count the lines that have a reason for being without a score."""
+    n: int = table.num_rows - table.column("reason").null_count
+    return n
+
+
 def embeddings_of(table: pa.Table) -> Float32Array:
     """Return the embeddings of a shard, (n, H) float32."""
     column = table.column("embedding").combine_chunks()

@@ -21,8 +21,13 @@ class Runner(AbstractContextManager["Runner"], Protocol):
     """Runs a step of a `Worker` over tasks; how many at once and where is its own business."""
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
-        """Run "score" or "finish" over all shards of `tasks`, showing progress from `done` rows on."""
+        """Run "score" or "finish" over all shards of `tasks`; the bar begins at `done` rows and ends with theirs."""
         ...
+
+
+def last_row(tasks: Sequence[Task], done: int) -> int:
+    """Return where a bar over the rows of `tasks` ends that begins after `done` rows."""
+    return done + sum(shard.n_rows for task in tasks for shard in task)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from euds.engine.execution import Task
+from euds.engine.execution import Task, last_row
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker
@@ -34,7 +34,7 @@ class LocalRunner:
         shards = list(chain.from_iterable(tasks))
         if not shards:
             return
-        with bar(step, self._plan.n_rows, done=done) as progress:
+        with bar(step, last_row(tasks, done), done=done) as progress:
             if step == "finish":
                 for shard in shards:
                     progress.advance(self._worker.finish(shard))

@@ -17,7 +17,6 @@ from euds.measures.device import is_out_of_memory
 from euds.measures.entailment import EntailmentModel, entailment_meanings
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
-from euds.ops.entailment import EntailmentGroups
 from euds.ops.grouping import embedding_groups, label_groups, leading_labels, text_codes
 from euds.ops.semantic import kernel_language_entropy, n_groups, nearest_neighbor_entropy, semantic_entropy
 from euds.types import Float32Array, Float64Array, Int64Array
@@ -51,6 +50,22 @@ class _Answers:
     def __post_init__(self) -> None:
         self.codes, self.distinct = text_codes(self.texts)
 
+    def between(self, first: int, end: int) -> "_Answers":
+        """Return those of samples first..end - 1."""
+        start, stop = self.offsets[[first, end]].tolist()
+        questions = None if self.questions is None else self.questions[first:end]
+        offsets = self.offsets[first : end + 1] - start
+        return _Answers(self.texts[start:stop], questions, offsets, self.mean_logprobs[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class _Entailed:
+    """Groups by entailment, how many pairs were judged for them, and the samples that no group could be found for."""
+
+    groups: Int64Array
+    n_judged: int
+    given_up: set[int]
+
 
 def meanings_shard(
     generations: pa.Table, settings: SampleSettings, judges: Judges, budget: TokenBudget
@@ -67,14 +82,15 @@ def meanings_shard(
     cost: dict[str, Any] = {}
     embeddings, failed = _embed(answers, judges, budget, cost) if settings.needs_embeddings else (None, {})
     start = time.perf_counter()
-    groups = _group(answers, settings, embeddings, judges, cost)
+    groups, given_up = _group(answers, settings, embeddings, judges, cost)
     cost["grouping"] |= {"seconds": time.perf_counter() - start}
     start = time.perf_counter()
     scores = {name: _estimate(name, groups, answers, embeddings) for name in settings.estimators}
     counts = n_groups(groups, answers.offsets)
     cost["estimation"] = {"seconds": time.perf_counter() - start}
-    for at, (first, last) in zip(rows, pairwise(answers.offsets.tolist()), strict=True):
+    for sample, (at, (first, last)) in enumerate(zip(rows, pairwise(answers.offsets.tolist()), strict=True)):
         bad = [failed[code] for code in answers.codes[first:last].tolist() if code in failed]
+        bad += [OUT_OF_MEMORY] if sample in given_up else []
         reasons[at] = bad[0] if bad else None
     return _table(generations, rows, reasons, groups, answers.offsets, counts, scores), cost
 
@@ -128,40 +144,56 @@ def _group(
     embeddings: Float32Array | None,
     judges: Judges,
     cost: dict[str, Any],
-) -> Int64Array:
+) -> tuple[Int64Array, set[int]]:
+    """Return the groups, and the samples that could not be grouped."""
     sizes = np.diff(answers.offsets)
     cost["grouping"] = {"all_pairs": int((sizes * (sizes - 1)).sum())}
     if settings.grouping == "labels":
-        return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels)
+        return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels), set()
     if settings.grouping == "entailment":
         assert judges.nli is not None
         nli = judges.nli
         tokens, cut = nli.n_tokens, nli.n_truncated
         found = _entailed(answers, nli)
         cost["grouping"] |= {
-            "judged_pairs": found.n_evaluated,
+            "judged_pairs": found.n_judged,
             "truncated_pairs": nli.n_truncated - cut,
             "tokens": nli.n_tokens - tokens,
         }
-        return found.groups
+        return found.groups, found.given_up
     assert embeddings is not None
     # At most: a generation that has found its group is held against no other.
     cost["grouping"]["flops"] = cost["grouping"]["all_pairs"] * embeddings.shape[1]
     empty = np.array([not text for text in answers.texts], np.bool_)
-    return embedding_groups(
+    groups = embedding_groups(
         embeddings, answers.offsets, min_similarity=settings.min_similarity, linkage=settings.linkage, empty=empty
     )
+    return groups, set()
 
 
-def _entailed(answers: _Answers, nli: EntailmentModel) -> EntailmentGroups:
-    """Group by entailment, with ever smaller batches where memory runs out."""
+def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
+    """Group by entailment, with ever smaller batches where memory runs out; a sample that never fits is given up."""
     while True:
         try:
-            return entailment_meanings(answers.texts, answers.offsets, nli, questions=answers.questions)
+            found = entailment_meanings(answers.texts, answers.offsets, nli, questions=answers.questions)
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error) or nli.token_budget == 1:
+            if not is_out_of_memory(error):
                 raise
+            if nli.n_together <= 1 or nli.token_budget == 1:
+                break
             nli.token_budget //= 2
+        else:
+            return _Entailed(found.groups, found.n_evaluated, set())
+    n = len(answers.offsets) - 1
+    if n <= 1:
+        return _Entailed(np.zeros(len(answers.texts), np.int64), 0, set(range(n)))
+    # The other half of the samples need not suffer for the one that does not fit.
+    first, second = (_entailed(half, nli) for half in (answers.between(0, n // 2), answers.between(n // 2, n)))
+    return _Entailed(
+        groups=np.concatenate([first.groups, second.groups]),
+        n_judged=first.n_judged + second.n_judged,
+        given_up=first.given_up | {n // 2 + at for at in second.given_up},
+    )
 
 
 def _estimate(estimator: str, groups: Int64Array, answers: _Answers, embeddings: Float32Array | None) -> Float64Array:

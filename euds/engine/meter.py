@@ -23,5 +23,6 @@ class Meter:
         self._tokens += tokens
         self._quarantined += quarantined
         rate = self._tokens / (time.perf_counter() - self._start)
-        note = f"{rate:,.0f} tokens/s, {self._quarantined} quarantined" if self._tokens else None
+        counted = self._tokens or self._quarantined
+        note = f"{rate:,.0f} tokens/s, {self._quarantined} quarantined" if counted else None
         self._progress.advance(rows, note)

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from euds.engine.execution import Task
+from euds.engine.execution import Task, last_row
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker, run_task
@@ -53,7 +53,7 @@ class ProcessRunner:
             return
         waiting = iter(tasks)
         running: set[Future[tuple[int, int, int]]] = set()
-        with bar(step, self._plan.n_rows, done=done) as progress:
+        with bar(step, last_row(tasks, done), done=done) as progress:
             meter = Meter(progress)
             try:
                 while True:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from euds import errors
-from euds.engine.execution import Task
+from euds.engine.execution import Task, last_row
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
@@ -91,7 +91,7 @@ class RayRunner:
         needs_gpu = step == "score" and "GPU" in ray.cluster_resources() and self._plan.takes_gpu
         left = dict(enumerate(tasks))
         n_vain = 0
-        with bar(step, self._plan.n_rows, done=done) as progress, _lost_quietly():
+        with bar(step, last_row(tasks, done), done=done) as progress, _lost_quietly():
             meter = Meter(progress)
             while left:
                 n_vain += 1

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from euds.corpus import generations_path, meanings_path, read_parquet
 from euds.engine.batches import TokenBudget
+from euds.engine.columns import n_with_reason
 from euds.engine.generations import SCHEMA, generate_shard, write_part
 from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
@@ -18,7 +19,7 @@ from euds.engine.sample_cost import Cost
 from euds.errors import InputError
 from euds.files import storage_failure
 from euds.measures.device import Precision
-from euds.measures.entailment import EntailmentModel
+from euds.measures.entailment import DEFAULT_TOKEN_BUDGET, EntailmentModel
 from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
@@ -32,7 +33,8 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
     assert settings is not None
     folder = plan.folders.get("embedder")
     tokenizer = None if embedder is None or folder is None else ModelTokenizer(folder, embedder_limit(folder))
-    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled)
+    budget = plan.config.token_budget or DEFAULT_TOKEN_BUDGET
+    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled, budget)
     return Judges(embedder, tokenizer, nli)
 
 
@@ -74,7 +76,7 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     generations = read_parquet(generations_path(plan.run_dir, shard))
     table, cost = meanings_shard(generations, settings, judges, budget)
     write_part(meanings_path(plan.run_dir, shard), table)
-    advance(table.num_rows, 0, 0)
+    advance(table.num_rows, 0, n_with_reason(table))
     return _cost_table(cost)
 
 

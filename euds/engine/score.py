@@ -20,7 +20,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
-from euds.files import check_place, check_writable, needs_storage
+from euds.files import at_home, check_place, check_writable, needs_storage
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.progress import console
 from euds.types import ScoreResult
@@ -235,7 +235,7 @@ def _local_folder(out: str | Path) -> Path:
         str(out).encode()
     except UnicodeEncodeError:
         raise InvalidArgument(f"out: {printable(out)} is not UTF-8; choose another name") from None
-    return Path(out)
+    return Path(at_home(out))
 
 
 def _nothing_scored(plan: Plan) -> ScoreResult:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from euds.corpus import SliceReader
 from euds.engine.batches import TokenBudget, tokens_read
+from euds.engine.columns import n_with_reason
 from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
 from euds.engine.loaded import Models
@@ -162,6 +163,8 @@ class Worker:
 
     def _compute(self, stage: str, shard: int, advance: Advance) -> pa.Table:
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
+        # The stages, and the cache before them, tell only of what they give up themselves.
+        advance(0, 0, n_with_reason(tokens))
         if stage in SAMPLE_STAGES:
             from euds.engine.samples import generation_stage, meanings_stage
 

@@ -34,6 +34,7 @@ class EntailmentModel:
     Attributes:
         n_truncated: pairs so far whose texts were longer together than the model reads, cut at the end of the longer.
         n_tokens: tokens of the pairs judged so far, padding left out.
+        n_together: pairs in the last forward pass; of 1 that ran out of memory there is no smaller one.
 
     Raises:
         InputError: the model cannot be found or loaded, has no label, or more than one, for entailment, or no padding
@@ -56,6 +57,7 @@ class EntailmentModel:
         self.max_tokens = min(self.tokenizer.model_max_length, position_count(self.model.config))
         self.n_truncated = 0
         self.n_tokens = 0
+        self.n_together = 0
 
     def entails(self, premises: Sequence[str], hypotheses: Sequence[str]) -> BoolArray:
         """Return whether each premise entails its hypothesis, (n,) booleans, in order."""
@@ -73,6 +75,7 @@ class EntailmentModel:
         self.n_tokens += int(lengths.sum())
         result = np.empty(len(lengths), np.bool_)
         for batch in batches_of(lengths, self.token_budget):
+            self.n_together = len(batch)
             result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})
         return result
 

@@ -8,9 +8,10 @@ import numpy as np
 from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
+from euds.pipeline.checks import check_training
 from euds.pipeline.recipe import Recipe, method_list
 from euds.progress import console
-from euds.study.examples import check_labels, example_of
+from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
 
 
@@ -25,11 +26,16 @@ class RunData:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows as lines of JSON, the labels among them, and their texts in lower case with single spaces."""
+    """Rows as lines of JSON, as examples where they have a text, and their texts in lower case with single spaces."""
 
     lines: list[str]
-    labels: set[str]
+    examples: list[Example]
     texts: list[str]
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels of the examples."""
+        return {example.label for example in self.examples}
 
 
 def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
@@ -43,8 +49,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
         instead: folder for what RUN_DIR lacks, which then stays as it is; None: RUN_DIR itself.
 
     Raises:
-        InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, or
-            RUN_DIR was scored from other rows or takes no file.
+        InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, the
+            rows or the model cannot be trained, or RUN_DIR was scored from other rows or takes no file.
     """
     data = recipe.data
     out = Path(recipe.out)
@@ -59,6 +65,9 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
             f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
             "the data, or delete the folder to start over"
         )
+    # A run whose table is there has been scored, and is read again without loading transformers.
+    if pool.examples and test.examples and (instead is not None or not (out / "study" / "table.json").exists()):
+        check_training(recipe, pool.examples, test.examples)
     _warn_of_repeats(pool, test)
     paths: dict[str, Path] = {}
     for name, lines in (("pool.jsonl", pool.lines), ("test.jsonl", test.lines)):
@@ -96,7 +105,7 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
     # Test rows need no source: only the pool is selected from.
     check_fields(files, [*task.text_fields, task.label_field, *(sources if of_pool else [])])
     lines: list[str] = []
-    labels: dict[int, str] = {}
+    examples: dict[int, Example] = {}
     texts: dict[int, str] = {}
     unsuited: dict[int, str] = {}
     for row in read_rows(files):
@@ -108,7 +117,7 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
                 texts[len(lines)] = " ".join(text.lower().split())
             if text is not None or not of_pool:
                 try:
-                    labels[len(lines)] = example_of(row.fields, task, where).label
+                    examples[len(lines)] = example_of(row.fields, task, where)
                 except InputError as error:
                     unsuited[len(lines)] = str(error)
             lines.append(json_line(row.fields))
@@ -125,6 +134,6 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
             raise InputError(unsuited[at])
     return _Rows(
         [lines[at] for at in chosen],
-        {labels[at] for at in chosen if at in labels},
+        [examples[at] for at in chosen if at in examples],
         [texts[at] for at in chosen if at in texts],
     )

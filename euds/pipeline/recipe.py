@@ -12,7 +12,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
 from euds.ops.keep import parse_keep
 from euds.ops.search import INTERVAL_RULES
-from euds.pipeline.sections import RowsSection, TrainerSection
+from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES
 from euds.selection.choose import check_choice
@@ -121,7 +121,7 @@ class Recipe(Section):
     """A whole recipe."""
 
     task: Literal["classification", "question_answering"] = "classification"
-    out: str
+    out: LocalPath
     seeds: PositiveInt | list[int] = 2
     data: DataSection
     score: ScoreSection

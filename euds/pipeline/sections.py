@@ -1,18 +1,22 @@
 """Groups of keys that recipes and studies have in common."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
+from euds.files import at_home
 from euds.pipeline.settings import Section
 from euds.study.types import TrainConfig
+
+LocalPath = Annotated[str, AfterValidator(at_home)]
+"""A path as a user types it; no shell has looked at it."""
 
 
 class RowsSection(Section):
     """Where training and test rows come from, and which of their fields are read."""
 
-    train: str
-    test: str
+    train: LocalPath
+    test: LocalPath
     text_field: str | list[str] | None = None
     label_field: str | None = None
     source_field: str | None = None

@@ -102,9 +102,7 @@ def find_keep(
         InputError: the pool is too small for a split, or for three different parts.
     """
     check_margin(margin)
-    fractions = tuple(fraction for fraction in FRACTIONS if fraction * n_rows * 0.8 >= MIN_ROWS)
-    if len(fractions) < 3:
-        raise InputError(f"keep: {n_rows} rows are too few for learning curves; give a fraction or a count")
+    fractions = fractions_of(n_rows)
     trials = Trials(trainee)
     splits = [trainee.split(seed + at) for at in range(SPLITS)]
     full = np.array([trials.accuracy(fit, validation) for fit, validation in splits])
@@ -130,6 +128,18 @@ def find_keep(
         trainee=f"{PROBE}, on {trainee.source}",
         curves=tuple(curves),
     )
+
+
+def fractions_of(n_rows: int) -> tuple[float, ...]:
+    """Return the parts of a pool that curves are drawn through.
+
+    Raises:
+        InputError: the pool is too small for three different ones.
+    """
+    fractions = tuple(fraction for fraction in FRACTIONS if fraction * n_rows * 0.8 >= MIN_ROWS)
+    if len(fractions) < 3:
+        raise InputError(f"keep: {n_rows} rows are too few for learning curves; give a fraction or a count")
+    return fractions
 
 
 def check_margin(margin: float) -> None:

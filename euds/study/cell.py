@@ -84,6 +84,19 @@ def fine_tune(
     return FineTuned(judged, model.steps, model.train_seconds, test_seconds)
 
 
+def check_trainable(train: Sequence[Example], test: Sequence[Example], *, task: Task, config: TrainConfig) -> None:
+    """Refuse what `fine_tune` would refuse of a model and of rows for it; loads no weights.
+
+    Raises:
+        InputError: the model has no configuration, tokenizer or padding token that will do, all rows have one label, or
+            a question leaves no room for its passage.
+    """
+    with quiet():
+        examples = [*train, *test]
+        _, head = _head(model_folder(config.model), examples, task=task, config=config)
+        head.check(examples)
+
+
 def class_probabilities(train: Rows, *, task: Task, config: TrainConfig, seed: int, title: str) -> Float64Array:
     """Fine-tune a classifier on `train` and return what it says of the same rows.
 
@@ -144,15 +157,12 @@ def _fit(
     """Fine-tune on `train`; `others` are the examples that the model will meet later."""
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
-    tokenizer = load_tokenizer(folder)
     known = [*examples, *(example for rows in others for example in rows)]
-    head = head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
+    tokenizer, head = _head(folder, known, task=task, config=config)
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
     model = load_model(head.auto_class, folder, precision(dtype="float32"), kind, new_head=True, **head.model_arguments)
-    if tokenizer.pad_token_id is None:
-        raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
     if model.config.pad_token_id is None:
         # Causal models ask for it where texts share a batch.
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -164,6 +174,14 @@ def _fit(
     start = time.perf_counter()
     _train(model, features, collate, steps=steps, task=task, config=config, seed=seed, title=title)
     return _Model(model, tokenizer, head, collate, config.precision, steps, time.perf_counter() - start)
+
+
+def _head(folder: Path, known: Sequence[Example], *, task: Task, config: TrainConfig) -> tuple[Any, Head]:
+    """Return the tokenizer of a model and its head for all examples that it will meet."""
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
+    return tokenizer, head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
 
 
 class _Progress(TrainerCallback):

@@ -29,6 +29,10 @@ class Head(Protocol):
     auto_class: Any
     model_arguments: dict[str, Any]
 
+    def check(self, examples: Sequence[Example]) -> None:
+        """Refuse examples that features cannot be made of, without making them."""
+        ...
+
     def training_features(self, examples: Sequence[Example]) -> Features:
         """Return model inputs with targets."""
         ...
@@ -56,6 +60,9 @@ class ClassificationHead:
             "id2label": dict(enumerate(labels)),
             "label2id": self._ids,
         }
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Refuse nothing: texts are cut."""
 
     def training_features(self, examples: Sequence[Example]) -> Features:
         """Return model inputs with the label's id."""
@@ -89,7 +96,20 @@ class AnswerHead:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self.model_arguments: dict[str, Any] = {}
+        self._stride = max_tokens // STRIDE_SHARE
         self._windows: list[tuple[int, list[tuple[int, int] | None]]] = []
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Refuse questions that leave a window no more of the passage than windows share."""
+        special = self._tokenizer.num_special_tokens_to_add(pair=True)
+        questions = _questions(examples)
+        lengths = [len(ids) for ids in self._tokenizer(questions, add_special_tokens=False)["input_ids"]]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if self._max_tokens - special - lengths[longest] <= self._stride:
+            raise InputError(
+                f"max_tokens: a question of {lengths[longest]} tokens leaves too few of {self._max_tokens} for its "
+                f"passage ({questions[longest][:40]!r} ...); raise max_tokens, or leave the row out"
+            )
 
     def training_features(self, examples: Sequence[Example]) -> Features:
         """Return windows with the answer's first and last token; windows without the whole answer are left out."""
@@ -125,16 +145,13 @@ class AnswerHead:
 
     def _encode(self, examples: Sequence[Example]) -> tuple[Features, list[tuple[int, list[tuple[int, int] | None]]]]:
         """Return windows, and for each the example and the characters of the passage under every token."""
-        # Some questions begin with spaces, which would count as tokens with some tokenizers.
-        questions = [example.texts[0].strip() for example in examples]
-        stride = self._max_tokens // STRIDE_SHARE
-        self._check_room(questions, stride)
+        self.check(examples)
         encoded = self._tokenizer(
-            questions,
+            _questions(examples),
             [example.texts[1] for example in examples],
             truncation="only_second",
             max_length=self._max_tokens,
-            stride=stride,
+            stride=self._stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
@@ -145,17 +162,6 @@ class AnswerHead:
             spans = zip(offsets[at], of_passage, strict=True)
             windows.append((source, [tuple(span) if part == 1 else None for span, part in spans]))
         return [{key: encoded[key][at] for key in encoded} for at in range(len(sources))], windows
-
-    def _check_room(self, questions: Sequence[str], stride: int) -> None:
-        """Refuse questions that leave a window no more of the passage than windows share."""
-        special = self._tokenizer.num_special_tokens_to_add(pair=True)
-        lengths = [len(ids) for ids in self._tokenizer(list(questions), add_special_tokens=False)["input_ids"]]
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        if self._max_tokens - special - lengths[longest] <= stride:
-            raise InputError(
-                f"max_tokens: a question of {lengths[longest]} tokens leaves too few of {self._max_tokens} for its "
-                f"passage ({questions[longest][:40]!r} ...); raise max_tokens, or leave the row out"
-            )
 
 
 def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, examples: Sequence[Example]) -> Head:
@@ -170,6 +176,11 @@ def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, 
     if len(labels) < 2:
         raise InputError(f"all rows have the label {labels[0]!r}; a classifier needs two")
     return ClassificationHead(tokenizer, max_tokens, labels)
+
+
+def _questions(examples: Sequence[Example]) -> list[str]:
+    # Some questions begin with spaces, which would count as tokens with some tokenizers.
+    return [example.texts[0].strip() for example in examples]
 
 
 def _best_span(

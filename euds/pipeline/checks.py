@@ -1,0 +1,46 @@
+"""What a recipe's training would refuse, told before its pool is scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from euds.errors import InputError
+from euds.pipeline.recipe import Recipe, method_list, selected_method
+from euds.selection.curves import fractions_of
+from euds.selection.rules import VALIDATED
+from euds.selection.select import AUTO
+from euds.selection.trainee import Trainee
+from euds.study.examples import Example
+
+
+def check_training(recipe: Recipe, pool: Sequence[Example], test: Sequence[Example]) -> None:
+    """Refuse a model or rows that cannot be trained, and labels that are too few for the methods that use them.
+
+    Scoring may leave rows out, so that what just passes here may still be refused later.
+
+    Raises:
+        InputError: of the model, a question that leaves no room, a single class, or a pool too small for a validation
+            split or learning curves.
+    """
+    _check_split(recipe, pool)
+    # Loads torch and transformers.
+    from euds.study.cell import check_trainable
+
+    train = recipe.train
+    config = train.config(epochs=train.epochs, steps=train.steps)
+    check_trainable(pool, test, task=recipe.settled_task, config=config)
+
+
+def _check_split(recipe: Recipe, pool: Sequence[Example]) -> None:
+    for method in method_list(recipe):
+        finds_keep = method.keep == AUTO or (recipe.select.keep == AUTO and method == selected_method(recipe))
+        if not finds_keep and method.rule != VALIDATED:
+            continue
+        _, codes = np.unique([example.label for example in pool], return_inverse=True)
+        try:
+            if finds_keep:
+                fractions_of(len(pool))
+            # How many rows a split takes depends on the labels alone.
+            Trainee(np.arange(len(pool)), None, codes, "").split(0)
+        except InputError as error:
+            raise InputError(f"select.methods: {method.name}: {error}") from None

@@ -1,0 +1,115 @@
+"""What a recipe's training would refuse is told before its pool is scored."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import euds
+from euds.errors import InputError
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+
+@pytest.fixture
+def recipe(write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path, tiny_encoder: Path) -> dict[str, Any]:
+    rows = [{"text": text, "label": at % 2} for at, text in enumerate(make_texts(60, 3))]
+    return {
+        "out": str(tmp_path / "run"),
+        "seeds": 1,
+        "data": {"train": str(write_jsonl(rows, "pool.jsonl")), "test": str(write_jsonl(rows[:9], "test.jsonl"))},
+        "score": {"measures": ["information"]},
+        "select": {"keep": 0.5, "methods": ["random", "information"]},
+        "train": {"model": str(tiny_encoder), "steps": 1},
+        "report": False,
+    }
+
+
+@pytest.fixture
+def question_recipe(recipe: dict[str, Any], write_jsonl: WriteJsonl) -> dict[str, Any]:
+    def row(question: str) -> dict[str, Any]:
+        return {"question": question, "context": "the film was sad", "answers": {"text": ["sad"], "answer_start": [13]}}
+
+    pool, test = ([row("what was the film"), row("who was it " * times)] for times in (1, 2))
+    data = {"train": str(write_jsonl(pool, "asked.jsonl")), "test": str(write_jsonl(test, "tested.jsonl"))}
+    return {**recipe, "task": "question_answering", "data": data, "select": {"keep": 1, "methods": ["random"]}}
+
+
+@pytest.fixture(autouse=True)
+def never_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **named: object) -> None:
+        raise AssertionError("nothing is scored")
+
+    monkeypatch.setattr("euds.engine.run.run_plan", never)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_model_that_cannot_be_trained_is_refused(
+    recipe: dict[str, Any], tmp_path: Path, tiny_encoder: Path, *, dry_run: bool
+) -> None:
+    model = Path(shutil.copytree(tiny_encoder, tmp_path / "model"))
+    recipe = {**recipe, "train": {"model": str(model), "steps": 1}}
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    _write(model / "tokenizer_config.json", {**settings, "pad_token": None})
+    with pytest.raises(InputError, match="has no padding token"):
+        euds.run(recipe, dry_run=dry_run)
+    _write(model / "tokenizer_config.json", settings)
+    _write(model / "config.json", {"model_type": "unheard-of"})
+    with pytest.raises(InputError, match="not a configuration that transformers knows"):
+        euds.run(recipe, dry_run=dry_run)
+    for path in model.glob("*token*"):
+        path.unlink()
+    with pytest.raises(InputError, match="tokenizer"):
+        euds.run(recipe, dry_run=dry_run)
+    assert not Path(recipe["out"]).exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_question_without_room_for_its_passage_is_refused(question_recipe: dict[str, Any], *, dry_run: bool) -> None:
+    # The longest is one of the test rows.
+    with pytest.raises(InputError, match="max_tokens: a question of 6 tokens leaves too few of 12"):
+        euds.run(question_recipe, ["train.max_tokens=12"], dry_run=dry_run)
+    assert not Path(question_recipe["out"]).exists()
+    assert euds.run(question_recipe, ["train.max_tokens=16"], dry_run=True) is None
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (["select.methods=[random, validated]"], r"select.methods: validated: .* the 60 labelled rows gives 12"),
+        (["select.keep=auto"], "select.methods: information: keep: 60 rows are too few for learning curves"),
+        (
+            ["select.methods=[{name: own, rule: middle, axes: [information], keep: auto}]"],
+            "select.methods: own: keep: 60 rows are too few",
+        ),
+    ],
+)
+def test_labels_too_few_for_a_split_are_refused(
+    recipe: dict[str, Any], select: list[str], message: str, *, dry_run: bool
+) -> None:
+    axes = "{name: validated, rule: validated, axes: [information]}"
+    with pytest.raises(InputError, match=message):
+        euds.run(recipe, [line.replace("validated]", f"{axes}]") for line in select], dry_run=dry_run)
+    assert not Path(recipe["out"]).exists()
+
+
+def test_a_pool_of_one_class_is_refused(recipe: dict[str, Any], write_jsonl: WriteJsonl) -> None:
+    same = str(write_jsonl([{"text": f"the film {at}", "label": 1} for at in range(300)], "same.jsonl"))
+    data = {"train": same, "test": same}
+    with pytest.raises(InputError, match="all rows have the label '1'"):
+        euds.run({**recipe, "data": data}, dry_run=True)
+    with pytest.raises(InputError, match=r"select.methods: information: a validation split needs"):
+        euds.run({**recipe, "data": data}, ["select.keep=auto"], dry_run=True)
+
+
+def test_a_dry_run_passes_what_can_be_trained(recipe: dict[str, Any]) -> None:
+    assert euds.run(recipe, dry_run=True) is None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content))

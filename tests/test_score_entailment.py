@@ -1,0 +1,90 @@
+"""Generations grouped by entailment within the memory that there is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sampled_runs import Sample, table
+from test_score_bad_input import quarantine
+
+from euds.measures.device import precision
+from euds.measures.entailment import EntailmentModel, entailment_meanings
+from euds.types import BoolArray
+
+COLUMN = "semantic_samples_discrete_nats"
+Batch = dict[str, list[list[int]]]
+
+
+def padded(batch: Batch) -> int:
+    return len(batch["input_ids"]) * max(map(len, batch["input_ids"]))
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """What judges were given, one forward pass after another."""
+    found: list[Batch] = []
+    real = EntailmentModel._judge
+
+    def judge(self: EntailmentModel, batch: Batch) -> BoolArray:
+        found.append(batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(EntailmentModel, "_judge", judge)
+    return found
+
+
+def test_the_judge_keeps_to_the_budget_of_tokens(sample: Sample, tiny_nli: Path, batches: list[Batch]) -> None:
+    settings = {"grouping": "entailment", "nli": str(tiny_nli), "estimators": ("discrete",)}
+    whole = sample("whole", settings)
+    assert max(map(padded, batches)) > 32
+    batches.clear()
+    small = sample("small", settings, token_budget=32)
+    assert max(map(padded, batches)) <= 32
+    assert max(len(batch["input_ids"]) for batch in batches) > 1
+    assert [row[COLUMN] for row in small] == [row[COLUMN] for row in whole]
+
+
+@pytest.mark.parametrize("budget", [None, 1])
+def test_a_row_with_a_pair_that_never_fits_is_given_up_alone(
+    sample: Sample,
+    tiny_nli: Path,
+    tmp_path: Path,
+    batches: list[Batch],
+    monkeypatch: pytest.MonkeyPatch,
+    budget: int | None,
+) -> None:
+    settings = {"grouping": "entailment", "nli": str(tiny_nli), "estimators": ("discrete",)}
+    whole = sample("whole", settings)
+    longest = max(len(ids) for batch in batches for ids in batch["input_ids"])
+    real = EntailmentModel._judge
+
+    def small_memory(self: EntailmentModel, batch: Batch) -> BoolArray:
+        if padded(batch) >= longest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, batch)
+
+    monkeypatch.setattr(EntailmentModel, "_judge", small_memory)
+    rows = sample("small", settings, token_budget=budget)
+    model = EntailmentModel(str(tiny_nli), precision("cpu"), token_budget=1)
+    too_long = []
+    for row in table(tmp_path / "whole", "generations"):
+        try:
+            entailment_meanings([text.strip() for text in row["text"]], [0, len(row["text"])], model)
+        except torch.OutOfMemoryError:
+            too_long.append(row["row_id"])
+    assert 0 < len(too_long) < len(rows)
+    assert quarantine(tmp_path / "small") == dict.fromkeys(too_long, "out of memory on this row alone")
+    for row, other in zip(rows, whole, strict=True):
+        assert row[COLUMN] == (None if row["row_id"] in too_long else other[COLUMN])
+
+
+def test_another_error_of_the_judge_is_none_of_memory(
+    sample: Sample, tiny_nli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> BoolArray:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(EntailmentModel, "_judge", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        sample("run", {"grouping": "entailment", "nli": str(tiny_nli), "estimators": ("discrete",)})
