@@ -112,9 +112,11 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     facts = make_facts()
     facts["title"] = "a|b <b>"
     facts["methods"]["igse_box"]["description"] = "one | two\nthree"
+    facts["scoring_model"] = {"lm": "a-model", "lm_sha256": "abc123"}
     write_page(tmp_path, [GridTask(facts, make_cells(facts, {"full": GAPS["full"], "random": 0.0}))])
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert r"one \| two three" in text
+    assert "* Scored by: lm a-model\n" in text
     assert r"## a\|b &lt;b>" in text
 
 

@@ -7,61 +7,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tiny_study import WriteJsonl, changed, make_study, rows
 from typer.testing import CliRunner
 
+from euds.assets import content_sha256
 from euds.cli.app import app
 from euds.errors import InputError, InvalidArgument
 from euds.study.grid.cells import read_cells
 from euds.study.grid.config import load_study, planned_cells
-from euds.study.grid.facts import continued
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import rerun_cell, run_study
 from euds.study.grid.splits import take_splits
 
-WriteJsonl = Callable[..., Path]
-
-
-def rows(n: int, seed: int) -> list[dict[str, object]]:
-    rng = np.random.default_rng(seed)
-    found: list[dict[str, object]] = []
-    for _ in range(n):
-        good = bool(rng.integers(2))
-        others = rng.choice(["the", "film", "plot", "was", "story", "it", "scene"], size=int(rng.integers(4, 9)))
-        found.append({"text": " ".join([*others, "wonderful" if good else "terrible"]), "label": int(good)})
-    return found
-
 
 @pytest.fixture
 def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
-    return {
-        "name": "tiny",
-        "title": "Tiny",
-        "out": str(tmp_path / "run"),
-        "results": str(tmp_path / "results"),
-        "data": {
-            "train": str(write_jsonl(rows(200, 0), "train.jsonl")),
-            "test": str(write_jsonl(rows(30, 1), "test.jsonl")),
-            "pool": 110,
-            "validation": 20,
-            "test_rows": 25,
-        },
-        "score": {"lm": str(tiny_lm), "embedder": str(tiny_encoder)},
-        "train": {"model": str(tiny_encoder), "learning_rate": 3e-3},
-        "grid": [{"keep": [0.2], "steps": 3, "seeds": 2, "methods": ["random", "igse_box", "el2n_low", "leaked"]}],
-    }
-
-
-def changed(study: dict[str, Any], **sections: Any) -> dict[str, Any]:
-    return {
-        **study,
-        **{name: {**study[name], **new} if isinstance(new, dict) else new for name, new in sections.items()},
-    }
+    return make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +39,7 @@ def changed(study: dict[str, Any], **sections: Any) -> dict[str, Any]:
         ({"keep": [0.2, 1.0], "seeds": 1, "steps": 5, "methods": ["full", "random"]}, r"full keeps .* keep: \[1.0\]"),
         (
             {"keep": [0.2], "seeds": 5, "steps": 5, "selections": 2, "methods": ["random"]},
-            "selections: 2 and seeds: 5 trains random at keep 0.2 for 5 steps on too few draws; .* seeds: 5",
+            "selections: 2 and seeds: 5 trains random at keep 0.2 for 5 steps on too few draws; .* and without",
         ),
         ({"keep": [0.2], "seeds": 1, "step": 5}, "unknown key 'grid.0.step'.*did you mean 'steps'"),
     ],
@@ -270,6 +235,7 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
     assert facts["methods"]["igse_box"]["uses_labels"] is False
     assert len(facts["rows"]["scores"]["el2n"]) == facts["rows"]["n_pool_positions"] == 110
     assert facts["seconds"]["generative"] > 0
+    assert facts["scoring_model"]["lm_sha256"] == content_sha256(Path(study["score"]["lm"]))
     assert run_study(study).n_trained == 0
     assert json.loads(done.facts_path.read_text()) == facts
     assert run_study({**study, "grid": [{**study["grid"][0], "seeds": 3}]}, dry_run=True).n_cells == 12
@@ -291,35 +257,6 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         run_study(changed(study, train={"learning_rate": 1e-3}))
     with pytest.raises(InputError, match=r"chosen with score.max_tokens: 256, now it is 32; set `results`"):
         run_study(changed(study, score={"max_tokens": 32}))
-
-
-def test_a_study_that_goes_on_elsewhere_keeps_the_seconds_of_its_beginning() -> None:
-    before = {
-        "title": "old",
-        "seconds": {"generative": 5.0},
-        "search_seconds": {"facility": {"0.16": 1.0}},
-        "machine": {"cpu": "A"},
-        "date": "2026-01-01",
-    }
-    now = {
-        "title": "new",
-        "seconds": {"generative": 9.0, "el2n": 2.0},
-        "search_seconds": {"facility": {"0.16": 3.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
-        "machine": {"cpu": "B"},
-        "date": "2026-01-02",
-    }
-    found = continued(before, now)
-    assert found == {
-        "title": "new",
-        "seconds": {"generative": 5.0, "el2n": 2.0},
-        "search_seconds": {"facility": {"0.16": 1.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
-        "machine": {"cpu": "A"},
-        "date": "2026-01-01",
-        "went_on": ["B, 2026-01-02"],
-    }
-    assert continued(found, now)["went_on"] == ["B, 2026-01-02"]
-    assert continued(found, {**now, "machine": {"cpu": "A"}})["went_on"] == ["B, 2026-01-02", "A, 2026-01-02"]
-    assert continued(before, {**now, **{name: before[name] for name in ("machine", "date")}})["went_on"] == []
 
 
 def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InputError, InvalidArgument, one_of
 from euds.pipeline.sections import RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
+from euds.study.grid.cells import Cell
 from euds.study.grid.methods import METHODS
 from euds.study.grid.task import FULL, is_whole_box
 from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig, task_of
@@ -122,6 +123,27 @@ class Planned:
     def key(self) -> tuple[str, float, str, int, int]:
         """What no two cells of a study share, as in `Cell.key`."""
         return self.method, self.keep, self.block.schedule, self.selection_seed, self.seed
+
+
+def as_planned(study: StudyFile, cell: Cell) -> Planned:
+    """Return a finished cell as one of the study's grid, which need not have it any more.
+
+    Raises:
+        InputError: the cell's method or schedule is none.
+    """
+    if cell.method not in METHODS:
+        raise InputError(f"cell {cell.cell}: there is no method {cell.method!r}; remove its line")
+    block = next((own for own in study.grid if own.schedule == cell.schedule), None)
+    if block is None:
+        try:
+            amount, unit = cell.schedule.split()
+            of_unit = {unit: int(amount) if unit == "steps" else float(amount)}
+            block = BlockSection.model_validate({"keep": [cell.keep], "seeds": 1, **of_unit})
+        except ValueError:
+            raise InputError(
+                f"cell {cell.cell}: its schedule {cell.schedule!r} must be as '3 epochs' or '9 steps'; remove its line"
+            ) from None
+    return Planned(cell.method, cell.keep, block, cell.selection_seed, cell.seed)
 
 
 def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> StudyFile:

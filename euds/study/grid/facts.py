@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from euds.assets import content_sha256
 from euds.files import write_atomic
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
@@ -67,6 +68,7 @@ def facts_of(
             "embedder": study.score.embedder,
             **_parameters("embedder_parameters", study.score.embedder),
             "max_tokens": study.score.max_tokens,
+            **scorer_weights(study),
         },
         "machine": {
             "cpu": _processor(),
@@ -80,11 +82,19 @@ def facts_of(
     }
 
 
+def scorer_weights(study: StudyFile) -> dict[str, str]:
+    """Return the hash of each scoring model's weights and configuration, as the facts name them."""
+    names = {"lm": study.score.lm, "embedder": study.score.embedder}
+    return {f"{role}_sha256": content_sha256(model_folder(name)) for role, name in names.items()}
+
+
 def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a study that goes on, with the seconds, machine and date of its beginning.
+    """Return the facts of a study that goes on, with the seconds, scores, machine and date of its beginning.
 
     Trainings are timed when they are done, most of them then: seconds of another machine, or of a busy day, could not
-    be set against them. What was not timed then is timed now; `went_on` has the later machines with the day of each.
+    be set against them; nor could its scores and what `validated` found, which differ in their last bits, be set beside
+    rows that the first ones chose. What was not known then is taken from now; `went_on` has the later machines with the
+    day of each.
     """
     searches = {name: dict(found) for name, found in now["search_seconds"].items()}
     for name, found in before["search_seconds"].items():
@@ -95,6 +105,9 @@ def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
         **now,
         "seconds": {**now["seconds"], **before["seconds"]},
         "search_seconds": searches,
+        "validated": {**now["validated"], **before.get("validated", {})},
+        "rows": {**now["rows"], "scores": {**now["rows"]["scores"], **before["rows"]["scores"]}},
+        "length_correlation": {**now["length_correlation"], **before["length_correlation"]},
         "machine": before["machine"],
         "date": before["date"],
         "went_on": [day for day in later if day != days[0]],

@@ -188,7 +188,9 @@ def _setting(task: GridTask) -> str:
     for title, field in (*parts, ("Versions", "versions")):
         found = task.facts.get(field, {})
         if found:
-            named = ((name.replace("_", " "), value) for name, value in found.items())
+            # Hashes are for the next run, not for readers.
+            shown = {name: value for name, value in found.items() if not name.endswith("_sha256")}
+            named = ((name.replace("_", " "), value) for name, value in shown.items())
             lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in named)}")
     lines += [f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else []
     later = task.facts.get("went_on")

@@ -21,9 +21,9 @@ from euds.ops.keep import parse_keep
 from euds.progress import bar, console
 from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
-from euds.study.grid.config import Planned, StudyFile, load_study, planned_cells
+from euds.study.grid.config import Planned, StudyFile, as_planned, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
-from euds.study.grid.facts import continued, facts_of, write_facts
+from euds.study.grid.facts import continued, facts_of, scorer_weights, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
@@ -72,6 +72,7 @@ def run_study(
         model_folder(name)
     splits = take_splits(study)
     grid = Grid(study, splits)
+    grid.refuse_other_weights()
     planned = list(planned_cells(study))
     missing = [cell for cell in planned if cell.key not in grid.finished]
     console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
@@ -85,12 +86,14 @@ def run_study(
     with _alone(Path(study.out)):
         # Another process may have finished some since.
         grid = Grid(study, splits)
+        grid.refuse_other_weights()
         missing = [cell for cell in planned if cell.key not in grid.finished]
         if not missing and study.facts_path.exists():
             return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
         measured = measure(study, splits, {need for cell in planned for need in METHODS[cell.method].needs})
         facts = facts_of(study, splits, measured, planned, n_workers)
-        before = read_facts(study.facts_path) if study.facts_path.exists() else None
+        # Without a finished cell there is nothing to go on with: facts may be of other settings.
+        before = read_facts(study.facts_path) if grid.finished and study.facts_path.exists() else None
         write_facts(study.facts_path, facts if before is None else continued(before, facts))
         grid.train(missing, measured.pool, n_workers)
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
@@ -138,6 +141,28 @@ def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: s
     return Path(folder) / "README.md"
 
 
+def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array]) -> Int64Array:
+    """Return what a cell is to be trained on.
+
+    Scores differ in their last bits between machines: a rule that is asked anew could have a second choice of rows.
+
+    Args:
+        planned: the cell.
+        pool: scored here.
+        recorded: rows of finished cells of the same method and budget by selection seed.
+    """
+    seed = planned.selection_seed
+    if seed in recorded:
+        return recorded[seed]
+    budget, choose = parse_keep(planned.keep, len(pool)), METHODS[planned.method].choose
+    found = choose(pool, budget, seed)
+    for other, rows in [*recorded.items()][:1]:
+        # A rule that chooses alike for two seeds looks at neither, and has chosen already.
+        if np.array_equal(choose(pool, budget, other), found):
+            return rows
+    return found
+
+
 def _task_of(study: StudyFile) -> GridTask:
     planned = [cell.key for cell in planned_cells(study)]
     return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule)
@@ -177,7 +202,7 @@ class Grid:
     _shared: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the finished cells, and refuse those of other settings."""
+        """Read the finished cells, and refuse those of other settings, whether the grid still has them or not."""
         study = self.study
         self.bench = Bench(study.settled_task, {"test": self.splits.test, "validation": self.splits.validation})
         self._shared = {
@@ -191,12 +216,16 @@ class Grid:
         if cells and study.facts_path.exists():
             self._refuse_other_scores(read_facts(study.facts_path).get("scoring_model", {}))
         self.finished = {cell.key: cell for cell in cells}
-        for planned in planned_cells(study):
-            cell = self.finished.get(planned.key)
-            if cell is not None and cell.cell != self._name(planned, self.positions_of(cell)):
+        for cell in cells:
+            # Also one that the grid no longer has: it stays in the file, and goes on the page.
+            try:
+                planned = as_planned(study, cell)
+            except InputError as error:
+                raise InputError(f"{study.cells_path}: {error}") from None
+            if cell.cell != self._name(planned, self.positions_of(cell)):
                 raise InputError(
-                    f"{study.cells_path}: cell {cell.cell} ({cell.method}, keep {cell.keep}, seed {cell.seed}) was "
-                    "trained with other data, settings or versions; set `results` to another folder"
+                    f"{study.cells_path}: cell {cell.cell} ({cell.method}, keep {cell.keep}, {cell.schedule}, seed "
+                    f"{cell.seed}) was trained with other data, settings or versions; set `results` to another folder"
                 )
 
     def _refuse_other_scores(self, before: Mapping[str, Any]) -> None:
@@ -206,6 +235,23 @@ class Grid:
                 raise InputError(
                     f"{self.study.cells_path}: its cells were chosen with score.{name}: {before.get(name)}, now it is "
                     f"{value}; set `results` to another folder"
+                )
+
+    def refuse_other_weights(self) -> None:
+        """Refuse to go on with cells that were chosen by other models of the same names, where that is known.
+
+        Raises:
+            InputError: weights differ, or a scoring model is missing.
+        """
+        if not self.finished or not self.study.facts_path.exists():
+            return
+        before = read_facts(self.study.facts_path).get("scoring_model", {})
+        for name, value in scorer_weights(self.study).items():
+            if before.get(name, value) != value:
+                role = name.removesuffix("_sha256")
+                raise InputError(
+                    f"{self.study.cells_path}: its cells were chosen with other weights of score.{role} "
+                    f"({before[name][:12]}, now {value[:12]}); fetch that model, or set `results` to another folder"
                 )
 
     def train(self, cells: Sequence[Planned], pool: StudyPool, workers: int) -> None:
@@ -246,9 +292,12 @@ class Grid:
         return cell.selected
 
     def _jobs(self, cells: Sequence[Planned], pool: StudyPool) -> Iterator[Job]:
+        recorded: dict[tuple[str, float], dict[int, Int64Array]] = {}
+        for cell in self.finished.values():
+            own = recorded.setdefault((cell.method, cell.keep), {})
+            own.setdefault(cell.selection_seed, self.positions_of(cell))
         for planned in cells:
-            budget = parse_keep(planned.keep, len(pool))
-            yield self.job(planned, METHODS[planned.method].choose(pool, budget, planned.selection_seed))
+            yield self.job(planned, _rows(planned, pool, recorded.get((planned.method, planned.keep), {})))
 
     def _name(self, planned: Planned, positions: Int64Array) -> str:
         config = self.study.train_config(planned.block).to_json()

@@ -1,0 +1,187 @@
+"""What a study that goes on, elsewhere or with another file, keeps of its beginning, and what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_study import WriteJsonl, changed, make_study
+
+from euds.assets import content_sha256
+from euds.errors import InputError
+from euds.study.grid import run
+from euds.study.grid.cells import Cell, append_cell
+from euds.study.grid.config import load_study, planned_cells
+from euds.study.grid.facts import continued
+from euds.study.grid.methods import METHODS
+from euds.study.grid.run import Grid, run_study
+from euds.study.grid.splits import take_splits
+
+BUDGET = 22
+
+
+@pytest.fixture
+def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
+    return make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
+
+
+def grid_of(study: dict[str, Any]) -> Grid:
+    loaded = load_study(study)
+    return Grid(loaded, take_splits(loaded))
+
+
+def finish(study: dict[str, Any], first: int = 0) -> list[Cell]:
+    """Write all cells of a study as if they had been trained, each on rows from `first` on."""
+    grid = grid_of(study)
+    found = []
+    for planned in planned_cells(grid.study):
+        job = grid.job(planned, np.arange(first, first + BUDGET))
+        cell = Cell(
+            cell=job.cell,
+            method=planned.method,
+            keep=planned.keep,
+            schedule=planned.block.schedule,
+            selection_seed=planned.selection_seed,
+            seed=planned.seed,
+            n_train=BUDGET,
+            steps=3,
+            metrics={"test": {"accuracy": 1.0}},
+            test_scores=np.ones(25),
+            selected=np.array(job.positions),
+            train_seconds=1.0,
+            test_seconds=1.0,
+        )
+        append_cell(grid.study.cells_path, cell)
+        found.append(cell)
+    return found
+
+
+def write_facts_of(study: dict[str, Any], **scoring_model: Any) -> Path:
+    path = Path(study["results"]) / "tiny.facts.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"scoring_model": {**study["score"], "max_tokens": 256, **scoring_model}}))
+    return path
+
+
+def test_a_study_that_goes_on_elsewhere_keeps_what_was_measured_at_its_beginning() -> None:
+    before = {
+        "title": "old",
+        "seconds": {"generative": 5.0},
+        "search_seconds": {"facility": {"0.16": 1.0}},
+        "validated": {"0.16": {"accuracy": 0.1}},
+        "rows": {"label": ["a"], "scores": {"nll_nats": [1.0]}},
+        "length_correlation": {"nll_nats": 0.1},
+        "machine": {"cpu": "A"},
+        "date": "2026-01-01",
+    }
+    now = {
+        "title": "new",
+        "seconds": {"generative": 9.0, "el2n": 2.0},
+        "search_seconds": {"facility": {"0.16": 3.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
+        "validated": {"0.16": {"accuracy": 0.2}, "0.5": {"accuracy": 0.3}},
+        "rows": {"label": ["a"], "scores": {"nll_nats": [1.1], "el2n": [0.5]}},
+        "length_correlation": {"nll_nats": 0.2, "el2n": 0.3},
+        "machine": {"cpu": "B"},
+        "date": "2026-01-02",
+    }
+    found = continued(before, now)
+    assert found == {
+        "title": "new",
+        "seconds": {"generative": 5.0, "el2n": 2.0},
+        "search_seconds": {"facility": {"0.16": 1.0, "0.5": 4.0}, "k_center": {"0.5": 6.0}},
+        "validated": {"0.16": {"accuracy": 0.1}, "0.5": {"accuracy": 0.3}},
+        "rows": {"label": ["a"], "scores": {"nll_nats": [1.0], "el2n": [0.5]}},
+        "length_correlation": {"nll_nats": 0.1, "el2n": 0.3},
+        "machine": {"cpu": "A"},
+        "date": "2026-01-01",
+        "went_on": ["B, 2026-01-02"],
+    }
+    assert continued(found, now)["went_on"] == ["B, 2026-01-02"]
+    assert continued(found, {**now, "machine": {"cpu": "A"}})["went_on"] == ["B, 2026-01-02", "A, 2026-01-02"]
+    assert continued(before, {**now, **{name: before[name] for name in ("machine", "date")}})["went_on"] == []
+
+
+def test_facts_without_a_finished_cell_are_written_anew(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Those of a study that was stopped before its first cell, and may have had other rows.
+    path = write_facts_of(study)
+    monkeypatch.setattr(run, "measure", lambda *_: SimpleNamespace(pool=None))
+    monkeypatch.setattr(run, "facts_of", lambda *_: {"new": True})
+    monkeypatch.setattr(Grid, "train", lambda *_: None)
+    run_study(study)
+    assert json.loads(path.read_text()) == {"new": True}
+
+
+def test_a_rule_keeps_the_rows_that_a_finished_cell_recorded(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = {**study["grid"][0], "methods": ["facility", "random"]}
+    finish({**study, "grid": [block]}, first=5)
+    longer = {**study, "grid": [{**block, "seeds": 3}, {**block, "seeds": 1, "steps": 4}, {**block, "keep": [0.3]}]}
+
+    def same(pool: Any, budget: int, seed: int) -> Any:
+        return np.arange(budget)
+
+    def by_seed(pool: Any, budget: int, seed: int) -> Any:
+        return np.arange(40 + seed, 40 + seed + budget)
+
+    # Here scores are others, and so is what they choose.
+    for name, choose in {"facility": same, "random": by_seed}.items():
+        monkeypatch.setitem(METHODS, name, replace(METHODS[name], choose=choose))
+    grid = grid_of(longer)
+    missing = [cell for cell in planned_cells(grid.study) if cell.key not in grid.finished]
+    pool: Any = range(110)
+    first = {
+        (job.planned.method, job.planned.block.schedule, job.planned.keep, job.planned.seed): job.positions[0]
+        for job in grid._jobs(missing, pool)
+    }
+    assert first == {
+        ("facility", "3 steps", 0.2, 2): 5,
+        # No cell has recorded what this seed draws.
+        ("random", "3 steps", 0.2, 2): 42,
+        ("facility", "4 steps", 0.2, 0): 5,
+        ("random", "4 steps", 0.2, 0): 5,
+        **{("facility", "3 steps", 0.3, seed): 0 for seed in (0, 1)},
+        **{("random", "3 steps", 0.3, seed): 40 + seed for seed in (0, 1)},
+    }
+
+
+def test_cells_of_other_settings_are_refused_where_the_grid_no_longer_has_them(study: dict[str, Any]) -> None:
+    block = {**study["grid"][0], "methods": ["random"]}
+    cells = finish({**study, "grid": [block, {"keep": [0.2], "epochs": 1.5, "seeds": 1, "methods": ["random"]}]})
+    # A smaller grid, or one of other schedules, mixes nothing.
+    other = [{**block, "steps": 4, "keep": [0.4]}]
+    assert len(grid_of({**study, "grid": other}).finished) == len(cells) == 3
+    named = rf"tiny\.cells\.jsonl: cell {cells[0].cell} \(random, keep 0.2, 3 steps, seed 0\) was trained with other"
+    for mixed in ({"train": {"learning_rate": 1e-3}}, {"data": {"seed": 1}}):
+        with pytest.raises(InputError, match=named):
+            grid_of(changed({**study, "grid": other}, **mixed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "igse_bux"}, r"tiny\.cells\.jsonl: cell \w+: there is no method 'igse_bux'; remove its line"),
+        ({"schedule": "3 weeks"}, r"tiny\.cells\.jsonl: cell \w+: its schedule '3 weeks' must be as '3 epochs' or"),
+        ({"schedule": "long"}, "its schedule 'long' must be"),
+    ],
+)
+def test_cells_that_no_grid_has_are_named(study: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    cell = finish(changed(study, grid=[{**study["grid"][0], "methods": ["random"], "seeds": 1}]))[0]
+    append_cell(Path(study["results"]) / "tiny.cells.jsonl", replace(cell, **changes))
+    with pytest.raises(InputError, match=message):
+        grid_of(study)
+
+
+def test_other_weights_of_the_same_name_are_refused(study: dict[str, Any]) -> None:
+    finish({**study, "grid": [{**study["grid"][0], "methods": ["random"]}]})
+    known = {f"{role}_sha256": content_sha256(Path(study["score"][role])) for role in ("lm", "embedder")}
+    # Facts of an older version do not say.
+    for said in ({}, known):
+        write_facts_of(study, **said)
+        run_study(study, dry_run=True)
+    write_facts_of(study, **{**known, "lm_sha256": "0" * 64})
+    with pytest.raises(InputError, match=r"chosen with other weights of score.lm \(000000000000, now \w{12}\)"):
+        run_study(study, dry_run=True)
