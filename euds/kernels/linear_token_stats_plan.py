@@ -89,10 +89,12 @@ def choose_shares(n_blocks: int, n_tiles: int, multiprocessors: int, most_neighb
     def schedule(n_groups: int) -> tuple[float, int, int]:
         neighbours = triton.cdiv(n_blocks, n_groups)
         shares, left_over = divmod(multiprocessors, neighbours)
-        turns = triton.cdiv(neighbours, left_over) if left_over else 0
-        # The least with which the turns of the short shares take no longer than a long one.
-        tiles = math.ceil((turns * (n_tiles + TILE_OVERHEAD) - TILE_OVERHEAD) / (turns * shares + 1))
-        tiles = max(1, min(tiles, triton.cdiv(n_tiles, shares))) if left_over else triton.cdiv(n_tiles, shares)
+        tiles = triton.cdiv(n_tiles, shares)
+        if left_over:
+            turns = triton.cdiv(neighbours, left_over)
+            # The least with which the turns of the short shares take no longer than a long one.
+            balanced = (turns * (n_tiles + TILE_OVERHEAD) - TILE_OVERHEAD) / (turns * shares + 1)
+            tiles = max(1, min(tiles, math.ceil(balanced)))
         programs = neighbours * triton.cdiv(n_tiles, tiles)
         busy = neighbours * n_tiles + programs * TILE_OVERHEAD
         # Groups run into one another; only the last one's longest program is waited for.

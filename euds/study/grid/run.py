@@ -156,10 +156,10 @@ def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array])
         return recorded[seed]
     budget, choose = parse_keep(planned.keep, len(pool)), METHODS[planned.method].choose
     found = choose(pool, budget, seed)
-    for other, rows in [*recorded.items()][:1]:
-        # A rule that chooses alike for two seeds looks at neither, and has chosen already.
-        if np.array_equal(choose(pool, budget, other), found):
-            return rows
+    other = next(iter(recorded), None)
+    # A rule that chooses alike for two seeds looks at neither, and has chosen already.
+    if other is not None and np.array_equal(choose(pool, budget, other), found):
+        return recorded[other]
     return found
 
 
