@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import euds
 from euds.errors import InvalidArgument
-from euds.kernels.exp_numba import exp_in_place
+from euds.kernels.exp_log_numba import exp_in_place, log_in_place
 from euds.kernels.semantic_numba import ragged_mass_entropy_dense
 from euds.ops.semantic import (
     ESTIMATORS,
@@ -169,7 +169,20 @@ def test_exponentials_are_those_of_numpy() -> None:
     np.testing.assert_array_equal(below, 0.0)
 
 
+def test_logarithms_are_those_of_numpy() -> None:
+    near_1 = np.array([1.0, 1 - 2**-53, 1 + 2**-52, 1 - 1e-9, 1 + 1e-9])
+    numbers = np.concatenate([np.random.default_rng(0).random(4000) ** 9, near_1, [0.5**0.5, 2**0.5, 1e-307, 1e300]])
+    values, scratch = np.append(numbers, 7.0), np.empty(len(numbers) + 1, np.int64)
+    log_in_place(values, scratch, len(numbers))
+    np.testing.assert_array_max_ulp(values[:-1], np.log(numbers), maxulp=3)
+    assert values[-1] == 7.0
+
+
 def test_very_unlikely_generations_do_not_underflow() -> None:
+    # Beside a likely sample, and one with a generation of probability 0.
+    logprobs = [-2000.0, -2000.0, -0.5, -0.5, -1.0, -np.inf]
+    both = euds.semantic_entropy([0, 1, 0, 1, 0, 1], logprobs=logprobs, offsets=[0, 2, 4, 6], estimator="rao_blackwell")
+    assert both == pytest.approx([math.log(2), math.log(2), 0.0])
     found = euds.semantic_entropy([0, 1], logprobs=[-2000.0, -2000.0], offsets=[0, 2], estimator="rao_blackwell")
     assert found[0] == pytest.approx(math.log(2))
 

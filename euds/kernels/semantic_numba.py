@@ -3,12 +3,15 @@
 import numpy as np
 from numba import njit, prange
 
-from euds.kernels.exp_numba import exp_in_place
+from euds.kernels.exp_log_numba import exp_in_place, log_in_place
 from euds.kernels.parallel_numba import parallel_njit
 from euds.types import Float64Array, Int64Array
 
 BLOCK = 4096
 """Generations weighed at a time: their weights stay in the cache."""
+
+UNLIKELY = -300.0
+"""Log-probability down to which exponentials and their sums are far from underflow."""
 
 
 @njit(cache=True, nogil=True)
@@ -42,6 +45,24 @@ def relative_weights(
 
 
 @njit(cache=True, nogil=True)
+def block_weights(
+    logprobs: Float64Array, offsets: Int64Array, first: int, stop: int, weights: Float64Array, scratch: Int64Array
+) -> None:
+    """Fill weights with numbers that are in proportion to the probabilities within each of samples first..stop-1."""
+    base = offsets[first]
+    n = offsets[stop] - base
+    n_unlikely = 0
+    for at in range(n):
+        weights[at] = logprobs[base + at]
+        n_unlikely += (weights[at] < UNLIKELY) & (weights[at] > -np.inf)
+    if n_unlikely > 0:
+        relative_weights(logprobs, offsets, first, stop, weights, scratch)
+    else:
+        # Without a largest for each sample, which takes longer than the exponentials.
+        exp_in_place(weights, scratch, n)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def dense_mass_entropy(
     groups: Int64Array, logprobs: Float64Array, offsets: Int64Array, first: int, stop: int, n_ids: int
 ) -> Float64Array:
@@ -50,27 +71,40 @@ def dense_mass_entropy(
     for i in range(first, stop):
         size = max(size, offsets[i + 1] - offsets[i])
     weights, scratch = np.empty(size), np.empty(size, np.int64)
-    table, masses = np.zeros(n_ids), np.empty(n_ids + 1)
+    shares, logs, ends = np.empty(size + 1), np.empty(size), np.empty(size, np.int64)
+    table = np.zeros(n_ids)
     result = np.zeros(stop - first)
-    start = end = first
-    for i in range(first, stop):
-        if i == end:
-            start, end = i, i + 1
-            while end < stop and offsets[end + 1] - offsets[start] <= size:
-                end += 1
-            relative_weights(logprobs, offsets, start, end, weights, scratch)
-        for at in range(offsets[i], offsets[i + 1]):
-            table[groups[at]] += weights[at - offsets[start]]
-        n_masses = 0
-        for at in range(offsets[i], offsets[i + 1]):
-            # A group met again has given its mass already, and the next one overwrites its 0.
-            masses[n_masses] = table[groups[at]]
-            n_masses += masses[n_masses] > 0.0
-            table[groups[at]] = 0.0
-        if n_masses > 0:
-            result[i - first] = mass_entropy(masses, n_masses)
-        elif offsets[i + 1] > offsets[i]:
-            result[i - first] = np.nan
+    start = first
+    while start < stop:
+        end = start + 1
+        while end < stop and end - start < size and offsets[end + 1] - offsets[start] <= size:
+            end += 1
+        block_weights(logprobs, offsets, start, end, weights, scratch)
+        base, n_shares = offsets[start], 0
+        for i in range(start, end):
+            total = 0.0
+            for at in range(offsets[i], offsets[i + 1]):
+                table[groups[at]] += weights[at - base]
+                total += weights[at - base]
+            for at in range(offsets[i], offsets[i + 1]):
+                # A group met again has given its mass already, and the next one overwrites its 0.
+                mass = table[groups[at]]
+                shares[n_shares] = mass / total
+                n_shares += mass > 0.0
+                table[groups[at]] = 0.0
+            ends[i - start] = n_shares
+        logs[:n_shares] = shares[:n_shares]
+        log_in_place(logs, scratch, n_shares)
+        at = 0
+        for i in range(start, end):
+            entropy = 0.0
+            if at == ends[i - start] and offsets[i + 1] > offsets[i]:
+                entropy = np.nan
+            while at < ends[i - start]:
+                entropy -= shares[at] * logs[at]
+                at += 1
+            result[i - first] = entropy
+        start = end
     return result
 
 
