@@ -15,6 +15,8 @@ from euds.errors import InputError, RunStopped
 PARTIAL_PATTERN = ".*.partial"
 """Matches what `atomic_path` leaves behind when its process is killed."""
 
+HASHED_BYTES = 1 << 20
+"""Read at a time to be hashed."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -186,14 +188,22 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, advance: Callable[[int], None] = lambda n_bytes: None) -> str:
     """Return the hexadecimal SHA-256 of a file's content.
+
+    Args:
+        path: of the file.
+        advance: told of the bytes that were read, from time to time.
 
     Raises:
         RunStopped: the disk or file server failed.
     """
+    digest = hashlib.sha256()
     with needs_storage(path), path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        while content := handle.read(HASHED_BYTES):
+            digest.update(content)
+            advance(len(content))
+    return digest.hexdigest()
 
 
 def json_sha256(value: object) -> str:

@@ -1,6 +1,7 @@
 """One progress bar for all long work, on standard error."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.progress import (
 
 console = Console(stderr=True, highlight=False)
 
+WORTH_A_BAR = 1 << 28
+"""Bytes that take a second or so to read."""
+
 
 class Bar:
     """A running bar; `advance` moves it, `note` changes the text behind it (a rate, a count)."""
@@ -23,7 +27,7 @@ class Bar:
         self._progress = progress
         self._task = task
 
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
+    def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Move the bar by `steps` and, if given, show `note` behind it."""
         if note is None:
             self._progress.advance(self._task, steps)
@@ -46,6 +50,33 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))
+
+
+@contextmanager
+def reading_bar(title: str, total: float, unit: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
+    """Show a bar while files are read, with the ETA and the rate; there is none where they are soon read.
+
+    Args:
+        title: of the bar.
+        total: steps.
+        unit: of the steps, for the rate.
+        n_bytes: size of the files.
+
+    Yields:
+        What moves the bar by so many steps.
+    """
+    if n_bytes < WORTH_A_BAR:
+        yield lambda steps: None
+        return
+    start, done = time.perf_counter(), 0.0
+    with bar(f"{title}, {unit}", round(total)) as progress:
+
+        def advance(steps: float) -> None:
+            nonlocal done
+            done += steps
+            progress.advance(steps, f"{done / (time.perf_counter() - start):,.0f} {unit}/s")
+
+        yield advance
 
 
 @contextmanager

@@ -100,15 +100,33 @@ def test_two_runs_exclude_each_other(tmp_path: Path, write_jsonl: WriteJsonl) ->
         euds.score(corpus, out=tmp_path / "run", measures=["information"])
 
 
+def test_a_run_that_goes_on_with_other_versions_says_so(
+    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad"}] * 4)
+    arguments: dict[str, Any] = {"out": tmp_path / "run", "measures": ["information"]}
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.run.run_plan", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score(corpus, **arguments)
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    now, begun = manifest["versions"], {**manifest["versions"], "numpy": "1.0"}
+    path.write_text(json.dumps({**manifest, "versions": begun}))
+    euds.score(corpus, **arguments)
+    assert f"numpy: 1.0 -> {now['numpy']}" in capsys.readouterr().err
+    finished = json.loads(path.read_text())
+    assert finished["versions"] == now
+    assert finished["versions_begun"] == begun
+    euds.score(corpus, **{**arguments, "out": tmp_path / "whole"})
+    assert "versions_begun" not in json.loads((tmp_path / "whole" / "manifest.json").read_text())
+
+
 def test_an_unfinished_run_of_another_configuration_is_refused(
     tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = write_jsonl([{"text": "the film was sad"}])
-
-    def killed(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("euds.engine.worker.finish_shard", killed)
+    monkeypatch.setattr("euds.engine.worker.finish_shard", _killed)
     with pytest.raises(KeyboardInterrupt):
         euds.score(corpus, out=tmp_path / "run", measures=["information"])
     with pytest.raises(InputError, match=r"config\.seed: 0 -> 1"):

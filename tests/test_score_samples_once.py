@@ -104,7 +104,8 @@ def test_another_estimate_takes_the_generations_over(
 
     monkeypatch.setattr("euds.measures.generate.Generator", never)
     again = {"generations_from": str(tmp_path / "first"), "min_similarity": 0.5, "linkage": "connected_components"}
-    sample("again", again)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sample("again", {**again, "generations_from": "~/first"})
     found, expected = digests(tmp_path / "again"), digests(tmp_path / "second")
     assert found == expected
     manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("first", "again")]

@@ -1,6 +1,6 @@
 """What tells that an input file is still the one that was scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +8,7 @@ from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
 from euds.files import file_sha256, storage_failure
+from euds.progress import reading_bar
 
 Identity = dict[str, Any]
 """path, bytes, sha256 and rows of a file, and what saves finding the last two again: `modified_ns`, its time of change
@@ -24,20 +25,20 @@ def identity(file: Path, known: Mapping[str, Any] | None = None) -> Identity:
         InputError: the file is gone or cannot be read.
         RunStopped: a disk, file server or remote store failed.
     """
-    facts = _facts(file)
-    # Size alone tells too little: then the content is hashed again.
-    tells_change = facts["modified_ns"] is not None or "version" in facts
-    if known is not None and tells_change and facts.items() <= known.items():
-        return dict(known)
-    with reading(file):
-        sha256 = file_sha256(file)
-    return {**facts, "sha256": sha256, "rows": count_rows([file])}
+    return identities([file], [] if known is None else [known])[0]
 
 
 def identities(files: Sequence[Path], known: Sequence[Mapping[str, Any]] = ()) -> list[Identity]:
-    """Return the identity of every file, from `known` where that still holds."""
+    """Return the identity of every file, as `identity` does, under a bar where much is to be read."""
     by_path = {entry["path"]: entry for entry in known}
-    return [identity(file, by_path.get(str(file))) for file in files]
+    found = [_still(facts, by_path.get(facts["path"])) or facts for facts in map(_facts, files)]
+    unread = [at for at, facts in enumerate(found) if "sha256" not in facts]
+    n_bytes = sum(found[at]["bytes"] for at in unread)
+    # Each file is read twice.
+    with reading_bar("hash and count", 2 * n_bytes / 1e6, "MB", n_bytes) as advance:
+        for at in unread:
+            found[at] |= _read(files[at], found[at]["bytes"], lambda more: advance(more / 1e6))
+    return found
 
 
 def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
@@ -53,6 +54,30 @@ def check_unchanged(inputs: Sequence[Mapping[str, Any]]) -> None:
                 f"{entry['path']}: has changed while it was scored; the same command tells whether its content has, "
                 "and --force-new starts over"
             )
+
+
+def _still(facts: Identity, known: Mapping[str, Any] | None) -> Identity | None:
+    """Return the known identity of a file with these facts, or None where that has to be read."""
+    # Size alone tells too little: then the content is hashed again.
+    tells_change = facts["modified_ns"] is not None or "version" in facts
+    return dict(known) if known is not None and tells_change and facts.items() <= known.items() else None
+
+
+def _read(file: Path, n_bytes: int, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Hash a file, and count its rows; each advances by its size."""
+    with reading(file):
+        sha256 = file_sha256(file, advance)
+    counted = 0
+
+    def reached(start: int) -> None:
+        nonlocal counted
+        # Of a compressed file a place in what it holds, and of a columnar one a row: near enough for a bar.
+        advance(max(min(start, n_bytes) - counted, 0))
+        counted = max(min(start, n_bytes), counted)
+
+    n_rows = count_rows([file], reached)
+    reached(n_bytes)
+    return {"sha256": sha256, "rows": n_rows}
 
 
 def _facts(file: Path) -> dict[str, Any]:

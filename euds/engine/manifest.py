@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus.run_files import PARTS_FILE, open_manifest
+from euds.engine.config import changes
 from euds.engine.cost import semantic_cost
 from euds.engine.prepare import FORMAT, Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.errors import RunStopped
 from euds.files import atomic_path, json_sha256, permitted, write_json
+from euds.progress import console
 from euds.types import ScoreResult
 
 PACKAGES = (
@@ -41,8 +43,21 @@ def write_started(plan: Plan) -> None:
         InputError: the one that is there is of another configuration.
     """
     if not plan.manifest_path.exists():
-        write_json(plan.manifest_path, {**_head(plan), "started": _now(), "finished": None})
+        begun = {**_head(plan), "started": _now(), "finished": None, "versions": _versions()}
+        write_json(plan.manifest_path, begun)
     refuse_other_run(plan)
+
+
+def warn_of_other_versions(plan: Plan) -> None:
+    """Say which packages have another version than when the run was begun, which may show in the last bits."""
+    found = changes(_versions_begun(plan), _versions())
+    if found:
+        console.print(
+            "warning: other versions than when this run was begun: its parts may differ in the last bits of their "
+            "scores; --force-new scores all of them with these:\n" + "\n".join(found),
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def is_finished(plan: Plan) -> bool:
@@ -105,6 +120,8 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         "started": open_manifest(plan.run_dir)["started"],
         "finished": _now(),
         "versions": _versions(),
+        # Of parts that were scored before the run was resumed.
+        **({"versions_begun": begun} if (begun := _versions_begun(plan)) != _versions() else {}),
         "device": facts["device"],
         "models": facts["models"],
         "pool": facts["pool"],
@@ -158,6 +175,11 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _versions_begun(plan: Plan) -> dict[str, str]:
+    begun: dict[str, str] = open_manifest(plan.run_dir).get("versions", {}) or _versions()
+    return begun
 
 
 def _now() -> str:

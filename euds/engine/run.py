@@ -16,6 +16,7 @@ from euds.engine.work import SHARDS_FILE, Work
 from euds.engine.worker import Worker
 from euds.errors import InputError
 from euds.measures.device import warn_of_emulated_bfloat16
+from euds.progress import reading_bar
 
 Facts = dict[str, Any]
 
@@ -94,7 +95,12 @@ def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
     path = work.folder / SHARDS_FILE
     if not path.exists():
         assert plan.config.shard_rows is not None
-        shards = tuple(cut_shards(plan.files, plan.config.shard_rows))
+        shards = []
+        n_bytes = sum(entry["bytes"] for entry in plan.inputs)
+        with reading_bar("cut", plan.n_rows, "rows", n_bytes) as advance:
+            for shard in cut_shards(plan.files, plan.config.shard_rows):
+                shards.append(shard)
+                advance(shard.n_rows)
         _check_cut(plan, shards)
         write_shards(path, shards)
     return read_shards(path)

@@ -13,7 +13,7 @@ from euds.engine.config import MEASURES, ScoreConfig, settle_semantic, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.manifest import is_finished, result_of, write_finished, write_started
+from euds.engine.manifest import is_finished, result_of, warn_of_other_versions, write_finished, write_started
 from euds.engine.prepare import Plan, prepare
 from euds.engine.prompts import check_prompts
 from euds.engine.samples_config import SampleSettings
@@ -121,6 +121,8 @@ def score(
             same call resumes.
     """
     run_dir = _local_folder(out)
+    if samples is not None and samples.generations_from is not None:
+        samples = replace(samples, generations_from=at_home(samples.generations_from))
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     config = ScoreConfig(
@@ -203,6 +205,7 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
             write_started(plan)
         if is_finished(plan):
             return None
+        warn_of_other_versions(plan)
         # Running loads torch and the models; a finished run never gets here.
         from euds.engine.run import run_plan
 
