@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from euds.errors import BackendUnavailable, InvalidArgument, nearest
 
+FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-cuda")
+"""Distributions of the module `faiss`; all but the first are built for GPUs, too."""
+
 
 @dataclass(frozen=True)
 class Backend:

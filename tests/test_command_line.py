@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faiss
 import pytest
 
 from euds.assets import ASSETS
@@ -61,6 +62,7 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     assert reported.stdout == "r/report.html\n"
     doctor = euds_command("doctor", cwd=tmp_path)
     assert "C++ extension: there" in doctor.stdout
+    assert f"semantic clusters: FAISS {faiss.__version__} (faiss-" in doctor.stdout
     assert "token statistics on cpu: cpp; not triton: it needs tensors on a CUDA device" in doctor.stdout
     listed = euds_command("fetch", cwd=tmp_path)
     assert [name for name in ASSETS if name not in listed.stdout] == []

@@ -10,9 +10,12 @@ from typing import Annotated
 
 import typer
 
+from euds.backends import FAISS_BUILDS
 from euds.errors import InputError, nearest
 
-PACKAGES = ("numpy", "numba", "faiss-cpu", "pyarrow", "torch", "transformers", "accelerate", "triton", "ray")
+PACKAGES = ("numpy", "numba", "pyarrow", "torch", "transformers", "accelerate", "triton", "ray")
+
+NOT_INSTALLED = "not installed"
 
 
 def doctor() -> None:
@@ -29,6 +32,7 @@ def doctor() -> None:
         typer.echo(f"device: {settled.device}, models in {settled.dtype}{slow}")
         for line in _token_statistics():
             typer.echo(line)
+    typer.echo(f"semantic clusters: {_clusters()}")
     from euds.assets import ASSETS, cache_folder, is_fetched
 
     fetched = [name for name in ASSETS if is_fetched(name)]
@@ -55,7 +59,7 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def _extension() -> str:
@@ -64,6 +68,24 @@ def _extension() -> str:
     from euds import _core
 
     return f"there, token statistics for {', '.join(_core.usable_isas())}"
+
+
+def _clusters() -> str:
+    """Say which build of FAISS fits and searches the clusters, and where."""
+    builds = [f"{build} {_version(build)}" for build in FAISS_BUILDS if _version(build) != NOT_INSTALLED]
+    if importlib.util.find_spec("faiss") is None:
+        return "none; FAISS is not installed; run: pip install faiss-cpu"
+    import faiss
+
+    from euds.kernels.cluster_faiss import has_gpu
+
+    if has_gpu():
+        where = f"on the first of {faiss.get_num_gpus()} GPU(s)"
+    elif hasattr(faiss, "StandardGpuResources"):
+        where = "on the CPU; it is built for GPUs, but finds none"
+    else:
+        where = "on the CPU; it is built without GPUs"
+    return f"FAISS {faiss.__version__} ({', '.join(builds) or 'of no known build'}) {where}"
 
 
 def _token_statistics() -> Iterator[str]:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from euds.backends import FAISS_BUILDS
 from euds.corpus.run_files import PARTS_FILE, open_manifest
 from euds.engine.config import changes
 from euds.engine.cost import semantic_cost
@@ -25,7 +26,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
-    "faiss-cpu",
+    *FAISS_BUILDS,
     "numba",
     "numpy",
     "pyarrow",
