@@ -1,12 +1,15 @@
 """Generations grouped by entailment within the memory that there is."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sampled_runs import Sample, table
 from test_score_bad_input import quarantine
+from transformers import AutoTokenizer
 
 from euds.measures.device import precision
 from euds.measures.entailment import EntailmentModel, entailment_meanings
@@ -88,3 +91,32 @@ def test_another_error_of_the_judge_is_none_of_memory(
     monkeypatch.setattr(EntailmentModel, "_judge", broken)
     with pytest.raises(RuntimeError, match="broken"):
         sample("run", {"grouping": "entailment", "nli": str(tiny_nli), "estimators": ("discrete",)})
+
+
+@pytest.mark.parametrize("broken", ["model", "word"])
+def test_a_judge_whose_logits_are_nan_gives_no_score(
+    sample: Sample, tiny_nli: Path, tmp_path: Path, broken: str
+) -> None:
+    folder = tmp_path / "nli"
+    shutil.copytree(tiny_nli, folder)
+    settings = {"grouping": "entailment", "nli": str(folder), "estimators": ("discrete",)}
+    whole = sample("whole", settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [set(row["text"]) for row in table(tmp_path / "whole", "generations")]
+    tokens = [set(tokenizer(" ".join(own), add_special_tokens=False)["input_ids"]) for own in texts]
+    # The first that some rows hold, and most do not.
+    token = next(one for one in sorted(set.union(*tokens)) if sum(one in own for own in tokens) < len(tokens) // 2)
+    weights = load_file(folder / "model.safetensors")
+    if broken == "model":
+        weights["classifier.weight"][:] = torch.nan
+    else:
+        weights["bert.embeddings.word_embeddings.weight"][token] = torch.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rows = sample("broken", settings)
+    asked = {at for at, own in enumerate(tokens) if (broken == "model" or token in own) and len(texts[at]) > 1}
+    found = quarantine(tmp_path / "broken")
+    assert 0 < len(found) <= len(rows)
+    assert found.keys() <= asked
+    assert set(found.values()) == {"the entailment model's logits are NaN or infinite"}
+    for row, other in zip(rows, whole, strict=True):
+        assert row[COLUMN] == (None if row["row_id"] in found else other[COLUMN])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from test_score_bad_input import quarantine
 
 from euds.errors import InputError
 from euds.measures.device import precision
+from euds.measures.generate import Generations, Generator
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
 from euds.reference import grouping as reference
 
 WriteJsonl = Callable[..., Path]
+GENERAL = "PreTrainedTokenizerFast"
 ALL = ("discrete", "rao_blackwell", "miller_madow", "chao_shen", "nearest_neighbor", "kernel_language")
 
 
@@ -214,3 +217,43 @@ def test_memory_that_runs_out_halves_the_batches(
     for row, whole in zip(rows, expected, strict=True):
         if row["row_id"] not in too_long:
             assert row["semantic_samples_discrete_nats"] == whole["semantic_samples_discrete_nats"]
+
+
+@pytest.mark.parametrize("estimator", ["discrete", "nearest_neighbor"])
+def test_a_generation_without_tokens_is_empty_to_an_encoder_without_special_tokens(
+    sample: Sample,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    estimator: str,
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_encoder, bare)
+    # BERT's own class would put [CLS] and [SEP] there again.
+    for name, change in (("tokenizer", {"post_processor": None}), ("tokenizer_config", {"tokenizer_class": GENERAL})):
+        content = json.loads((bare / f"{name}.json").read_text())
+        (bare / f"{name}.json").write_text(json.dumps({**content, **change}))
+    real = Generator.generate
+
+    def generate(self: Generator, *arguments: Any, **named: Any) -> Generations:
+        made = real(self, *arguments, **named)
+        # What half a character decodes to is no token of the encoder; shards are of 8 rows.
+        texts = [["film", "\ufffd", "film", "", "\ufffd"], *made.texts[1:]] if len(made.texts) == 8 else made.texts
+        return replace(made, texts=texts)
+
+    monkeypatch.setattr(Generator, "generate", generate)
+    settings = {"estimators": (estimator,), "min_similarity": 0.99}
+    rows = sample("run", settings, embedder=bare, token_budget=10_000)
+    scored = [row["row_id"] for row in rows if row[f"semantic_samples_{estimator}_nats"] is not None]
+    injected = [row["row_id"] for row in table(tmp_path / "run", "generations") if "\ufffd" in row["text"]]
+    assert len(injected) == 2
+    reasons = quarantine(tmp_path / "run")
+    assert sorted([*scored, *reasons]) == list(range(21))
+    if estimator == "discrete":
+        assert reasons == {}
+        for at in injected:
+            assert rows[at]["semantic_samples_discrete_nats"] == pytest.approx(-(0.4 * np.log(0.4) + 0.6 * np.log(0.6)))
+    else:
+        # Random models draw half characters by themselves, too.
+        assert reasons.keys() >= set(injected)
+        assert set(reasons.values()) == {"a generation has no tokens to embed"}

@@ -78,6 +78,8 @@ class ScoreConfig:
             raise InvalidArgument(f"measures: name at least one of {', '.join(MEASURES)}")
         if not 1 <= len(self.text_fields) <= 2:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
+        if len(set(self.text_fields)) < len(self.text_fields):
+            raise InvalidArgument(f"text_field: {self.text_fields[0]!r} is named twice; name two fields, or it once")
         if "generative" in self.measures and self.lm is None:
             raise InvalidArgument("lm: generative entropy needs a causal language model, such as --lm smollm2-135m")
         self._check_semantic()
@@ -148,9 +150,17 @@ class ScoreConfig:
                 ("similarity_temperature", self.similarity_temperature != DEFAULT_TEMPERATURE, self.clusters),
                 ("min_similarity", self._samples_differ("min_similarity"), groups),
                 ("linkage", self._samples_differ("linkage"), groups),
+                ("labels", self._samples_differ("labels"), self._labels_used),
             )
             if given and not used
         ]
+
+    @property
+    def _labels_used(self) -> bool:
+        """Whether generations, or the estimate of label words, depend on the words that were given as labels."""
+        if self.samples is None or self.samples.grouping == "labels" or self.label_words is not None:
+            return True
+        return "{labels}" in template_of(self.samples.template, self.text_fields)
 
     def _samples_differ(self, name: str) -> bool:
         return self.samples is not None and getattr(self.samples, name) != getattr(SampleSettings(), name)

@@ -14,12 +14,15 @@ from euds.engine.columns import nullable
 from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import EMBEDDING_ESTIMATORS, SampleSettings
 from euds.measures.device import is_out_of_memory
-from euds.measures.entailment import EntailmentModel, entailment_meanings
+from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
 from euds.ops.grouping import embedding_groups, label_groups, leading_labels, text_codes
 from euds.ops.semantic import kernel_language_entropy, n_groups, nearest_neighbor_entropy, semantic_entropy
 from euds.types import Float32Array, Float64Array, Int64Array
+
+JUDGE_NOT_FINITE = "the entailment model's logits are NaN or infinite"
+NO_TOKENS = "a generation has no tokens to embed"
 
 
 def column_of(estimator: str) -> str:
@@ -60,11 +63,11 @@ class _Answers:
 
 @dataclass(frozen=True, eq=False)
 class _Entailed:
-    """Groups by entailment, how many pairs were judged for them, and the samples that no group could be found for."""
+    """Groups by entailment, how many pairs were judged for them, and why some samples have none."""
 
     groups: Int64Array
     n_judged: int
-    given_up: set[int]
+    given_up: dict[int, str]
 
 
 def meanings_shard(
@@ -82,7 +85,11 @@ def meanings_shard(
     cost: dict[str, Any] = {}
     embeddings, failed = _embed(answers, judges, budget, cost) if settings.needs_embeddings else (None, {})
     start = time.perf_counter()
-    groups, given_up = _group(answers, settings, embeddings, judges, cost)
+    tokenless = {code for code, why in failed.items() if why == NO_TOKENS}
+    groups, given_up = _group(answers, settings, embeddings, tokenless, judges, cost)
+    if not set(EMBEDDING_ESTIMATORS) & set(settings.estimators):
+        # They have a group, which is all that the others look at.
+        failed = {code: why for code, why in failed.items() if code not in tokenless}
     cost["grouping"] |= {"seconds": time.perf_counter() - start}
     start = time.perf_counter()
     scores = {name: _estimate(name, groups, answers, embeddings) for name in settings.estimators}
@@ -90,7 +97,7 @@ def meanings_shard(
     cost["estimation"] = {"seconds": time.perf_counter() - start}
     for sample, (at, (first, last)) in enumerate(zip(rows, pairwise(answers.offsets.tolist()), strict=True)):
         bad = [failed[code] for code in answers.codes[first:last].tolist() if code in failed]
-        bad += [OUT_OF_MEMORY] if sample in given_up else []
+        bad += [given_up[sample]] if sample in given_up else []
         reasons[at] = bad[0] if bad else None
     return _table(generations, rows, reasons, groups, answers.offsets, counts, scores), cost
 
@@ -124,14 +131,18 @@ def _embed(
     failed: dict[int, str] = {}
 
     def step(batch: list[int]) -> Float32Array:
-        return embedder.embed([ids[at] for at in batch])
+        return embedder.embed([ids[able[at]] for at in batch])
 
-    for batch, found in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
+    # Without special tokens, a text may have none at all.
+    failed.update((at, NO_TOKENS) for at, length in enumerate(lengths) if length == 0)
+    able = [at for at, length in enumerate(lengths) if length > 0]
+    for batch, found in run_batches([lengths[at] for at in able], budget, step, out_of_memory=is_out_of_memory):
+        texts = [able[at] for at in batch]
         if found is None:
-            failed[batch[0]] = OUT_OF_MEMORY
+            failed[texts[0]] = OUT_OF_MEMORY
             continue
-        vectors[batch] = found
-        for at, vector in zip(batch, found, strict=True):
+        vectors[texts] = found
+        for at, vector in zip(texts, found, strict=True):
             if not (np.isfinite(vector).all() and vector.any()):
                 failed[at] = EMBEDDING_NOT_FINITE
     cost["embedding"] = {"seconds": time.perf_counter() - start, "tokens": sum(lengths)}
@@ -142,14 +153,15 @@ def _group(
     answers: _Answers,
     settings: SampleSettings,
     embeddings: Float32Array | None,
+    tokenless: set[int],
     judges: Judges,
     cost: dict[str, Any],
-) -> tuple[Int64Array, set[int]]:
-    """Return the groups, and the samples that could not be grouped."""
+) -> tuple[Int64Array, dict[int, str]]:
+    """Return the groups, and why some samples could not be grouped."""
     sizes = np.diff(answers.offsets)
     cost["grouping"] = {"all_pairs": int((sizes * (sizes - 1)).sum())}
     if settings.grouping == "labels":
-        return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels), set()
+        return label_groups(leading_labels(answers.texts, settings.labels), labels=settings.labels), {}
     if settings.grouping == "entailment":
         assert judges.nli is not None
         nli = judges.nli
@@ -164,18 +176,26 @@ def _group(
     assert embeddings is not None
     # At most: a generation that has found its group is held against no other.
     cost["grouping"]["flops"] = cost["grouping"]["all_pairs"] * embeddings.shape[1]
-    empty = np.array([not text for text in answers.texts], np.bool_)
+    codes = answers.codes.tolist()
+    empty = np.array([not text or code in tokenless for text, code in zip(answers.texts, codes, strict=True)], np.bool_)
     groups = embedding_groups(
         embeddings, answers.offsets, min_similarity=settings.min_similarity, linkage=settings.linkage, empty=empty
     )
-    return groups, set()
+    return groups, {}
 
 
 def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
-    """Group by entailment, with ever smaller batches where memory runs out; a sample that never fits is given up."""
+    """Group by entailment, with ever smaller batches where memory runs out.
+
+    A sample that never fits is given up, and so is one with a pair that the model cannot judge.
+    """
+    reason = OUT_OF_MEMORY
     while True:
         try:
             found = entailment_meanings(answers.texts, answers.offsets, nli, questions=answers.questions)
+        except JudgmentNotFinite:
+            reason = JUDGE_NOT_FINITE
+            break
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -183,16 +203,16 @@ def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
                 break
             nli.token_budget //= 2
         else:
-            return _Entailed(found.groups, found.n_evaluated, set())
+            return _Entailed(found.groups, found.n_evaluated, {})
     n = len(answers.offsets) - 1
     if n <= 1:
-        return _Entailed(np.zeros(len(answers.texts), np.int64), 0, set(range(n)))
-    # The other half of the samples need not suffer for the one that does not fit.
+        return _Entailed(np.zeros(len(answers.texts), np.int64), 0, dict.fromkeys(range(n), reason))
+    # The other half of the samples need not suffer for that one.
     first, second = (_entailed(half, nli) for half in (answers.between(0, n // 2), answers.between(n // 2, n)))
     return _Entailed(
         groups=np.concatenate([first.groups, second.groups]),
         n_judged=first.n_judged + second.n_judged,
-        given_up=first.given_up | {n // 2 + at for at in second.given_up},
+        given_up=first.given_up | {n // 2 + at: why for at, why in second.given_up.items()},
     )
 
 

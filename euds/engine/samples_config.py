@@ -19,6 +19,9 @@ GENERATION_KEYS = (
 )
 """The settings that generations depend on; the others may change and use the same generations."""
 
+VLLM_LOWEST_TEMPERATURE = 0.01
+"""vLLM raises temperatures below it, and tells of that in its log alone."""
+
 
 @dataclass(frozen=True)
 class SampleSettings:
@@ -64,6 +67,11 @@ class SampleSettings:
             if getattr(self, name) < least:
                 raise InvalidArgument(f"{name}: must be at least {least}, got {getattr(self, name)}")
         one_of("sampler", self.sampler, SAMPLERS)
+        if self.sampler == "vllm" and self.temperature < VLLM_LOWEST_TEMPERATURE:
+            raise InvalidArgument(
+                f"temperature: vLLM draws at no less than {VLLM_LOWEST_TEMPERATURE}, got {self.temperature}; for the "
+                "likeliest tokens take top_k=1"
+            )
         Warping(self.temperature, self.top_k, self.top_p)
         one_of("grouping", self.grouping, GROUPINGS)
         one_of("linkage", self.linkage, LINKAGES)

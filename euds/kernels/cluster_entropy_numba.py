@@ -20,6 +20,7 @@ def softmax_entropy(similarities: Float32Array, temperature: float) -> Float32Ar
             d = (similarities[i, j] - top) / temperature
             e = np.exp(d)
             s += e
-            a += d * e
+            # Far below the top, d may be -inf.
+            a += d * e if e > 0.0 else 0.0
         result[i] = np.log(s) - a / s
     return result

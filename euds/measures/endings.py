@@ -37,5 +37,7 @@ def _end_tokens(generation_config: Any, tokenizer: Any) -> set[int]:
 
 
 def _line_breaks(tokenizer: Any) -> set[int]:
-    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return {token for token, piece in enumerate(pieces) if "\n" in piece}
+    # Ids may have gaps.
+    tokens = sorted(set(tokenizer.get_vocab().values()))
+    pieces = tokenizer.batch_decode([[token] for token in tokens])
+    return {token for token, piece in zip(tokens, pieces, strict=True) if "\n" in piece}

@@ -23,6 +23,10 @@ DEFAULT_TOKEN_BUDGET = 8192
 ENTAILMENT_NAMES = ("entailment", "entail", "entails")
 
 
+class JudgmentNotFinite(RuntimeError):
+    """The logits of an entailment model are NaN or infinite for a pair."""
+
+
 class EntailmentModel:
     """A cross-encoder that reads a premise and a hypothesis together; "entailment" is its most probable label.
 
@@ -60,7 +64,11 @@ class EntailmentModel:
         self.n_together = 0
 
     def entails(self, premises: Sequence[str], hypotheses: Sequence[str]) -> BoolArray:
-        """Return whether each premise entails its hypothesis, (n,) booleans, in order."""
+        """Return whether each premise entails its hypothesis, (n,) booleans, in order.
+
+        Raises:
+            JudgmentNotFinite: the model's logits of a pair are NaN or infinite.
+        """
         if not premises:
             return np.zeros(0, np.bool_)
         encoded = self.tokenizer(
@@ -97,7 +105,11 @@ class EntailmentModel:
     @torch.inference_mode()
     def _judge(self, batch: dict[str, list[list[int]]]) -> BoolArray:
         padded = self.tokenizer.pad(batch, return_tensors="pt").to(self.device)
-        best: BoolArray = (self.model(**padded).logits.argmax(1) == self.label).cpu().numpy()
+        logits = self.model(**padded).logits
+        if not logits.isfinite().all():
+            # NaN would pass for the largest.
+            raise JudgmentNotFinite
+        best: BoolArray = (logits.argmax(1) == self.label).cpu().numpy()
         return best
 
     def _count_truncated(self, premises: Sequence[str], hypotheses: Sequence[str], lengths: Int64Array) -> int:

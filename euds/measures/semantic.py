@@ -51,7 +51,7 @@ class Embedder:
         """Embed token sequences in one forward pass.
 
         Args:
-            samples: token ids without special tokens; the model's own are put around them.
+            samples: token ids without special tokens; the model's own are put around them. Each needs one of either.
 
         Returns:
             Unit-norm embeddings (n, H) float32, in the order of `samples`; a row is NaN if the model's output is.
