@@ -296,3 +296,37 @@ def test_a_named_back_end_is_obeyed_or_refused_with_the_reason() -> None:
         choose("op", "fast", table, ("fast", "slow"))
     with pytest.raises(BackendUnavailable, match="no back end can run here"):
         choose("op", "auto", {"fast": table["fast"]}, ("fast",))
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_torchs_default_dtype_changes_nothing(default: torch.dtype, backend: str) -> None:
+    (hidden, weight, targets, bias), _ = linear_problem(9, 1025, None, 1.0)
+    logits = hidden @ weight.T
+    plain = [euds.token_stats(logits, targets, backend=backend)]
+    plain.append(euds.linear_token_stats(hidden, weight, targets, bias=bias, backend=backend))
+    torch.set_default_dtype(default)
+    try:
+        again = [euds.token_stats(logits, targets, backend=backend)]
+        again.append(euds.linear_token_stats(hidden, weight, targets, bias=bias, backend=backend))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for before, after in zip(plain, again, strict=True):
+        for name in ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob"):
+            torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=0, atol=0)
+
+
+def test_a_soft_cap_that_float32_lacks_is_refused(backend: str) -> None:
+    (hidden, weight, _, _), _ = linear_problem(3, 33, None, 1.0)
+    largest = euds.linear_token_stats(hidden, weight, softcap=1e38, backend=backend)
+    torch.testing.assert_close(largest.entropy, euds.linear_token_stats(hidden, weight, backend=backend).entropy)
+    with pytest.raises(InvalidArgument, match=r"softcap: must be a number above 0, at most 1e\+38; got 1e\+39"):
+        euds.linear_token_stats(hidden, weight, softcap=1e39, backend=backend)
+
+
+def test_without_the_extension_torch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(3, 40)
+    expected = euds.token_stats(logits, backend="torch")
+    monkeypatch.setattr("euds.ops.token_stats.find_spec", lambda name: None)
+    torch.testing.assert_close(euds.token_stats(logits).entropy, expected.entropy, rtol=0, atol=0)
+    with pytest.raises(BackendUnavailable, match="the C\\+\\+ extension is not built"):
+        euds.token_stats(logits, backend="cpp")

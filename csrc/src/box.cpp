@@ -17,6 +17,9 @@ struct Steps {
 
 using Range = std::pair<std::size_t, std::size_t>;
 
+// Widths of an axis between two looks at whether the search goes on; each takes about a bin's time a bin.
+constexpr std::size_t kWidthsAPoll = 256;
+
 // All bins [low, high) of an axis that start at a multiple of the step and end at one or at the last bin.
 std::vector<Range> ranges(std::size_t size, std::size_t step) {
     std::vector<Range> list;
@@ -68,7 +71,7 @@ Candidate search_coarse_then_all(BoxContext& context, std::size_t n_threads, con
 
 }  // namespace
 
-BoxContext::BoxContext(const BoxProblem& problem, double overlap)
+BoxContext::BoxContext(const BoxProblem& problem, double overlap, const Poll& poll)
     : objective(problem.objective),
       needs(problem.needs.begin(), problem.needs.end()),
       needed(std::accumulate(needs.begin(), needs.end(), std::int64_t{0})),
@@ -92,6 +95,9 @@ BoxContext::BoxContext(const BoxProblem& problem, double overlap)
     narrowest.assign(sizes[2] + 1, 0);
     for (std::size_t n_bins = 1; n_bins <= sizes[2]; ++n_bins) {
         narrowest[n_bins] = masses[2][n_bins];
+        if (poll && n_bins % kWidthsAPoll == 0) {
+            poll(0.0);
+        }
         for (std::size_t low = 1; low + n_bins <= sizes[2]; ++low) {
             narrowest[n_bins] = std::min(narrowest[n_bins], masses[2][low + n_bins] - masses[2][low]);
         }
@@ -121,7 +127,7 @@ bool BoxContext::differs(const Candidate& candidate) const {
 
 std::vector<FoundBox> find_boxes(const BoxProblem& problem, std::size_t k, double max_overlap, std::size_t n_threads,
                                  const Poll& poll) {
-    BoxContext context(problem, max_overlap);
+    BoxContext context(problem, max_overlap, poll);
     std::vector<FoundBox> boxes;
     const Poll share = [&](double done) {
         poll((static_cast<double>(boxes.size()) + done) / static_cast<double>(k));

@@ -11,7 +11,7 @@ namespace euds {
 
 // The grid in the form the search needs; read by all threads, but for the bounds that they share.
 struct BoxContext {
-    BoxContext(const BoxProblem& problem, double max_overlap);
+    BoxContext(const BoxProblem& problem, double max_overlap, const Poll& poll);
 
     // Whether the box differs enough from every box found earlier.
     bool differs(const Candidate& candidate) const;

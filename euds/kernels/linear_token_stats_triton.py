@@ -251,7 +251,7 @@ def linear_token_stats(
     # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature
     n_rows = len(hidden)
-    results = torch.empty((4, n_rows), device=hidden.device)
+    results = torch.empty((4, n_rows), dtype=torch.float32, device=hidden.device)
     of_targets = None if targets is None else target_logits(hidden, weight, targets, bias, softcap, rounded=False)
     if n_rows == 0:
         return results, of_targets
@@ -280,7 +280,7 @@ def _tile_sums(
     """Return the partial results (shares, FIELDS, N) float32; options go to the kernel as they are."""
     tiles = plan.tiles
     n_shares = triton.cdiv(triton.cdiv(len(weight), tiles.columns), plan.tiles_per_share)
-    partial = torch.empty((n_shares, FIELDS.value, len(hidden)), device=hidden.device)
+    partial = torch.empty((n_shares, FIELDS.value, len(hidden)), dtype=torch.float32, device=hidden.device)
     tile_sums_kernel[(triton.cdiv(len(hidden), tiles.rows) * n_shares,)](
         TensorDescriptor.from_tensor(hidden, [tiles.rows, tiles.depth]) if plan.tma else hidden,
         TensorDescriptor.from_tensor(weight, [tiles.columns, tiles.depth]) if plan.tma else weight,

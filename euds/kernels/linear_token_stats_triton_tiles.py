@@ -28,7 +28,7 @@ def linear_token_stats(
     bias (V,) or None. Without `varentropy` that row is NaN.
     """
     bias = None if bias is None else bias.contiguous()
-    sums = torch.empty((4, len(hidden)), device=hidden.device)
+    sums = torch.empty((4, len(hidden)), dtype=torch.float32, device=hidden.device)
     n_rows = min(TILE_BYTES // (COLUMN_STEP * hidden.element_size()), max(len(hidden), 1))
     n_columns = TILE_BYTES // (n_rows * hidden.element_size() * COLUMN_STEP) * COLUMN_STEP
     for rows, columns, products in tiles(hidden, weight, n_rows, n_columns):

@@ -58,7 +58,7 @@ def target_logits(
 
     Its product is rounded to the dtype of hidden, as those of `tiles` are: a sure token would else seem less than sure.
     """
-    logits = torch.empty(len(hidden), device=hidden.device)
+    logits = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
     for start in range(0, len(hidden), 512):
         rows = slice(start, start + 512)
         index = targets[rows]

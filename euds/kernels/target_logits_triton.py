@@ -57,7 +57,7 @@ def target_logits(
     hidden (N, H) and weight (V, H), any strides; targets (N,) int64 in 0..V-1; bias (V,) or None. The product is summed
     in float32, and `rounded` to the dtype of hidden where the products that it is compared with are.
     """
-    out = torch.empty(len(hidden), device=hidden.device)
+    out = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
     if len(hidden) == 0:
         return out
     width = hidden.shape[1]

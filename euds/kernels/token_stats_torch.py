@@ -37,7 +37,7 @@ def target_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def empty_sums(n_rows: int, device: torch.device) -> torch.Tensor:
     """Return the sums (4, n_rows) float32 of rows without a logit: maximum m, and S, A, Q about it."""
-    sums = torch.zeros((4, n_rows), device=device)
+    sums = torch.zeros((4, n_rows), dtype=torch.float32, device=device)
     sums[0] = -torch.inf
     return sums
 

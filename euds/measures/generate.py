@@ -107,7 +107,7 @@ class Generator:
         draws = uniform_draws(seed, places[0], places[1], np.arange(max_new_tokens)[:, None])
         uniform = torch.from_numpy(draws).to(self.device)
         tokens = torch.full((len(prompts) * n, max_new_tokens), -1, dtype=torch.int64, device=self.device)
-        logprobs = torch.zeros((len(prompts) * n, max_new_tokens), device=self.device)
+        logprobs = torch.zeros((len(prompts) * n, max_new_tokens), dtype=torch.float32, device=self.device)
         finite = torch.ones(len(prompts) * n, dtype=torch.bool, device=self.device)
         remembered, logits = self.reader.read(prompts)
         candidates = warp(logits, self.warping).repeat(n)

@@ -55,7 +55,9 @@ def begin_sample_mean_max(
 
         places = torch.from_numpy(starts).pin_memory().to(values.device, non_blocking=True)
         both = torch.stack(on_gpu(values.contiguous(), places))
-        fetched = torch.empty(both.shape, dtype=both.dtype, pin_memory=True).copy_(both, non_blocking=True)
+        fetched = torch.empty(both.shape, dtype=both.dtype, device="cpu", pin_memory=True).copy_(
+            both, non_blocking=True
+        )
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(values.device))
 

@@ -35,6 +35,7 @@ MOST_SOFTCAP = 128.0
 """Largest soft cap on GPUs, whose tanh has an error of a ten-millionth: times the cap it is the logit's."""
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
+HIGHEST_SOFTCAP = 1e38
 """Beyond, it or logits over it leave the range of float32."""
 
 IGNORED_TARGET = -100
@@ -122,7 +123,7 @@ def linear_token_stats(
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
             CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
-        softcap: > 0 and finite, or None; "triton" takes up to 128.
+        softcap: > 0, at most 1e38, or None; "triton" takes up to 128.
         temperature: in 1e-30..1e30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
@@ -206,6 +207,8 @@ def _kernel(
 def _why_not_cpp(tensor: "torch.Tensor") -> str | None:
     if tensor.device.type != "cpu":
         return f"it needs tensors on the CPU, got one on {tensor.device}"
+    if find_spec("euds._core") is None:
+        return "the C++ extension is not built; run: pip install -e ."
     return _why_not_dtype(tensor)
 
 
@@ -283,8 +286,9 @@ def _checked_temperature(temperature: object) -> float:
 
 def _checked_softcap(softcap: object) -> float:
     value = float(softcap) if isinstance(softcap, Real) else math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgument(f"softcap: must be a finite number above 0, got {softcap!r}")
+    # Beyond float32, in which logits are capped, it would be infinite there.
+    if not 0 < value <= HIGHEST_SOFTCAP:
+        raise InvalidArgument(f"softcap: must be a number above 0, at most {HIGHEST_SOFTCAP:g}; got {softcap!r}")
     return value
 
 
@@ -348,7 +352,7 @@ def _indices(
     outside = (index != ids) & ~ignored
     found, arrived = outside.any(), None
     if found.is_cuda:
-        found = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(found, non_blocking=True)
+        found = torch.empty((), dtype=torch.bool, device="cpu", pin_memory=True).copy_(found, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(ids.device))
 

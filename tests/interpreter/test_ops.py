@@ -110,3 +110,18 @@ def test_large_soft_caps_are_left_to_a_back_end_that_keeps_their_digits() -> Non
             euds.linear_token_stats(hidden, weight, softcap=softcap, backend="triton")
         found = euds.linear_token_stats(hidden, weight, targets, softcap=softcap)
         compare(found, softcap * torch.tanh(logits / softcap), targets, 3e-5)
+
+
+@pytest.mark.parametrize("backend", LINEAR)
+def test_torchs_default_dtype_changes_nothing(backend: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(5, 24, generator=generator), torch.randn(301, 24, generator=generator)
+    targets = torch.randint(0, 301, (5,), generator=generator)
+    before = euds.linear_token_stats(hidden, weight, targets, backend=backend)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        after = euds.linear_token_stats(hidden, weight, targets, backend=backend)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in FIELDS:
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=0, atol=0)
