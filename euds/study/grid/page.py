@@ -11,7 +11,7 @@ from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
 from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION, OVER_DRAWS, READING, REPETITION
-from euds.study.grid.statistics import MARGIN
+from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
 from euds.study.grid.wording import NONE, escape, interval, keep_name, points, span
@@ -99,7 +99,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     chosen = [best for found in summaries if (best := found.headline(found.best_label_free)) is not None]
     known = [best for best in chosen if best.vs_random is not None]
     better, worse = sum(best.better_than_random for best in known), sum(best.worse_than_random for best in known)
-    ahead = sum(best.vs_random is not None and best.vs_random.low > 0 for best in known)
+    ahead = sum(best.vs_random is not None and best.vs_random.mean > 0 and best.vs_random.p < LEVEL for best in known)
     alone = f" (better before correction only on {ahead - better})" if ahead > better else ""
     compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
     text = (
@@ -288,7 +288,7 @@ def _costs(summary: TaskSummary) -> list[str]:
     if not any(row.corrected or row.alone for row in summary.smallest_keeps):
         return [
             *parts,
-            f"No method is shown to lose less than {margin} at any budget tried, not even by its own bound alone.",
+            f"No method is shown to lose less than {margin} at any budget tried, not even by its own test alone.",
         ]
     text = (
         f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at some budget. The second "
