@@ -53,7 +53,8 @@ def summary_of(name: str) -> TaskSummary:
     study = load_study(STUDY / f"{name}.yaml")
     planned = [cell.key for cell in planned_cells(study)]
     path = STUDY / name
-    return summarise(read_task(path.parent, path.name, planned=planned, main_schedule=study.main_schedule))
+    task = read_task(path.parent, path.name, (), planned, study.main_schedule, study.timed_cells)
+    return summarise(task)
 
 
 @pytest.fixture(scope="module", params=[*NAMES, *DRAWS])

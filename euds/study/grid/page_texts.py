@@ -63,7 +63,7 @@ READING = """## How to read the numbers
 * "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided, p below 0.05 after the
   same correction, random included. "No" does not say that it loses; the runs may be too few to tell.
 * "Length": mean tokens of the rows kept over those of the pool. "Total s": core-seconds (wall-clock times threads) of
-  scoring, search and one training.
+  scoring, search and one training, all on the machine that the task names first; "-": trained on another.
 * "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
   permuted scores and must equal random.
 """
@@ -71,6 +71,7 @@ READING = """## How to read the numbers
 COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
 as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
 it, and the fastest of more would be faster by chance. Scores are paid once per pool and serve every later selection.
+What was trained on another machine than the first has no seconds here.
 "Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
 tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
