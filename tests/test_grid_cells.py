@@ -68,6 +68,12 @@ def test_the_line_is_what_other_readers_expect() -> None:
     assert (record["method"], record["keep"], record["metrics"]["test"]["accuracy"]) == ("igse_box", 1, 0.81)
 
 
+def test_the_processor_is_kept_where_it_is_known() -> None:
+    assert "processor" not in json.loads(encode(make_cell()))
+    assert decode(encode(make_cell())).processor is None
+    assert decode(encode(make_cell(processor="some CPU"))).processor == "some CPU"
+
+
 def test_a_mask_of_the_whole_pool_written_by_others_is_read() -> None:
     mask = np.zeros(1250, bool)
     mask[[3, 700]] = True

@@ -3,6 +3,7 @@
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from planted_grid import GAPS, make_cells, make_facts, make_task
 
 from euds.errors import MissingExtra
 from euds.study.grid import summary
+from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.statistics import Bootstrap
 from euds.study.grid.task import GridTask
@@ -95,6 +97,14 @@ def test_partial_grids_have_a_page(tmp_path: Path, settings: dict[str, Any]) -> 
     assert all((tmp_path / name).exists() for name in pictures_of(tmp_path))
 
 
+def test_without_seconds_of_one_machine_there_is_no_picture_of_them(tmp_path: Path) -> None:
+    task = make_task()
+    write_page(tmp_path, [replace(task, facts={**task.facts, "went_on": ["other CPU, 2026-11-26"]})])
+    assert "img/planted-rows.svg" in pictures_of(tmp_path)
+    assert "img/planted-seconds.svg" not in pictures_of(tmp_path)
+    assert not (tmp_path / "img" / "planted-seconds.svg").exists()
+
+
 def test_many_classes_and_missing_scores_have_a_page(tmp_path: Path) -> None:
     facts = make_facts()
     facts["rows"]["label"] = [f"class {at % 40}" for at in range(len(facts["rows"]["label"]))]
@@ -111,13 +121,21 @@ def test_many_classes_and_missing_scores_have_a_page(tmp_path: Path) -> None:
 def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     facts = make_facts()
     facts["title"] = "a|b <b>"
-    facts["methods"]["igse_box"]["description"] = "one | two\nthree"
+    facts["methods"]["igse_box_nolength"]["description"] = "one | two\nthree"
     facts["scoring_model"] = {"lm": "a-model", "lm_sha256": "abc123"}
     write_page(tmp_path, [GridTask(facts, make_cells(facts, {"full": GAPS["full"], "random": 0.0}))])
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert r"one \| two three" in text
     assert "* Scored by: lm a-model\n" in text
     assert r"## a\|b &lt;b>" in text
+
+
+def test_methods_are_described_in_the_words_of_today(tmp_path: Path) -> None:
+    write_page(tmp_path, [make_task(gaps={"random": 0.0, "igse_box": 0.1})])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    # The facts say "what igse_box does"; of methods that there are no more they alone know anything.
+    assert f"| `igse_box` | IGSE | {METHODS['igse_box'].description} |" in text
+    assert "| `igse_box_nolength` | length removed | what igse_box_nolength does |" in text
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

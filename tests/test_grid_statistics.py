@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from euds.study.grid.statistics import (
+    LEVEL,
     MARGIN,
     Bootstrap,
     complete_block,
@@ -42,9 +44,9 @@ def test_a_difference_is_paired_over_the_shared_seeds() -> None:
     assert found is not None
     assert found.seeds == (0, 1, 3)
     # Every pair differs by the same, so that no resample can differ.
-    assert (found.mean, found.low, found.high, found.lower) == pytest.approx((0.02,) * 4)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.02,) * 3)
     assert found.p == 2 / 1000
-    assert found.p_inferior == 1 / 1000
+    assert (found.p_inferior, found.p_holds) == (1 / 1000, 1)
     # Two seeds tell nothing of how seeds differ.
     assert difference({seed: better[seed] for seed in (0, 1, 9)}, scores, Bootstrap(40, n_resamples=10)) is None
 
@@ -59,7 +61,53 @@ def test_equal_methods_have_p_of_one_and_the_margin_is_what_counts() -> None:
         worse = difference({seed: row - loss for seed, row in scores.items()}, scores, bootstrap)
         assert worse is not None
         assert worse.p_inferior == p
-        assert (worse.lower > -MARGIN) == (loss < MARGIN)
+        assert worse.p_holds == (1.0 if loss < MARGIN else 1 / 200)
+
+
+def test_p_values_of_few_seeds_are_those_of_the_t_test() -> None:
+    # Differences of 6.3, 1.2 and 4.0 points: no resample of three such seeds is below 0.
+    means = np.array([0.063, 0.012, 0.040])
+    random = {seed: np.full(1000, 0.5) for seed in range(3)}
+    rule = {seed: random[seed] + mean for seed, mean in enumerate(means)}
+    found = difference(rule, random, Bootstrap(1000, n_resamples=999))
+    assert found is not None
+    assert found.low > 0
+    assert found.p == pytest.approx(ttest_1samp(means, 0).pvalue)
+    assert 0.1 < found.p < 0.15
+    assert found.p_inferior == pytest.approx(ttest_1samp(means, -MARGIN, alternative="greater").pvalue)
+    worse = difference(random, rule, Bootstrap(1000, n_resamples=999))
+    assert worse is not None
+    assert worse.p == found.p
+    assert worse.p_holds == pytest.approx(ttest_1samp(-means, -MARGIN, alternative="less").pvalue)
+
+
+def test_p_values_of_test_rows_that_differ_are_those_of_the_bootstrap() -> None:
+    # All seeds say the same of 25 rows, of which one decides: other rows might have said nothing.
+    rule = {seed: np.eye(25)[0] for seed in range(3)}
+    found = difference(rule, {seed: np.zeros(25) for seed in range(3)}, Bootstrap(25, n_resamples=999))
+    assert found is not None
+    assert found.p > 0.5
+
+
+def test_where_no_rule_differs_few_studies_call_one_different() -> None:
+    n_test, n_seeds, n_rules, n_studies = 300, 3, 7, 200
+    bootstrap = Bootstrap(n_test, n_resamples=500)
+    wrong, wrong_alone = 0, 0
+    for study in range(n_studies):
+        rng = np.random.default_rng(study)
+        chance = 0.9 * rng.beta(3, 1, n_test)
+        random, *rules = (
+            {seed: (rng.random(n_test) < chance + 0.1 * rng.normal()).astype(float) for seed in range(n_seeds)}
+            for _ in range(1 + n_rules)
+        )
+        found = [difference(rule, random, bootstrap) for rule in rules]
+        wrong += min(holm([gap.p for gap in found if gap is not None])) < LEVEL
+        drawn = [bootstrap.means(np.stack([rule[seed] - random[seed] for seed in random])) for rule in rules]
+        alone = [2 * (1 + min((one <= 0).sum(), (one >= 0).sum())) / (1 + len(one)) for one in drawn]
+        wrong_alone += min(holm(alone)) < LEVEL
+    assert wrong / n_studies <= 0.07
+    # What the t test is there for.
+    assert wrong_alone / n_studies > 0.2
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.05])

@@ -149,6 +149,40 @@ def test_more_seeds_make_no_training_cheaper() -> None:
     assert entry_of(found, "igse_box").seconds.training == entry_of(found, "full", 1.0).seconds.training == 20.0
 
 
+def test_seconds_of_another_machine_are_not_compared() -> None:
+    task = make_task(block=3)
+
+    def training(task: GridTask) -> dict[tuple[str, float], float | None]:
+        entries = summarise(task, n_resamples=50).entries
+        return {(entry.method, entry.keep): entry.seconds.training for entry in entries}
+
+    known = training(task)
+    assert None not in known.values()
+    # Of cells that do not name their processor, in a study that went on elsewhere, nothing is known.
+    for later, lost in (("some CPU, 2026-11-26", False), ("other CPU, 2026-11-26", True)):
+        moved = replace(task, facts={**task.facts, "went_on": [later]})
+        assert set(training(moved).values()) == ({None} if lost else set(known.values()))
+    # Unless the study's file says how many of them were first.
+    first = [at for at, cell in enumerate(task.cells) if cell.method == "longest"][-1] + 1
+    told = training(replace(moved, timed_cells=first))
+    assert told["longest", KEEP] == known["longest", KEEP]
+    assert told["igse_box", KEEP] is None
+    own, other = ([replace(cell, processor=name) for cell in task.cells] for name in ("some CPU", "other CPU"))
+    assert training(replace(moved, cells=own)) == known
+    mixed = summarise(
+        replace(moved, cells=[c if c.keep != 0.5 else other[at] for at, c in enumerate(own)]), n_resamples=50
+    )
+    assert entry_of(mixed, "igse_box").seconds.total is not None
+    assert entry_of(mixed, "igse_box", 0.5).seconds.total is None
+    assert entry_of(mixed, "igse_box", 0.5).break_even is None
+    said = "\n".join(conclusions(mixed))
+    # Random at half of the pool was trained elsewhere: however few its seconds were, they say nothing here.
+    assert "For no more core-seconds random gets" in said
+    assert "at 50 % (" not in said
+    assert any(gap.startswith("Trained on another machine than the first at 50 % for 3 epochs") for gap in mixed.gaps)
+    json.dumps(mixed.to_json(), allow_nan=False)
+
+
 def test_costs_are_core_seconds_and_equal_steps_save_nothing() -> None:
     facts = make_facts()
     facts["machine"] |= {"scoring_threads": 2, "threads_per_worker": 1}

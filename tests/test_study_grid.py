@@ -232,6 +232,7 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         assert cell.metrics["test"]["accuracy"] == pytest.approx(cell.test_scores.mean())
         assert len(cell.selected) == (0 if cell.method == "leaked" else 22)
     facts = json.loads(done.facts_path.read_text())
+    assert {cell.processor for cell in cells} == {facts["machine"]["cpu"]}
     assert facts["methods"]["igse_box"]["uses_labels"] is False
     assert len(facts["rows"]["scores"]["el2n"]) == facts["rows"]["n_pool_positions"] == 110
     assert facts["seconds"]["generative"] > 0

@@ -40,6 +40,7 @@ class Cell:
         test_scores: (n_test,), in 0..1: right or wrong, or token F1; in the order of the test rows.
         selected: positions in the pool of the training rows, ascending; rows from elsewhere have none.
         train_seconds, test_seconds: wall clock.
+        processor: name of that they were measured on; None: an older version did not record it.
     """
 
     cell: str
@@ -55,6 +56,7 @@ class Cell:
     selected: Int64Array
     train_seconds: float
     test_seconds: float
+    processor: str | None = None
 
     @property
     def key(self) -> Key:
@@ -122,7 +124,8 @@ def encode(cell: Cell) -> bytes:
         InvalidArgument: a score is outside 0..1 or a position is negative.
     """
     packed = {"test_scores": encode_scores(cell.test_scores), "selected": encode_positions(cell.selected)}
-    return json.dumps({**asdict(cell), **packed}, ensure_ascii=False, allow_nan=False).encode()
+    record = {name: value for name, value in {**asdict(cell), **packed}.items() if value is not None}
+    return json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
 
 
 def decode(line: bytes) -> Cell:
@@ -138,6 +141,7 @@ def decode(line: bytes) -> Cell:
             metrics=_metrics(record["metrics"]),
             test_scores=decode_scores(record["test_scores"]),
             selected=decode_positions(record["selected"]),
+            processor=None if "processor" not in record else str(record["processor"]),
         )
     except KeyError as error:
         raise InputError(f"not a cell: no field {error}") from None

@@ -17,16 +17,16 @@ HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"
 def verdict(entry: Entry | None) -> str:
     """Return what the data say about holding the full data's result.
 
-    "holds": it is shown to lose less than the margin, after correction over the methods at its keep. "loses": the whole
-    95 % interval is below minus the margin. "open": neither. Choosing the entry on validation rows makes no correction
-    needless: the same trained models are judged on both sets, so the luck of their seeds is in both. Such luck can only
-    make an entry look better, so that nothing is corrected for "loses".
+    "holds": it is shown to lose less than the margin, after correction over the methods at its keep. "loses": it is
+    shown to lose more, at half the level as by the lower side of a two-sided interval. "open": neither. Choosing the
+    entry on validation rows makes no correction needless: the same trained models are judged on both sets, so the luck
+    of their seeds is in both. Such luck can only make an entry look better, so that nothing is corrected for "loses".
     """
     if entry is None or entry.vs_full is None:
         return UNKNOWN
     if entry.non_inferior:
         return HOLDS
-    return LOSES if entry.vs_full.high < -MARGIN else OPEN
+    return LOSES if entry.vs_full.p_holds < LEVEL / 2 else OPEN
 
 
 def conclusions(summary: TaskSummary) -> list[str]:
@@ -125,7 +125,7 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
             LOSES: f"it loses more than {points(MARGIN).lstrip('+')} points",
             OPEN: "whether it loses is not decided by these runs",
         }[verdict(best)]
-        if verdict(best) == OPEN and best.vs_full.high < 0:
+        if verdict(best) == OPEN and best.vs_full.mean < 0 and best.vs_full.p < LEVEL:
             said = f"it loses; whether more than {points(MARGIN).lstrip('+')} points is not decided by these runs"
         text += f"; against the full data {interval(best.vs_full)}: {said}"
     yield text + "."
@@ -135,7 +135,7 @@ def _compared(entry: Entry, gap: Difference) -> str:
     """What may be said of the chosen rule against random: its models' luck decided its choice, so it is corrected."""
     if entry.better_than_random or entry.worse_than_random:
         return f"{'better' if gap.mean > 0 else 'worse'} than random after correction"
-    if gap.low <= 0 <= gap.high:
+    if gap.p >= LEVEL:
         return "no difference from random is shown"
     return f"{'better' if gap.mean > 0 else 'worse'} than random before correction, not shown after it"
 
@@ -147,13 +147,13 @@ def _no_loss(summary: TaskSummary) -> Iterator[str]:
         if not judged:
             continue
         held = [entry.method for entry in judged if entry.non_inferior]
-        lost = [entry for entry in judged if entry.vs_full and entry.vs_full.high < 0]
+        lost = [e for e in judged if e.vs_full is not None and e.vs_full.mean < 0 and e.vs_full.p < LEVEL]
         start = f"At {keep_name(keep)}, {summary.schedules[0]}: "
         if held:
             text = f"shown to lose less than {margin} points against the full data, after correction: {names(held)}"
         else:
             text = f"no method is shown to hold the full data's result within {margin} points after correction"
-        below = f"{len(lost)} of {len(judged)} have a 95 % interval wholly below the full data's result"
+        below = f"{len(lost)} of {len(judged)} are shown to lose before correction"
         yield f"{start}{text}; {below}{_random_too(judged)}."
 
 
@@ -165,7 +165,7 @@ def _random_too(judged: Sequence[Entry]) -> str:
 def _igse(summary: TaskSummary) -> Iterator[str]:
     gap = summary.igse_vs_single
     if gap is not None:
-        shown = "ahead" if gap.low > 0 else "behind" if gap.high < 0 else "not shown to differ"
+        shown = "not shown to differ" if gap.p >= LEVEL else "ahead" if gap.mean > 0 else "behind"
         yield (
             f"The combination against a single entropy, each the best of its kind on the validation rows: "
             f"`{summary.best_igse}` minus `{summary.best_single}` is {interval(gap)}, not corrected for their choice: "
@@ -233,7 +233,7 @@ def _power(summary: TaskSummary) -> Iterator[str]:
         corrected = half * NormalDist().inv_cdf(1 - LEVEL / 2 / len(gaps)) / NormalDist().inv_cdf(1 - LEVEL / 2)
         yield (
             f"Half the width of these intervals is {100 * half:.1f} points (median), and {100 * corrected:.1f} after "
-            f"correction over {len(gaps)} rules: smaller differences stay unseen."
+            f"correction over {len(gaps)} rules: smaller differences stay unseen, with few seeds larger ones, too."
         )
 
 

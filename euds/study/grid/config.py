@@ -73,7 +73,9 @@ class StudyFile(Section):
     """A whole study; `notes` are sentences for its page, such as decisions made after looking at results.
 
     `main_schedule`, such as "240 steps", is that of the page's conclusions; by default that of the full data. `repeats`
-    is the file of a study that this one repeats on other rows.
+    is the file of a study that this one repeats on other rows. `timed_cells` is for files of an older version, whose
+    cells do not name their processor: how many, from the first, the machine of the facts trained before it went on
+    elsewhere.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -88,6 +90,7 @@ class StudyFile(Section):
     notes: list[str] = Field(default_factory=list)
     main_schedule: str | None = None
     repeats: str | None = None
+    timed_cells: int | None = Field(default=None, ge=0)
 
     @property
     def settled_task(self) -> Task:

@@ -1,7 +1,7 @@
 """What a selection costs, and after how many trainings it has paid for itself."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,13 @@ class Seconds:
         scoring: all scores that the method needs, with reading the pool for them; paid once per pool.
         search: choosing the rows, counted as if on one core.
         training: one fine-tuning, the fastest of its first `MIN_SEEDS` seeds: other work on the machine only ever slows
-            it, and the fastest of more seeds would be faster by chance.
+            it, and the fastest of more seeds would be faster by chance. None where one of them ran on another machine
+            than the rest: no fair comparison.
     """
 
     scoring: float | None
     search: float | None
-    training: float
+    training: float | None
 
     @property
     def selection(self) -> float | None:
@@ -37,7 +38,7 @@ class Seconds:
     @property
     def total(self) -> float | None:
         """Scoring, search and one training."""
-        return None if self.selection is None else self.selection + self.training
+        return None if self.selection is None or self.training is None else self.selection + self.training
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class BreakEven:
     trainings_bert: int | None
 
 
-def seconds_of(group: Group, facts: Mapping[str, Any]) -> Seconds:
-    """Return what a method cost."""
+def seconds_of(group: Group, facts: Mapping[str, Any], timed: Collection[str]) -> Seconds:
+    """Return what a method cost; `timed` are the cells whose seconds are of the facts' own machine."""
     needs = set(facts["methods"][group.method].get("needs") or ())
     known: Mapping[str, float] = facts["seconds"]
     # Whoever scores reads the pool once more than whoever trains on it.
@@ -69,7 +70,9 @@ def seconds_of(group: Group, facts: Mapping[str, Any]) -> Seconds:
     scoring = threads * math.fsum(known[need] for need in needs) if needs <= known.keys() else None
     searches = facts.get("search_seconds", {}).get(group.method, {})
     free = 0.0 if group.method == FULL or not needs else None
-    training = training_threads * min(cell.train_seconds for cell in group.cells[:MIN_SEEDS])
+    first = group.cells[:MIN_SEEDS]
+    own = all(cell.cell in timed for cell in first)
+    training = training_threads * min(cell.train_seconds for cell in first) if own else None
     return Seconds(scoring, searches.get(f"{group.keep:g}", free), training)
 
 
@@ -81,7 +84,7 @@ def break_even(cost: Seconds, full: Seconds, model: str | None) -> BreakEven | N
         full: of the full data.
         model: asset that was fine-tuned; decides whether BERT-base can be extrapolated to.
     """
-    if cost.selection is None:
+    if cost.selection is None or cost.training is None or full.training is None:
         return None
     saved = full.training - cost.training
     parameters = NON_EMBEDDING_PARAMETERS.get(model or "")

@@ -15,7 +15,7 @@ class Entry:
     """One method at one keep and schedule.
 
     Attributes:
-        method, family, description, uses_labels, fake: as the facts have them.
+        method, family, uses_labels, fake: as the facts have them.
         keep: share of the pool; schedule: how long it trained.
         rows: training rows.
         seeds: training seeds.
@@ -34,7 +34,6 @@ class Entry:
 
     method: str
     family: str
-    description: str
     uses_labels: bool
     fake: bool
     keep: float
@@ -111,7 +110,7 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
     masks = kept_mask(task, group)
     random, full = task.groups.get((RANDOM, group.keep, group.schedule)), task.full(group.schedule)
     seeds = tuple(cell.seed for cell in group.cells)
-    cost = seconds_of(group, task.facts)
+    cost = seconds_of(group, task.facts, task.timed)
     is_full = group.method == FULL
     names = sorted(set.intersection(*(set(cell.metrics["test"]) for cell in group.cells)))
     found = {name: group.metric(name) for name in names}
@@ -120,7 +119,6 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
     return Entry(
         method=group.method,
         family=facts["family"],
-        description=facts.get("description", ""),
         uses_labels=bool(facts.get("uses_labels")),
         fake=bool(facts.get("fake")),
         keep=group.keep,
@@ -143,7 +141,7 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
         break_even=(
             None
             if full is None or is_full or is_fixed_steps(group.schedule)
-            else break_even(cost, seconds_of(full, task.facts), model)
+            else break_even(cost, seconds_of(full, task.facts, task.timed), model)
         ),
     )
 

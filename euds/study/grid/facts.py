@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def facts_of(
             **scorer_weights(study),
         },
         "machine": {
-            "cpu": _processor(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
             "workers": workers,
             "threads_per_worker": ONE_THREAD,
@@ -204,7 +205,9 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
+    """Return the name of this machine's processor, as facts and cells record it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -78,7 +78,7 @@ def accuracy_by_seconds(path: Path, summary: TaskSummary) -> None:
     families = list(dict.fromkeys(entry.family for entry in shown))
     random = [entry for entry in summary.entries if entry.method == RANDOM and entry.schedule == summary.schedules[0]]
     full = summary.full()
-    line = [entry for entry in (*random, full) if entry is not None]
+    line = [entry for entry in (*random, full) if entry is not None and entry.seconds.total is not None]
     floor = _floor([*shown, *line])
 
     def draw(figure: Figure) -> None:

@@ -88,11 +88,17 @@ def _seeds(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
 def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
     unknown: dict[str, list[str]] = {}
     for entry in entries:
-        if entry.seconds.total is None and not entry.fake:
+        if entry.seconds.selection is None and not entry.fake:
             methods = unknown.setdefault(keep_name(entry.keep), [])
             methods += [f"`{entry.method}`"] if f"`{entry.method}`" not in methods else []
     for keep, methods in unknown.items():
         yield f"Scoring or search was not timed at {keep}, and so no total there, for {', '.join(methods)}."
+    elsewhere: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.seconds.training is None and not entry.fake:
+            elsewhere.setdefault(f"{keep_name(entry.keep)} for {entry.schedule}", []).append(entry.method)
+    for place, methods in elsewhere.items():
+        yield f"Trained on another machine than the first at {place}, and so without seconds: {names(methods)}."
 
 
 def _blocks(task: GridTask) -> Iterator[str]:

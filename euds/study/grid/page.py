@@ -1,17 +1,19 @@
 """The page of a grid: README.md and its pictures, all of it from numbers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from euds.errors import MissingExtra
 from euds.files import write_atomic
 from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
+from euds.study.grid.methods import METHODS
 from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION, OVER_DRAWS, READING, REPETITION
-from euds.study.grid.statistics import MARGIN
+from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
 from euds.study.grid.wording import NONE, escape, interval, keep_name, points, span
@@ -99,7 +101,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     chosen = [best for found in summaries if (best := found.headline(found.best_label_free)) is not None]
     known = [best for best in chosen if best.vs_random is not None]
     better, worse = sum(best.better_than_random for best in known), sum(best.worse_than_random for best in known)
-    ahead = sum(best.vs_random is not None and best.vs_random.low > 0 for best in known)
+    ahead = sum(best.vs_random is not None and best.vs_random.mean > 0 and best.vs_random.p < LEVEL for best in known)
     alone = f" (better before correction only on {ahead - better})" if ahead > better else ""
     compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
     text = (
@@ -224,7 +226,8 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
     caption = "Core-seconds of scoring, search and one training."
     if not is_fixed_steps(summary.schedules[0]):
         caption += " The grey line is what random gets for as many, by keeping more."
-    figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
+    if any(entry.is_rule and entry.seconds.total for entry in summary.at(summary.headline_keep)):
+        figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
     shown = figures.shown_methods(task, summary)
     if shown:
         caption = "Shares of rows along each score, of the pool and of the rows kept; extreme rows are in the end bars."
@@ -288,7 +291,7 @@ def _costs(summary: TaskSummary) -> list[str]:
     if not any(row.corrected or row.alone for row in summary.smallest_keeps):
         return [
             *parts,
-            f"No method is shown to lose less than {margin} at any budget tried, not even by its own bound alone.",
+            f"No method is shown to lose less than {margin} at any budget tried, not even by its own test alone.",
         ]
     text = (
         f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at some budget. The second "
@@ -319,10 +322,15 @@ def _searches(task: GridTask) -> str:
 
 def _methods(task: GridTask) -> str:
     lines = (
-        [f"`{name}`", escape(found["family"]), escape(found.get("description", ""))]
+        [f"`{name}`", escape(found["family"]), escape(_description(name, found))]
         for name, found in task.facts["methods"].items()
     )
     return _details("The methods", tables.table(["method", "family", "what it keeps"], lines, n_text=3))
+
+
+def _description(name: str, found: Mapping[str, Any]) -> str:
+    """What a method keeps, in today's words: facts may have older ones, and methods that there are no more."""
+    return METHODS[name].description if name in METHODS else str(found.get("description", ""))
 
 
 def _list(title: str, sentences: Sequence[str]) -> str:

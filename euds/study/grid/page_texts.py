@@ -52,13 +52,18 @@ READING = """## How to read the numbers
   {resamples:,} bootstrap resamples of seeds and test rows together; a rule's one choice of rows is part of what is
   compared, and its luck is not in the interval. Few seeds that differ much make it too narrow: in simulations
   with accuracies that spread by 10 points over seeds it held the truth in 78 % of studies of 3 seeds and in 86 % of 5,
-  with a spread of 5 points in 88 and 93 %, of 2 points in 97 and 98 %. p-values are too small in the same way.
+  with a spread of 5 points in 88 and 93 %, of 2 points in 97 and 98 %.
+* So no verdict on a rule rests on its interval. A p-value is the larger of the bootstrap's and that of a paired t test
+  over seeds (two-sided for the difference from random, one-sided for the loss against the full data). Three seeds must
+  agree closely to say anything; an interval without zero alone is no difference shown. Where all of seven rules were
+  like random and seeds spread by 10 points, the bootstrap alone called one or more different after correction in 32 %
+  of simulated studies of 3 seeds and 14 % of 5, the larger p-value in 3 and 4 %.
 * "Holm p" is corrected for all methods compared with random at that budget and schedule, checks of the harness left
   out; bold: below 0.05. With many methods, some intervals miss zero by chance alone.
-* "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided 95 %, after the same
-  correction, random included. "No" does not say that it loses; the runs may be too few to tell.
+* "No loss shown": shown to lose less than {margin:g} points against the full data, one-sided, p below 0.05 after the
+  same correction, random included. "No" does not say that it loses; the runs may be too few to tell.
 * "Length": mean tokens of the rows kept over those of the pool. "Total s": core-seconds (wall-clock times threads) of
-  scoring, search and one training.
+  scoring, search and one training, all on the machine that the task names first; "-": trained on another.
 * "(labels)": the rule reads labels. "(check)": `leaked` trains on test rows and must win; `shuffled` selects by
   permuted scores and must equal random.
 """
@@ -66,6 +71,7 @@ READING = """## How to read the numbers
 COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
 as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
 it, and the fastest of more would be faster by chance. Scores are paid once per pool and serve every later selection.
+What was trained on another machine than the first has no seconds here.
 "Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
 tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M

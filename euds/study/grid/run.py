@@ -23,7 +23,7 @@ from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, as_planned, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
-from euds.study.grid.facts import continued, facts_of, scorer_weights, write_facts
+from euds.study.grid.facts import continued, facts_of, processor, scorer_weights, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
@@ -165,7 +165,7 @@ def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array])
 
 def _task_of(study: StudyFile) -> GridTask:
     planned = [cell.key for cell in planned_cells(study)]
-    return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule)
+    return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule, study.timed_cells)
 
 
 def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple[Cell, FineTuned]:
@@ -322,6 +322,7 @@ class Grid:
             selected=np.array([] if METHODS[planned.method].from_test else job.positions, np.int64),
             train_seconds=round(tuned.train_seconds, 2),
             test_seconds=round(tuned.test_seconds, 2),
+            processor=processor(),
         )
 
     def _examples(self, planned: Planned) -> float:

@@ -36,7 +36,7 @@ def smallest_keeps(summary: TaskSummary) -> str:
     """The smallest keep without loss of every method that has one by either reading."""
     found = [row for row in summary.smallest_keeps if row.corrected is not None or row.alone is not None]
     lines = ([f"`{row.method}`", _keep(row.corrected), _keep(row.alone)] for row in found)
-    return table(["method", "after correction", "by its own bound alone"], lines)
+    return table(["method", "after correction", "by its own test alone"], lines)
 
 
 def variance(summary: TaskSummary) -> str:

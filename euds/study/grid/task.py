@@ -52,7 +52,9 @@ class Group:
 class GridTask:
     """Facts and finished cells of one task, and the cells that were planned, if that is known.
 
-    `main_schedule` is that of the conclusions; None: that of the full data, else the one with most cells.
+    `main_schedule` is that of the conclusions; None: that of the full data, else the one with most cells. `timed_cells`
+    is how many of the first cells the machine of the facts trained, where they do not name their processor; None: all,
+    or none where the study went on elsewhere.
 
     Raises:
         InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
@@ -63,6 +65,7 @@ class GridTask:
     cells: Sequence[Cell]
     planned: Sequence[Key] = ()
     main_schedule: str | None = None
+    timed_cells: int | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in FACTS if name not in self.facts]
@@ -100,6 +103,19 @@ class GridTask:
     def metric(self) -> str:
         """The main metric."""
         return str(self.facts["main_metric"])
+
+    @cached_property
+    def timed(self) -> frozenset[str]:
+        """The cells whose seconds are of the facts' own machine; those of another compare with none of these."""
+        own = str(self.facts.get("machine", {}).get("cpu"))
+        # Each says "processor, day".
+        moved = any(later.rpartition(", ")[0] != own for later in self.facts.get("went_on", []))
+        known = self.timed_cells if self.timed_cells is not None else 0 if moved else len(self.cells)
+        return frozenset(
+            cell.cell
+            for at, cell in enumerate(self.cells)
+            if (at < known if cell.processor is None else cell.processor == own)
+        )
 
     @cached_property
     def groups(self) -> dict[Place, Group]:
@@ -168,6 +184,7 @@ def read_task(
     notes: Sequence[str] = (),
     planned: Sequence[Key] = (),
     main_schedule: str | None = None,
+    timed_cells: int | None = None,
 ) -> GridTask:
     """Read NAME.facts.json and NAME.cells.jsonl of a folder.
 
@@ -176,14 +193,14 @@ def read_task(
         name: of the task.
         notes: what its page has to say beside them.
         planned: the cells of a finished grid.
-        main_schedule: see `GridTask`.
+        main_schedule, timed_cells: see `GridTask`.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
     facts = read_facts(folder / f"{name}.facts.json")
     cells = read_cells(folder / f"{name}.cells.jsonl")
-    return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule)
+    return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule, timed_cells)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
