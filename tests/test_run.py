@@ -207,7 +207,7 @@ def test_rows_that_repeat_a_test_row_are_counted_aloud(
 
 
 def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
+    with pytest.raises(InputError, match=r"pool-in.jsonl: is a file"):
         euds.run(recipe, [f"out={recipe['data']['train']}"])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
+from euds.corpus.location import is_url
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
@@ -13,6 +14,8 @@ from euds.pipeline.recipe import Recipe, method_list
 from euds.progress import console
 from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
+
+POOL, TEST = "pool.jsonl", "test.jsonl"
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class RunData:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows as lines of JSON, as examples where they have a text, and their texts in lower case with single spaces."""
+    """Rows of files: lines of JSON, examples where they have a text, and their texts, lower case and single spaces."""
 
+    files: tuple[Path, ...]
     lines: list[str]
     examples: list[Example]
     texts: list[str]
@@ -50,7 +54,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
 
     Raises:
         InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, the
-            rows or the model cannot be trained, or RUN_DIR was scored from other rows or takes no file.
+            rows or the model cannot be trained, or RUN_DIR was scored from other rows, takes no file, or has a file of
+            somebody's own where one would be written.
     """
     data = recipe.data
     out = Path(recipe.out)
@@ -59,29 +64,50 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     # A pool without a row to learn from is told by scoring, which knows why.
     if recipe.task == CLASSIFICATION and pool.labels and test.labels:
         check_labels(pool.labels, test.labels)
-    if (out / "manifest.json").exists() and json_lines_sha256(pool.lines) not in _scored(out):
-        # Written over, the rows that the run's scores belong to would be gone.
-        raise InputError(
-            f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
-            "the data, or delete the folder to start over"
-        )
+    _check_places(recipe, pool, test)
     # A run whose table is there has been scored, and is read again without loading transformers.
     if pool.examples and test.examples and (instead is not None or not (out / "study" / "table.json").exists()):
         check_training(recipe, pool.examples, test.examples)
     _warn_of_repeats(pool, test)
     paths: dict[str, Path] = {}
-    for name, lines in (("pool.jsonl", pool.lines), ("test.jsonl", test.lines)):
+    for name, lines in ((POOL, pool.lines), (TEST, test.lines)):
         path = out / "data" / name
         if instead is not None and not has_json_lines(path, lines):
             path = instead / name
         with permitted(path):
             paths[name] = write_json_lines(path, lines)
-    return RunData(paths["pool.jsonl"], paths["test.jsonl"], len(pool.lines))
+    return RunData(paths[POOL], paths[TEST], len(pool.lines))
 
 
-def _scored(out: Path) -> set[str]:
-    """Return the SHA-256 of each file that a run has scored."""
-    return {entry["sha256"] for entry in open_manifest(out)["inputs"]}
+def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
+    """Refuse to write over what is not this run's: files that are read, files of somebody's own, a pool once scored."""
+    out = Path(recipe.out)
+    scored = _scored(out)
+    if scored and json_lines_sha256(pool.lines) not in scored.values():
+        # Written over, the rows that the run's scores belong to would be gone.
+        raise InputError(
+            f"{out}: holds a run over other rows than {recipe.data.train} gives now; choose another out, undo the "
+            "change of the data, or delete the folder to start over"
+        )
+    inputs = [file for file in (*pool.files, *test.files) if not is_url(file)]
+    ours = str((out / "data" / POOL).absolute()) in scored
+    for path, lines in ((out / "data" / POOL, pool.lines), (out / "data" / TEST, test.lines)):
+        with permitted(path):
+            if not path.exists():
+                continue
+            if any(path.samefile(file) for file in inputs):
+                raise InputError(f"{path}: is an input, and the run would write over it; choose another out")
+            if not ours and not has_json_lines(path, lines):
+                raise InputError(
+                    f"{path}: holds other rows and is of no run; choose another out, or move the file away"
+                )
+
+
+def _scored(out: Path) -> dict[str, str]:
+    """Return path and SHA-256 of each file that a run has scored; empty without a run."""
+    if not (out / "manifest.json").exists():
+        return {}
+    return {entry["path"]: entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
 def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
@@ -133,6 +159,7 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
         if at in unsuited:
             raise InputError(unsuited[at])
     return _Rows(
+        files,
         [lines[at] for at in chosen],
         [examples[at] for at in chosen if at in examples],
         [texts[at] for at in chosen if at in texts],

@@ -139,6 +139,25 @@ class Recipe(Section):
         """The training seeds."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(self.seeds)
 
+    @property
+    def score_arguments(self) -> dict[str, Any]:
+        """What `euds.score` is told of the scores, by the names of its arguments."""
+        score = self.score
+        return {
+            "text_field": self.settled_task.text_fields,
+            "label_field": self.settled_task.label_field if self.task == CLASSIFICATION else None,
+            "source_field": self.data.source_field,
+            "measures": score.measures,
+            "semantic": score.semantic,
+            "samples": score.sample_settings,
+            "label_words": score.label_word_settings,
+            "lm": score.lm,
+            "embedder": score.embedder,
+            "max_tokens": score.max_tokens,
+            "token_budget": score.token_budget,
+            "shard_rows": score.shard_rows,
+        }
+
 
 class Method(BaseModel):
     """A method to compare; without a rule it is the full data."""
