@@ -1,11 +1,21 @@
 """Take the pool and the test rows that a recipe names, and put them beside the run, where every step reads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
+from euds.corpus import (
+    Row,
+    check_fields,
+    check_inputs,
+    extract_scalar,
+    extract_text,
+    list_inputs,
+    open_manifest,
+    read_rows,
+)
 from euds.corpus.location import is_url
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
@@ -16,6 +26,7 @@ from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
 
 POOL, TEST = "pool.jsonl", "test.jsonl"
+JSON_TYPES = (str, int, float, list, dict, type(None))
 
 
 @dataclass(frozen=True)
@@ -137,16 +148,17 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
     for row in read_rows(files):
         where = f"{row.file}, row {row.position}"
         if row.fields is not None:
+            fields = _as_json_has_them(row, task.text_fields, (task.label_field, recipe.data.source_field or "source"))
             # A row of the pool that has no text goes to quarantine, whatever else it has.
             text, _ = extract_text(row, task.text_fields)
             if text is not None:
                 texts[len(lines)] = " ".join(text.lower().split())
             if text is not None or not of_pool:
                 try:
-                    examples[len(lines)] = example_of(row.fields, task, where)
+                    examples[len(lines)] = example_of(fields, task, where)
                 except InputError as error:
                     unsuited[len(lines)] = str(error)
-            lines.append(json_line(row.fields))
+            lines.append(json_line(fields))
         elif of_pool:
             # Not JSON on purpose: it stays one bad row of the pool, with a reason.
             lines.append(f"{row.file} row {row.position}: {row.error}".replace("\n", " "))
@@ -164,3 +176,20 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
         [examples[at] for at in chosen if at in examples],
         [texts[at] for at in chosen if at in texts],
     )
+
+
+def _as_json_has_them(row: Row, text_fields: Sequence[str], carried: Sequence[str]) -> dict[str, object]:
+    """Return a row's fields with what JSON lacks in a form that scoring takes as it takes the row itself.
+
+    Bytes of a label or source become their text, as `extract_scalar` has it. In place of a text, bytes, dates and the
+    like become an object, which is no text either: as strings they would be scored.
+    """
+    fields = dict(row.fields or {})
+    for name in carried:
+        if isinstance(fields.get(name), bytes):
+            fields[name] = extract_scalar(row, name)
+    for name in text_fields:
+        value = fields.get(name)
+        if not isinstance(value, JSON_TYPES):
+            fields[name] = {type(value).__name__: str(value)}
+    return fields
