@@ -188,7 +188,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     settings = load_settings(Recipe, recipe, overrides, where)
     try:
-        _check_semantic(settings.score)
+        _check_score(settings.score)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: score.{error}") from None
     try:
@@ -240,7 +240,9 @@ def _method(entry: str | MethodSection, interval: str) -> Method:
     return Method(name=entry, rule=interval, axes=(entry,))
 
 
-def _check_semantic(score: ScoreSection) -> None:
+def _check_score(score: ScoreSection) -> None:
+    for measure in score.measures:
+        one_of("measures", measure, MEASURES)
     for estimate in score.semantic:
         one_of("semantic", estimate, SEMANTIC)
     if score.samples != SamplesSection() and "samples" not in score.semantic:
