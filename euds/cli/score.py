@@ -19,8 +19,14 @@ def score(
         list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")
     ] = None,
     id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Field carried along as label; label by default.")] = None,
-    source_field: Annotated[str | None, typer.Option(help="Field carried along as source; source by default.")] = None,
+    label_field: Annotated[
+        str | None,
+        typer.Option(help="Field carried along as label; label by default, if JSONL has it in the first 1,000 rows."),
+    ] = None,
+    source_field: Annotated[
+        str | None,
+        typer.Option(help="Field carried along as source; source by default, if JSONL has it in the first 1,000 rows."),
+    ] = None,
     measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
     lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,

@@ -236,7 +236,10 @@ def _models(config: ScoreConfig) -> dict[str, str]:
 
 
 def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
-    """Check the named fields, and carry `label` and `source` along where they exist and nothing else was named."""
+    """Check the named fields, and carry `label` and `source` along where nothing else was named.
+
+    Of a JSONL file they are seen in the first thousand good rows.
+    """
     carried = (config.id_field, config.label_field, config.source_field)
     named = [*config.text_fields, *(name for name in carried if name)]
     check_fields(files, named)

@@ -20,7 +20,7 @@ from euds.corpus.location import is_url
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
-from euds.pipeline.recipe import Recipe, method_list
+from euds.pipeline.recipe import Recipe
 from euds.progress import console
 from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
@@ -134,9 +134,7 @@ def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
 
 
 def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Rows:
-    task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
-    if not sources and any(method.group_by == "source" for method in method_list(recipe)):
-        sources = ["source"]
+    task, sources = recipe.settled_task, [recipe.source_field] if recipe.source_field else []
     files = list_inputs([spec])
     check_inputs(files)
     # Test rows need no source: only the pool is selected from.
@@ -148,7 +146,7 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
     for row in read_rows(files):
         where = f"{row.file}, row {row.position}"
         if row.fields is not None:
-            fields = _as_json_has_them(row, task.text_fields, (task.label_field, recipe.data.source_field or "source"))
+            fields = _as_json_has_them(row, task.text_fields, (task.label_field, recipe.source_field or "source"))
             # A row of the pool that has no text goes to quarantine, whatever else it has.
             text, _ = extract_text(row, task.text_fields)
             if text is not None:

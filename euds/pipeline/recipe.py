@@ -140,13 +140,21 @@ class Recipe(Section):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(self.seeds)
 
     @property
+    def source_field(self) -> str | None:
+        """The field of the sources: the one that is named, or "source" where a method groups by it."""
+        grouped = any(
+            isinstance(method, MethodSection) and method.group_by == "source" for method in self.select.methods
+        )
+        return self.data.source_field or ("source" if grouped else None)
+
+    @property
     def score_arguments(self) -> dict[str, Any]:
         """What `euds.score` is told of the scores, by the names of its arguments."""
         score = self.score
         return {
             "text_field": self.settled_task.text_fields,
             "label_field": self.settled_task.label_field if self.task == CLASSIFICATION else None,
-            "source_field": self.data.source_field,
+            "source_field": self.source_field,
             "measures": score.measures,
             "semantic": score.semantic,
             "samples": score.sample_settings,
