@@ -115,9 +115,12 @@ def _peak_resident_mib(call: Call) -> float:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    call(0)
-    done.set()
-    watcher.join()
+    try:
+        call(0)
+    finally:
+        # A thread that still watches would keep the process from its end.
+        done.set()
+        watcher.join()
     return float(highest[0] - before) / 2**20
 
 

@@ -66,3 +66,23 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     assert "token statistics on cpu: cpp; not triton: it needs tensors on a CUDA device" in doctor.stdout
     listed = euds_command("fetch", cwd=tmp_path)
     assert [name for name in ASSETS if name not in listed.stdout] == []
+
+
+def test_a_summary_says_why_rows_were_not_scored(tmp_path: Path) -> None:
+    score = ("score", "a.jsonl", "--out", "r", "--measures", "information")
+    (tmp_path / "a.jsonl").write_bytes(
+        "".join(json.dumps({"text": f"the film {at}"}) + "\n" for at in range(9)).encode("utf-16")
+    )
+    _, *reasons = euds_command(*score, cwd=tmp_path).stdout.splitlines()
+    assert reasons[0] == "  9 x not JSON: Expecting value"
+    rows = ["[]", "[]", "[]", '{"text": "the film"}', '{"text": 1}', '{"text": 2}', '{"text": null}', '{"text": ""}']
+    (tmp_path / "a.jsonl").write_text("\n".join([*rows, *rows]))
+    said = euds_command(*score, "--force-new", cwd=tmp_path).stdout.splitlines()
+    assert said[0].startswith("16 rows = 2 scored + 14 quarantined")
+    assert said[1:] == [
+        "  6 x not a JSON object but list",
+        "  4 x field 'text' is int, not text",
+        "  2 x field 'text' is null",
+        "  and 1 more: euds status r",
+    ]
+    assert euds_command("status", "r", cwd=tmp_path).stdout.splitlines()[2:5] == said[1:4]

@@ -28,8 +28,13 @@ def test_the_sdist_has_sources_and_the_wheel_has_what_runs(built: Path) -> None:
     for path in (ROOT / "csrc").rglob("*.?pp"):
         assert str(path.relative_to(ROOT)) in sources
     assert {"CMakeLists.txt", "pyproject.toml", "constraints.txt", "LICENSE", "Makefile", "docs/method.md"} <= sources
-    for path in (ROOT / "tests").rglob("*.py"):
-        assert str(path.relative_to(ROOT)) in sources
+    needed = [ROOT / "tests" / "vllm-requirements.txt", *(ROOT / "tests").rglob("*.py")]
+    # The tests of the study read its data, and mypy the benchmarks; environments of peers lie in ".venvs".
+    needed += (
+        path for suffix in ("py", "yaml", "json", "jsonl") for path in (ROOT / "benchmarks").rglob(f"*.{suffix}")
+    )
+    for path in needed:
+        assert str(path.relative_to(ROOT)) in sources or ".venvs" in path.parts
     with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
         members = set(archive.namelist())
     assert {"euds/py.typed", "euds/_core.pyi", "euds/report/templates/report.html"} <= members

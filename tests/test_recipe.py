@@ -93,6 +93,8 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("select.methods=[{name: a, rule: low, axes: [nl]}]", r"unknown score 'nl' \(did you mean 'nll'\?\)"),
         ("select.interval=centre", r"interval: unknown value 'centre'"),
         ("score.measures=[information]", r"score.measures lacks generative"),
+        ("score.measures=[infomation]", r"score.measures: unknown value 'infomation' \(did you mean 'information'\?\)"),
+        ("score={measures: [semantc], semantic: [samples]}", r"score.measures: unknown value .* 'semantic'\?\)"),
         ("score.semantic=[cluster]", r"score.semantic: unknown value 'cluster' \(did you mean 'clusters'\?\)"),
         ("score.samples={top_p: 0.5}", r"score.samples: settings of generations need samples among score.semantic"),
         ("score={lm: a, embedder: b, semantic: [samples], samples: {top_p: 2.0}}", r"score.samples.top_p: must be"),

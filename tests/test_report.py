@@ -1,15 +1,17 @@
 """Reports of runs that were moved, changed, of scores alone, and of many groups."""
 
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
 
 import euds
 from euds.errors import InputError
-from euds.report import write_report
+from euds.report import figures, write_report
 from euds.report.content import gather
 from euds.selection.summary import summary
 
@@ -96,6 +98,19 @@ def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: Write
     page = write_report(tmp_path / "run").read_text()
     assert page.count("The 40 largest of 51.") == 2
     assert page.count("<td>page 9</td>") == 1 + 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_take_labels_of_any_script_and_with_control_characters() -> None:
+    names = ["電影", "фильм", "فيلم", "चलचित्र", "a\tb\nc\x01d\x1b[1m\ufffe", "<b>&", "long " * 20]
+    picture = figures.rates("label", {name: {"rate": 0.5} for name in names}, 0.5)
+    texts = ElementTree.fromstring(b64decode(picture.uri.partition(",")[2])).itertext()
+    shown = {text.strip() for text in texts}
+    assert {*names[:4], "<b>&"} <= shown
+    assert "a\ufffdb\ufffdc\ufffdd\ufffd[1m\ufffd" in shown
+    method = {"name": "m\x01", "rule": "low", "rows": 3, "metrics": {"f1": {"values": [1], "sd": None, "mean": 1}}}
+    table = {"metrics": ["f1"], "methods": [method]}
+    assert b"m\xef\xbf\xbd (3)" in b64decode(figures.study(table).uri.partition(",")[2])
 
 
 def test_a_report_of_scores_alone_says_what_is_missing(

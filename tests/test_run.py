@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import euds
 from euds.cli.pipeline import show
 from euds.corpus import corpus_files, read_manifest, read_scores
+from euds.engine.status import run_status
 from euds.errors import InputError, InvalidArgument
 from euds.pipeline.data import take_data
 from euds.pipeline.methods import fully_scored, method_rows
@@ -147,6 +149,35 @@ def test_columns_that_json_lacks_go_through_a_recipe_as_text(recipe: dict[str, A
     assert json.loads(data.pool.read_text().splitlines()[0])["day"] == str(day)
 
 
+def test_texts_and_labels_that_json_lacks_are_for_a_recipe_what_they_are_for_scoring(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    kinds: dict[str, Any] = {
+        "bytes": b"the film",
+        "datetime": datetime(2026, 11, 26, tzinfo=UTC),
+        "Decimal": Decimal(3),
+    }
+    for kind, value in kinds.items():
+        table = pa.table({"text": pa.array([value] * 4), "label": [b"good", b"bad"] * 2, "source": [b"a", b"\xff"] * 2})
+        pq.write_table(table, tmp_path / f"{kind}.parquet")
+        data = {**recipe["data"], "train": str(tmp_path / f"{kind}.parquet"), "source_field": None}
+        taken = take_data(load_recipe({**recipe, "data": data, "out": str(tmp_path / kind)}))
+        found = []
+        for file in (tmp_path / f"{kind}.parquet", taken.pool):
+            run = euds.score(file, out=tmp_path / f"{kind}-{file.name}", measures=["information"]).run_dir
+            assert run_status(run).counts["scored"] == 0
+            found.append(read_scores(run).select(["label", "source"]).to_pydict())
+        assert found[0] == found[1] == {"label": ["good", "bad"] * 2, "source": ["a", None] * 2}
+        assert run_status(run).quarantine == {"field 'text' is dict, not text": 4}
+    rows = pa.table({"text": ["the film was sad", "a plot"], "label": [b"<b>0</b>", b"<b>1</b>"]})
+    pq.write_table(rows, tmp_path / "labelled.parquet")
+    data = {**recipe["data"], "train": str(tmp_path / "labelled.parquet"), "source_field": None}
+    take_data(load_recipe({**recipe, "data": data}))
+    pq.write_table(rows.set_column(1, "label", [[b"\xff", b"0"]]), tmp_path / "labelled.parquet")
+    with pytest.raises(InputError, match=r"labelled.parquet, row 1: 'label' must be text or an integer"):
+        take_data(load_recipe({**recipe, "data": data, "out": str(tmp_path / "other")}))
+
+
 def test_sources_travel_to_selection_and_report(recipe: dict[str, Any]) -> None:
     result = euds.run(recipe, ["select.methods=[full, igse]", "seeds=1"])
     assert isinstance(result, RunResult)
@@ -207,7 +238,7 @@ def test_rows_that_repeat_a_test_row_are_counted_aloud(
 
 
 def test_a_folder_that_takes_no_file_is_named(recipe: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"pool-in.jsonl/data/pool.jsonl: Not a directory"):
+    with pytest.raises(InputError, match=r"pool-in.jsonl: is a file"):
         euds.run(recipe, [f"out={recipe['data']['train']}"])
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import euds
-from euds.errors import InputError
+from euds.errors import EudsError, InputError
+from euds.files import file_sha256
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -109,6 +110,65 @@ def test_a_pool_of_one_class_is_refused(recipe: dict[str, Any], write_jsonl: Wri
 
 def test_a_dry_run_passes_what_can_be_trained(recipe: dict[str, Any]) -> None:
     assert euds.run(recipe, dry_run=True) is None
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("out=''", "out: is empty"),
+        ("out=s3://bucket/run", "out: must be a local path"),
+        ("score.measures=[infomation]", r"unknown value 'infomation' \(did you mean 'information'\?\)"),
+        ("score.measures=[]", "measures: name at least one"),
+        ("score={measures: [generative], lm: nomodel}", "model 'nomodel': no such folder"),
+        ("score={measures: [information], cache: s3://bucket}", "cache: must be a local folder"),
+    ],
+)
+def test_what_scoring_would_refuse_leaves_no_file(
+    recipe: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    override: str,
+    message: str,
+    *,
+    dry_run: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(EudsError, match=message):
+        euds.run(recipe, [override, "select.methods=[random]"], dry_run=dry_run)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("name", ["pool.jsonl", "test.jsonl"])
+def test_no_file_of_somebodys_own_is_written_over(
+    recipe: dict[str, Any], tmp_path: Path, name: str, *, dry_run: bool
+) -> None:
+    own = tmp_path / "run" / "data" / name
+    own.parent.mkdir(parents=True)
+    limits = ["data.limit=20", "data.test_limit=5"]
+    # Either split may be read from there, also by another name of the same file.
+    for split in ("train", "test"):
+        shutil.copy(recipe["data"][split], own)
+        content = own.read_bytes()
+        link = tmp_path / f"{split}-link.jsonl"
+        link.symlink_to(own)
+        for file in (own, link):
+            data = {**recipe["data"], split: str(file)}
+            with pytest.raises(InputError, match=f"{name}: is an input, and the run would write over it"):
+                euds.run({**recipe, "data": data}, limits, dry_run=dry_run)
+        assert own.read_bytes() == content
+    # A run of other rows beside it does not make it one of its files.
+    for _ in range(2):
+        own.write_text('{"text": "my own", "label": 1}\n')
+        with pytest.raises(InputError, match=f"{name}: holds other rows and is of no run"):
+            euds.run(recipe, dry_run=dry_run)
+        assert own.read_text() == '{"text": "my own", "label": 1}\n'
+        assert [path.name for path in own.parent.iterdir()] == [name]
+        entry = {"path": "/elsewhere/pool.jsonl", "sha256": file_sha256(Path(recipe["data"]["train"]))}
+        manifest = {"config": {}, "fingerprint": {}, "inputs": [entry], "finished": False}
+        _write(tmp_path / "run" / "manifest.json", manifest)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

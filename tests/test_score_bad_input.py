@@ -15,7 +15,8 @@ from transformers import AutoModel
 
 import euds
 from euds.assets import content_sha256
-from euds.corpus import read_scores
+from euds.corpus import check_fields, field_names, jsonl, read_scores
+from euds.corpus.raw import RawRow
 from euds.measures.device import precision
 from euds.measures.semantic import Embedder
 
@@ -113,6 +114,32 @@ def test_a_corpus_of_bad_rows_only_ends_with_everything_quarantined(
     corpus = write_jsonl([{"text": ""}] * 3)
     result = euds.score(corpus, out=tmp_path / "run", lm=tiny_lm, embedder=tiny_encoder)
     assert (result.n_scored, result.n_quarantined, result.n_tokens) == (0, 3, 0)
+
+
+def test_a_field_that_is_named_may_appear_as_late_as_it_likes(
+    tmp_path: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[object] = [{"text": f"the film {at}"} for at in range(1000)]
+    late = {"text": "a plot", "kind": "a", "label": "b", "source": "c"}
+    corpus = write_jsonl([*rows, "bad", late, *rows])
+    named = euds.score(corpus, out=tmp_path / "a", measures=["information"], label_field="kind")
+    assert read_scores(named.run_dir)["label"].to_pylist() == [None] * 1001 + ["a"] + [None] * 1000
+    assert field_names([corpus]) == ("text",)
+    alone = euds.score(corpus, out=tmp_path / "b", measures=["information"])
+    assert set(read_scores(alone.run_dir)["label"].to_pylist()) == {None}
+    with pytest.raises(euds.EudsError, match=r"unknown field 'kin' \(did you mean 'kind'\?\)"):
+        check_fields([corpus], ["kind", "kin"])
+    # Nothing is read behind the row that has the last of the fields.
+    parsed: list[int] = []
+    parse = jsonl._parse
+
+    def counted(number: int, line: bytes) -> RawRow:
+        parsed.append(number)
+        return parse(number, line)
+
+    monkeypatch.setattr(jsonl, "_parse", counted)
+    check_fields([corpus], ["kind", "text"])
+    assert parsed[-1] == 1002
 
 
 def test_a_part_without_a_single_good_row_joins_the_others(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

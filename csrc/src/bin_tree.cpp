@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu.hpp"
 #include "round_up.hpp"
 
 namespace euds {
@@ -49,8 +50,7 @@ void fill_tree(BinTree<T>& tree, std::span<const double> edges, std::span<const 
 template <typename T>
 CountPairs<T> usable_way() {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
+    if (runs_avx512()) {
         return count_pairs_avx512;
     }
 #endif

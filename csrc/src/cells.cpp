@@ -1,5 +1,6 @@
 #include "cells.hpp"
 
+#include "cpu.hpp"
 #include "dispatch.hpp"
 
 namespace euds {
@@ -23,7 +24,7 @@ inline __attribute__((always_inline)) bool find(const T* values, std::size_t n_v
         const F inside = above < end ? above : end;
         const auto cell = static_cast<std::int32_t>(inside);
         const F rest = inside - static_cast<F>(cell);
-        found[at] = (rest >= least) & (rest <= most) ? cell : unknown;
+        found[at] = ((rest >= least) & (rest <= most)) ? cell : unknown;
         largest = largest > found[at] ? largest : found[at];
     }
     return largest == unknown;
@@ -32,11 +33,10 @@ inline __attribute__((always_inline)) bool find(const T* values, std::size_t n_v
 std::vector<FindCells<float>> usable_ways() {
     std::vector<FindCells<float>> usable;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
+    if (runs_avx512()) {
         usable.push_back(find_cells_avx512);
     }
-    if (__builtin_cpu_supports("avx2")) {
+    if (runs_avx2()) {
         usable.push_back(find_cells_avx2);
     }
 #endif

@@ -7,7 +7,6 @@
 #include <limits>
 #include <memory>
 #include <numbers>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include <dlfcn.h>
 #endif
 
+#include "cpu.hpp"
 #include "token_sums_kernels.hpp"
 
 namespace euds {
@@ -109,8 +109,8 @@ void share_with_threads(std::size_t n_units, std::size_t n_threads, const Work& 
         for (std::size_t at = 1; at < n_threads; ++at) {
             std::thread([units, &work] { units->take(work); }).detach();
         }
-    } catch (const std::system_error&) {
-        // The threads that there are do all the work.
+    } catch (...) {
+        // No thread, or no memory for one: those that there are do all the work, and use what would be unwound.
     }
     units->take(work);
     for (std::size_t done = units->n_done; done < n_units; done = units->n_done) {
@@ -156,13 +156,10 @@ void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
 std::vector<Isa> usable_isas() {
     std::vector<Isa> usable;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl")) {
+    if (runs_avx512()) {
         usable.push_back(Isa::avx512);
     }
-    if (avx2) {
+    if (runs_avx2()) {
         usable.push_back(Isa::avx2);
     }
 #endif

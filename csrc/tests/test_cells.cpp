@@ -35,7 +35,7 @@ std::vector<float> adversarial(const euds::Cells& cells, std::mt19937_64& random
 void compare(const euds::Cells& cells, double margin, std::vector<float> values, std::mt19937_64& random) {
     // Any length, so that the rest after whole vectors is met; a start that is not aligned.
     values.resize(values.size() - std::uniform_int_distribution<std::size_t>(0, 33)(random));
-    for (const std::size_t begin : {0, 1, 7}) {
+    for (const std::size_t begin : {0U, 1U, 7U}) {
         const std::size_t n = values.size() - begin;
         std::vector<std::int32_t> expected(n);
         const bool any = euds::find_cells_plain(&values[begin], n, cells, margin, expected.data());

@@ -312,7 +312,7 @@ void test_values(Random& random, double slack) {
     const std::vector<double> wide(values.begin(), values.end());
     std::vector<std::int64_t> expected(n_bins);
     const euds::LeftOut left_out = euds::add_rows({{edges}, expected, {}}, wide, {});
-    for (const std::size_t n_threads : {1, 3}) {
+    for (const std::size_t n_threads : {1U, 3U}) {
         std::vector<std::int64_t> counts(n_bins);
         const euds::LeftOut out = euds::add_values<T>(edges, values, counts, n_threads);
         check(counts == expected, "counts of values");
@@ -333,7 +333,7 @@ int main() {
     for (int round = 0; round < 2000; ++round) {
         test_intervals(random);
     }
-    for (const std::size_t n : {1, 2, 17, 1000, 200'001}) {
+    for (const std::size_t n : {1U, 2U, 17U, 1000U, 200'001U}) {
         test_ranks<double>(random, n, 3);
         test_ranks<float>(random, n, 2);
     }

@@ -139,7 +139,7 @@ int main() {
             check(n_columns, isa);
         }
         // The last is enough for two threads.
-        for (const std::size_t n_columns : {127, 1000, 4095, 4096, 4097, 32767, 32769, 200003}) {
+        for (const std::size_t n_columns : {127U, 1000U, 4095U, 4096U, 4097U, 32767U, 32769U, 200003U}) {
             check(n_columns, isa);
         }
     }

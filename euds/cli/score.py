@@ -9,6 +9,7 @@ from euds.cli import semantic_options as opt
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 DEFAULT_MEASURES = "information,generative,semantic"
+SHOWN_REASONS = 3
 
 
 def score(
@@ -18,8 +19,14 @@ def score(
         list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")
     ] = None,
     id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Field carried along as label; label by default.")] = None,
-    source_field: Annotated[str | None, typer.Option(help="Field carried along as source; source by default.")] = None,
+    label_field: Annotated[
+        str | None,
+        typer.Option(help="Field carried along as label; label by default, if JSONL has it in the first 1,000 rows."),
+    ] = None,
+    source_field: Annotated[
+        str | None,
+        typer.Option(help="Field carried along as source; source by default, if JSONL has it in the first 1,000 rows."),
+    ] = None,
     measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
     lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,
@@ -126,6 +133,17 @@ def score(
             f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "
             f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
         )
+        if result.n_quarantined:
+            _say_why(result.run_dir)
+
+
+def _say_why(run_dir: Path) -> None:
+    """Print the most frequent reasons of quarantined rows, as `euds status` prints all of them."""
+    from euds.engine.status import quarantine_reasons, reason_lines
+
+    lines = reason_lines(quarantine_reasons(run_dir))
+    more = [f"  and {len(lines) - SHOWN_REASONS:,} more: euds status {run_dir}"] if len(lines) > SHOWN_REASONS else []
+    typer.echo("\n".join(lines[:SHOWN_REASONS] + more))
 
 
 def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")]) -> None:

@@ -1,7 +1,7 @@
 """Parquet and Arrow IPC files and streams, read batch by batch and only the columns that are asked for."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def splittable(path: Path) -> bool:
         return not isinstance(file, ArrowStream)
 
 
-def field_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the columns."""
+def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the names of the columns, whatever is `wanted`."""
     with _errors(path), closing(_open(path, None)) as file:
         return file.names
 

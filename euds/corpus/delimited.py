@@ -1,7 +1,7 @@
 """CSV with a header line; quoted values may hold newlines, and every value is text."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,8 +118,8 @@ def splittable(path: Path) -> bool:
     return compression(path) is None
 
 
-def field_names(path: Path) -> tuple[str, ...]:
-    """Return the names in the header."""
+def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the names in the header, whatever is `wanted`."""
     source = Source(path, None)
     source.close()
     return source.header

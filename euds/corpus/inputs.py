@@ -23,7 +23,8 @@ FORMATS: dict[str, ModuleType] = {
     ".arrow": columnar,
     ".feather": columnar,
 }
-"""Reader by suffix; each has Source(path, columns), and marks, splittable, field_names and check of a path."""
+"""Reader by suffix; each has Source(path, columns), field_names(path, wanted), and of a path marks, splittable
+and check."""
 
 
 def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """JSON lines: one object a line; blank lines are no rows."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,17 +102,19 @@ def splittable(path: Path) -> bool:
     return compression(path) is None
 
 
-def field_names(path: Path) -> tuple[str, ...]:
-    """Return the fields of the first good rows, in order of first appearance."""
+def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the fields of the first good rows, and the `wanted` ones of later rows, in order of first appearance."""
     names: dict[str, None] = {}
+    missing = set(wanted)
     good = 0
     source = Source(path, None)
     try:
         for row in source.rows():
             if row.fields is not None:
-                names.update(dict.fromkeys(row.fields))
+                names.update(dict.fromkeys(row.fields if good < SAMPLE_ROWS else missing & row.fields.keys()))
+                missing -= row.fields.keys()
                 good += 1
-            if good == SAMPLE_ROWS:
+            if good >= SAMPLE_ROWS and not missing:
                 break
     finally:
         source.close()

@@ -78,13 +78,14 @@ def check_inputs(files: Sequence[Path]) -> None:
 def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
     """Check that every file has the fields.
 
-    A JSONL file without a single good row passes: its rows are quarantined one by one.
+    A JSONL file is read until each of them has been met. Without a single good row it passes: its rows are quarantined
+    one by one.
 
     Raises:
         InputError: a file lacks one; the message suggests the nearest.
     """
     for file in files:
-        names = reader(file).field_names(file)
+        names = reader(file).field_names(file, fields)
         for field in fields:
             if names and field not in names:
                 raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {', '.join(names)}")

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument, check_seed, one_of
+from euds.files import at_home
 from euds.measures.prompts import template_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
@@ -170,6 +172,64 @@ class ScoreConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+def score_config(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    text_field: str | Sequence[str] = "text",
+    id_field: str | None = None,
+    label_field: str | None = None,
+    source_field: str | None = None,
+    measures: Sequence[str] = MEASURES,
+    semantic: str | Sequence[str] = "clusters",
+    samples: SampleSettings | None = None,
+    label_words: LabelWordSettings | None = None,
+    lm: str | Path | None = None,
+    embedder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    max_tokens: int | None = None,
+    token_budget: int | None = None,
+    shard_rows: int | None = None,
+    n_clusters: int | None = None,
+    n_neighbors: int = DEFAULT_NEIGHBORS,
+    similarity_temperature: float = DEFAULT_TEMPERATURE,
+    device: str = "auto",
+    dtype: str = "auto",
+    seed: int = 0,
+) -> ScoreConfig:
+    """Return the settings that arguments of `euds.score` make, which are told there.
+
+    Raises:
+        InvalidArgument: an argument is impossible.
+    """
+    if samples is not None and samples.generations_from is not None:
+        samples = replace(samples, generations_from=at_home(samples.generations_from))
+    estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
+    many = [inputs] if isinstance(inputs, str | Path) else inputs
+    return ScoreConfig(
+        inputs=tuple(map(str, many)),
+        text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+        id_field=id_field,
+        label_field=label_field,
+        source_field=source_field,
+        measures=tuple(dict.fromkeys(measures)),
+        semantic=estimates,
+        samples=samples,
+        label_words=label_words,
+        lm=_name(lm),
+        embedder=_name(embedder),
+        tokenizer=_name(tokenizer),
+        max_tokens=max_tokens,
+        token_budget=token_budget,
+        shard_rows=shard_rows,
+        n_clusters=n_clusters,
+        n_neighbors=n_neighbors,
+        similarity_temperature=similarity_temperature,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+    )
+
+
 def settle_semantic(
     measures: Sequence[str],
     semantic: str | Sequence[str],
@@ -247,3 +307,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{prefix}[{at}]")
     else:
         yield prefix, value
+
+
+def _name(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)

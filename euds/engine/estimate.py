@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus import sample
-from euds.engine.config import MEASURES, ScoreConfig, settle_semantic
+from euds.engine.config import MEASURES, score_config
 from euds.engine.estimated import Estimate
 from euds.engine.extrapolate import extrapolate
 from euds.engine.label_words_config import LabelWordSettings
@@ -16,7 +16,6 @@ from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import precision
-from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
 """Rows scored by kind of device; fewer would not fill a GPU's batches."""
@@ -71,30 +70,25 @@ def estimate(
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
     """
     _check(sample_rows, workers, price_per_hour)
-    estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     if samples is not None and samples.generations_from is not None:
         raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
-    many = [inputs] if isinstance(inputs, str | Path) else inputs
     config, files, folders = resolve(
-        ScoreConfig(
-            inputs=tuple(map(str, many)),
-            text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+        score_config(
+            inputs,
+            text_field=text_field,
             id_field=id_field,
             label_field=label_field,
             source_field=source_field,
-            measures=tuple(dict.fromkeys(measures)),
-            semantic=estimates,
+            measures=measures,
+            semantic=semantic,
             samples=samples,
             label_words=label_words,
-            lm=None if lm is None else str(lm),
-            embedder=None if embedder is None else str(embedder),
-            tokenizer=None if tokenizer is None else str(tokenizer),
+            lm=lm,
+            embedder=embedder,
+            tokenizer=tokenizer,
             max_tokens=max_tokens,
             token_budget=token_budget,
             shard_rows=shard_rows,
-            n_clusters=None,
-            n_neighbors=DEFAULT_NEIGHBORS,
-            similarity_temperature=DEFAULT_TEMPERATURE,
             device=device,
             dtype=dtype,
             seed=seed,

@@ -142,14 +142,11 @@ def prepare(
         InputError: a file, field or model is not there, the corpus is empty, or `run_dir` holds another run or cannot
             be looked into or made.
     """
-    config, files, folders = resolve(config)
-    if os.path.lexists(run_dir) and not run_dir.is_dir():
-        raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
-    precision = _precision(config) if folders.keys() - {"tokenizer"} else None
-    draft = Plan(run_dir, config, files, (), 0, folders, {})
-    _ = draft.max_tokens
+    draft = draft_of(config, run_dir)
     if check is not None:
         check(draft)
+    config, files, folders = draft.config, draft.files, draft.folders
+    precision = _precision(config) if folders.keys() - {"tokenizer"} else None
     inputs = identities(files, () if anew else _known_inputs(run_dir))
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
@@ -175,6 +172,21 @@ def prepare(
     if not anew:
         refuse_other_run(plan)
     return plan
+
+
+def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:
+    """Return what is known of a scoring run without reading its corpus: no inputs, rows or fingerprint.
+
+    Raises:
+        BackendUnavailable: generations are to be drawn by what is not installed.
+        InputError: a file, field or model is not there, or `run_dir` is no folder.
+    """
+    config, files, folders = resolve(config)
+    if os.path.lexists(run_dir) and not run_dir.is_dir():
+        raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
+    draft = Plan(run_dir, config, files, (), 0, folders, {})
+    _ = draft.max_tokens
+    return draft
 
 
 def _precision(config: ScoreConfig) -> dict[str, str]:
@@ -224,7 +236,10 @@ def _models(config: ScoreConfig) -> dict[str, str]:
 
 
 def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
-    """Check the named fields, and carry `label` and `source` along where they exist and nothing else was named."""
+    """Check the named fields, and carry `label` and `source` along where nothing else was named.
+
+    Of a JSONL file they are seen in the first thousand good rows.
+    """
     carried = (config.id_field, config.label_field, config.source_field)
     named = [*config.text_fields, *(name for name in carried if name)]
     check_fields(files, named)

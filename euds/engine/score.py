@@ -9,7 +9,7 @@ from euds.corpus import check_unchanged, open_manifest, verify_parts
 from euds.corpus.location import printable
 from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import TOKENS_OF, CacheSettings
-from euds.engine.config import MEASURES, ScoreConfig, settle_semantic, stages_of
+from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
@@ -73,8 +73,8 @@ def score(
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
         id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it
             becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
-        label_field: field carried along as `label`; "label" by itself if there is one.
-        source_field: field carried along as `source`; "source" by itself if there is one.
+        label_field: field carried along as `label`; "label" by itself if there is one (JSONL: in the first 1,000 rows).
+        source_field: field carried along as `source`; "source" by itself if there is one, as with "label".
         measures: any of "information", "generative", "semantic".
         semantic: how semantic entropy is estimated: some of "clusters" of embeddings, "samples" of generations,
             "label_words" of the task.
@@ -120,24 +120,20 @@ def score(
         RunStopped: a full disk, killed workers, or a disk, file server or store that fails have ended the run; the
             same call resumes.
     """
-    run_dir = _local_folder(out)
-    if samples is not None and samples.generations_from is not None:
-        samples = replace(samples, generations_from=at_home(samples.generations_from))
-    estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
-    many = [inputs] if isinstance(inputs, str | Path) else inputs
-    config = ScoreConfig(
-        inputs=tuple(map(str, many)),
-        text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+    run_dir = local_folder(out)
+    config = score_config(
+        inputs,
+        text_field=text_field,
         id_field=id_field,
         label_field=label_field,
         source_field=source_field,
-        measures=tuple(dict.fromkeys(measures)),
-        semantic=estimates,
+        measures=measures,
+        semantic=semantic,
         samples=samples,
         label_words=label_words,
-        lm=_name(lm),
-        embedder=_name(embedder),
-        tokenizer=_name(tokenizer),
+        lm=lm,
+        embedder=embedder,
+        tokenizer=tokenizer,
         max_tokens=max_tokens,
         token_budget=token_budget,
         shard_rows=shard_rows,
@@ -162,9 +158,7 @@ def score(
 
     def check(draft: Plan) -> None:
         if force_new or not is_finished(draft):
-            check_place(run_dir)
-            execution.check(draft)
-            check_prompts(draft)
+            check_runnable(draft, execution)
 
     plan = replace(prepare(config, run_dir, anew=force_new, check=check), cache=kept)
     if force_new or not is_finished(plan):
@@ -180,6 +174,17 @@ def score(
             check_writable(kept.folder)
         forget(run_dir)
     return execute(plan, execution, piece)
+
+
+def check_runnable(draft: Plan, execution: Execution) -> None:
+    """Refuse what a run would be refused for once it has begun, as far as that shows without reading its corpus.
+
+    Raises:
+        InvalidArgument, InputError, BackendUnavailable: as `check_place`, `Execution.check` and `check_prompts`.
+    """
+    check_place(draft.run_dir)
+    execution.check(draft)
+    check_prompts(draft)
 
 
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:
@@ -224,7 +229,7 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
     return result_of(plan.run_dir, manifest)
 
 
-def _local_folder(out: str | Path) -> Path:
+def local_folder(out: str | Path) -> Path:
     """Return the run directory.
 
     Raises:
@@ -243,7 +248,3 @@ def _local_folder(out: str | Path) -> Path:
 
 def _nothing_scored(plan: Plan) -> ScoreResult:
     return ScoreResult(plan.run_dir, plan.n_rows, 0, 0, 0, 0, {}, 0.0)
-
-
-def _name(model: str | Path | None) -> str | None:
-    return None if model is None else str(model)

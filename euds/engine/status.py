@@ -59,8 +59,7 @@ class RunStatus:
             f"in parts: {self.n_finished:,} of {self.n_rows:,} rows = {self.counts['scored']:,} scored + "
             f"{self.counts['quarantined']:,} quarantined; {self.counts['tokens']:,} tokens"
         )
-        lines += [f"  {n:,} x {reason}" for reason, n in self.quarantine.items()]
-        return "\n".join(lines)
+        return "\n".join(lines + reason_lines(self.quarantine))
 
 
 def run_status(run_dir: str | Path) -> RunStatus:
@@ -84,10 +83,23 @@ def run_status(run_dir: str | Path) -> RunStatus:
     return status or _on_the_way(folder, again)
 
 
+def quarantine_reasons(run_dir: Path) -> dict[str, int]:
+    """Return how many rows a finished run has quarantined for each reason, the most frequent first.
+
+    Raises:
+        InputError: the file of them is gone or damaged.
+    """
+    return dict(Counter(entry["reason"] for entry in read_quarantine(run_dir)).most_common())
+
+
+def reason_lines(reasons: Mapping[str, int]) -> list[str]:
+    """Return a line for people about each reason and its number of rows, in the order given."""
+    return [f"  {n:,} x {reason}" for reason, n in reasons.items()]
+
+
 def _finished(folder: Path, manifest: Mapping[str, Any]) -> RunStatus:
     n_rows = _n_rows(manifest)
-    found = Counter(entry["reason"] for entry in read_quarantine(folder))
-    reasons = dict(found.most_common())
+    reasons = quarantine_reasons(folder)
     return RunStatus(folder, "finished", n_rows, n_rows, n_rows, manifest["counts"], reasons, None, None)
 
 

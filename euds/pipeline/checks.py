@@ -1,9 +1,15 @@
-"""What a recipe's training would refuse, told before its pool is scored."""
+"""What a recipe's scoring and training would refuse, told before anything is written or scored."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from euds.engine.cache_settings import CacheSettings
+from euds.engine.config import score_config
+from euds.engine.execution import Execution
+from euds.engine.manifest import is_finished
+from euds.engine.prepare import draft_of
+from euds.engine.score import check_runnable, local_folder
 from euds.errors import InputError
 from euds.pipeline.recipe import Recipe, method_list, selected_method
 from euds.selection.curves import fractions_of
@@ -11,6 +17,20 @@ from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO
 from euds.selection.trainee import Trainee
 from euds.study.examples import Example
+
+
+def check_scoring(recipe: Recipe) -> None:
+    """Refuse what scoring would refuse, as far as that shows without reading the pool; nothing is written.
+
+    Raises:
+        InvalidArgument: a setting is impossible, or `out` is empty or a URL.
+        InputError: an input, field or model is missing, or `out` cannot be made.
+        BackendUnavailable: generations are to be drawn by what is not installed.
+    """
+    CacheSettings.of(recipe.score.cache, None)
+    draft = draft_of(score_config(recipe.data.train, **recipe.score_arguments), local_folder(recipe.out))
+    if not is_finished(draft):
+        check_runnable(draft, Execution())
 
 
 def check_training(recipe: Recipe, pool: Sequence[Example], test: Sequence[Example]) -> None:

@@ -1,18 +1,32 @@
 """Take the pool and the test rows that a recipe names, and put them beside the run, where every step reads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from euds.corpus import check_fields, check_inputs, extract_text, list_inputs, open_manifest, read_rows
+from euds.corpus import (
+    Row,
+    check_fields,
+    check_inputs,
+    extract_scalar,
+    extract_text,
+    list_inputs,
+    open_manifest,
+    read_rows,
+)
+from euds.corpus.location import is_url
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
-from euds.pipeline.recipe import Recipe, method_list
+from euds.pipeline.recipe import Recipe
 from euds.progress import console
 from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
+
+POOL, TEST = "pool.jsonl", "test.jsonl"
+JSON_TYPES = (str, int, float, list, dict, type(None))
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,9 @@ class RunData:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows as lines of JSON, as examples where they have a text, and their texts in lower case with single spaces."""
+    """Rows of files: lines of JSON, examples where they have a text, and their texts, lower case and single spaces."""
 
+    files: tuple[Path, ...]
     lines: list[str]
     examples: list[Example]
     texts: list[str]
@@ -50,7 +65,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
 
     Raises:
         InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, the
-            rows or the model cannot be trained, or RUN_DIR was scored from other rows or takes no file.
+            rows or the model cannot be trained, or RUN_DIR was scored from other rows, takes no file, or has a file of
+            somebody's own where one would be written.
     """
     data = recipe.data
     out = Path(recipe.out)
@@ -59,29 +75,50 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     # A pool without a row to learn from is told by scoring, which knows why.
     if recipe.task == CLASSIFICATION and pool.labels and test.labels:
         check_labels(pool.labels, test.labels)
-    if (out / "manifest.json").exists() and json_lines_sha256(pool.lines) not in _scored(out):
-        # Written over, the rows that the run's scores belong to would be gone.
-        raise InputError(
-            f"{out}: holds a run over other rows than {data.train} gives now; choose another out, undo the change of "
-            "the data, or delete the folder to start over"
-        )
+    _check_places(recipe, pool, test)
     # A run whose table is there has been scored, and is read again without loading transformers.
     if pool.examples and test.examples and (instead is not None or not (out / "study" / "table.json").exists()):
         check_training(recipe, pool.examples, test.examples)
     _warn_of_repeats(pool, test)
     paths: dict[str, Path] = {}
-    for name, lines in (("pool.jsonl", pool.lines), ("test.jsonl", test.lines)):
+    for name, lines in ((POOL, pool.lines), (TEST, test.lines)):
         path = out / "data" / name
         if instead is not None and not has_json_lines(path, lines):
             path = instead / name
         with permitted(path):
             paths[name] = write_json_lines(path, lines)
-    return RunData(paths["pool.jsonl"], paths["test.jsonl"], len(pool.lines))
+    return RunData(paths[POOL], paths[TEST], len(pool.lines))
 
 
-def _scored(out: Path) -> set[str]:
-    """Return the SHA-256 of each file that a run has scored."""
-    return {entry["sha256"] for entry in open_manifest(out)["inputs"]}
+def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
+    """Refuse to write over what is not this run's: files that are read, files of somebody's own, a pool once scored."""
+    out = Path(recipe.out)
+    scored = _scored(out)
+    if scored and json_lines_sha256(pool.lines) not in scored.values():
+        # Written over, the rows that the run's scores belong to would be gone.
+        raise InputError(
+            f"{out}: holds a run over other rows than {recipe.data.train} gives now; choose another out, undo the "
+            "change of the data, or delete the folder to start over"
+        )
+    inputs = [file for file in (*pool.files, *test.files) if not is_url(file)]
+    ours = str((out / "data" / POOL).absolute()) in scored
+    for path, lines in ((out / "data" / POOL, pool.lines), (out / "data" / TEST, test.lines)):
+        with permitted(path):
+            if not path.exists():
+                continue
+            if any(path.samefile(file) for file in inputs):
+                raise InputError(f"{path}: is an input, and the run would write over it; choose another out")
+            if not ours and not has_json_lines(path, lines):
+                raise InputError(
+                    f"{path}: holds other rows and is of no run; choose another out, or move the file away"
+                )
+
+
+def _scored(out: Path) -> dict[str, str]:
+    """Return path and SHA-256 of each file that a run has scored; empty without a run."""
+    if not (out / "manifest.json").exists():
+        return {}
+    return {entry["path"]: entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
 def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
@@ -97,9 +134,7 @@ def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
 
 
 def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Rows:
-    task, sources = recipe.settled_task, [recipe.data.source_field] if recipe.data.source_field else []
-    if not sources and any(method.group_by == "source" for method in method_list(recipe)):
-        sources = ["source"]
+    task, sources = recipe.settled_task, [recipe.source_field] if recipe.source_field else []
     files = list_inputs([spec])
     check_inputs(files)
     # Test rows need no source: only the pool is selected from.
@@ -111,16 +146,17 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
     for row in read_rows(files):
         where = f"{row.file}, row {row.position}"
         if row.fields is not None:
+            fields = _as_json_has_them(row, task.text_fields, (task.label_field, recipe.source_field or "source"))
             # A row of the pool that has no text goes to quarantine, whatever else it has.
             text, _ = extract_text(row, task.text_fields)
             if text is not None:
                 texts[len(lines)] = " ".join(text.lower().split())
             if text is not None or not of_pool:
                 try:
-                    examples[len(lines)] = example_of(row.fields, task, where)
+                    examples[len(lines)] = example_of(fields, task, where)
                 except InputError as error:
                     unsuited[len(lines)] = str(error)
-            lines.append(json_line(row.fields))
+            lines.append(json_line(fields))
         elif of_pool:
             # Not JSON on purpose: it stays one bad row of the pool, with a reason.
             lines.append(f"{row.file} row {row.position}: {row.error}".replace("\n", " "))
@@ -133,7 +169,25 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
         if at in unsuited:
             raise InputError(unsuited[at])
     return _Rows(
+        files,
         [lines[at] for at in chosen],
         [examples[at] for at in chosen if at in examples],
         [texts[at] for at in chosen if at in texts],
     )
+
+
+def _as_json_has_them(row: Row, text_fields: Sequence[str], carried: Sequence[str]) -> dict[str, object]:
+    """Return a row's fields with what JSON lacks in a form that scoring takes as it takes the row itself.
+
+    Bytes of a label or source become their text, as `extract_scalar` has it. In place of a text, bytes, dates and the
+    like become an object, which is no text either: as strings they would be scored.
+    """
+    fields = dict(row.fields or {})
+    for name in carried:
+        if isinstance(fields.get(name), bytes):
+            fields[name] = extract_scalar(row, name)
+    for name in text_fields:
+        value = fields.get(name)
+        if not isinstance(value, JSON_TYPES):
+            fields[name] = {type(value).__name__: str(value)}
+    return fields

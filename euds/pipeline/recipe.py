@@ -139,6 +139,33 @@ class Recipe(Section):
         """The training seeds."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(self.seeds)
 
+    @property
+    def source_field(self) -> str | None:
+        """The field of the sources: the one that is named, or "source" where a method groups by it."""
+        grouped = any(
+            isinstance(method, MethodSection) and method.group_by == "source" for method in self.select.methods
+        )
+        return self.data.source_field or ("source" if grouped else None)
+
+    @property
+    def score_arguments(self) -> dict[str, Any]:
+        """What `euds.score` is told of the scores, by the names of its arguments."""
+        score = self.score
+        return {
+            "text_field": self.settled_task.text_fields,
+            "label_field": self.settled_task.label_field if self.task == CLASSIFICATION else None,
+            "source_field": self.source_field,
+            "measures": score.measures,
+            "semantic": score.semantic,
+            "samples": score.sample_settings,
+            "label_words": score.label_word_settings,
+            "lm": score.lm,
+            "embedder": score.embedder,
+            "max_tokens": score.max_tokens,
+            "token_budget": score.token_budget,
+            "shard_rows": score.shard_rows,
+        }
+
 
 class Method(BaseModel):
     """A method to compare; without a rule it is the full data."""
@@ -169,7 +196,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     settings = load_settings(Recipe, recipe, overrides, where)
     try:
-        _check_semantic(settings.score)
+        _check_score(settings.score)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: score.{error}") from None
     try:
@@ -221,7 +248,9 @@ def _method(entry: str | MethodSection, interval: str) -> Method:
     return Method(name=entry, rule=interval, axes=(entry,))
 
 
-def _check_semantic(score: ScoreSection) -> None:
+def _check_score(score: ScoreSection) -> None:
+    for measure in score.measures:
+        one_of("measures", measure, MEASURES)
     for estimate in score.semantic:
         one_of("semantic", estimate, SEMANTIC)
     if score.samples != SamplesSection() and "samples" not in score.semantic:

@@ -10,6 +10,7 @@ from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, rea
 from euds.engine.score import score
 from euds.files import read_json
 from euds.measures.models import model_folder
+from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
@@ -17,7 +18,7 @@ from euds.progress import console
 from euds.selection.features import RunTexts
 from euds.selection.select import select
 from euds.study.compare import compare
-from euds.study.types import CLASSIFICATION, StudyTable
+from euds.study.types import StudyTable
 from euds.types import ScoreResult, Selection
 
 
@@ -61,6 +62,7 @@ def run(
     if settings.report:
         # A missing extra is told now, not after an hour.
         from euds.report import write_report
+    check_scoring(settings)
     if dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             data = take_data(settings, instead=Path(scratch))
@@ -83,25 +85,7 @@ def run(
 
 
 def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResult:
-    settings = recipe.score
-    return score(
-        data.pool,
-        out=recipe.out,
-        text_field=recipe.settled_task.text_fields,
-        label_field=recipe.settled_task.label_field if recipe.task == CLASSIFICATION else None,
-        source_field=recipe.data.source_field,
-        measures=settings.measures,
-        semantic=settings.semantic,
-        samples=settings.sample_settings,
-        label_words=settings.label_word_settings,
-        lm=settings.lm,
-        embedder=settings.embedder,
-        max_tokens=settings.max_tokens,
-        token_budget=settings.token_budget,
-        shard_rows=settings.shard_rows,
-        cache=settings.cache,
-        dry_run=dry_run,
-    )
+    return score(data.pool, out=recipe.out, cache=recipe.score.cache, dry_run=dry_run, **recipe.score_arguments)
 
 
 def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:

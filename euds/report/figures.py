@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,9 @@ from euds.types import Float64Array
 
 POOL, KEPT, REGION, BOX, INK = "#b9c2cc", "#0b6fb8", "#f2b705", "#c2410c", "#27313b"
 LABEL_CHARS = 24
+NO_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What XML forbids, and other control characters, a line break among them."""
+
 BINS = 48
 SHOWN_QUANTILES = (0.005, 0.995)
 """A handful of extreme rows would squeeze all others into a few bars; those beyond are counted in the end bars."""
@@ -171,7 +176,9 @@ def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float
 
 def _picture(alt: str, width: float, height: float, draw: Callable[[Axes], None]) -> Picture:
     # The salt and the missing date make the same figure the same bytes in every report.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}), warnings.catch_warnings():
+        # Text of an SVG is drawn by the fonts of whoever reads it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure((width, height), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.BytesIO()
@@ -186,4 +193,5 @@ def _edges(values: Float64Array) -> Float64Array:
 
 
 def _short(name: str) -> str:
+    name = NO_XML.sub("\N{REPLACEMENT CHARACTER}", name)
     return name if len(name) <= LABEL_CHARS else name[: LABEL_CHARS - 1] + "…"
