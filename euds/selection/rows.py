@@ -1,5 +1,6 @@
 """Write the kept rows of a large corpus in one pass over it and its scores."""
 
+import os
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import Row, read_rows, unreadable_row
+from euds.corpus.location import local_file
+from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.types import Int64Array
@@ -38,19 +41,37 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
 
     Raises:
-        InvalidArgument: it is a folder, or a file of the corpus, which would be lost.
+        InvalidArgument: it is a folder, or a file of the corpus or the run, which would be lost.
         InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
     """
     path = folder / "selected.parquet" if out is None else Path(out)
-    if {str(path.absolute()), str(path.resolve())} & {str(file) for file in files}:
-        raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
-    if path.is_dir():
-        raise InvalidArgument(
-            f"out: {path} is a folder; name a file for the kept rows, such as {path / 'kept.parquet'}"
-        )
+    with permitted(path):
+        if any(_is_same(path, file) for file in files):
+            raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
+        if path.is_dir():
+            raise InvalidArgument(
+                f"out: {path} is a folder; name a file for the kept rows, such as {path / 'kept.parquet'}"
+            )
+    if _is_of_run(path, folder):
+        raise InvalidArgument(f"out: {path} is a file of the run; name another for the kept rows")
     for place in {path.parent, folder}:
         check_place(place)
     return path
+
+
+def _is_same(path: Path, file: Path) -> bool:
+    """Whether a path leads to a file of the corpus, by whatever links either is named, or to the archive it lies in."""
+    there = local_file(file)
+    return there is not None and path.exists() and there.exists() and path.samefile(there)
+
+
+def _is_of_run(path: Path, folder: Path) -> bool:
+    """Whether a path leads to what a run keeps, but for the kept rows of an earlier selection."""
+    target = Path(os.path.realpath(path))
+    if str(target) == os.path.realpath(folder / "selected.parquet"):
+        return False
+    # Where `euds run` keeps the rows that it tests on.
+    return is_of_run(path, folder) or target.is_relative_to(os.path.realpath(folder / "data"))
 
 
 def own_name(name: str, columns: Container[str]) -> str:
