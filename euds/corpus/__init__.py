@@ -15,7 +15,9 @@ from euds.corpus.run_files import (
     read_parquet,
     read_quarantine,
     read_scores,
+    readable_scores,
     verify_parts,
+    whole_parts,
 )
 from euds.corpus.slices import Slice, SliceReader, cut, read_slices, sample, splittable
 
@@ -46,9 +48,11 @@ __all__ = [
     "read_rows",
     "read_scores",
     "read_slices",
+    "readable_scores",
     "sample",
     "splittable",
     "take_rows",
     "unreadable_row",
     "verify_parts",
+    "whole_parts",
 ]

@@ -12,7 +12,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import Row, read_rows, unreadable_row
+from euds.corpus import Row, read_rows, readable_scores, unreadable_row
 from euds.corpus.location import local_file
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
@@ -149,7 +149,7 @@ def write_rows(
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
             for batch in file.iter_batches(batch_size=ROW_GROUP, use_threads=False):
                 yield pa.Table.from_batches([batch])
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import check_fields, corpus_files, part_files, read_manifest
+from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, whole_parts
 from euds.errors import InputError, check_seed, one_of
 from euds.files import permitted, write_json
 from euds.ops.histogram import Histogram
@@ -150,9 +150,7 @@ def select_streaming(
     parse_keep(keep, manifest["counts"]["rows"])
     columns = _scored_fields(manifest) if columns is None else columns
     check_fields(files, columns)
-    parts = part_files(folder)
-    if not parts:
-        raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
+    parts = whole_parts(folder)
     named = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else box_bins
     bins_of_pool, rank_error = _count(parts, named, n_bins, quantile_limit)
@@ -225,7 +223,7 @@ def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
 def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int64Array, Float64Array]]:
     """Yield row ids (n,) and scores (n, d) of the rows that have them all, some at a time."""
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
             for batch in file.iter_batches(columns=["row_id", *columns], use_threads=False):
                 table = pa.Table.from_batches([batch])
                 values = np.column_stack([values_of(table, column) for column in columns])
