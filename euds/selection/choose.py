@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from euds.errors import InputError, InvalidArgument, one_of
+from euds.errors import InputError, InvalidArgument, one_of, whole_number
 from euds.ops.histogram import MAX_AXES
 from euds.ops.keep import Keep, check_keep, number_of, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
@@ -117,6 +117,7 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
+    seed, stability = whole_number("seed", seed), whole_number("stability", stability)
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
     columns, places, embeddings = _pool_of(rule, named, scores, embedded, pairs)

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from euds.corpus import Row, read_rows, readable_scores, unreadable_row
 from euds.corpus.location import local_file
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.types import Int64Array
@@ -91,19 +92,19 @@ def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table) -> pa.Table:
 
 
 def write_rows(
-    path: Path,
+    partial: Path,
     files: Sequence[Path],
     parts: Sequence[Path],
     kept: Int64Array,
     columns: Sequence[str],
     axes: Sequence[str],
-) -> tuple[Rates, str]:
-    """Write fields of the corpus and scores of the kept rows to a Parquet file, atomically, and count them by group.
+) -> Rates:
+    """Write fields of the corpus and scores of the kept rows to a Parquet file, and count them by group.
 
     A field gets the type that holds all of its values, and keeps its name before a score's, as in `euds.select`.
 
     Args:
-        path: file to write.
+        partial: file to write, as `appearing` gives it.
         files: the corpus.
         parts: part files of the scores, in order.
         kept: row ids, ascending.
@@ -111,40 +112,72 @@ def write_rows(
         axes: score columns that a row of the pool has.
 
     Returns:
-        The counts, and the SHA-256 of the file.
+        The counts.
 
     Raises:
-        InputError: a field cannot be read, its rows have types that none holds, or the file cannot be written.
+        InputError: a field cannot be read, or its rows have types that none holds.
     """
-    _sweep(path)
     counts: Counts = {name: (Counter(), Counter()) for name in CARRIED}
     rows = iter(read_rows(files, columns=columns))
+    writer = _Writer(partial)
+    try:
+        for scores in _scores(parts):
+            chunk = list(islice(rows, scores.num_rows))
+            row_ids = scores.column("row_id").to_numpy()
+            if not np.array_equal([row.row_id for row in chunk], row_ids):
+                raise InputError(
+                    f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
+                    "rows; a part is missing: score into a new directory"
+                )
+            chosen = np.zeros(len(row_ids), np.bool_)
+            begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
+            chosen[kept[begin:end] - row_ids[0]] = True
+            _count(counts, scores, axes, chosen)
+            if not chosen.any():
+                continue
+            writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
+    finally:
+        writer.close()
+    return {name: _rates(*counted) for name, counted in counts.items()}
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary file for the kept rows, which becomes `path` at the end; what a killed process left goes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    _sweep(path)
     try:
         with atomic_path(path) as partial:
-            writer = _Writer(partial)
-            try:
-                for scores in _scores(parts):
-                    chunk = list(islice(rows, scores.num_rows))
-                    row_ids = scores.column("row_id").to_numpy()
-                    if not np.array_equal([row.row_id for row in chunk], row_ids):
-                        raise InputError(
-                            f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
-                            "rows; a part is missing: score into a new directory"
-                        )
-                    chosen = np.zeros(len(row_ids), np.bool_)
-                    begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
-                    chosen[kept[begin:end] - row_ids[0]] = True
-                    _count(counts, scores, axes, chosen)
-                    if not chosen.any():
-                        continue
-                    writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
-            finally:
-                writer.close()
-            # Of this very file: another selection may put its own in its place at any time.
-            sha256 = file_sha256(partial)
+            yield partial
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return {name: _rates(*counted) for name, counted in counts.items()}, sha256
+
+
+def written_record(record: Mapping[str, Any], path: Path, partial: Path, columns: Container[str]) -> dict[str, Any]:
+    """Return the record of a selection with what tells its rows: where they go, their SHA-256, the column of ids.
+
+    Args:
+        record: of the choice.
+        path: what the rows will be called.
+        partial: where they are; of this very file, as another selection may put its own in its place at any time.
+        columns: fields of the corpus among them.
+    """
+    file = {"selected_file": str(path.absolute()), "selected_sha256": file_sha256(partial)}
+    return {**record, **file, "row_id_column": own_name("row_id", columns)}
+
+
+def write_record(folder: Path, content: bytes) -> None:
+    """Write RUN_DIR/selection.json, as `json_content` has made it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = folder / "selection.json"
+    with permitted(path):
+        write_atomic(path, lambda handle: handle.write(content))
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
-from euds.errors import InputError, InvalidArgument, check_seed
-from euds.files import atomic_path, file_sha256, permitted, write_json
+from euds.errors import InvalidArgument, check_seed, whole_number
+from euds.files import json_content
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import has_no_field, output_path, own_name, with_scores
-from euds.selection.rules import COVERAGE_RULES, VALIDATED
+from euds.selection.rows import appearing, has_no_field, output_path, with_scores, write_record, written_record
+from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -72,7 +72,7 @@ def select(
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
-        columns: fields of the corpus to copy; None: all.
+        columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
 
     Returns:
@@ -86,9 +86,13 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
-    check_seed("seed", seed)
+    seed = check_seed("seed", seed)
     if keep == AUTO:
-        check_automatic(rule, margin)
+        margin = check_automatic(rule, margin)
+    if stability is None:
+        stability = DEFAULT_STABILITY if group_by is None else 0
+    stability = whole_number("stability", stability)
+    columns = named(columns)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -108,31 +112,30 @@ def select(
     if trainee is not None and keep == AUTO:
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
-    if stability is None:
-        stability = DEFAULT_STABILITY if group_by is None else 0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     fields = _corpus_columns(rows, columns)
-    sha256 = _write_parquet(path, with_scores(fields, kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record["uses_labels"] = uses_labels
-    record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    record |= {"selected_sha256": sha256, "row_id_column": own_name("row_id", fields)}
-    with permitted(folder / "selection.json"):
-        write_json(folder / "selection.json", record)
+    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"]}
+    with appearing(path) as partial:
+        pq.write_table(with_scores(fields, kept), partial, compression="zstd")
+        record = written_record(record, path, partial, fields)
+        # What cannot be recorded takes no earlier selection's place.
+        content = json_content(record)
+    write_record(folder, content)
     return replace(selection, record=record)
 
 
-def check_automatic(rule: str, margin: float) -> None:
-    """Refuse `keep="auto"` where it is impossible.
+def check_automatic(rule: str, margin: float) -> float:
+    """Refuse `keep="auto"` where it is impossible, and return the margin as Python's float.
 
     Raises:
         InvalidArgument: the rule searches by labels itself, or the margin is out of its range.
     """
     if rule == VALIDATED:
         raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
-    check_margin(margin)
+    return check_margin(margin)
 
 
 def check_coverage(rule: str, n_rows: int, group_by: str | None) -> None:
@@ -181,14 +184,3 @@ def _column(values: list[Any]) -> pa.Array:
             return column
     # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
-
-
-def _write_parquet(path: Path, table: pa.Table) -> str:
-    """Write a table and return the file's SHA-256."""
-    try:
-        with atomic_path(path) as partial:
-            pq.write_table(table, partial, compression="zstd")
-            # Of this very file: another selection may put its own in its place at any time.
-            return file_sha256(partial)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
