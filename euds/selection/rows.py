@@ -20,13 +20,11 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
+from euds.selection.fields import VALUE_ERRORS, inferred
 from euds.types import Int64Array
 
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
-
-VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
-"""What values that do not go together raise."""
 
 CARRIED = ("label", "source")
 """Columns of the scores that only repeat a field of the corpus."""
@@ -210,20 +208,12 @@ def _joined(
 
 def _column(values: list[object], before: pa.Field | None) -> pa.Array:
     """Return the values in the type that holds them and those of the field before."""
-    column = pa.array(values)
-    if has_no_field(column.type):
-        raise ValueError("Parquet has no place for objects without a field")
+    column = inferred(values)
     if before is None or column.type == before.type:
         return column
     # Never built in the earlier type: it would cut 1.5 to 1, and leave out an object's new fields.
     both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
     return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
-
-
-def has_no_field(kind: pa.DataType) -> bool:
-    """Whether a type is, or holds, an object without a field."""
-    children = [kind.field(at).type for at in range(kind.num_fields)]
-    return (pa.types.is_struct(kind) and not children) or any(map(has_no_field, children))
 
 
 class _Writer:

@@ -1,6 +1,5 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import appearing, has_no_field, output_path, with_scores, write_record, written_record
+from euds.selection.fields import corpus_columns
+from euds.selection.rows import CARRIED, appearing, output_path, with_scores, write_record, written_record
 from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
@@ -78,7 +78,8 @@ def select(
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
         corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_", again
-        if that name is used, too.
+        if that name is used, too. Fields of which no type holds all values are text: ids, labels and sources as they
+        were scored, other strings, numbers and truth values as they are, the rest as JSON; the record tells which.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -115,9 +116,10 @@ def select(
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
-    fields = _corpus_columns(rows, columns)
+    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
+    fields, as_text = corpus_columns(rows, names, _carried(manifest["config"], kept))
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"]}
+    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
     with appearing(path) as partial:
         pq.write_table(with_scores(fields, kept), partial, compression="zstd")
         record = written_record(record, path, partial, fields)
@@ -168,19 +170,7 @@ def find_keep_of(
     return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
 
 
-def _corpus_columns(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None) -> dict[str, pa.Array]:
-    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
-    return {name: _column([row.get(name) for row in rows]) for name in names}
-
-
-def _column(values: list[Any]) -> pa.Array:
-    try:
-        column = pa.array(values)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        pass
-    else:
-        # Parquet has no place for objects without a field.
-        if not has_no_field(column.type):
-            return column
-    # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
-    return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
+def _carried(config: Mapping[str, Any], kept: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Return the ids, labels and sources of the scores by the field that they were read from."""
+    fields = {name: config[f"{name}_field"] for name in ("id", *CARRIED)}
+    return {field: kept.column(name) for name, field in fields.items() if field is not None}

@@ -34,6 +34,7 @@ INTERVAL_BINS = 4096
 
 NOT_DONE: dict[str, Any] = {
     **dict.fromkeys(("adjust", "group_by", "groups", "auto", "validated", "keep_auto", "stability", "source_shift")),
+    "fields_as_text": {},
     "quantiles": {},
     "length_correlation": {},
 }

@@ -1,0 +1,73 @@
+"""Fields of the corpus as columns of the kept rows, in a type that holds all of their values."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from euds.corpus.row import SCALARS
+
+VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
+"""What values that do not go together raise."""
+
+TEXT, JSON = "text", "JSON"
+
+
+def corpus_columns(
+    rows: Sequence[Mapping[str, object]], names: Sequence[str], carried: Mapping[str, pa.ChunkedArray]
+) -> tuple[dict[str, pa.Array], dict[str, str]]:
+    """Return fields of the kept rows as columns, and how each is written that had to become text: "text" or "JSON".
+
+    Args:
+        rows: fields of the kept rows.
+        names: of the fields wanted.
+        carried: by field, its values as the scores have them: text, null for what was no id, label or source.
+    """
+    columns, as_text = {}, {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = inferred(values)
+        except VALUE_ERRORS:
+            # Rows of one corpus may disagree on a field's type.
+            columns[name], as_text[name] = _as_text(values, carried.get(name))
+    return columns, as_text
+
+
+def inferred(values: Sequence[object]) -> pa.Array:
+    """Return values in the type that Arrow finds for them.
+
+    Raises:
+        ValueError, TypeError, OverflowError, pa.ArrowException: there is none, or Parquet has no place for it.
+    """
+    column = pa.array(values)
+    if _has_no_field(column.type):
+        raise ValueError("Parquet has no place for objects without a field")
+    return column
+
+
+def _has_no_field(kind: pa.DataType) -> bool:
+    """Whether a type is, or holds, an object without a field."""
+    children = [kind.field(at).type for at in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not children) or any(map(_has_no_field, children))
+
+
+def _as_text(values: Sequence[Any], carried: pa.ChunkedArray | None) -> tuple[pa.Array, str]:
+    """Return values as the scores have them, or as themselves if scalars; else as JSON, which loses nothing."""
+    if carried is not None:
+        texts = carried.to_pylist()
+        if all(value is None or text is not None for value, text in zip(values, texts, strict=True)):
+            return pa.array(texts, pa.string()), TEXT
+    if all(value is None or isinstance(value, SCALARS) for value in values):
+        try:
+            return pa.array([None if value is None else _scalar_text(value) for value in values], pa.string()), TEXT
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which only JSON can write.
+            pass
+    return pa.array([None if value is None else json.dumps(value, default=str) for value in values], pa.string()), JSON
+
+
+def _scalar_text(value: object) -> str:
+    """Return text as it is, and true, false and numbers as JSON writes them."""
+    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
