@@ -58,3 +58,32 @@ def test_scalars_of_several_types_are_themselves(tmp_path: Path, write_jsonl: Wr
     assert kept(tmp_path / "run", "mixed") == ["unknown", "1", "1.5", "true", None, '"quoted"']
     assert selection.record["fields_as_text"] == {"mixed": "text"}
     assert choose(euds.select, tmp_path / "run", columns=["text"]).record["fields_as_text"] == {}
+
+
+@pytest.mark.parametrize("select", [euds.select, euds.select_streaming])
+@pytest.mark.parametrize("columns", [None, ["text"], ["text", "label", "sentiment"]])
+def test_a_label_of_another_field_takes_no_fields_name(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, select: Select, columns: list[str] | None
+) -> None:
+    corpus = [{"text": text, "label": "mine", "sentiment": "good", "source": "web"} for text in make_texts(5, 1)]
+    euds.score(write_jsonl(corpus), out=tmp_path / "run", measures=["information"], label_field="sentiment")
+    choose(select, tmp_path / "run", columns=columns)
+    table = pq.read_table(tmp_path / "run" / "selected.parquet")
+    assert table.column("euds_label").to_pylist() == ["good"] * 5
+    found = {name: set(table.column(name).to_pylist()) for name in table.column_names if name in corpus[0]}
+    copied = columns or (["text", "sentiment"] if select is euds.select_streaming else list(corpus[0]))
+    # The scores' source is the field of that name.
+    assert found == {name: {row[name] for row in corpus} for name in {*copied, "source"}}
+
+
+@pytest.mark.parametrize("select", [euds.select, euds.select_streaming])
+def test_an_id_that_repeats_a_field_stands_there_once(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, select: Select
+) -> None:
+    corpus = [{"text": text, "id": at, "uid": f"u{at}"} for at, text in enumerate(make_texts(5, 1))]
+    for field, name in (("id", "id"), ("uid", "euds_id")):
+        run_dir = tmp_path / field
+        euds.score(write_jsonl(corpus), out=run_dir, measures=["information"], id_field=field)
+        choose(select, run_dir, columns=["text", "id", "uid"])
+        assert ("euds_id" in pq.read_schema(run_dir / "selected.parquet").names) == (field != "id")
+        assert list(map(str, kept(run_dir, name))) == [str(row[field]) for row in corpus]

@@ -254,6 +254,8 @@ def test_fields_named_like_scores_keep_their_values(tmp_path: Path, write_jsonl:
     assert found.record["row_id_column"] == whole.record["row_id_column"] == "euds_row_id"
     assert streamed.column("euds_row_id").to_pylist() == found.row_ids.tolist()
     assert streamed.column("n_tokens").to_pylist() == [f"mine {at}" for at in found.row_ids]
-    # Without columns named, the scores' own label stands for the field that it repeats.
+    # The scores' label is that of the field `class`, whether or not the field `label` is copied.
     both(run_dir)
-    assert pq.read_table(run_dir / "streamed.parquet").column("label").to_pylist() == ["c"] * found.n_kept
+    for name in ("streamed", "whole"):
+        table = pq.read_table(run_dir / f"{name}.parquet")
+        assert table.column("euds_label").to_pylist() == table.column("class").to_pylist() == ["c"] * found.n_kept

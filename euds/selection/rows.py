@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import Row, read_rows, readable_scores, unreadable_row
+from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
 from euds.corpus.location import local_file
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
@@ -26,8 +26,9 @@ from euds.types import Int64Array
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
 
-CARRIED = ("label", "source")
-"""Columns of the scores that only repeat a field of the corpus."""
+GROUPED = ("label", "source")
+REPEATED = ("id", *GROUPED)
+"""Columns of the scores that repeat a field of the corpus, which may have another name there."""
 
 Rates = dict[str, tuple[Counter[str], Counter[str]]]
 """Rows of the pool and kept ones, by name, for "label" and "source"; both empty where no row of the pool has one."""
@@ -80,13 +81,36 @@ def own_name(name: str, columns: Container[str]) -> str:
     return name
 
 
-def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table) -> pa.Table:
-    """Return fields of the corpus with the scores of the same rows behind them, called by `own_name`."""
-    joined: dict[str, Any] = dict(columns)
-    for name in kept.column_names:
-        if name not in columns or name not in CARRIED:
-            joined[own_name(name, columns)] = kept.column(name)
-    return pa.table(joined)
+def score_names(
+    scores: Iterable[str], config: Mapping[str, Any], fields: Collection[str], files: Sequence[Path]
+) -> dict[str, str]:
+    """Return what each column of the scores is called beside fields of the corpus; what only repeats one is left out.
+
+    Args:
+        scores: columns of the scores.
+        config: of the run.
+        fields: of the corpus, as far as they are copied.
+        files: the corpus.
+    """
+    corpus = set(field_names(files))
+    called = {}
+    for name in scores:
+        field = config[f"{name}_field"] if name in REPEATED else name
+        if field == name:
+            if name in REPEATED and name in fields:
+                continue
+            called[name] = own_name(name, fields)
+        elif name not in corpus and name not in fields:
+            called[name] = name
+        elif field is not None:
+            # Even where it is not copied, the corpus' own field of that name is another one.
+            called[name] = own_name(name, {*corpus, *fields})
+    return called
+
+
+def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table, called: Mapping[str, str]) -> pa.Table:
+    """Return fields of the corpus with the scores of the same rows behind them, called as `score_names` says."""
+    return pa.table({**columns, **{own: kept.column(name) for name, own in called.items()}})
 
 
 def write_rows(
@@ -95,6 +119,7 @@ def write_rows(
     parts: Sequence[Path],
     kept: Int64Array,
     columns: Sequence[str],
+    called: Mapping[str, str],
     axes: Sequence[str],
 ) -> Rates:
     """Write fields of the corpus and scores of the kept rows to a Parquet file, and count them by group.
@@ -107,6 +132,7 @@ def write_rows(
         parts: part files of the scores, in order.
         kept: row ids, ascending.
         columns: fields that the corpus has.
+        called: columns of the scores, as `score_names` gives them.
         axes: score columns that a row of the pool has.
 
     Returns:
@@ -115,7 +141,7 @@ def write_rows(
     Raises:
         InputError: a field cannot be read, or its rows have types that none holds.
     """
-    counts: Counts = {name: (Counter(), Counter()) for name in CARRIED}
+    counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
     rows = iter(read_rows(files, columns=columns))
     writer = _Writer(partial)
     try:
@@ -133,7 +159,7 @@ def write_rows(
             _count(counts, scores, axes, chosen)
             if not chosen.any():
                 continue
-            writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
+            writer.write(_joined(chunk, chosen, columns, scores, called, writer.schema))
     finally:
         writer.close()
     return {name: _rates(*counted) for name, counted in counts.items()}
@@ -186,7 +212,12 @@ def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
 
 
 def _joined(
-    rows: Sequence[Row], chosen: np.ndarray, columns: Sequence[str], scores: pa.Table, schema: pa.Schema | None
+    rows: Sequence[Row],
+    chosen: np.ndarray,
+    columns: Sequence[str],
+    scores: pa.Table,
+    called: Mapping[str, str],
+    schema: pa.Schema | None,
 ) -> pa.Table:
     kept = [row for row, inside in zip(rows, chosen, strict=True) if inside]
     for row in kept:
@@ -203,7 +234,7 @@ def _joined(
                 f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
                 "cannot; leave it out by naming other columns"
             ) from None
-    return with_scores(fields, own)
+    return with_scores(fields, own, called)
 
 
 def _column(values: list[object], before: pa.Field | None) -> pa.Array:

@@ -18,7 +18,7 @@ from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
 from euds.selection.fields import corpus_columns
-from euds.selection.rows import CARRIED, appearing, output_path, with_scores, write_record, written_record
+from euds.selection.rows import REPEATED, appearing, output_path, score_names, with_scores, write_record, written_record
 from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
@@ -77,9 +77,11 @@ def select(
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
-        corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_", again
-        if that name is used, too. Fields of which no type holds all values are text: ids, labels and sources as they
-        were scored, other strings, numbers and truth values as they are, the rest as JSON; the record tells which.
+        corpus under their own names and the scores; a score whose name a copied field has is prefixed with "euds_",
+        again if that name is used, too. The scores' id, label and source are left out where they repeat the copied
+        field of that name, and prefixed where the corpus has another one of that name, copied or not. Fields of which
+        no type holds all values are text: ids, labels and sources as they were scored, other strings, numbers and truth
+        values as they are, the rest as JSON; the record tells which.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -118,10 +120,11 @@ def select(
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     fields, as_text = corpus_columns(rows, names, _carried(manifest["config"], kept))
+    called = score_names(kept.column_names, manifest["config"], fields, files)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
     with appearing(path) as partial:
-        pq.write_table(with_scores(fields, kept), partial, compression="zstd")
+        pq.write_table(with_scores(fields, kept, called), partial, compression="zstd")
         record = written_record(record, path, partial, fields)
         # What cannot be recorded takes no earlier selection's place.
         content = json_content(record)
@@ -172,5 +175,5 @@ def find_keep_of(
 
 def _carried(config: Mapping[str, Any], kept: pa.Table) -> dict[str, pa.ChunkedArray]:
     """Return the ids, labels and sources of the scores by the field that they were read from."""
-    fields = {name: config[f"{name}_field"] for name in ("id", *CARRIED)}
+    fields = {name: config[f"{name}_field"] for name in REPEATED}
     return {field: kept.column(name) for name, field in fields.items() if field is not None}

@@ -25,7 +25,7 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
-from euds.selection.rows import appearing, output_path, write_record, write_rows, written_record
+from euds.selection.rows import appearing, output_path, score_names, write_record, write_rows, written_record
 from euds.selection.rules import BOX_RULES, axes_for, bins_for, named
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
@@ -128,7 +128,7 @@ def select_streaming(
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
-            As in `euds.select`, a score whose name one of them has is prefixed with "euds_".
+            Scores are called as in `euds.select`.
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
 
     Returns:
@@ -159,6 +159,7 @@ def select_streaming(
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, axis_names, budget)
     kept = _trimmed(parts, axis_names, bins_of_pool, region, rule, budget, seed)
+    called = score_names(pq.read_schema(parts[0]).names, manifest["config"], columns, files)
     record: dict[str, Any] = {
         "rule": rule,
         "search": "histogram",
@@ -179,7 +180,7 @@ def select_streaming(
         "config_sha256": manifest["config_sha256"],
     }
     with appearing(path) as partial:
-        rates = write_rows(partial, files, parts, kept, columns, axis_names)
+        rates = write_rows(partial, files, parts, kept, columns, called, axis_names)
         record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
         record["seconds"] = round(time.perf_counter() - start, 4)
         record = written_record(record, path, partial, columns)
