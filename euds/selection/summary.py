@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from euds.selection.describe import largest
+from euds.selection.describe import largest, short
 from euds.types import Selection
 
 
@@ -33,7 +33,7 @@ def summary(selection: Selection) -> str:
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
             shown = largest(rates)
-            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in shown.items())
+            parts = ", ".join(f"{short(name)} {rate['rate']:.1%}" for name, rate in shown.items())
             rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
             lines.append(f"  keep rate by {kind}: {parts}{rest}")
     cues = record.get("label_cues")
