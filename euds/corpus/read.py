@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+
+from euds.corpus import columnar
 from euds.corpus.inputs import reader
 from euds.corpus.row import Row
 from euds.errors import InputError, nearest
@@ -61,6 +64,17 @@ def field_names(files: Sequence[Path]) -> tuple[str, ...]:
     for file in files:
         names.update(dict.fromkeys(reader(file).field_names(file)))
     return tuple(names)
+
+
+def field_types(files: Sequence[Path]) -> dict[str, pa.DataType]:
+    """Return the types of the fields on which all files that have them agree; none if a file's format has no types."""
+    found: dict[str, set[pa.DataType]] = {}
+    for file in files:
+        if reader(file) is not columnar:
+            return {}
+        for name, kind in columnar.field_types(file).items():
+            found.setdefault(name, set()).add(kind)
+    return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1}
 
 
 def check_inputs(files: Sequence[Path]) -> None:

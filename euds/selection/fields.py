@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from euds.corpus import field_types
 from euds.corpus.row import SCALARS
 
 VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
@@ -14,34 +18,62 @@ VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 TEXT, JSON = "text", "JSON"
 
 
+Fields = Mapping[str, pa.DataType | None]
+"""Fields of the corpus by name, with the type that all of its files have; None where there is none."""
+
+
+def fields_of(names: Sequence[str], files: Sequence[Path]) -> Fields:
+    """Return fields of a corpus with their types, as far as values of them can be built and written to Parquet."""
+    types = field_types(files)
+    return {name: kind if (kind := types.get(name)) is not None and _is_writable(kind) else None for name in names}
+
+
+def _is_writable(kind: pa.DataType) -> bool:
+    try:
+        pq.write_table(pa.table({"values": pa.array([None], kind)}), pa.BufferOutputStream())
+    except VALUE_ERRORS:
+        return False
+    return True
+
+
 def corpus_columns(
-    rows: Sequence[Mapping[str, object]], names: Sequence[str], carried: Mapping[str, pa.ChunkedArray]
+    rows: Sequence[Mapping[str, object]], fields: Fields, carried: Mapping[str, pa.ChunkedArray]
 ) -> tuple[dict[str, pa.Array], dict[str, str]]:
     """Return fields of the kept rows as columns, and how each is written that had to become text: "text" or "JSON".
 
     Args:
         rows: fields of the kept rows.
-        names: of the fields wanted.
+        fields: those wanted.
         carried: by field, its values as the scores have them: text, null for what was no id, label or source.
     """
     columns, as_text = {}, {}
-    for name in names:
+    for name, kind in fields.items():
         values = [row.get(name) for row in rows]
         try:
-            columns[name] = inferred(values)
+            columns[name] = column_of(values, kind)
         except VALUE_ERRORS:
             # Rows of one corpus may disagree on a field's type.
             columns[name], as_text[name] = _as_text(values, carried.get(name))
     return columns, as_text
 
 
-def inferred(values: Sequence[object]) -> pa.Array:
-    """Return values in the type that Arrow finds for them.
+def column_of(values: Sequence[object], kind: pa.DataType | None) -> pa.Array:
+    """Return values in their field's type, or in that which holds them.
 
     Raises:
         ValueError, TypeError, OverflowError, pa.ArrowException: there is none, or Parquet has no place for it.
     """
-    column = pa.array(values)
+    if kind is not None:
+        # More categories than one file's type can count need another one.
+        with suppress(*VALUE_ERRORS):
+            return pa.array(values, kind)
+    try:
+        column = pa.array(values)
+    except OverflowError:
+        # Fractions would be cut.
+        if any(type(value) is not int for value in values if value is not None):
+            raise
+        return pa.array(values, pa.uint64())
     if _has_no_field(column.type):
         raise ValueError("Parquet has no place for objects without a field")
     return column

@@ -20,7 +20,7 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
-from euds.selection.fields import VALUE_ERRORS, inferred
+from euds.selection.fields import VALUE_ERRORS, Fields, column_of
 from euds.types import Int64Array
 
 ROW_GROUP = 8192
@@ -118,7 +118,7 @@ def write_rows(
     files: Sequence[Path],
     parts: Sequence[Path],
     kept: Int64Array,
-    columns: Sequence[str],
+    columns: Fields,
     called: Mapping[str, str],
     axes: Sequence[str],
 ) -> Rates:
@@ -142,7 +142,7 @@ def write_rows(
         InputError: a field cannot be read, or its rows have types that none holds.
     """
     counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
-    rows = iter(read_rows(files, columns=columns))
+    rows = iter(read_rows(files, columns=list(columns)))
     writer = _Writer(partial)
     try:
         for scores in _scores(parts):
@@ -214,7 +214,7 @@ def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
 def _joined(
     rows: Sequence[Row],
     chosen: np.ndarray,
-    columns: Sequence[str],
+    columns: Fields,
     scores: pa.Table,
     called: Mapping[str, str],
     schema: pa.Schema | None,
@@ -225,10 +225,10 @@ def _joined(
             raise unreadable_row(row)
     own = scores.filter(pa.array(chosen))
     fields: dict[str, pa.Array] = {}
-    for name in columns:
+    for name, kind in columns.items():
         values = [None if row.fields is None else row.fields.get(name) for row in kept]
         try:
-            fields[name] = _column(values, None if schema is None else schema.field(name))
+            fields[name] = _column(values, kind, None if schema is None else schema.field(name))
         except VALUE_ERRORS:
             raise InputError(
                 f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
@@ -237,12 +237,14 @@ def _joined(
     return with_scores(fields, own, called)
 
 
-def _column(values: list[object], before: pa.Field | None) -> pa.Array:
+def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | None) -> pa.Array:
     """Return the values in the type that holds them and those of the field before."""
-    column = inferred(values)
+    column = column_of(values, kind)
     if before is None or column.type == before.type:
         return column
     # Never built in the earlier type: it would cut 1.5 to 1, and leave out an object's new fields.
+    if {column.type, before.type} == {pa.int64(), pa.uint64()}:
+        return pa.array(values, pa.uint64())
     both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
     return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
 

@@ -17,7 +17,7 @@ from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.fields import corpus_columns
+from euds.selection.fields import corpus_columns, fields_of
 from euds.selection.rows import REPEATED, appearing, output_path, score_names, with_scores, write_record, written_record
 from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
 from euds.selection.trainee import Trainee
@@ -119,7 +119,7 @@ def select(
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
-    fields, as_text = corpus_columns(rows, names, _carried(manifest["config"], kept))
+    fields, as_text = corpus_columns(rows, fields_of(names, files), _carried(manifest["config"], kept))
     called = score_names(kept.column_names, manifest["config"], fields, files)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}

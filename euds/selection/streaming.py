@@ -25,6 +25,7 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
+from euds.selection.fields import fields_of
 from euds.selection.rows import appearing, output_path, score_names, write_record, write_rows, written_record
 from euds.selection.rules import BOX_RULES, axes_for, bins_for, named
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
@@ -180,7 +181,7 @@ def select_streaming(
         "config_sha256": manifest["config_sha256"],
     }
     with appearing(path) as partial:
-        rates = write_rows(partial, files, parts, kept, columns, called, axis_names)
+        rates = write_rows(partial, files, parts, kept, fields_of(columns, files), called, axis_names)
         record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
         record["seconds"] = round(time.perf_counter() - start, 4)
         record = written_record(record, path, partial, columns)
