@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.errors import InputError
 from euds.selection.summary import summary
 
 WriteJsonl = Callable[..., Path]
@@ -168,3 +169,21 @@ def test_more_categories_than_one_files_type_counts(tmp_path: Path, make_texts: 
     euds.score(files, out=tmp_path / "run", measures=["information"])
     choose(euds.select, tmp_path / "run")
     assert kept(tmp_path / "run", "name") == [f"{at} {n}" for at in range(2) for n in range(100)]
+
+
+def test_a_field_whose_name_cannot_be_written_is_named(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    corpus: list[dict[str, object]] = [{"text": text} for text in make_texts(4, 1)]
+    corpus[2]["\ud801k"] = 1
+    euds.score(write_jsonl(corpus), out=tmp_path / "run", measures=["information"])
+    with pytest.raises(InputError, match=r"corpus.jsonl, row 3: the name of field '\\ud801k' .* --columns") as raised:
+        choose(euds.select, tmp_path / "run")
+    str(raised.value).encode()
+    assert not (tmp_path / "run" / "selected.parquet").exists()
+    for select in (euds.select, euds.select_streaming):
+        choose(select, tmp_path / "run", columns=["text"])
+        for columns, message in ((["\ud801k"], r"field '\\ud801k': the name holds lone"), (["txt"], "unknown field")):
+            with pytest.raises(InputError, match=message) as raised:
+                choose(select, tmp_path / "run", columns=columns)
+            str(raised.value).encode()
