@@ -187,3 +187,13 @@ def test_a_field_whose_name_cannot_be_written_is_named(
             with pytest.raises(InputError, match=message) as raised:
                 choose(select, tmp_path / "run", columns=columns)
             str(raised.value).encode()
+
+
+def test_a_type_that_parquet_lacks_is_json(tmp_path: Path, make_texts: Texts) -> None:
+    spans = pa.array([pa.MonthDayNano([1, 2, 3])] * 3)
+    table = pa.table({"text": make_texts(3, 1), "span": spans})
+    with pa.ipc.new_file(tmp_path / "corpus.arrow", table.schema) as writer:
+        writer.write_table(table)
+    euds.score(tmp_path / "corpus.arrow", out=tmp_path / "run", measures=["information"])
+    choose(euds.select, tmp_path / "run")
+    assert [json.loads(str(span)) for span in kept(tmp_path / "run", "span")] == [[1, 2, 3]] * 3

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def fields_of(names: Sequence[str], files: Sequence[Path]) -> Fields:
     return {name: kind if (kind := types.get(name)) is not None and _is_writable(kind) else None for name in names}
 
 
+@cache
 def _is_writable(kind: pa.DataType) -> bool:
+    """Whether Parquet has a place for a type, which it has not for objects without a field."""
     try:
         pq.write_table(pa.table({"values": pa.array([None], kind)}), pa.BufferOutputStream())
     except VALUE_ERRORS:
@@ -74,15 +77,9 @@ def column_of(values: Sequence[object], kind: pa.DataType | None) -> pa.Array:
         if any(type(value) is not int for value in values if value is not None):
             raise
         return pa.array(values, pa.uint64())
-    if _has_no_field(column.type):
-        raise ValueError("Parquet has no place for objects without a field")
+    if not _is_writable(column.type):
+        raise ValueError(f"Parquet has no place for {column.type}")
     return column
-
-
-def _has_no_field(kind: pa.DataType) -> bool:
-    """Whether a type is, or holds, an object without a field."""
-    children = [kind.field(at).type for at in range(kind.num_fields)]
-    return (pa.types.is_struct(kind) and not children) or any(map(_has_no_field, children))
 
 
 def _as_text(values: Sequence[Any], carried: pa.ChunkedArray | None) -> tuple[pa.Array, str]:
