@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from operator import index
 
 
 class EudsError(Exception):
@@ -58,11 +59,25 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
-def check_seed(name: str, seed: int) -> None:
-    """Refuse a seed that NumPy, torch or FAISS would refuse in the middle of the work.
+def whole_number(name: str, value: int) -> int:
+    """Return an integer of any kind, such as NumPy's, as Python's.
 
     Raises:
-        InvalidArgument: it is not in 0..2^31-1.
+        InvalidArgument: it is none.
     """
+    try:
+        return int(index(value))
+    except TypeError:
+        raise InvalidArgument(f"{name}: must be an integer, got {value!r}") from None
+
+
+def check_seed(name: str, seed: int) -> int:
+    """Return a seed as Python's integer; refuse one that NumPy, torch or FAISS would refuse in the middle of the work.
+
+    Raises:
+        InvalidArgument: it is no integer, or not in 0..2^31-1.
+    """
+    seed = whole_number(name, seed)
     if not 0 <= seed < 1 << 31:
         raise InvalidArgument(f"{name}: must be in 0..{(1 << 31) - 1}, got {seed}")
+    return seed

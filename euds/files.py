@@ -170,8 +170,18 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, durable: b
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write `value` as indented UTF-8 JSON, atomically; NaN is refused, as JSON has none. See `atomic_path`."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, lambda handle: handle.write(text.encode()), durable=durable)
+    content = json_content(value)
+    write_atomic(path, lambda handle: handle.write(content), durable=durable)
+
+
+def json_content(value: object) -> bytes:
+    """Return what `write_json` writes.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+        TypeError: JSON has no place for a value.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

@@ -286,13 +286,16 @@ def test_fields_that_parquet_cannot_hold_are_kept_as_json(tmp_path: Path, write_
     mixed: list[dict[str, object]] = [{"n": 1}, {"n": "one"}]
     corpus = write_jsonl([{"text": "the film was sad", **fields, **own} for own in mixed])
     euds.score(corpus, out=tmp_path / "run", measures=["information"])
-    euds.select(tmp_path / "run", keep=2, rule="random")
+    selection = euds.select(tmp_path / "run", keep=2, rule="random")
     kept = pq.read_table(tmp_path / "run" / "selected.parquet").to_pylist()
     assert [json.loads(row["title"]) for row in kept] == ["\ud83d"] * 2
-    assert [int(row["uid"]) for row in kept] == [18446744073709551615] * 2
+    assert [row["uid"] for row in kept] == [18446744073709551615] * 2
     assert [row["meta"] for row in kept] == ["{}"] * 2
     assert [json.loads(row["nested"]) for row in kept] == [[{"deep": {}}]] * 2
-    assert [json.loads(row["n"]) for row in kept] == [1, "one"]
+    assert [row["n"] for row in kept] == ["1", "one"]
+    lines = summary(selection).splitlines()
+    assert "  written as JSON, as no type holds all their values: title, meta, nested" in lines
+    assert "  written as text, as no type holds all their values: n" in lines
 
 
 def test_select_refuses_what_it_cannot_trust(

@@ -130,12 +130,13 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
     with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
     parts = sorted((tmp_path / "mixed" / "scores").glob("part-*.parquet"))
-    assert len(parts) > 1
-    for gone, message in ((parts[:1], "are not those of the corpus"), (parts[1:], "the parts are gone")):
-        for part in gone:
-            part.unlink()
-        with pytest.raises(InputError, match=message):
-            euds.select_streaming(tmp_path / "mixed", keep=0.5, rule="low", axes=["information"], columns=["text"])
+    # As if the two had changed places.
+    for part, other in zip(parts[:2], (parts[1], parts[0]), strict=True):
+        part.rename(other.with_suffix(".moved"))
+    for part in parts[:2]:
+        part.with_suffix(".moved").rename(part)
+    with pytest.raises(InputError, match="are not those of the corpus"):
+        euds.select_streaming(tmp_path / "mixed", keep=0.5, rule="low", axes=["information"], columns=["text"])
     command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
     assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
     outcome = CliRunner().invoke(app, [*command, "--rule", "igse"])
@@ -253,6 +254,8 @@ def test_fields_named_like_scores_keep_their_values(tmp_path: Path, write_jsonl:
     assert found.record["row_id_column"] == whole.record["row_id_column"] == "euds_row_id"
     assert streamed.column("euds_row_id").to_pylist() == found.row_ids.tolist()
     assert streamed.column("n_tokens").to_pylist() == [f"mine {at}" for at in found.row_ids]
-    # Without columns named, the scores' own label stands for the field that it repeats.
+    # The scores' label is that of the field `class`, whether or not the field `label` is copied.
     both(run_dir)
-    assert pq.read_table(run_dir / "streamed.parquet").column("label").to_pylist() == ["c"] * found.n_kept
+    for name in ("streamed", "whole"):
+        table = pq.read_table(run_dir / f"{name}.parquet")
+        assert table.column("euds_label").to_pylist() == table.column("class").to_pylist() == ["c"] * found.n_kept

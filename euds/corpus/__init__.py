@@ -3,7 +3,16 @@
 from euds.corpus.identity import Identity, check_unchanged, identities
 from euds.corpus.inputs import list_inputs
 from euds.corpus.location import file_path
-from euds.corpus.read import check_fields, check_inputs, count_rows, field_names, read_rows, take_rows, unreadable_row
+from euds.corpus.read import (
+    check_fields,
+    check_inputs,
+    count_rows,
+    field_names,
+    field_types,
+    read_rows,
+    take_rows,
+    unreadable_row,
+)
 from euds.corpus.row import Row, extract_scalar, extract_text
 from euds.corpus.run_files import (
     corpus_files,
@@ -15,7 +24,9 @@ from euds.corpus.run_files import (
     read_parquet,
     read_quarantine,
     read_scores,
+    readable_scores,
     verify_parts,
+    whole_parts,
 )
 from euds.corpus.slices import Slice, SliceReader, cut, read_slices, sample, splittable
 
@@ -33,6 +44,7 @@ __all__ = [
     "extract_scalar",
     "extract_text",
     "field_names",
+    "field_types",
     "file_path",
     "generations_path",
     "identities",
@@ -46,9 +58,11 @@ __all__ = [
     "read_rows",
     "read_scores",
     "read_slices",
+    "readable_scores",
     "sample",
     "splittable",
     "take_rows",
     "unreadable_row",
     "verify_parts",
+    "whole_parts",
 ]

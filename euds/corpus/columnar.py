@@ -106,6 +106,12 @@ def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
         return file.names
 
 
+def field_types(path: Path) -> dict[str, pa.DataType]:
+    """Return the types of the columns by name."""
+    with _errors(path), closing(_open(path, None)) as file:
+        return {field.name: field.type for field in file.schema}
+
+
 def check(path: Path) -> None:
     """Read the schema.
 

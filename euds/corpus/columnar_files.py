@@ -1,6 +1,6 @@
 """Parquet and Arrow IPC files and streams as batches of the wanted columns, from any batch that can be entered on.
 
-Each class has the `names` of all columns and these methods.
+Each class has the `schema` and the `names` of all columns, and these methods.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,8 @@ class ParquetFile:
         self._source = source
         # Buffered before it is asked for, all that was read would stay in memory until the file is closed.
         self._file = pq.ParquetFile(source, buffer_size=BUFFER_BYTES, pre_buffer=False)
-        self.names = tuple(self._file.schema_arrow.names)
+        self.schema = self._file.schema_arrow
+        self.names = tuple(self.schema.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
 
     @cached_property
@@ -69,10 +70,10 @@ class ArrowFile:
 
     def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
         self._source = source
-        self._schema = pa.ipc.open_file(source).schema
-        self.names = tuple(self._schema.names)
+        self.schema = pa.ipc.open_file(source).schema
+        self.names = tuple(self.schema.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
-        self._file = pa.ipc.open_file(source, options=_only(self._schema, self._wanted))
+        self._file = pa.ipc.open_file(source, options=_only(self.schema, self._wanted))
 
     @cached_property
     def entries(self) -> list[int]:
@@ -82,8 +83,8 @@ class ArrowFile:
     def row_counts(self) -> Iterator[int]:
         """Return the rows of each piece, in order."""
         # A batch tells its length only when something of it is read: a column of numbers, if there is one.
-        small = sorted(self._schema, key=lambda field: not pa.types.is_primitive(field.type))
-        file = pa.ipc.open_file(self._source, options=_only(self._schema, [field.name for field in small[:1]]))
+        small = sorted(self.schema, key=lambda field: not pa.types.is_primitive(field.type))
+        file = pa.ipc.open_file(self._source, options=_only(self.schema, [field.name for field in small[:1]]))
         return (file.get_batch(at).num_rows for at in range(file.num_record_batches))
 
     def batches(self, entry: int) -> Iterator[pa.RecordBatch]:
@@ -101,8 +102,8 @@ class ArrowStream:
 
     def __init__(self, source: Any, columns: Sequence[str] | None) -> None:
         self._source = source
-        self._schema = pa.ipc.open_stream(source).schema
-        self.names = tuple(self._schema.names)
+        self.schema = pa.ipc.open_stream(source).schema
+        self.names = tuple(self.schema.names)
         self._wanted = [name for name in self.names if columns is None or name in columns]
         self.entries = [0]
 
@@ -121,7 +122,7 @@ class ArrowStream:
 
     def _each(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         self._source.seek(0)
-        stream = pa.ipc.open_stream(self._source, options=_only(self._schema, names))
+        stream = pa.ipc.open_stream(self._source, options=_only(self.schema, names))
         end = self._source.tell()
         for batch in stream:
             end = self._source.tell()

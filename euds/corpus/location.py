@@ -83,6 +83,15 @@ def is_url(name: str | Path) -> bool:
     return "://" in str(name)
 
 
+def local_file(path: Path) -> Path | None:
+    """Return the file of this machine behind a path or URL: itself or the archive that holds it; None: it is remote."""
+    if not is_url(path):
+        return path
+    outermost = str(path).rpartition("::")[2]
+    # Without the check, a remote file would be taken for a path.
+    return None if is_url(file_path(outermost)) else file_path(outermost)
+
+
 def file_name(path: Path) -> str:
     """Return the last part of a path or URL in lower case, without the query of a web address."""
     address = str(path)

@@ -1,11 +1,15 @@
 """Read a corpus of many files as one sequence of rows with stable ids."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+
+from euds.corpus import columnar
 from euds.corpus.inputs import reader
-from euds.corpus.row import Row
+from euds.corpus.location import printable
+from euds.corpus.row import Row, is_unicode
 from euds.errors import InputError, nearest
 
 
@@ -63,6 +67,17 @@ def field_names(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def field_types(files: Sequence[Path]) -> dict[str, pa.DataType]:
+    """Return the types of the fields on which all files that have them agree; none if a file's format has no types."""
+    found: dict[str, set[pa.DataType]] = {}
+    for file in files:
+        if reader(file) is not columnar:
+            return {}
+        for name, kind in columnar.field_types(file).items():
+            found.setdefault(name, set()).add(kind)
+    return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1}
+
+
 def check_inputs(files: Sequence[Path]) -> None:
     """Open every file.
 
@@ -82,13 +97,17 @@ def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
     one by one.
 
     Raises:
-        InputError: a file lacks one; the message suggests the nearest.
+        InputError: a file lacks one, and the message suggests the nearest; or a name is no Unicode text.
     """
+    for field in fields:
+        if not is_unicode(field):
+            raise InputError(f"field {field!r}: the name holds lone surrogates, which are no Unicode text; name others")
     for file in files:
         names = reader(file).field_names(file, fields)
         for field in fields:
             if names and field not in names:
-                raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {', '.join(names)}")
+                known = ", ".join(map(printable, names))
+                raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {known}")
 
 
 def take_rows(
@@ -103,7 +122,7 @@ def take_rows(
             all.
 
     Raises:
-        InputError: a row is not there or cannot be read.
+        InputError: a row is not there or cannot be read, or the name of a field is no Unicode text.
     """
     wanted = {int(row_id) for row_id in row_ids}
     found: dict[int, dict[str, object]] = {}
@@ -113,6 +132,7 @@ def take_rows(
                 if row.fields is None:
                     raise unreadable_row(row)
                 names = row.fields if columns is None else columns
+                _check_names(row, names)
                 found[row.row_id] = {name: row.fields[name] for name in names if name in row.fields}
     missing = wanted - found.keys()
     if missing:
@@ -123,6 +143,15 @@ def take_rows(
 def unreadable_row(row: Row) -> InputError:
     """Return what to raise for a row that cannot be read with the fields that are wanted."""
     return InputError(f"{row.file}, row {row.position}: {row.error}; leave such a field out by naming other columns")
+
+
+def _check_names(row: Row, names: Iterable[str]) -> None:
+    wrong = next((name for name in names if not is_unicode(name)), None)
+    if wrong is not None:
+        raise InputError(
+            f"{row.file}, row {row.position}: the name of field {wrong!r} holds lone surrogates, which are no Unicode "
+            "text; leave it out by naming the others with --columns"
+        )
 
 
 def _find(file: Path, row: int) -> tuple[tuple[int, int] | None, int]:

@@ -69,7 +69,7 @@ def extract_scalar(row: Row, field: str | None) -> str | None:
     if not isinstance(value, SCALARS):
         return None
     text = str(value)
-    return text if _is_unicode(text) else None
+    return text if is_unicode(text) else None
 
 
 def _flaw(text: str) -> str | None:
@@ -77,12 +77,13 @@ def _flaw(text: str) -> str | None:
         return "is empty"
     if "\0" in text:
         return "holds NUL bytes"
-    if not _is_unicode(text):
+    if not is_unicode(text):
         return "holds lone surrogates, which are no Unicode text"
     return None
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: half a surrogate pair cannot."""
     if text.isascii():
         return True
     try:

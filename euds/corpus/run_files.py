@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
 from euds.files import file_sha256, permitted, read_json
 
 PARTS_FILE = "_parts.jsonl"
@@ -68,23 +69,46 @@ def part_files(run_dir: Path) -> tuple[Path, ...]:
     return tuple(sorted((run_dir / "scores").glob("part-*.parquet"), key=lambda part: (len(part.name), part.name)))
 
 
+def whole_parts(run_dir: Path) -> tuple[Path, ...]:
+    """Return the part files of a finished run, in row order, after counting their rows by what their footers say.
+
+    Raises:
+        InputError: the run has not finished, or a part is missing or has no readable footer.
+    """
+    expected = read_manifest(run_dir)["counts"]["rows"]
+    parts = part_files(run_dir)
+    with readable_scores(run_dir):
+        n_rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    if n_rows != expected:
+        raise InputError(
+            f"{run_dir}/scores: {n_rows} rows, but the manifest counts {expected}; "
+            "a part is missing: score into a new directory"
+        )
+    return parts
+
+
 def read_scores(run_dir: Path) -> pa.Table:
     """Return the scores of a finished run, in row order.
 
     Raises:
         InputError: the run has not finished, or a part is missing or unreadable.
     """
-    manifest = read_manifest(run_dir)
+    parts = whole_parts(run_dir)
+    with readable_scores(run_dir):
+        return pa.concat_tables([read_parquet(part) for part in parts])
+
+
+@contextmanager
+def readable_scores(run_dir: Path) -> Iterator[None]:
+    """Turn what reading a part raises into one error.
+
+    Raises:
+        InputError: the part is unreadable.
+    """
     try:
-        table = pa.concat_tables([read_parquet(part) for part in part_files(run_dir)])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{run_dir}/scores: unreadable: {str(error).splitlines()[0]}") from error
-    if table.num_rows != manifest["counts"]["rows"]:
-        raise InputError(
-            f"{run_dir}/scores: {table.num_rows} rows, but the manifest counts {manifest['counts']['rows']}; "
-            "a part is missing: score into a new directory"
-        )
-    return table
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{run_dir}/scores: unreadable: {reason_of(error)}; score into a new directory") from error
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,5 +1,6 @@
 """Delete what a scoring run has left in its directory, and nothing that is not of its making."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,10 +63,16 @@ def check_unneeded(run_dir: Path, needed: Iterable[Path]) -> None:
     Raises:
         InputError: an input or model lies among what is deleted; the message names it.
     """
-    deleted = {(run_dir / name).resolve() for name in (*FILES, *FOLDERS, "work", REMOVED)}
     for path in needed:
-        if not is_url(path) and not deleted.isdisjoint((path.resolve(), *path.resolve().parents)):
+        if not is_url(path) and is_of_run(path, run_dir):
             raise InputError(f"{path}: --force-new would delete it with the run; move it, or choose another --out")
+
+
+def is_of_run(path: Path, run_dir: Path) -> bool:
+    """Whether a path leads to what a run keeps or into one of its folders; links count as what they lead to."""
+    own = {os.path.realpath(run_dir / name) for name in (*FILES, *FOLDERS, "work", REMOVED)}
+    target = Path(os.path.realpath(path))
+    return not own.isdisjoint(map(str, (target, *target.parents)))
 
 
 def _delete_own(folder: Path, patterns: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,8 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument
 from euds.types import Int64Array
 
-Keep = float | int | str
-"""A fraction in (0, 1] as a float, a count as an int, or either written as text."""
+Keep = float | int | str | np.integer[Any] | np.floating[Any]
+"""A fraction in (0, 1] as a float, a count as an int, in NumPy's types, too, or either written as text."""
 
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -28,20 +29,25 @@ def parse_keep(keep: Keep, n: int) -> int:
         keep = number_of(keep)
     except ValueError:
         raise InvalidArgument(wish) from None
-    if isinstance(keep, bool) or not isinstance(keep, int | float | np.integer | np.floating):
+    if isinstance(keep, bool) or not isinstance(keep, int | float):
         raise InvalidArgument(wish)
-    if isinstance(keep, int | np.integer):
+    if isinstance(keep, int):
         if not 1 <= keep <= n:
             raise InvalidArgument(wish)
-        return int(keep)
+        return keep
     if not 0 < keep <= 1 or n == 0:
         raise InvalidArgument(wish)
     # 0.07 * 100 is 7.000000000000001, and 7 rows are meant.
-    return max(1, math.ceil(round(float(keep) * n, 6)))
+    return max(1, math.ceil(round(keep * n, 6)))
 
 
 def number_of(keep: Keep) -> float | int:
     """Return a fraction as a float and a count as an int, however they are written; ValueError for other text."""
+    if isinstance(keep, np.integer):
+        return int(keep)
+    if isinstance(keep, np.floating):
+        # By way of text: the float32 0.2 means 0.2, not 0.20000000298.
+        return float(str(keep))
     if not isinstance(keep, str):
         return keep
     return int(keep) if keep.strip().lstrip("+").isdecimal() else float(keep)

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from euds.report.content import Content, title_of, unit_of
+from euds.selection.describe import short
 from euds.study.table import TITLES as METRIC_TITLES
 from euds.types import Float64Array
 
 POOL, KEPT, REGION, BOX, INK = "#b9c2cc", "#0b6fb8", "#f2b705", "#c2410c", "#27313b"
-LABEL_CHARS = 24
-NO_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-"""What XML forbids, and other control characters, a line break among them."""
-
 BINS = 48
 SHOWN_QUANTILES = (0.005, 0.995)
 """A handful of extreme rows would squeeze all others into a few bars; those beyond are counted in the end bars."""
@@ -115,7 +111,7 @@ def study(table: Mapping[str, Any]) -> Picture:
             axes.plot(values, [at] * len(values), "o", color=color, alpha=0.45, ms=4)
         if random is not None:
             axes.axvline(100 * random["metrics"][metric]["mean"], color=POOL, lw=1.2, ls="--", zorder=0)
-        axes.set_yticks(range(len(methods)), [f"{_short(method['name'])} ({method['rows']:,})" for method in methods])
+        axes.set_yticks(range(len(methods)), [f"{short(method['name'])} ({method['rows']:,})" for method in methods])
         axes.set_ylim(-0.6, len(methods) - 0.4)
         axes.set_xlabel(f"{METRIC_TITLES[metric]} (%)")
         axes.grid(axis="x", color="#e5e9ee")
@@ -167,7 +163,7 @@ def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float
     def draw(axes: Axes) -> None:
         places = range(len(names))
         axes.barh(places, [100 * by_group[name]["rate"] for name in names], color=KEPT)
-        axes.set_yticks(places, [_short(name) for name in names])
+        axes.set_yticks(places, [short(name) for name in names])
         axes.axvline(100 * overall, color=INK, lw=1.2, ls="--")
         axes.set_xlabel("kept (%), dashed: whole pool")
 
@@ -190,8 +186,3 @@ def _edges(values: Float64Array) -> Float64Array:
     low, high = np.quantile(values, SHOWN_QUANTILES)
     edges: Float64Array = np.linspace(low, high if high > low else low + 1, BINS + 1)
     return edges
-
-
-def _short(name: str) -> str:
-    name = NO_XML.sub("\N{REPLACEMENT CHARACTER}", name)
-    return name if len(name) <= LABEL_CHARS else name[: LABEL_CHARS - 1] + "…"

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from euds.errors import InputError, InvalidArgument, one_of
+from euds.errors import InputError, InvalidArgument, one_of, whole_number
 from euds.ops.histogram import MAX_AXES
 from euds.ops.keep import Keep, check_keep, number_of, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import EVIDENCE_AXIS, decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
-from euds.selection.describe import describe, group_names
+from euds.selection.describe import describe, groups_of
 from euds.selection.features import Embedded
 from euds.selection.rules import (
     AUTO_RULE,
@@ -117,6 +117,7 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
+    seed, stability = whole_number("seed", seed), whole_number("stability", stability)
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
     columns, places, embeddings = _pool_of(rule, named, scores, embedded, pairs)
@@ -290,8 +291,8 @@ def _pool(usable: pa.Table, columns: tuple[str, ...], adjust: str | None) -> Poo
 def _groups(usable: pa.Table, group_by: str) -> list[tuple[str, Int64Array]]:
     if usable.column(group_by).null_count == usable.num_rows:
         raise InputError(f"group_by: the scores have no {group_by}; score with --{group_by}-field")
-    names = np.array(group_names(usable, group_by))
-    return [(name, np.flatnonzero(names == name)) for name in sorted(set(names.tolist()))]
+    groups = groups_of(usable, group_by)
+    return list(zip(groups.names, groups.members(), strict=True))
 
 
 def _region_record(region: Region) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def find_keep(
         InvalidArgument: the margin is out of its range.
         InputError: the pool is too small for a split, or for three different parts.
     """
-    check_margin(margin)
+    margin = check_margin(margin)
     fractions = fractions_of(n_rows)
     trials = Trials(trainee)
     splits = [trainee.split(seed + at) for at in range(SPLITS)]
@@ -142,10 +142,19 @@ def fractions_of(n_rows: int) -> tuple[float, ...]:
     return fractions
 
 
-def check_margin(margin: float) -> None:
-    """Refuse a margin that is not above 0 and below 1."""
-    if not 0 < margin < 1:
-        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin}")
+def check_margin(margin: float) -> float:
+    """Return a margin as Python's float.
+
+    Raises:
+        InvalidArgument: it is not above 0 and below 1.
+    """
+    try:
+        within = 0 < margin < 1
+    except TypeError:
+        within = False
+    if not within:
+        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin!r}")
+    return float(margin)
 
 
 def fit_curve(

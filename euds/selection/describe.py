@@ -1,7 +1,9 @@
 """What a selection did to the pool: correlation with length, keep rates, shift between sources."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,11 @@ from euds.types import Float64Array, Int64Array
 
 SHOWN_GROUPS = 40
 """Groups that a reader is shown, the largest; a column of names or addresses has one a row."""
+
+NAME_CHARS = 24
+NO_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What XML forbids, and other control characters, a line break among them."""
+"""Of a group's name, as much as a reader is shown."""
 
 NO_GROUP = "(none)"
 """Name of the rows whose label or source is null."""
@@ -40,9 +47,41 @@ def describe(usable: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict
     }
 
 
-def group_names(scores: pa.Table, column: str) -> list[str]:
-    """Return each row's label or source as text."""
-    return [NO_GROUP if name is None else str(name) for name in scores.column(column).to_pylist()]
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Rows by label or source.
+
+    Attributes:
+        names: ascending; `NO_GROUP` for rows without one.
+        codes: (n,) int64, each row's place in `names`; a column of addresses would take its longest for every row.
+    """
+
+    names: Sequence[str]
+    codes: Int64Array
+
+    def counts(self, rows: Int64Array | None = None) -> Counter[str]:
+        """Return the rows of each group, or those among positions; groups without a row are there, too."""
+        codes = self.codes if rows is None else self.codes[rows]
+        return Counter(dict(zip(self.names, np.bincount(codes, minlength=len(self.names)).tolist(), strict=True)))
+
+    def members(self) -> list[Int64Array]:
+        """Return the positions of each group's rows, ascending."""
+        # Row by row for each of many groups would take the square of the time.
+        ends = np.cumsum(np.bincount(self.codes, minlength=len(self.names)))
+        return np.split(np.argsort(self.codes, kind="stable"), ends[:-1])
+
+
+def groups_of(scores: pa.Table, column: str) -> Groups:
+    """Return the rows of a table by the text of its label or source."""
+    encoded = scores.column(column).dictionary_encode().unify_dictionaries()
+    known = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    texts = [*map(str, known), NO_GROUP]
+    places = [np.empty(0, np.int64), *(chunk.indices.fill_null(len(known)).to_numpy() for chunk in encoded.chunks)]
+    # A group may be called as the rows without one are.
+    used = np.concatenate(places).astype(np.int64)
+    names, codes = np.unique(np.array(texts, object), return_inverse=True)
+    there, codes = np.unique(codes[used], return_inverse=True)
+    return Groups(names[there].tolist(), codes)
 
 
 def length_correlation(scores: pa.Table) -> dict[str, float | None]:
@@ -61,8 +100,8 @@ def keep_rates(scores: pa.Table, column: str, kept: Int64Array) -> dict[str, dic
     """
     if scores.column(column).null_count == scores.num_rows:
         return None
-    names = group_names(scores, column)
-    return rates_of(Counter(names), Counter(names[at] for at in kept))
+    groups = groups_of(scores, column)
+    return rates_of(groups.counts(), groups.counts(kept))
 
 
 def rates_of(pool: Counter[str], kept: Counter[str]) -> dict[str, dict[str, float]]:
@@ -79,32 +118,37 @@ def largest(rates: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, 
     return {name: rates[name] for name in sorted(names)}
 
 
+def short(name: str) -> str:
+    """Return a name as a reader is shown it, on a terminal or in a figure."""
+    name = NO_XML.sub("\N{REPLACEMENT CHARACTER}", name)
+    return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 1] + "…"
+
+
 def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] | None:
     """Return, per score and source, the median and the mean rank in the pool; None with fewer than two sources.
 
     A mean rank of 0.5 is where the pool itself lies.
     """
-    names = np.array(group_names(scores, "source"))
-    if len(set(names.tolist())) < 2:
+    groups = groups_of(scores, "source")
+    if len(groups.names) < 2:
         return None
-    return {column: places_of(values_of(scores, column), names) for column in score_columns(scores)}
+    return {column: places_of(values_of(scores, column), groups) for column in score_columns(scores)}
 
 
-def places_of(values: Float64Array, names: np.ndarray[tuple[int], np.dtype[np.str_]]) -> dict[str, Mapping[str, float]]:
+def places_of(values: Float64Array, groups: Groups) -> dict[str, Mapping[str, float]]:
     """Return where each group's values lie: "rows", "median" and "mean_rank" in the pool, of the finite ones.
 
     Args:
         values: (n,) of a score.
-        names: (n,) groups.
+        groups: of the n rows.
     """
     known = np.isfinite(values)
     if not known.any():
         return {}
     values, ranks = values[known], mid_ranks(values[known])
-    groups, group = np.unique(names[known], return_inverse=True)
-    # Row by row for each of many groups would take the square of the time.
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    return {name: _place(values[own], ranks[own]) for name, own in zip(groups.tolist(), members, strict=True)}
+    members = Groups(groups.names, groups.codes[known]).members()
+    parts = zip(groups.names, members, strict=True)
+    return {name: _place(values[own], ranks[own]) for name, own in parts if len(own)}
 
 
 def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> dict[str, dict[str, float]] | None:
@@ -124,7 +168,7 @@ def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> di
     """
     if scores.column("label").null_count == scores.num_rows or len(kept) < 2:
         return None
-    labels = np.unique(group_names(scores, "label"), return_inverse=True)[1]
+    labels = groups_of(scores, "label").codes
     found = {}
     for column in ("n_tokens", *columns):
         values = values_of(scores, column)

@@ -1,7 +1,9 @@
 """Write the kept rows of a large corpus in one pass over it and its scores."""
 
+import os
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,21 +13,22 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import Row, read_rows, unreadable_row
+from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
+from euds.corpus.location import local_file
+from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
+from euds.selection.fields import VALUE_ERRORS, Fields, column_of
 from euds.types import Int64Array
 
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
 
-VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
-"""What values that do not go together raise."""
-
-CARRIED = ("label", "source")
-"""Columns of the scores that only repeat a field of the corpus."""
+GROUPED = ("label", "source")
+REPEATED = ("id", *GROUPED)
+"""Columns of the scores that repeat a field of the corpus, which may have another name there."""
 
 Rates = dict[str, tuple[Counter[str], Counter[str]]]
 """Rows of the pool and kept ones, by name, for "label" and "source"; both empty where no row of the pool has one."""
@@ -38,19 +41,37 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
 
     Raises:
-        InvalidArgument: it is a folder, or a file of the corpus, which would be lost.
+        InvalidArgument: it is a folder, or a file of the corpus or the run, which would be lost.
         InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
     """
     path = folder / "selected.parquet" if out is None else Path(out)
-    if {str(path.absolute()), str(path.resolve())} & {str(file) for file in files}:
-        raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
-    if path.is_dir():
-        raise InvalidArgument(
-            f"out: {path} is a folder; name a file for the kept rows, such as {path / 'kept.parquet'}"
-        )
+    with permitted(path):
+        if any(_is_same(path, file) for file in files):
+            raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
+        if path.is_dir():
+            raise InvalidArgument(
+                f"out: {path} is a folder; name a file for the kept rows, such as {path / 'kept.parquet'}"
+            )
+    if _is_of_run(path, folder):
+        raise InvalidArgument(f"out: {path} is a file of the run; name another for the kept rows")
     for place in {path.parent, folder}:
         check_place(place)
     return path
+
+
+def _is_same(path: Path, file: Path) -> bool:
+    """Whether a path leads to a file of the corpus, by whatever links either is named, or to the archive it lies in."""
+    there = local_file(file)
+    return there is not None and path.exists() and there.exists() and path.samefile(there)
+
+
+def _is_of_run(path: Path, folder: Path) -> bool:
+    """Whether a path leads to what a run keeps, but for the kept rows of an earlier selection."""
+    target = Path(os.path.realpath(path))
+    if str(target) == os.path.realpath(folder / "selected.parquet"):
+        return False
+    # Where `euds run` keeps the rows that it tests on.
+    return is_of_run(path, folder) or target.is_relative_to(os.path.realpath(folder / "data"))
 
 
 def own_name(name: str, columns: Container[str]) -> str:
@@ -60,81 +81,143 @@ def own_name(name: str, columns: Container[str]) -> str:
     return name
 
 
-def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table) -> pa.Table:
-    """Return fields of the corpus with the scores of the same rows behind them, called by `own_name`."""
-    joined: dict[str, Any] = dict(columns)
-    for name in kept.column_names:
-        if name not in columns or name not in CARRIED:
-            joined[own_name(name, columns)] = kept.column(name)
-    return pa.table(joined)
+def score_names(
+    scores: Iterable[str], config: Mapping[str, Any], fields: Collection[str], files: Sequence[Path]
+) -> dict[str, str]:
+    """Return what each column of the scores is called beside fields of the corpus; what only repeats one is left out.
+
+    Args:
+        scores: columns of the scores.
+        config: of the run.
+        fields: of the corpus, as far as they are copied.
+        files: the corpus.
+    """
+    corpus = set(field_names(files))
+    called = {}
+    for name in scores:
+        field = config[f"{name}_field"] if name in REPEATED else name
+        if field == name:
+            if name in REPEATED and name in fields:
+                continue
+            called[name] = own_name(name, fields)
+        elif name not in corpus and name not in fields:
+            called[name] = name
+        elif field is not None:
+            # Even where it is not copied, the corpus' own field of that name is another one.
+            called[name] = own_name(name, {*corpus, *fields})
+    return called
+
+
+def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table, called: Mapping[str, str]) -> pa.Table:
+    """Return fields of the corpus with the scores of the same rows behind them, called as `score_names` says."""
+    return pa.table({**columns, **{own: kept.column(name) for name, own in called.items()}})
 
 
 def write_rows(
-    path: Path,
+    partial: Path,
     files: Sequence[Path],
     parts: Sequence[Path],
     kept: Int64Array,
-    columns: Sequence[str],
+    columns: Fields,
+    called: Mapping[str, str],
     axes: Sequence[str],
-) -> tuple[Rates, str]:
-    """Write fields of the corpus and scores of the kept rows to a Parquet file, atomically, and count them by group.
+) -> Rates:
+    """Write fields of the corpus and scores of the kept rows to a Parquet file, and count them by group.
 
     A field gets the type that holds all of its values, and keeps its name before a score's, as in `euds.select`.
 
     Args:
-        path: file to write.
+        partial: file to write, as `appearing` gives it.
         files: the corpus.
         parts: part files of the scores, in order.
         kept: row ids, ascending.
         columns: fields that the corpus has.
+        called: columns of the scores, as `score_names` gives them.
         axes: score columns that a row of the pool has.
 
     Returns:
-        The counts, and the SHA-256 of the file.
+        The counts.
 
     Raises:
-        InputError: a field cannot be read, its rows have types that none holds, or the file cannot be written.
+        InputError: a field cannot be read, or its rows have types that none holds.
+    """
+    counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
+    rows = iter(read_rows(files, columns=list(columns)))
+    writer = _Writer(partial)
+    try:
+        for scores in _scores(parts):
+            chunk = list(islice(rows, scores.num_rows))
+            row_ids = scores.column("row_id").to_numpy()
+            if not np.array_equal([row.row_id for row in chunk], row_ids):
+                raise InputError(
+                    f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
+                    "rows; a part is missing: score into a new directory"
+                )
+            chosen = np.zeros(len(row_ids), np.bool_)
+            begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
+            chosen[kept[begin:end] - row_ids[0]] = True
+            _count(counts, scores, axes, chosen)
+            if not chosen.any():
+                continue
+            writer.write(_joined(chunk, chosen, columns, scores, called, writer.schema))
+    finally:
+        writer.close()
+    return {name: _rates(*counted) for name, counted in counts.items()}
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary file for the kept rows, which becomes `path` at the end; what a killed process left goes.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     _sweep(path)
-    counts: Counts = {name: (Counter(), Counter()) for name in CARRIED}
-    rows = iter(read_rows(files, columns=columns))
     try:
         with atomic_path(path) as partial:
-            writer = _Writer(partial)
-            try:
-                for scores in _scores(parts):
-                    chunk = list(islice(rows, scores.num_rows))
-                    row_ids = scores.column("row_id").to_numpy()
-                    if not np.array_equal([row.row_id for row in chunk], row_ids):
-                        raise InputError(
-                            f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
-                            "rows; a part is missing: score into a new directory"
-                        )
-                    chosen = np.zeros(len(row_ids), np.bool_)
-                    begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
-                    chosen[kept[begin:end] - row_ids[0]] = True
-                    _count(counts, scores, axes, chosen)
-                    if not chosen.any():
-                        continue
-                    writer.write(_joined(chunk, chosen, columns, scores, writer.schema))
-            finally:
-                writer.close()
-            # Of this very file: another selection may put its own in its place at any time.
-            sha256 = file_sha256(partial)
+            yield partial
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return {name: _rates(*counted) for name, counted in counts.items()}, sha256
+
+
+def written_record(record: Mapping[str, Any], path: Path, partial: Path, columns: Container[str]) -> dict[str, Any]:
+    """Return the record of a selection with what tells its rows: where they go, their SHA-256, the column of ids.
+
+    Args:
+        record: of the choice.
+        path: what the rows will be called.
+        partial: where they are; of this very file, as another selection may put its own in its place at any time.
+        columns: fields of the corpus among them.
+    """
+    file = {"selected_file": str(path.absolute()), "selected_sha256": file_sha256(partial)}
+    return {**record, **file, "row_id_column": own_name("row_id", columns)}
+
+
+def write_record(folder: Path, content: bytes) -> None:
+    """Write RUN_DIR/selection.json, as `json_content` has made it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = folder / "selection.json"
+    with permitted(path):
+        write_atomic(path, lambda handle: handle.write(content))
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
             for batch in file.iter_batches(batch_size=ROW_GROUP, use_threads=False):
                 yield pa.Table.from_batches([batch])
 
 
 def _joined(
-    rows: Sequence[Row], chosen: np.ndarray, columns: Sequence[str], scores: pa.Table, schema: pa.Schema | None
+    rows: Sequence[Row],
+    chosen: np.ndarray,
+    columns: Fields,
+    scores: pa.Table,
+    called: Mapping[str, str],
+    schema: pa.Schema | None,
 ) -> pa.Table:
     kept = [row for row, inside in zip(rows, chosen, strict=True) if inside]
     for row in kept:
@@ -142,34 +225,28 @@ def _joined(
             raise unreadable_row(row)
     own = scores.filter(pa.array(chosen))
     fields: dict[str, pa.Array] = {}
-    for name in columns:
+    for name, kind in columns.items():
         values = [None if row.fields is None else row.fields.get(name) for row in kept]
         try:
-            fields[name] = _column(values, None if schema is None else schema.field(name))
+            fields[name] = _column(values, kind, None if schema is None else schema.field(name))
         except VALUE_ERRORS:
             raise InputError(
                 f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
                 "cannot; leave it out by naming other columns"
             ) from None
-    return with_scores(fields, own)
+    return with_scores(fields, own, called)
 
 
-def _column(values: list[object], before: pa.Field | None) -> pa.Array:
+def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | None) -> pa.Array:
     """Return the values in the type that holds them and those of the field before."""
-    column = pa.array(values)
-    if has_no_field(column.type):
-        raise ValueError("Parquet has no place for objects without a field")
+    column = column_of(values, kind)
     if before is None or column.type == before.type:
         return column
     # Never built in the earlier type: it would cut 1.5 to 1, and leave out an object's new fields.
+    if {column.type, before.type} == {pa.int64(), pa.uint64()}:
+        return pa.array(values, pa.uint64())
     both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
     return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
-
-
-def has_no_field(kind: pa.DataType) -> bool:
-    """Whether a type is, or holds, an object without a field."""
-    children = [kind.field(at).type for at in range(kind.num_fields)]
-    return (pa.types.is_struct(kind) and not children) or any(map(has_no_field, children))
 
 
 class _Writer:

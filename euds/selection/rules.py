@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, whole_number
 from euds.ops.keep import tie_hash
 from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
 from euds.selection.coverage import facility_location, k_center
@@ -82,13 +82,18 @@ class Pool:
         return replace(self, axes=tuple(axes), values=self.values[:, places])
 
 
+def named(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names, or the one name that stands alone instead of in a list."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+
+
 def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
     """Return the axes that a rule looks at.
 
     Raises:
         InvalidArgument: the rule needs axes and has none, or has another number than it takes.
     """
-    given = tuple(axes or ())
+    given = named(axes) or ()
     if rule in FIXED_AXES:
         fixed = FIXED_AXES[rule]
         if given and given != fixed:
@@ -111,8 +116,9 @@ def bins_for(rule: str, bins: int | None) -> int:
     """Return the equal-mass bins an axis of a rule's box search.
 
     Raises:
-        InvalidArgument: bins are named for a rule that searches no box, or are below 1.
+        InvalidArgument: bins are named for a rule that searches no box, are below 1, or no integer.
     """
+    bins = None if bins is None else whole_number("bins", bins)
     if bins is not None and bins < 1:
         raise InvalidArgument(f"bins: must be at least 1, got {bins}")
     if bins is not None and rule not in (*BOX_RULES, VALIDATED):

@@ -1,6 +1,5 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
-from euds.errors import InputError, InvalidArgument, check_seed
-from euds.files import atomic_path, file_sha256, permitted, write_json
+from euds.errors import InvalidArgument, check_seed, whole_number
+from euds.files import json_content
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
-from euds.selection.rows import has_no_field, output_path, own_name, with_scores
-from euds.selection.rules import COVERAGE_RULES, VALIDATED
+from euds.selection.fields import corpus_columns, fields_of
+from euds.selection.rows import REPEATED, appearing, output_path, score_names, with_scores, write_record, written_record
+from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -72,13 +72,16 @@ def select(
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
-        columns: fields of the corpus to copy; None: all.
+        columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
-        corpus under their own names and the scores; a score whose name the corpus uses is prefixed with "euds_", again
-        if that name is used, too.
+        corpus under their own names and the scores; a score whose name a copied field has is prefixed with "euds_",
+        again if that name is used, too. The scores' id, label and source are left out where they repeat the copied
+        field of that name, and prefixed where the corpus has another one of that name, copied or not. Fields of which
+        no type holds all values are text: ids, labels and sources as they were scored, other strings, numbers and truth
+        values as they are, the rest as JSON; the record tells which.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -86,9 +89,13 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
-    check_seed("seed", seed)
+    seed = check_seed("seed", seed)
     if keep == AUTO:
-        check_automatic(rule, margin)
+        margin = check_automatic(rule, margin)
+    if stability is None:
+        stability = DEFAULT_STABILITY if group_by is None else 0
+    stability = whole_number("stability", stability)
+    columns = named(columns)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -108,31 +115,32 @@ def select(
     if trainee is not None and keep == AUTO:
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
-    if stability is None:
-        stability = DEFAULT_STABILITY if group_by is None else 0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
-    fields = _corpus_columns(rows, columns)
-    sha256 = _write_parquet(path, with_scores(fields, kept))
+    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
+    fields, as_text = corpus_columns(rows, fields_of(names, files), _carried(manifest["config"], kept))
+    called = score_names(kept.column_names, manifest["config"], fields, files)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record["uses_labels"] = uses_labels
-    record |= {"config_sha256": manifest["config_sha256"], "selected_file": str(path.absolute())}
-    record |= {"selected_sha256": sha256, "row_id_column": own_name("row_id", fields)}
-    with permitted(folder / "selection.json"):
-        write_json(folder / "selection.json", record)
+    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
+    with appearing(path) as partial:
+        pq.write_table(with_scores(fields, kept, called), partial, compression="zstd")
+        record = written_record(record, path, partial, fields)
+        # What cannot be recorded takes no earlier selection's place.
+        content = json_content(record)
+    write_record(folder, content)
     return replace(selection, record=record)
 
 
-def check_automatic(rule: str, margin: float) -> None:
-    """Refuse `keep="auto"` where it is impossible.
+def check_automatic(rule: str, margin: float) -> float:
+    """Refuse `keep="auto"` where it is impossible, and return the margin as Python's float.
 
     Raises:
         InvalidArgument: the rule searches by labels itself, or the margin is out of its range.
     """
     if rule == VALIDATED:
         raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
-    check_margin(margin)
+    return check_margin(margin)
 
 
 def check_coverage(rule: str, n_rows: int, group_by: str | None) -> None:
@@ -165,30 +173,7 @@ def find_keep_of(
     return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
 
 
-def _corpus_columns(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None) -> dict[str, pa.Array]:
-    names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
-    return {name: _column([row.get(name) for row in rows]) for name in names}
-
-
-def _column(values: list[Any]) -> pa.Array:
-    try:
-        column = pa.array(values)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        pass
-    else:
-        # Parquet has no place for objects without a field.
-        if not has_no_field(column.type):
-            return column
-    # Rows of one corpus may disagree on a field's type; as JSON text nothing is lost.
-    return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
-
-
-def _write_parquet(path: Path, table: pa.Table) -> str:
-    """Write a table and return the file's SHA-256."""
-    try:
-        with atomic_path(path) as partial:
-            pq.write_table(table, partial, compression="zstd")
-            # Of this very file: another selection may put its own in its place at any time.
-            return file_sha256(partial)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+def _carried(config: Mapping[str, Any], kept: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Return the ids, labels and sources of the scores by the field that they were read from."""
+    fields = {name: config[f"{name}_field"] for name in REPEATED}
+    return {field: kept.column(name) for name, field in fields.items() if field is not None}

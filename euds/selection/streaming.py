@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import check_fields, corpus_files, part_files, read_manifest
+from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, whole_parts
 from euds.errors import InputError, check_seed, one_of
-from euds.files import permitted, write_json
+from euds.files import json_content
 from euds.ops.histogram import Histogram
 from euds.ops.histogram_interval import densest_bins
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
@@ -25,8 +25,9 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
-from euds.selection.rows import output_path, own_name, write_rows
-from euds.selection.rules import BOX_RULES, axes_for, bins_for
+from euds.selection.fields import fields_of
+from euds.selection.rows import appearing, output_path, score_names, write_record, write_rows, written_record
+from euds.selection.rules import BOX_RULES, axes_for, bins_for, named
 from euds.types import AxisBounds, Float32Array, Float64Array, Int64Array, Selection
 
 INTERVAL_BINS = 4096
@@ -34,6 +35,7 @@ INTERVAL_BINS = 4096
 
 NOT_DONE: dict[str, Any] = {
     **dict.fromkeys(("adjust", "group_by", "groups", "auto", "validated", "keep_auto", "stability", "source_shift")),
+    "fields_as_text": {},
     "quantiles": {},
     "length_correlation": {},
 }
@@ -126,8 +128,8 @@ def select_streaming(
         seed: of ties.
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
-        columns: fields of the corpus to copy; None: those that were scored (text, id, label, source). As in
-            `euds.select`, a score whose name one of them has is prefixed with "euds_".
+        columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
+            Scores are called as in `euds.select`.
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
 
     Returns:
@@ -139,7 +141,7 @@ def select_streaming(
         MissingExtra: more rows than `quantile_limit`, and `datasketches` is not installed.
     """
     start = time.perf_counter()
-    check_seed("seed", seed)
+    seed = check_seed("seed", seed)
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     box_bins = bins_for(rule, bins)
     folder = Path(run_dir)
@@ -148,23 +150,21 @@ def select_streaming(
     path = output_path(folder, out, files)
     # What no pool of the run could satisfy, before any pass over the scores.
     parse_keep(keep, manifest["counts"]["rows"])
-    columns = _scored_fields(manifest) if columns is None else columns
+    columns = _scored_fields(manifest) if columns is None else named(columns) or ()
     check_fields(files, columns)
-    parts = part_files(folder)
-    if not parts:
-        raise InputError(f"{folder}/scores: the parts are gone; score into a new directory")
-    named = _axes(rule, axes, parts[0])
+    parts = whole_parts(folder)
+    axis_names = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else box_bins
-    bins_of_pool, rank_error = _count(parts, named, n_bins, quantile_limit)
+    bins_of_pool, rank_error = _count(parts, axis_names, n_bins, quantile_limit)
     n_rows = bins_of_pool.histogram.n_counted
     budget = parse_keep(keep, n_rows)
-    region = _find(bins_of_pool, rule, named, budget)
-    kept = _trimmed(parts, named, bins_of_pool, region, rule, budget, seed)
-    rates, sha256 = write_rows(path, files, parts, kept, columns, named)
-    record = {
+    region = _find(bins_of_pool, rule, axis_names, budget)
+    kept = _trimmed(parts, axis_names, bins_of_pool, region, rule, budget, seed)
+    called = score_names(pq.read_schema(parts[0]).names, manifest["config"], columns, files)
+    record: dict[str, Any] = {
         "rule": rule,
         "search": "histogram",
-        "axes": list(named),
+        "axes": list(axis_names),
         "keep": number_of(keep),
         "seed": seed,
         "bins": n_bins,
@@ -177,17 +177,18 @@ def select_streaming(
         "bounds": [asdict(side) for side in region.bounds],
         "volume": region.volume if rule in BOX_RULES else None,
         "lift": region.lift if rule in BOX_RULES else None,
-        **{f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")},
         **NOT_DONE,
-        "seconds": round(time.perf_counter() - start, 4),
         "config_sha256": manifest["config_sha256"],
-        "selected_file": str(path.absolute()),
-        "selected_sha256": sha256,
-        "row_id_column": own_name("row_id", columns),
     }
-    with permitted(folder / "selection.json"):
-        write_json(folder / "selection.json", record)
-    return Selection(kept, rule, named, n_rows, region.bounds, record)
+    with appearing(path) as partial:
+        rates = write_rows(partial, files, parts, kept, fields_of(columns, files), called, axis_names)
+        record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
+        record["seconds"] = round(time.perf_counter() - start, 4)
+        record = written_record(record, path, partial, columns)
+        # What cannot be recorded takes no earlier selection's place.
+        content = json_content(record)
+    write_record(folder, content)
+    return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
 
 
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
@@ -225,7 +226,7 @@ def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
 def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int64Array, Float64Array]]:
     """Yield row ids (n,) and scores (n, d) of the rows that have them all, some at a time."""
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
             for batch in file.iter_batches(columns=["row_id", *columns], use_threads=False):
                 table = pa.Table.from_batches([batch])
                 values = np.column_stack([values_of(table, column) for column in columns])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from euds.selection.describe import largest
+from euds.selection.describe import largest, short
 from euds.types import Selection
 
 
@@ -33,7 +33,7 @@ def summary(selection: Selection) -> str:
         rates = record.get(f"keep_rate_by_{kind}")
         if isinstance(rates, dict):
             shown = largest(rates)
-            parts = ", ".join(f"{name} {rate['rate']:.1%}" for name, rate in shown.items())
+            parts = ", ".join(f"{short(name)} {rate['rate']:.1%}" for name, rate in shown.items())
             rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
             lines.append(f"  keep rate by {kind}: {parts}{rest}")
     cues = record.get("label_cues")
@@ -47,6 +47,7 @@ def summary(selection: Selection) -> str:
     if isinstance(correlation, dict):
         parts = ", ".join(f"{axis} {value:+.2f}" for axis, value in correlation.items() if value is not None)
         lines += [f"  rank correlation with length: {parts}"] if parts else []
+    lines += _text_lines(record.get("fields_as_text"))
     if record.get("selected_file"):
         lines.append(f"  rows in {record['selected_file']}")
     return "\n".join(lines)
@@ -55,6 +56,14 @@ def summary(selection: Selection) -> str:
 def label_lines(record: Mapping[str, Any]) -> list[str]:
     """Say what the searches of a record by labels found: how much may be dropped, and who won; none without labels."""
     return _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
+
+
+def _text_lines(as_text: object) -> list[str]:
+    """Say which fields of the kept rows had to become text, and of which form."""
+    if not isinstance(as_text, dict):
+        return []
+    forms = {form: [name for name, own in as_text.items() if own == form] for form in as_text.values()}
+    return [f"  written as {form}, as no type holds all their values: {', '.join(forms[form])}" for form in forms]
 
 
 def _keep_lines(found: object) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from euds.selection.describe import places_of
+from euds.selection.describe import Groups, places_of
 from euds.study.grid.task import GridTask, Group
 from euds.types import BoolArray, Float64Array
 
@@ -38,10 +38,13 @@ def classes_of(task: GridTask, field: str) -> np.ndarray[tuple[int], np.dtype[np
 def source_places(task: GridTask) -> dict[str, dict[str, Mapping[str, float]]] | None:
     """Return where the rows of each source lie along every score, as `places_of` says; None with fewer than two."""
     sources = classes_of(task, "source")
-    if sources is None or len(np.unique(sources)) < 2:
+    if sources is None:
+        return None
+    names, codes = np.unique(sources, return_inverse=True)
+    if len(names) < 2:
         return None
     axes = (*task.facts["rows"]["scores"], "n_tokens")
-    return {axis: places_of(axis_values(task, axis), sources) for axis in axes}
+    return {axis: places_of(axis_values(task, axis), Groups(names.tolist(), codes)) for axis in axes}
 
 
 def relative_length(task: GridTask, masks: BoolArray) -> float | None:

@@ -1,0 +1,91 @@
+"""Arguments of selections in NumPy's types, or of none that will do, and what becomes of an earlier selection."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from test_score_resume import digests
+
+import euds
+from euds.errors import InvalidArgument
+from euds.files import read_json
+
+Select = Callable[..., euds.Selection]
+BOTH = pytest.mark.parametrize("select", [euds.select, euds.select_streaming])
+
+
+def choose(select: Select, run_dir: Path, **arguments: Any) -> euds.Selection:
+    """Select by a box over information."""
+    named: dict[str, Any] = {"keep": 10, "rule": "box", "axes": "information", "columns": ["text"]}
+    return select(run_dir, **{**named, **arguments})
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"keep": np.int64(10)}, {"keep": 10}),
+        ({"keep": np.float32(0.2), "seed": np.int64(3)}, {"keep": 0.2, "seed": 3}),
+        ({"bins": np.int32(8), "seed": np.uint8(1)}, {"bins": 8, "seed": 1}),
+    ],
+)
+def test_numbers_of_numpy_are_as_pythons(
+    whole: Path, select: Select, given: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    found = choose(select, whole, **given).record
+    expected = choose(select, whole, **plain).record
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+    assert read_json(whole / "selection.json")["n_kept"] == expected["n_kept"]
+
+
+def test_other_numbers_of_plain_selections_may_be_numpys(whole: Path) -> None:
+    stable = choose(euds.select, whole, stability=np.int64(3)).record["stability"]
+    assert isinstance(stable, dict)
+    assert stable["n_replicates"] == 3
+
+
+@BOTH
+def test_one_name_may_stand_alone(whole: Path, select: Select) -> None:
+    choose(select, whole, columns="uid")
+    assert pq.read_table(whole / "selected.parquet").column_names[0] == "uid"
+    choose(select, whole, rule="low", axes="surprisal")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": "1"}, "seed: must be an integer, got '1'"),
+        ({"seed": 1.5}, "seed: must be an integer, got 1.5"),
+        ({"seed": None}, "seed: must be an integer, got None"),
+        ({"bins": 8.5}, "bins: must be an integer, got 8.5"),
+        ({"keep": np.float64("nan")}, "keep: give a fraction"),
+        ({"keep": np.bool_(True)}, "keep: give a fraction"),
+    ],
+)
+def test_other_types_are_named(whole: Path, select: Select, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        choose(select, whole, **arguments)
+
+
+def test_other_types_of_plain_selections_are_named(whole: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"stability: must be an integer, got 1\.5"):
+        choose(euds.select, whole, stability=1.5)
+    with pytest.raises(InvalidArgument, match=r"margin: must be above 0 and below 1, .* got '1'"):
+        choose(euds.select, whole, keep="auto", margin="1")
+
+
+@BOTH
+def test_what_cannot_be_recorded_takes_no_earlier_selections_place(
+    whole: Path, select: Select, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(select, whole)
+    before = digests(whole)
+    for module in ("select", "streaming"):
+        monkeypatch.setattr(f"euds.selection.{module}.json_content", lambda record: {}[record["rule"]])
+    with pytest.raises(KeyError):
+        choose(select, whole, keep=20)
+    assert digests(whole) == before

@@ -1,0 +1,82 @@
+"""Groups of rows by label or source: their names, their rows, and what they cost."""
+
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from euds.selection.choose import choose
+from euds.selection.describe import describe, groups_of, places_of
+from euds.selection.summary import summary
+
+NAMES = st.lists(st.sampled_from(["b", "a", "(none)", "", "é", None]), min_size=1, max_size=30)
+
+
+def scores_of(labels: list[str | None], sources: list[str | None] | None = None) -> pa.Table:
+    """Scores of as many rows."""
+    n = len(labels)
+    return pa.table(
+        {
+            "row_id": np.arange(n),
+            "label": pa.array(labels, pa.string()),
+            "source": pa.array(sources or [None] * n, pa.string()),
+            "n_tokens": pa.array(np.arange(n) % 50 + 1, pa.int32()),
+            "information_entropy_nats": pa.array(np.arange(n) % 997 / 100, pa.float32()),
+        }
+    )
+
+
+@settings(deadline=None)
+@given(NAMES, st.integers(1, 7))
+def test_groups_are_those_of_the_names(labels: list[str | None], chunk: int) -> None:
+    whole = scores_of(labels)
+    table = pa.concat_tables([whole.slice(at, chunk) for at in range(0, len(labels), chunk)])
+    names = ["(none)" if label is None else label for label in labels]
+    groups = groups_of(table, "label")
+    assert groups.names == sorted(set(names))
+    assert [groups.names[code] for code in groups.codes] == names
+    assert groups.counts() == Counter(names)
+    odd = np.arange(1, len(names), 2)
+    assert +groups.counts(odd) == Counter(names[1::2])
+    for name, rows in zip(groups.names, groups.members(), strict=True):
+        assert rows.tolist() == [at for at, own in enumerate(names) if own == name]
+    places = places_of(np.where(np.arange(len(names)) % 2, np.nan, 1.0), groups)
+    assert {name: place["rows"] for name, place in places.items()} == Counter(names[::2])
+
+
+def test_one_long_name_takes_no_memory_for_every_row() -> None:
+    names: list[str | None] = ["x" * 10_000, *["a", "b"] * 5_000]
+    table = scores_of(names, names)
+    tracemalloc.start()
+    try:
+        record = describe(table, ["information_entropy_nats"], np.arange(100))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert record["keep_rate_by_label"]["x" * 10_000]["kept"] == 1
+    # As an array of text it would be 400 MB.
+    assert peak < 40e6
+
+
+def test_long_names_are_cut_in_the_summary() -> None:
+    found = choose(scores_of(["y" * 500, *["a"] * 9]), keep=1.0, rule="random")
+    assert f"keep rate by label: a 100.0%, {'y' * 23}… 100.0%" in summary(found)
+    assert found.record["keep_rate_by_label"].keys() == {"a", "y" * 500}  # type: ignore[attr-defined]
+
+
+def test_rows_are_not_compared_with_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    plain = np.flatnonzero
+
+    def counted(rows: np.ndarray) -> np.ndarray:
+        passes.append(len(rows))
+        return plain(rows)
+
+    monkeypatch.setattr(np, "flatnonzero", counted)
+    found = choose(scores_of([f"group {at % 1000}" for at in range(3000)]), keep=10, rule="random", group_by="label")
+    assert found.n_kept == 10
+    assert len(passes) < 10

@@ -1,0 +1,84 @@
+"""Where a selection may write its rows: over nothing that was scored, and no file of the run."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_score_resume import digests
+
+import euds
+from euds.errors import InvalidArgument
+
+Texts = Callable[[int, int], list[str]]
+Select = Callable[..., euds.Selection]
+BOTH = pytest.mark.parametrize("select", [euds.select, euds.select_streaming])
+
+
+def choose(select: Select, run_dir: Path, out: Path) -> None:
+    """Select five rows into a file."""
+    select(run_dir, keep=5, rule="low", axes=["information"], out=out)
+
+
+@pytest.fixture
+def real(tmp_path: Path, make_texts: Texts) -> Path:
+    """A corpus in a folder of its own."""
+    path = tmp_path / "real" / "corpus.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"text": make_texts(30, 1)}), path)
+    return path
+
+
+@BOTH
+@pytest.mark.parametrize("by", ["file", "folder", "hard link"])
+def test_a_corpus_that_was_named_through_a_link_is_not_written_over(
+    tmp_path: Path, real: Path, select: Select, by: str
+) -> None:
+    named = tmp_path / "link.parquet"
+    if by == "file":
+        named.symlink_to(real)
+    elif by == "folder":
+        (tmp_path / "folder").symlink_to(real.parent)
+        named = tmp_path / "folder" / real.name
+    else:
+        os.link(real, named)
+    euds.score(named, out=tmp_path / "run", measures=["information"])
+    before = digests(real.parent)
+    other = tmp_path / "other.parquet"
+    other.symlink_to(named)
+    for out in (real, named, other):
+        with pytest.raises(InvalidArgument, match=r"out: .*\.parquet is a file of the scored corpus; name another"):
+            choose(select, tmp_path / "run", out)
+    assert digests(real.parent) == before
+    assert named.samefile(real)
+
+
+def test_an_archive_that_holds_the_corpus_is_not_written_over(tmp_path: Path, make_texts: Texts) -> None:
+    archive = tmp_path / "corpus.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("corpus.jsonl", "".join(f'{{"text": "{text}"}}\n' for text in make_texts(30, 1)))
+    euds.score(f"zip://corpus.jsonl::{archive}", out=tmp_path / "run", measures=["information"])
+    with pytest.raises(InvalidArgument, match=r"out: .*corpus\.zip is a file of the scored corpus"):
+        choose(euds.select, tmp_path / "run", archive)
+
+
+@BOTH
+def test_a_file_of_the_run_is_not_written_over(tmp_path: Path, real: Path, select: Select) -> None:
+    run_dir = tmp_path / "run"
+    euds.score(real, out=run_dir, measures=["information"])
+    choose(select, run_dir, run_dir / "kept.parquet")
+    (tmp_path / "linked").symlink_to(run_dir)
+    names = ["scores/part-00000.parquet", "scores/new.parquet", "manifest.json", "selection.json", "quarantine.jsonl"]
+    names += ["report.html", "work/lock", "generations/a.parquet", "meanings/a.parquet", "study/a", "data/test.jsonl"]
+    before = digests(run_dir)
+    for name in names:
+        for folder in (run_dir, tmp_path / "linked"):
+            with pytest.raises(InvalidArgument, match=r"out: .* is a file of the run; name another for the kept rows"):
+                choose(select, run_dir, folder / name)
+    assert digests(run_dir) == before
+    # Rows of an earlier selection may go.
+    for _ in range(2):
+        choose(select, run_dir, tmp_path / "linked" / "selected.parquet")
