@@ -17,9 +17,10 @@ SHOWN_GROUPS = 40
 """Groups that a reader is shown, the largest; a column of names or addresses has one a row."""
 
 NAME_CHARS = 24
+"""Of a group's name, as much as a reader is shown."""
+
 NO_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """What XML forbids, and other control characters, a line break among them."""
-"""Of a group's name, as much as a reader is shown."""
 
 NO_GROUP = "(none)"
 """Name of the rows whose label or source is null."""
