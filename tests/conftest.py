@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,20 @@ import sampled_runs
 import tiny
 
 import euds
+
+
+def pytest_configure() -> None:
+    """Drop Numba's machine code that is older than a kernel's source.
+
+    Numba compares a cached function with its own file alone, not with the files of the functions that it has inlined.
+    """
+    kernels = Path(euds.__file__).parent / "kernels"
+    newest = max(source.stat().st_mtime for source in kernels.glob("*_numba.py"))
+    for index in (kernels / "__pycache__").glob("*.nbi"):
+        # Another process of the tests may be at it, too.
+        with suppress(FileNotFoundError):
+            if index.stat().st_mtime < newest:
+                index.unlink()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
