@@ -57,10 +57,14 @@ def recipe(
 
 
 def test_a_recipe_ends_with_table_and_report_and_repeats_nothing(
-    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = euds.run(recipe)
     assert isinstance(result, RunResult)
+    show(result)
+    shown = capsys.readouterr().out
+    assert "89 rows scored, 2 quarantined" in shown
+    assert "1 x field 'text' is null" in shown
     assert (result.scored.n_rows, result.scored.n_quarantined) == (91, 2)
     assert [row.name for row in result.table.methods] == [
         "full",

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from euds.cli.score import say_why
+
 if TYPE_CHECKING:
     from euds.pipeline.run import RunResult
 
@@ -52,5 +54,7 @@ def show(result: "RunResult | None") -> None:
     Console().print(render(result.table))
     scored = result.scored
     typer.echo(f"{scored.n_scored:,} rows scored, {scored.n_quarantined:,} quarantined; run directory {result.run_dir}")
+    if scored.n_quarantined:
+        say_why(result.run_dir)
     if result.report is not None:
         typer.echo(f"report: {result.report}")

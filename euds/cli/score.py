@@ -134,10 +134,10 @@ def score(
             f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
         )
         if result.n_quarantined:
-            _say_why(result.run_dir)
+            say_why(result.run_dir)
 
 
-def _say_why(run_dir: Path) -> None:
+def say_why(run_dir: Path) -> None:
     """Print the most frequent reasons of quarantined rows, as `euds status` prints all of them."""
     from euds.engine.status import quarantine_reasons, reason_lines
 
