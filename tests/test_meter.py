@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from sampled_runs import limit_memory
 
 import euds
-from euds.measures.generate import Generator
 from euds.progress import Bar, bar
 
 WriteJsonl = Callable[..., Path]
@@ -85,14 +84,7 @@ def test_rows_that_cannot_be_read_are_counted_once(
 def test_rows_that_got_no_generations_are_counted_once(
     write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Generator.generate
-
-    def small_memory(self: Generator, prompts: list[list[int]], *arguments: Any, **named: Any) -> Any:
-        if sum(map(len, prompts)) > 60:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, prompts, *arguments, **named)
-
-    monkeypatch.setattr(Generator, "generate", small_memory)
+    limit_memory(monkeypatch)
     words = {"grouping": "labels", "labels": ("sad", "funny"), "estimators": ("discrete",)}
     samples = euds.SampleSettings(n_generations=2, max_new_tokens=2, **words)  # type: ignore[arg-type]
     corpus = write_jsonl([{"text": "the film"}, {"text": None}, {"text": "the film was sad " * 20}])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sampled_runs import Sample, table
+from sampled_runs import MOST_TOKENS, Sample, limit_memory, table
 from test_score_bad_input import quarantine
 
 from euds.errors import InputError
@@ -199,19 +199,12 @@ def test_a_prompt_longer_than_the_context_is_cut_and_one_without_room_is_quarant
 def test_memory_that_runs_out_halves_the_batches(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from euds.measures.generate import Generator
-
     expected = sample("whole", {"n_generations": 3})
-    real = Generator.generate
-
-    def small_memory(self: Generator, prompts: list[list[int]], *arguments: Any, **named: Any) -> Any:
-        if sum(map(len, prompts)) > 60:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, prompts, *arguments, **named)
-
-    monkeypatch.setattr(Generator, "generate", small_memory)
+    limit_memory(monkeypatch)
     rows = sample("small", {"n_generations": 3})
-    too_long = {row["row_id"] for row in table(tmp_path / "whole", "generations") if row["n_prompt_tokens"] > 60}
+    too_long = {
+        row["row_id"] for row in table(tmp_path / "whole", "generations") if row["n_prompt_tokens"] > MOST_TOKENS
+    }
     assert too_long
     assert quarantine(tmp_path / "small") == dict.fromkeys(sorted(too_long), "out of memory on this row alone")
     for row, whole in zip(rows, expected, strict=True):

@@ -51,7 +51,9 @@ def write_started(plan: Plan) -> None:
 
 def warn_of_other_versions(plan: Plan) -> None:
     """Say which packages have another version than when the run was begun, which may show in the last bits."""
-    found = changes(_versions_begun(plan), _versions())
+    versions = _versions()
+    # A run of an older euds does not say with which it was begun.
+    found = changes(open_manifest(plan.run_dir).get("versions", versions), versions)
     if found:
         console.print(
             "warning: other versions than when this run was begun: its parts may differ in the last bits of their "
@@ -116,13 +118,15 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
     cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}
+    begun, versions = open_manifest(plan.run_dir), _versions()
+    # Of parts that were scored before the run was resumed.
+    earlier = {"versions_begun": begun["versions"]} if begun.get("versions", versions) != versions else {}
     manifest = {
         **_head(plan),
-        "started": open_manifest(plan.run_dir)["started"],
+        "started": begun["started"],
         "finished": _now(),
-        "versions": _versions(),
-        # Of parts that were scored before the run was resumed.
-        **({"versions_begun": begun} if (begun := _versions_begun(plan)) != _versions() else {}),
+        "versions": versions,
+        **earlier,
         "device": facts["device"],
         "models": facts["models"],
         "pool": facts["pool"],
@@ -176,11 +180,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _versions_begun(plan: Plan) -> dict[str, str]:
-    begun: dict[str, str] = open_manifest(plan.run_dir).get("versions", {}) or _versions()
-    return begun
 
 
 def _now() -> str:
