@@ -159,7 +159,8 @@ class Work:
     def remove_left(self) -> None:
         """Delete what a process that was killed, or only looked, has left of the folder; leave it if it is in use."""
         if self.folder.exists() or self._removed.exists():
-            with suppress(InputError, RunStopped), self.locked():
+            # Nothing is swept: `euds select` may be writing into the directory of a finished run.
+            with suppress(InputError, RunStopped), self._lock(LOCK, fcntl.LOCK_EX):
                 self.remove()
 
     @property
