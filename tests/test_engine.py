@@ -334,31 +334,3 @@ def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) ->
     with pytest.raises(InvalidArgument, match="measures: generations and label words are of semantic entropy"):
         euds.score(corpus, out=tmp_path / "run", semantic="samples", samples=samples, **INFORMATION)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("apart", [True, False])
-def test_loading_is_counted_once_and_by_the_thread_that_loads(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    from euds.engine.read import Encoders
-    from euds.engine.worker import TOKENS, Worker
-
-    plans: list[Plan] = []
-    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
-    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
-    real = Encoders.of
-
-    def slowly(plan: Plan) -> Encoders:
-        time.sleep(0.5)
-        return real(plan)
-
-    monkeypatch.setattr(Encoders, "of", slowly)
-    elsewhere, here = (Worker(plans[0], tells_loading=apart) for _ in range(2))
-    other = threading.Thread(target=lambda: elsewhere.models.encoders)
-    other.start()
-    other.join()
-    assert (elsewhere.models.seconds >= 0.5, elsewhere.models.seconds_here) == (True, 0.0)
-    here.read(next(iter(cut_shards(plans[0].files, 16))))
-    here.close()
-    assert here.models.seconds == here.models.seconds_here >= 0.5
-    assert (here.work.seconds(TOKENS, 0) >= 0.5) is not apart

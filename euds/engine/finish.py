@@ -70,10 +70,11 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         {"row_id": row["row_id"], "file": row["file"], "row": row["position"], "reason": "; ".join(reasons[at])}
         for at, row in zip(failed, rows, strict=True)
     ]
-    seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
+    size, sha256 = part.stat().st_size, file_sha256(part)
     counts = _counts(scores, np.array([not found for found in reasons]))
-    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, cost, time.time(), cache)
+    seconds["finish"] = time.perf_counter() - start
+    return Record(shard, size, sha256, counts, quarantine, seconds, cost, time.time(), cache)
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:
