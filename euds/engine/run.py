@@ -74,7 +74,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
     return {
         "seconds": {"loading": worker.models.seconds - in_stages, **pool_seconds(work)},
         "models": models,
-        "device": device_facts(worker.precision),
+        "device": device_facts(worker.precision, runner.torch_threads),
         "pool": pool_facts(plan, worker.pool),
     }
 
