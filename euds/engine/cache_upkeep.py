@@ -33,7 +33,8 @@ FAN = 8
 
 SMALLEST_BYTES = 1 << 15
 LARGEST_BYTES = 1 << 23
-"""Segments above this are merged no more: a look-up reads a segment as a whole, so none grows beyond eight times it."""
+"""Segments above this are merged no more: a look-up reads a segment as a whole, and a merged one is at most eight times
+this."""
 
 ABANDONED_SECONDS = 3600.0
 """No segment takes so long to write."""
