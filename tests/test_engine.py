@@ -305,8 +305,19 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     shards = list(cut_shards([corpus, packed], 40))
     assert [shard.n_rows for shard in shards] == [40] * 7 + [24]
     assert [shard.first_row_id for shard in shards] == list(range(0, 304, 40))
-    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3, 4, 5, 6, 7]]
+    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3], [4, 5, 6, 7]]
     assert [default_shard_rows(n) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+
+
+def test_each_compressed_file_is_a_task_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    import gzip
+
+    packed = [tmp_path / f"{at}.jsonl.gz" for at in range(3)]
+    for path in packed:
+        path.write_bytes(gzip.compress(corpus.read_bytes()))
+    # 152 rows a file: shards 3 and 7 lie in two files.
+    shards = list(cut_shards(packed, 40))
+    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 def test_a_file_is_asked_once_whether_it_can_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

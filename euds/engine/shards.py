@@ -64,7 +64,11 @@ def cut_shards(files: Sequence[Path], shard_rows: int) -> Iterator[Shard]:
 
 
 def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
-    """Group shards for workers: one by one, but a compressed file, which cannot be entered midway, stays together."""
+    """Group shards for workers: one by one, but those of a compressed file, which cannot be entered midway, together.
+
+    A shard that ends in another file than it begins in ends its group, or files whose ends are no shards' ends would
+    all be one: what follows reads again less than a shard of that file.
+    """
     group: list[Shard] = []
     # Asked of an Arrow file, it is opened.
     enterable = cache(lambda file: splittable(file_path(file)))
@@ -78,8 +82,8 @@ def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
 
 
 def _continues(before: Shard, shard: Shard) -> bool:
-    """Whether a shard begins in the file that the one before it ends in."""
-    return before.index + 1 == shard.index and before.slices[-1].file == shard.slices[0].file
+    """Whether a shard begins in the one file that the shard before it lies in."""
+    return before.index + 1 == shard.index and before.slices[0].file == before.slices[-1].file == shard.slices[0].file
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:
