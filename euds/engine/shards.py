@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from euds.corpus import Slice, cut, file_path, splittable
 from euds.files import write_atomic
 
@@ -79,6 +81,24 @@ def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
         group.append(shard)
     if group:
         yield tuple(group)
+
+
+def largest_task(files: Sequence[Path], file_rows: Sequence[int], shard_rows: int) -> int:
+    """Return the rows of the largest of the `tasks` of a corpus, without cutting it.
+
+    Args:
+        files: of the corpus, in order.
+        file_rows: rows of each, not all 0.
+        shard_rows: rows of a shard.
+    """
+    ends = np.cumsum(file_rows)
+    starts = np.arange(0, ends[-1], shard_rows)
+    stops = np.minimum(starts + shard_rows, ends[-1])
+    first, last = (np.searchsorted(ends, rows, side="right") for rows in (starts, stops - 1))
+    stays = (first[:-1] == last[:-1]) & (last[:-1] == first[1:])
+    stays[stays] = [not splittable(files[file]) for file in first[1:][stays]]
+    task = np.cumsum(np.concatenate(([False], ~stays)))
+    return int(np.bincount(task, weights=stops - starts).max())
 
 
 def _continues(before: Shard, shard: Shard) -> bool:
