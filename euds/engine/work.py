@@ -15,7 +15,7 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
-from euds.files import PARTIAL_PATTERN, atomic_path, needs_room, permitted, storage_failure
+from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, storage_failure
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -211,7 +211,7 @@ class Work:
     def _open_lock(self, path: Path) -> IO[str]:
         while True:
             with needs_room(path), permitted(path):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 # Missing: the folder was removed after it was made.
                 with suppress(FileNotFoundError):
                     # For reading, too, without which NFS shares no lock.
