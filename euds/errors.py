@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 from operator import index
 
 
@@ -59,16 +60,33 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
     return value
 
 
-def whole_number(name: str, value: int) -> int:
+def whole_number(name: str, value: int, *, least: int | None = None) -> int:
     """Return an integer of any kind, such as NumPy's, as Python's.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: it is none, but a truth value for instance, or it is below `least`.
     """
     try:
-        return int(index(value))
+        number = index(value)
     except TypeError:
-        raise InvalidArgument(f"{name}: must be an integer, got {value!r}") from None
+        number = None
+    # A truth value is an integer to Python.
+    if number is None or isinstance(value, bool):
+        raise InvalidArgument(f"{name}: must be an integer, got {value!r}")
+    if least is not None and number < least:
+        raise InvalidArgument(f"{name}: must be at least {least}, got {number}")
+    return int(number)
+
+
+def real_number(name: str, value: object) -> float:
+    """Return a real number of any kind, such as NumPy's, as Python's float; NaN and infinity are some.
+
+    Raises:
+        InvalidArgument: it is none, but a string or truth value for instance.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidArgument(f"{name}: must be a number, got {value!r}")
+    return float(value)
 
 
 def check_seed(name: str, seed: int) -> int:

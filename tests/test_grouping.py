@@ -173,6 +173,10 @@ def test_label_words() -> None:
         label_groups([["a", "b"], ["c"]])  # type: ignore[list-item]
     with pytest.raises(InvalidArgument, match="texts: position 1 is no string but None"):
         label_groups(["no", None])  # type: ignore[list-item]  # Wrong on purpose.
+    with pytest.raises(InvalidArgument, match="texts: position 1 is no string but 3"):
+        label_groups(["a", 3], labels=["x", "y"])  # type: ignore[list-item]  # Wrong on purpose.
+    with pytest.raises(InvalidArgument, match="labels: position 1 is no string but None"):
+        label_groups(["a"], labels=["x", None])  # type: ignore[list-item]  # Wrong on purpose.
 
 
 class Relation:

@@ -8,7 +8,7 @@ from typing import Any
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError, InvalidArgument, check_seed, one_of
+from euds.errors import InputError, InvalidArgument, check_seed, one_of, real_number, whole_number
 from euds.files import at_home
 from euds.measures.prompts import template_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
@@ -73,7 +73,8 @@ class ScoreConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings before any file or model is opened."""
+        """Refuse impossible settings before any file or model is opened; take numbers of any kind as Python's."""
+        self._settle_numbers()
         for measure in self.measures:
             one_of("measures", measure, MEASURES)
         if not self.measures:
@@ -89,17 +90,21 @@ class ScoreConfig:
             raise InvalidArgument("tokenizer: where the LM runs, the texts are tokenised once, by the LM's tokenizer")
         if self.tokenizer is not None and "information" not in self.measures:
             raise InvalidArgument("tokenizer: only information entropy counts its tokens; leave it out")
-        for name in ("max_tokens", "token_budget", "shard_rows", "n_clusters", "n_neighbors"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InvalidArgument(f"{name}: must be at least 1, got {value}")
         if self.max_tokens == 1 and "generative" in self.measures:
             raise InvalidArgument("max_tokens: generative entropy needs at least 2 tokens of a text, got 1")
-        if not (math.isfinite(self.similarity_temperature) and self.similarity_temperature > 0):
-            raise InvalidArgument(
-                f"similarity_temperature: must be finite and above 0, got {self.similarity_temperature}"
-            )
-        check_seed("seed", self.seed)
+
+    def _settle_numbers(self) -> None:
+        settled: dict[str, int | float] = {"seed": check_seed("seed", self.seed)}
+        for name in ("max_tokens", "token_budget", "shard_rows", "n_clusters", "n_neighbors"):
+            value = getattr(self, name)
+            if value is not None:
+                settled[name] = whole_number(name, value, least=1)
+        temperature = real_number("similarity_temperature", self.similarity_temperature)
+        if not 0 < temperature < math.inf:
+            raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {temperature}")
+        settled["similarity_temperature"] = temperature
+        for name, number in settled.items():
+            object.__setattr__(self, name, number)
 
     def _check_semantic(self) -> None:
         if "semantic" in self.measures and not self.semantic:
@@ -179,7 +184,7 @@ def score_config(
     id_field: str | None = None,
     label_field: str | None = None,
     source_field: str | None = None,
-    measures: Sequence[str] = MEASURES,
+    measures: str | Sequence[str] = MEASURES,
     semantic: str | Sequence[str] = "clusters",
     samples: SampleSettings | None = None,
     label_words: LabelWordSettings | None = None,
@@ -203,6 +208,7 @@ def score_config(
     """
     if samples is not None and samples.generations_from is not None:
         samples = replace(samples, generations_from=at_home(samples.generations_from))
+    measures = (measures,) if isinstance(measures, str) else tuple(dict.fromkeys(measures))
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     return ScoreConfig(
@@ -211,7 +217,7 @@ def score_config(
         id_field=id_field,
         label_field=label_field,
         source_field=source_field,
-        measures=tuple(dict.fromkeys(measures)),
+        measures=measures,
         semantic=estimates,
         samples=samples,
         label_words=label_words,

@@ -15,7 +15,7 @@ from euds.engine.prepare import resolve
 from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.engine.shards import default_shard_rows, largest_task
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, real_number, whole_number
 from euds.measures.device import precision
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
@@ -29,7 +29,7 @@ def estimate(
     id_field: str | None = None,
     label_field: str | None = None,
     source_field: str | None = None,
-    measures: Sequence[str] = MEASURES,
+    measures: str | Sequence[str] = MEASURES,
     semantic: str | Sequence[str] = "clusters",
     samples: SampleSettings | None = None,
     label_words: LabelWordSettings | None = None,
@@ -72,7 +72,9 @@ def estimate(
         InvalidArgument: an argument is impossible; nothing was read.
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
     """
-    _check(sample_rows, workers, price_per_hour)
+    workers = whole_number("workers", workers, least=1)
+    sample_rows = None if sample_rows is None else whole_number("sample_rows", sample_rows, least=2)
+    price_per_hour = None if price_per_hour is None else _price(price_per_hour)
     if samples is not None and samples.generations_from is not None:
         raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
     config, files, folders = resolve(
@@ -99,12 +101,12 @@ def estimate(
     )
     settled = precision(device, dtype)
     start = time.perf_counter()
-    file_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], seed)
+    file_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], config.seed)
     pass_seconds = time.perf_counter() - start
     n_rows = sum(file_rows)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    shard_rows = shard_rows or default_shard_rows(n_rows)
+    shard_rows = config.shard_rows or default_shard_rows(n_rows)
     with tempfile.TemporaryDirectory(prefix="euds-estimate-") as folder:
         scored = score_sample(config, files, folders, slices, n_rows, Path(folder))
         return extrapolate(
@@ -120,10 +122,9 @@ def estimate(
         )
 
 
-def _check(sample_rows: int | None, workers: int, price_per_hour: float | None) -> None:
-    if sample_rows is not None and sample_rows < 2:
-        raise InvalidArgument(f"sample_rows: must be at least 2, got {sample_rows}")
-    if workers < 1:
-        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
-    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
-        raise InvalidArgument(f"price_per_hour: must be at least 0 and finite, got {price_per_hour}")
+def _price(price_per_hour: float) -> float:
+    price = real_number("price_per_hour", price_per_hour)
+    # Written so that NaN is refused too.
+    if not 0 <= price < math.inf:
+        raise InvalidArgument(f"price_per_hour: must be at least 0 and finite, got {price}")
+    return price

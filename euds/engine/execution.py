@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, whole_number
 
 if TYPE_CHECKING:
     # These bring torch along, which a finished run does without.
@@ -86,8 +86,8 @@ class Execution:
 
     def __post_init__(self) -> None:
         """Refuse an impossible number of workers, and an address without Ray."""
-        if self.workers is not None and self.workers < 1:
-            raise InvalidArgument(f"workers: must be at least 1, got {self.workers}")
+        if self.workers is not None:
+            object.__setattr__(self, "workers", whole_number("workers", self.workers, least=1))
         if self.ray_address is not None and not self.ray:
             raise InvalidArgument(f"ray_address: {self.ray_address} is of use on Ray only; add --ray, or leave it out")
 

@@ -16,8 +16,8 @@ class LabelWordSettings:
             follows it after a space, or at once where the template ends in a line break.
 
     Raises:
-        InvalidArgument: there are fewer than two words, one is empty, or two are the same but for case, spaces and
-            punctuation around them.
+        InvalidArgument: there are fewer than two words, one is no string or empty, or two are the same but for case,
+            spaces and punctuation around them.
     """
 
     labels: tuple[str, ...]
@@ -25,9 +25,9 @@ class LabelWordSettings:
 
     def __post_init__(self) -> None:
         """Refuse impossible settings before any file or model is opened."""
+        check_labels(self.labels)
         if len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
-        check_labels(self.labels)
 
     @property
     def words(self) -> tuple[str, ...]:

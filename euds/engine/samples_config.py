@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from euds.errors import BackendUnavailable, InvalidArgument, one_of
+from euds.errors import BackendUnavailable, InvalidArgument, one_of, real_number, whole_number
 from euds.measures.warping import Warping
 from euds.ops.grouping import LINKAGES, check_labels
 from euds.ops.semantic import ESTIMATORS
@@ -62,10 +62,11 @@ class SampleSettings:
     generations_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings before any file or model is opened."""
-        for name, least in (("n_generations", 2), ("max_new_tokens", 1)):
-            if getattr(self, name) < least:
-                raise InvalidArgument(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        """Refuse impossible settings before any file or model is opened; take numbers of any kind as Python's."""
+        for name, least in (("n_generations", 2), ("max_new_tokens", 1), ("top_k", None)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least=least))
+        for name in ("temperature", "top_p", "min_similarity"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
         one_of("sampler", self.sampler, SAMPLERS)
         if self.sampler == "vllm" and self.temperature < VLLM_LOWEST_TEMPERATURE:
             raise InvalidArgument(
@@ -86,10 +87,10 @@ class SampleSettings:
             raise InvalidArgument(
                 "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
             )
+        check_labels(self.labels)
         named = "labels" in (self.grouping, self.template) or "{labels}" in self.template
         if named and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")
-        check_labels(self.labels)
 
     def check_sampler(self) -> None:
         """Refuse a sampler that is needed and not installed.

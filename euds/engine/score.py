@@ -34,7 +34,7 @@ def score(
     id_field: str | None = None,
     label_field: str | None = None,
     source_field: str | None = None,
-    measures: Sequence[str] = MEASURES,
+    measures: str | Sequence[str] = MEASURES,
     semantic: str | Sequence[str] = "clusters",
     samples: SampleSettings | None = None,
     label_words: LabelWordSettings | None = None,
@@ -75,8 +75,8 @@ def score(
             becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
         label_field: field carried along as `label`; "label" by itself if there is one (JSONL: in the first 1,000 rows).
         source_field: field carried along as `source`; "source" by itself if there is one, as with "label".
-        measures: any of "information", "generative", "semantic".
-        semantic: how semantic entropy is estimated: some of "clusters" of embeddings, "samples" of generations,
+        measures: any of "information", "generative", "semantic"; a single one may stand alone.
+        semantic: how semantic entropy is estimated: one or some of "clusters" of embeddings, "samples" of generations,
             "label_words" of the task.
         samples: how generations are sampled, grouped and weighed; None: the defaults of `euds.SampleSettings`.
         label_words: which label words are scored after which prompt; needed for "label_words".

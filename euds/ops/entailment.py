@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
-from euds.ops.grouping import check_empty, text_codes
+from euds.ops.grouping import check_empty, check_strings, text_codes
 from euds.ops.ragged import check_offsets
 from euds.types import BoolArray, Int64Array
 
@@ -57,6 +57,7 @@ def entailment_groups(
     """
     from euds.kernels.grouping_numba import ragged_first_equal, ragged_ranks
 
+    check_strings("texts", texts)
     codes, distinct = text_codes(texts)
     starts = check_offsets(offsets, len(codes))
     blank = np.array([not text.strip() for text in distinct], np.bool_)[codes] if empty is None else empty

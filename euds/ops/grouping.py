@@ -82,6 +82,8 @@ def label_groups(texts: Sequence[str], *, labels: Sequence[str] | None = None, n
         InvalidArgument: a text or label is no string, or two labels are equal.
     """
     known = list(labels) if labels is not None else []
+    check_strings("labels", known)
+    check_strings("texts", texts)
     codes, distinct = text_codes([*known, *texts])
     words = [normalize_label(text) for text in distinct] if normalize else distinct
     groups = text_codes(words)[0][codes]
@@ -120,25 +122,33 @@ def check_labels(labels: Sequence[str]) -> None:
     """Refuse label words that are not words of their own.
 
     Raises:
-        InvalidArgument: one is empty, or two are the same, both by `normalize_label`.
+        InvalidArgument: they are one string instead of several, one is no string or empty, or two are the same, both by
+            `normalize_label`.
     """
+    if isinstance(labels, str):
+        raise InvalidArgument(f"labels: give a list of words, got the string {labels!r}")
+    check_strings("labels", labels)
     words = [normalize_label(label) for label in labels]
     if not all(words) or len(set(words)) < len(words):
         raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, labels))}")
 
 
 def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
-    """Return each text's number by first appearance, (total,) int64, and the different texts in that order.
-
-    Raises:
-        InvalidArgument: a text is no string; the message names the first.
-    """
-    for at, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidArgument(f"texts: position {at} is no string but {text!r}")
+    """Return each text's number by first appearance, (total,) int64, and the different texts in that order."""
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
     return codes, list(numbers)
+
+
+def check_strings(name: str, values: Sequence[str]) -> None:
+    """Refuse what is no string.
+
+    Raises:
+        InvalidArgument: a value is none; the message names the first.
+    """
+    for at, value in enumerate(values):
+        if not isinstance(value, str):
+            raise InvalidArgument(f"{name}: position {at} is no string but {value!r}")
 
 
 def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:

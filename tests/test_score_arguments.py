@@ -1,0 +1,145 @@
+"""Arguments of scoring and of estimates in NumPy's types, or of none that will do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import euds
+from euds.engine.config import score_config
+from euds.errors import InvalidArgument
+from euds.files import json_content, read_json
+
+Call = Callable[..., object]
+
+
+def score(corpus: Path, **arguments: Any) -> object:
+    """Score by words, beside the corpus."""
+    return euds.score(corpus, out=corpus.parent / "run", **{"measures": "information", **arguments})
+
+
+def estimate(corpus: Path, **arguments: Any) -> object:
+    """Estimate scoring by words."""
+    return euds.estimate(corpus, **{"measures": "information", "sample_rows": 16, **arguments})
+
+
+BOTH = pytest.mark.parametrize("call", [score, estimate])
+
+
+def test_numbers_of_numpy_are_as_pythons(corpus: Path, tmp_path: Path) -> None:
+    whole = {"seed": 3, "shard_rows": 20, "max_tokens": 12, "token_budget": 300, "n_clusters": 4, "n_neighbors": 2}
+    plain: dict[str, Any] = {**whole, "similarity_temperature": 0.5, "workers": 1}
+    given: dict[str, Any] = {name: np.int64(value) for name, value in whole.items()}
+    given |= {"similarity_temperature": np.float32(0.5), "workers": np.int32(1)}
+    for out, numbers in (("plain", plain), ("numpy", given)):
+        euds.score(corpus, out=tmp_path / out, measures="information", **numbers)
+    found, expected = (read_json(tmp_path / out / "manifest.json") for out in ("numpy", "plain"))
+    assert found["fingerprint"] == expected["fingerprint"]
+    assert found["config_sha256"] == expected["config_sha256"]
+    again = euds.score(corpus, out=tmp_path / "plain", measures="information", **given)
+    assert again.n_rows == found["counts"]["rows"]
+
+
+def test_an_estimate_takes_numpys_numbers(corpus: Path) -> None:
+    plain: dict[str, Any] = {"sample_rows": 16, "workers": 2, "seed": 1, "shard_rows": 20}
+    numbers: dict[str, Any] = {name: np.int64(value) for name, value in plain.items()}
+    found, expected = (euds.estimate(corpus, measures="information", **given) for given in (numbers, plain))
+    assert (found.n_sampled, found.workers, found.n_tokens) == (16, 2, expected.n_tokens)
+
+
+def test_other_numbers_are_kept_as_pythons() -> None:
+    samples = euds.SampleSettings(
+        n_generations=np.int64(4),  # type: ignore[arg-type]
+        max_new_tokens=np.int8(8),  # type: ignore[arg-type]
+        top_k=np.int16(0),  # type: ignore[arg-type]
+        temperature=np.float32(0.5),  # type: ignore[arg-type]
+        top_p=np.float32(1),  # type: ignore[arg-type]
+        min_similarity=0,
+    )
+    assert samples == euds.SampleSettings(
+        n_generations=4, max_new_tokens=8, top_k=0, temperature=0.5, top_p=1.0, min_similarity=0.0
+    )
+    config = score_config(
+        "a.jsonl",
+        measures="semantic",
+        semantic=["clusters", "samples"],
+        samples=samples,
+        lm="lm",
+        embedder="encoder",
+        similarity_temperature=np.float32(0.5),  # type: ignore[arg-type]
+    )
+    assert b'"similarity_temperature": 0.5' in json_content(config.to_json())
+
+
+def test_one_measure_may_stand_alone(corpus: Path) -> None:
+    assert score_config(corpus, measures="information") == score_config(corpus, measures=["information"])
+    with pytest.raises(InvalidArgument, match=r"unknown value 'informatio' \(did you mean 'information'"):
+        score_config(corpus, measures="informatio")
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["max_tokens", "token_budget", "shard_rows", "seed", "workers"])
+@pytest.mark.parametrize("value", [2.5, "3", True])
+def test_other_types_are_named(corpus: Path, call: Call, name: str, value: object) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name}: must be an integer, got {value!r}$"):
+        call(corpus, **{name: value})
+    assert not (corpus.parent / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        (score, {"n_clusters": 2.5}, "n_clusters: must be an integer, got 2.5"),
+        (score, {"n_neighbors": True}, "n_neighbors: must be an integer, got True"),
+        (score, {"n_neighbors": 0}, "n_neighbors: must be at least 1, got 0"),
+        (score, {"similarity_temperature": "0.1"}, "similarity_temperature: must be a number, got '0.1'"),
+        (score, {"similarity_temperature": True}, "similarity_temperature: must be a number, got True"),
+        (
+            score,
+            {"similarity_temperature": float("nan")},
+            "similarity_temperature: must be finite and above 0, got nan",
+        ),
+        (score, {"cache": "cache", "cache_limit_gb": "10"}, "cache_limit_gb: must be a number, got '10'"),
+        (estimate, {"sample_rows": 2.5}, "sample_rows: must be an integer, got 2.5"),
+        (estimate, {"sample_rows": 1}, "sample_rows: must be at least 2, got 1"),
+        (estimate, {"price_per_hour": "3"}, "price_per_hour: must be a number, got '3'"),
+        (estimate, {"price_per_hour": float("nan")}, "price_per_hour: must be at least 0 and finite, got nan"),
+    ],
+)
+def test_other_types_of_one_call_are_named(corpus: Path, call: Call, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        call(corpus, **arguments)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_generations": 2.5}, "n_generations: must be an integer, got 2.5"),
+        ({"max_new_tokens": True}, "max_new_tokens: must be an integer, got True"),
+        ({"top_k": "5"}, "top_k: must be an integer, got '5'"),
+        ({"temperature": "1"}, "temperature: must be a number, got '1'"),
+        ({"top_p": True}, "top_p: must be a number, got True"),
+        ({"min_similarity": None}, "min_similarity: must be a number, got None"),
+        ({"labels": (0, 1)}, "labels: position 0 is no string but 0"),
+    ],
+)
+def test_settings_of_generations_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        euds.SampleSettings(**settings)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("ab", "labels: give a list of words, got the string 'ab'"),
+        ((1, 0), "labels: position 0 is no string but 1"),
+    ],
+)
+def test_label_words_are_words(labels: Any, message: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        euds.LabelWordSettings(labels=labels)
+    assert str(refused.value) == message
