@@ -1,6 +1,8 @@
 """Histograms and their edges against NumPy and fractions, in chunks, merged, with planted nasty values."""
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from euds.errors import InvalidArgument, MissingExtra
 from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
 from euds.ops.quantiles import EqualMassEdges
 from euds.reference.search import equal_mass_bins
+from euds.types import Float64Array
 
 NASTY = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 0.5, np.nextafter(1.0, 2.0), -1e300, 5e-324]
 
@@ -173,9 +176,22 @@ def test_equal_widths_are_equal() -> None:
     assert np.isfinite(equal_width_edges(-1.7e308, 1.7e308, 3)).all()
     with pytest.raises(InvalidArgument, match="narrower than floats"):
         equal_width_edges(1.0, 1.0 + 1e-15, 100)
-    for low, high, bins in ((1.0, 1.0, 2), (0.0, np.inf, 2), (0.0, 1.0, 0)):
-        with pytest.raises(InvalidArgument, match="bins: must be at least 1"):
-            equal_width_edges(low, high, bins)
+    for low, high in ((1.0, 1.0), (0.0, np.inf), (np.nan, 1.0)):
+        with pytest.raises(InvalidArgument, match="low: must be below high, and both finite"):
+            equal_width_edges(low, high, 2)
+    with pytest.raises(InvalidArgument, match="high: must be a number, got '1'"):
+        equal_width_edges(0.0, "1", 2)  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [lambda bins: equal_width_edges(0.0, 1.0, bins), lambda bins: equal_mass_edges([1.0, 2.0, 3.0], bins)],
+)
+def test_bins_are_whole_numbers_of_any_kind(edges: Callable[[Any], Float64Array]) -> None:
+    assert edges(np.int64(3)).tolist() == edges(3).tolist()
+    for bins, message in ((2.5, "an integer, got 2.5"), (True, "an integer, got True"), (0, "at least 1, got 0")):
+        with pytest.raises(InvalidArgument, match=f"bins: must be {message}"):
+            edges(bins)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +236,10 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
     assert first.rank_error == 0.0
     with pytest.raises(InvalidArgument, match="none is finite"):
         EqualMassEdges().edges(4)
-    with pytest.raises(InvalidArgument, match="bins be at least 1"):
+    with pytest.raises(InvalidArgument, match="bins: must be at least 1"):
         first.edges(0)
+    with pytest.raises(InvalidArgument, match=r"bins: must be an integer, got 2\.5"):
+        first.edges(2.5)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="sketch_size in"):
         EqualMassEdges(sketch_size=1)
 

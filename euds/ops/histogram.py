@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, real_number, whole_number
 from euds.ops.pool import as_floats, as_utility
 from euds.ops.ranks import check_threads, equal_mass_bins
 from euds.types import Float64Array, Int64Array
@@ -130,13 +130,23 @@ class Histogram:
 
 
 def equal_width_edges(low: float, high: float, bins: int) -> Float64Array:
-    """Return the bins + 1 edges of equally wide bins from low to high.
+    """Return the edges of equally wide bins, such as `euds.Histogram` takes.
+
+    Args:
+        low: the first edge, finite.
+        high: the last edge, finite and above `low`.
+        bins: how many, >= 1.
+
+    Returns:
+        (bins + 1,) float64, ascending.
 
     Raises:
-        InvalidArgument: low is not below high, one is not finite, or no `bins` different edges fit between them.
+        InvalidArgument: a number is out of its range, or so many bins are narrower than floats can tell.
     """
-    if bins < 1 or not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise InvalidArgument(f"bins: must be at least 1, and low below high, got {bins} bins from {low} to {high}")
+    bins = whole_number("bins", bins, least=1)
+    low, high = real_number("low", low), real_number("high", high)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InvalidArgument(f"low: must be below high, and both finite; got {low} and {high}")
     # Halved, so that the range itself may exceed the largest float.
     edges: Float64Array = 2.0 * np.linspace(low / 2.0, high / 2.0, bins + 1)
     edges[0], edges[-1] = low, high
@@ -153,11 +163,12 @@ def equal_mass_edges(values: npt.ArrayLike, bins: int) -> Float64Array:
     where the last bin holds that value alone.
 
     Raises:
-        InvalidArgument: values are not flat numbers, none is finite, or bins is below 1.
+        InvalidArgument: values are not flat numbers, none is finite, or bins is below 1 or no integer.
     """
+    bins = whole_number("bins", bins, least=1)
     array = as_floats("values", values)
-    if array.ndim != 1 or bins < 1:
-        raise InvalidArgument(f"values: must have shape (n,), got {array.shape}, and bins be at least 1, got {bins}")
+    if array.ndim != 1:
+        raise InvalidArgument(f"values: must have shape (n,), got {array.shape}")
     finite = array[np.isfinite(array)].astype(np.float64)
     if not len(finite):
         raise InvalidArgument("values: none is finite")

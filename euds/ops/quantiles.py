@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, MissingExtra
+from euds.errors import InvalidArgument, MissingExtra, whole_number
 from euds.ops.histogram import close_edges, equal_mass_edges
 from euds.ops.pool import as_floats
 from euds.types import Float64Array
@@ -84,12 +84,11 @@ class EqualMassEdges:
         """Return the edges of at most `bins` bins of nearly equal mass, as `equal_mass_edges` does.
 
         Raises:
-            InvalidArgument: no finite value was added, or bins is below 1.
+            InvalidArgument: no finite value was added, or bins is below 1 or no integer.
         """
+        bins = whole_number("bins", bins, least=1)
         if self._sketch is None:
             return equal_mass_edges(np.concatenate([np.empty(0), *self._chunks]), bins)
-        if bins < 1:
-            raise InvalidArgument(f"bins: must be at least 1, got {bins}")
         inner = self._sketch.get_quantiles([at / bins for at in range(1, bins)]) if bins > 1 else []
         lowest = np.unique([self._sketch.get_min_value(), *inner])
         return close_edges(lowest, self._sketch.get_max_value())

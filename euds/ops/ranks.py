@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, whole_number
 from euds.types import BoolArray, Float64Array, Int64Array
 
 Int32Array = npt.NDArray[np.int32]
@@ -60,13 +60,11 @@ def check_threads(n_threads: int | None) -> int:
     """Return the number of threads to use: all cores that this process may use if None.
 
     Raises:
-        InvalidArgument: the number is below 1.
+        InvalidArgument: the number is below 1, or no integer.
     """
     if n_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if n_threads < 1:
-        raise InvalidArgument(f"n_threads: must be at least 1, got {n_threads}")
-    return n_threads
+    return whole_number("n_threads", n_threads, least=1)
 
 
 def mid_ranks(scores: Float64Array) -> Float64Array:

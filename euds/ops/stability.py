@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, check_seed, one_of
+from euds.errors import InvalidArgument, check_seed, one_of, whole_number
 from euds.ops.box import Shares, make_grid
 from euds.ops.histogram import MAX_AXES, Histogram, close_edges, marginals_of
 from euds.ops.histogram_interval import densest_bins, find_histogram_interval
@@ -96,9 +96,7 @@ def quantile_stability(
 
 
 def _stability(cells: "Cells", find: Callable[[Int64Array], Ranges], n_replicates: int, seed: int) -> Stability:
-    check_seed("seed", seed)
-    if n_replicates < 1:
-        raise InvalidArgument(f"n_replicates: must be at least 1, got {n_replicates}")
+    seed, n_replicates = check_seed("seed", seed), whole_number("n_replicates", n_replicates, least=1)
     own = find(cells.counts)
     found = [find(drawn) for drawn in _replicates(cells.counts, n_replicates, seed)]
     overlaps = np.array([_overlap(cells.counts, own, other) for other in found])
