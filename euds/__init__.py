@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.errors import BackendUnavailable, EudsError
-    from euds.ops.cluster import cluster_entropy
+    from euds.ops.calibration import EndShares, TemperatureCalibration, calibrate_temperature, share_at_ends
+    from euds.ops.cluster import cluster_entropy, fit_centroids
     from euds.ops.entailment import entailment_groups
     from euds.ops.grouping import embedding_groups, label_groups
-    from euds.ops.histogram import Histogram, equal_mass_edges
+    from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
     from euds.ops.information import information_entropy
     from euds.ops.quantiles import EqualMassEdges
     from euds.ops.search import (
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 _HOME = {
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
+    "EndShares": "euds.ops.calibration",
     "EqualMassEdges": "euds.ops.quantiles",
     "Estimate": "euds.engine.estimated",
     "EudsError": "euds.errors",
@@ -54,11 +56,14 @@ _HOME = {
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
     "Stability": "euds.types",
+    "TemperatureCalibration": "euds.ops.calibration",
     "TokenStats": "euds.types",
+    "calibrate_temperature": "euds.ops.calibration",
     "cluster_entropy": "euds.ops.cluster",
     "embedding_groups": "euds.ops.grouping",
     "entailment_groups": "euds.ops.entailment",
     "equal_mass_edges": "euds.ops.histogram",
+    "equal_width_edges": "euds.ops.histogram",
     "estimate": "euds.engine.estimate",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
@@ -68,6 +73,7 @@ _HOME = {
     "find_intersection": "euds.ops.search",
     "find_interval": "euds.ops.search",
     "finetune": "euds.study.finetune",
+    "fit_centroids": "euds.ops.cluster",
     "information_entropy": "euds.ops.information",
     "kernel_language_entropy": "euds.ops.semantic",
     "label_groups": "euds.ops.grouping",
@@ -79,6 +85,7 @@ _HOME = {
     "select": "euds.selection.select",
     "select_streaming": "euds.selection.streaming",
     "semantic_entropy": "euds.ops.semantic",
+    "share_at_ends": "euds.ops.calibration",
     "token_entropy": "euds.ops.token_stats",
     "token_stats": "euds.ops.token_stats",
 }
@@ -86,6 +93,7 @@ _HOME = {
 __all__ = [
     "BackendUnavailable",
     "Box",
+    "EndShares",
     "EqualMassEdges",
     "Estimate",
     "EudsError",
@@ -97,12 +105,15 @@ __all__ = [
     "ScoreResult",
     "Selection",
     "Stability",
+    "TemperatureCalibration",
     "TokenStats",
     "__version__",
+    "calibrate_temperature",
     "cluster_entropy",
     "embedding_groups",
     "entailment_groups",
     "equal_mass_edges",
+    "equal_width_edges",
     "estimate",
     "find_box",
     "find_boxes",
@@ -112,6 +123,7 @@ __all__ = [
     "find_intersection",
     "find_interval",
     "finetune",
+    "fit_centroids",
     "information_entropy",
     "kernel_language_entropy",
     "label_groups",
@@ -123,6 +135,7 @@ __all__ = [
     "select",
     "select_streaming",
     "semantic_entropy",
+    "share_at_ends",
     "token_entropy",
     "token_stats",
 ]

@@ -242,6 +242,8 @@ def test_calibration_names_what_is_wrong() -> None:
         ({"n_neighbors": 5}, r"n_neighbors: must be 1\.\.4"),
         ({"n_neighbors": 2, "target_mean": 1.0}, "target_mean: must be between 0 and 1"),
         ({"n_neighbors": 2, "sample_size": 0}, "sample_size: must be at least 1"),
+        ({"n_neighbors": 2, "sample_size": 2.5}, "sample_size: must be an integer"),
+        ({"n_neighbors": 2.5}, "n_neighbors: must be an integer"),
         ({"n_neighbors": 2, "seed": -1}, "seed: must be in 0.."),
     ]
     for arguments, message in cases:
@@ -255,3 +257,5 @@ def test_calibration_names_what_is_wrong() -> None:
         calibrate_temperature(np.ones((3, 3)), centroids, n_neighbors=2)
     with pytest.raises(InvalidArgument, match="entropy: no value is finite"):
         share_at_ends([math.nan], 4)
+    with pytest.raises(InvalidArgument, match=r"n_clusters: must be an integer, got 2\.5"):
+        fit_centroids(embeddings, n_clusters=2.5)  # type: ignore[arg-type]  # Wrong on purpose.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, whole_number
 from euds.ops.cluster import CentroidIndex, checked_index, nearest_centroids, sample_rows
 from euds.ops.embeddings import usable_rows
 from euds.types import Float32Array
@@ -18,7 +18,12 @@ STEPS = 60
 
 @dataclass(frozen=True)
 class EndShares:
-    """Shares (0..1) of scores at the ends of their range, where they no longer tell samples apart."""
+    """Shares of scores at the ends of their range, where they no longer tell samples apart.
+
+    Attributes:
+        low: of those near 0, in 0..1.
+        high: of those near ln m, in 0..1.
+    """
 
     low: float
     high: float
@@ -31,7 +36,7 @@ class TemperatureCalibration:
     Attributes:
         similarity_temperature: divisor of the cosine similarities.
         mean_of_range: mean of entropy / ln m at that temperature, in 0..1.
-        ends: shares of the sample at the ends of 0..ln m.
+        ends: shares of the sample within 1 % of the ends of 0..ln m.
         n_sampled: rows looked at.
     """
 
@@ -52,15 +57,18 @@ def calibrate_temperature(
 ) -> TemperatureCalibration:
     """Find the temperature at which the mean of entropy / ln m over a sample is `target_mean`.
 
-    The entropy of a softmax rises with its temperature, so bisection finds the one there is.
+    The entropy of a softmax rises with its temperature, so bisection finds the one there is, in 1e-6..1e6.
 
     Args:
-        embeddings: (n, H), as for `euds.ops.cluster.entropy_to_centroids`; rows without a direction are left out.
-        centroids: (K, H) float32, unit norm, or made ready by `euds.ops.cluster.index_centroids`.
+        embeddings: (n, H) real numbers, as for `euds.cluster_entropy`; rows without a direction are left out.
+        centroids: (K, H) float32, unit norm, as `euds.fit_centroids` returns them, or an index of them.
         n_neighbors: m, 2..K.
         target_mean: in 0..1, both excluded; 0.5 puts the scores amid their range.
         sample_size: most rows looked at, >= 1.
-        seed: of the sample, >= 0.
+        seed: of the sample, in 0..2^31-1.
+
+    Returns:
+        The temperature, for `euds.cluster_entropy` and `euds.score`, with what it gives on the sample.
 
     Raises:
         InvalidArgument: a number is out of its range, no row has a direction, the widths differ, or no temperature
@@ -68,10 +76,10 @@ def calibrate_temperature(
     """
     if not 0 < target_mean < 1:
         raise InvalidArgument(f"target_mean: must be between 0 and 1, both excluded; got {target_mean}")
+    n_neighbors = whole_number("n_neighbors", n_neighbors)
     if n_neighbors == 1:
         raise InvalidArgument("n_neighbors: must be at least 2, as the entropy over one cluster is always 0")
-    if sample_size < 1:
-        raise InvalidArgument(f"sample_size: must be at least 1, got {sample_size}")
+    sample_size = whole_number("sample_size", sample_size, least=1)
     array = np.asarray(embeddings)
     index = checked_index(centroids, array, n_neighbors)
     usable = np.flatnonzero(usable_rows(array))
@@ -96,8 +104,7 @@ def share_at_ends(entropy: npt.ArrayLike, n_neighbors: int, *, margin: float = 0
     Raises:
         InvalidArgument: a number is out of its range, or no entropy is finite.
     """
-    if n_neighbors < 2:
-        raise InvalidArgument(f"n_neighbors: must be at least 2, got {n_neighbors}")
+    n_neighbors = whole_number("n_neighbors", n_neighbors, least=2)
     if not 0 <= margin <= 0.5:
         raise InvalidArgument(f"margin: must be 0..0.5, got {margin}")
     values = np.asarray(entropy, np.float64)

@@ -3,8 +3,8 @@
 The rules, each of them an argument that a caller may set:
 * K, the clusters: `default_n_clusters`, about the square root of the pool, at most 4,096.
 * m, the nearest clusters that the entropy runs over: 16. More change little, as the weights fall off exponentially.
-* The temperature: 0.05 by default. Where that leaves scores at an end of their range, `calibrate_temperature` finds the
-  one that spreads them.
+* The temperature: 0.05 by default. Where that leaves scores at an end of their range, `euds.calibrate_temperature`
+  finds the one that spreads them.
 * Rows that the clustering looks at: all of them up to 65,536, beyond that a seeded sample of 65,536 or 64 a cluster,
   whichever is more.
 * Search: exact up to 16,384 clusters, an inverted file beyond (`euds.kernels.cluster_faiss`).
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, check_seed
+from euds.errors import InvalidArgument, check_seed, whole_number
 from euds.ops.embeddings import unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
@@ -68,6 +68,7 @@ def cluster_entropy(
     """
     array = np.asarray(embeddings)
     usable = np.flatnonzero(usable_rows(array))
+    n_clusters = whole_number("n_clusters", n_clusters)
     if not 1 <= n_clusters <= max(len(usable), 1):
         raise InvalidArgument(f"n_clusters: must be 1..{len(usable)}, the usable rows; got {n_clusters}")
     if len(usable) == 0:
@@ -104,21 +105,31 @@ def sample_rows(n: int, size: int, seed: int) -> Int64Array:
 
 
 def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) -> Float32Array:
-    """Return the unit-norm centroids (K, H) float32 of a spherical k-means (FAISS) over usable embeddings (n, H).
+    """Return the centroids of a spherical k-means (FAISS), as `euds.cluster_entropy` fits them.
 
-    It looks at every row given: the caller samples, by `sample_rows` and `trained_rows` for instance.
+    It looks at every row given: give a sample of a large pool, such as 64 rows a cluster.
+
+    Args:
+        embeddings: (n, H) real numbers; only their directions matter, and every row needs one.
+        n_clusters: K, 1..n.
+        seed: in 0..2^31-1.
+
+    Returns:
+        (K, H) float32, unit norm.
 
     Raises:
-        InvalidArgument: n_clusters is not in 1..n, an embedding has no direction, or the seed is not in 0..2^31-1.
+        InvalidArgument: embeddings are not a matrix of real numbers, a row is zero or not finite, or a number is out of
+            its range.
     """
     from euds.kernels.cluster_faiss import fit
 
     unit, usable = unit_rows(embeddings)
     if not usable.all():
         raise InvalidArgument(f"embeddings: row {int(np.argmin(usable))} is zero or not finite")
+    n_clusters = whole_number("n_clusters", n_clusters)
     if not 1 <= n_clusters <= len(unit):
         raise InvalidArgument(f"n_clusters: must be 1..{len(unit)}, got {n_clusters}")
-    check_seed("seed", seed)
+    seed = check_seed("seed", seed)
     return fit(unit, n_clusters, seed)
 
 
@@ -179,6 +190,7 @@ def checked_index(
         InvalidArgument: it is not, or embeddings are not a matrix of real numbers.
     """
     width = unit_rows(np.asarray(embeddings)[:1])[0].shape[1]
+    n_neighbors = whole_number("n_neighbors", n_neighbors)
     if not 1 <= n_neighbors <= len(centroids):
         raise InvalidArgument(f"n_neighbors: must be 1..{len(centroids)}, the clusters; got {n_neighbors}")
     index = centroids if isinstance(centroids, CentroidIndex) else index_centroids(centroids)
