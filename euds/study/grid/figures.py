@@ -133,7 +133,7 @@ def kept_rows(path: Path, task: GridTask, methods: Sequence[str]) -> None:
     _write(path, (10.4, 0.9 + 1.15 * len(methods)), draw)
 
 
-def shown_methods(task: GridTask, summary: TaskSummary) -> list[str]:
+def shown_methods(summary: TaskSummary) -> list[str]:
     """Return the methods whose rows are drawn: random, the best of the main kinds, and one of each other family."""
     here = {entry.method: entry for entry in summary.at(summary.headline_keep) if not entry.fake}
     wanted = [RANDOM, summary.best_label_free, summary.best_igse, summary.best_single]

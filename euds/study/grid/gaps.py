@@ -16,7 +16,7 @@ def list_gaps(task: GridTask, entries: Sequence[Entry]) -> list[str]:
         *_references(task),
         *_planned(task),
         *_methods(task, entries),
-        *_seeds(task, entries),
+        *_seeds(entries),
         *_seconds(entries),
         *_blocks(task),
     ]
@@ -73,7 +73,7 @@ def _methods(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
         yield f"Without validation results, and so never singled out: {', '.join(without)}."
 
 
-def _seeds(task: GridTask, entries: Sequence[Entry]) -> Iterator[str]:
+def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
     counts = [len(entry.seeds) for entry in entries if not entry.fake]
     if len(set(counts)) > 1:
         yield f"Methods have {min(counts)} to {max(counts)} seeds; each pair is compared over those that both have."

@@ -228,7 +228,7 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
         caption += " The grey line is what random gets for as many, by keeping more."
     if any(entry.is_rule and entry.seconds.total for entry in summary.at(summary.headline_keep)):
         figures.accuracy_by_seconds(add("seconds", f"{metric} against seconds, {keep}", caption), summary)
-    shown = figures.shown_methods(task, summary)
+    shown = figures.shown_methods(summary)
     if shown:
         caption = "Shares of rows along each score, of the pool and of the rows kept; extreme rows are in the end bars."
         figures.kept_rows(add("rows", f"Where the rows lie, {keep}", caption), task, shown)
