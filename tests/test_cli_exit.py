@@ -1,10 +1,14 @@
-"""How the command line ends when a signal comes late: what was done stays done."""
+"""How the command line ends when a signal comes, early or late, and when a benchmark fails."""
 
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from euds.cli import doctor
+from euds.errors import EudsError
 
 LATE = """
 import atexit, os, sys
@@ -12,6 +16,14 @@ from euds.cli.app import main
 atexit.register(lambda: os.kill(os.getpid(), {number}))
 sys.argv = ["euds", "{command}"]
 main()
+"""
+
+EARLY = """
+import signal, sys
+from euds.cli import app
+app.app = lambda: signal.raise_signal({number})
+sys.argv = ["euds", "{verb}", "a"]
+app.main()
 """
 
 
@@ -23,3 +35,28 @@ def test_a_signal_after_the_end_changes_nothing(command: str, code: int, number:
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
     assert "resumes" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "number", "said"),
+    [
+        ("study", signal.SIGINT, "interrupted; the same command resumes\n"),
+        ("score", signal.SIGTERM, "terminated; the same command resumes\n"),
+        ("finetune", signal.SIGINT, "interrupted\n"),
+        ("estimate", signal.SIGTERM, "terminated\n"),
+    ],
+)
+def test_only_verbs_that_resume_say_so(verb: str, number: signal.Signals, said: str) -> None:
+    script = EARLY.format(verb=verb, number=int(number))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + number, said)
+
+
+def test_a_failing_benchmark_keeps_no_other_from_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    for name, code in (("a", "sys.exit(3)"), ("b", "open(__file__ + '.ran', 'x')"), ("c", "1 / 0")):
+        (tmp_path / "benchmarks" / f"bench_{name}.py").write_text(f"import sys\n{code}\n")
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "euds" / "cli" / "doctor.py"))
+    with pytest.raises(EudsError, match="bench: a, c failed"):
+        doctor.bench()
+    assert (tmp_path / "benchmarks" / "bench_b.py.ran").exists()

@@ -36,6 +36,9 @@ BAD_INPUT = 2
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
 
+RESUMED = ("score", "run", "study", "demo")
+"""The verbs that go on where they were when they are called again."""
+
 ENDED_BY = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -48,7 +51,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a defect (with its traceback), 2 bad input or arguments, 75 stopped by the machine (full disk,
     killed process, failing disk or file server), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and
-    143 the same command resumes.
+    143 the same command resumes, if its verb is one of `RESUMED`; the others start over.
     """
     for number in ENDED_BY:
         # A shell's background job, or nohup, has it ignored.
@@ -61,7 +64,9 @@ def main() -> None:
         sys.exit(TRY_AGAIN if isinstance(error, RunStopped) else BAD_INPUT)
     except _Ended as ended:
         (number,) = ended.args
-        console.print(f"{ENDED_BY[number]}; the same command resumes")
+        # No option of euds stands before the verb.
+        resumes = any(verb in RESUMED for verb in sys.argv[1:2])
+        console.print(ENDED_BY[number] + ("; the same command resumes" if resumes else ""))
         sys.exit(128 + number)
     finally:
         # Python drops its handlers as it leaves; a first signal that comes then finds everything done.

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from euds.backends import FAISS_BUILDS
-from euds.errors import InputError, nearest
+from euds.errors import EudsError, InputError, nearest
 
 PACKAGES = ("numpy", "numba", "pyarrow", "torch", "transformers", "accelerate", "triton", "ray")
 
@@ -42,7 +42,7 @@ def doctor() -> None:
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run, such as scoring; none: all.")] = None,
 ) -> None:
-    """Run benchmarks of the source tree and write their rows under benchmarks/results."""
+    """Run benchmarks of the source tree and write their rows under benchmarks/results; failures come last."""
     folder = Path(__file__).parents[2] / "benchmarks"
     known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
     if not known:
@@ -50,9 +50,14 @@ def bench(
     for name in names or known:
         if name not in known:
             raise InputError(f"no benchmark {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-    for name in names or known:
-        # A process each, so that none runs on another's caches and threads.
-        subprocess.run([sys.executable, str(folder / f"bench_{name}.py")], check=True)
+    # A process each, so that none runs on another's caches and threads.
+    failed = [
+        name
+        for name in names or known
+        if subprocess.run([sys.executable, str(folder / f"bench_{name}.py")], check=False).returncode
+    ]
+    if failed:
+        raise EudsError(f"bench: {', '.join(failed)} failed; what went wrong is said above")
 
 
 def _version(package: str) -> str:
