@@ -4,23 +4,22 @@ from typing import Annotated
 
 import typer
 
-from euds.cli import semantic_options as opt
-from euds.cli.score import DEFAULT_MEASURES
+from euds.cli import options as opt
 
 
 def estimate(
-    inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
-    text_field: Annotated[list[str] | None, typer.Option(help="Field of the text; give two for pairs.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Field carried along as label.")] = None,
-    source_field: Annotated[str | None, typer.Option(help="Field carried along as source.")] = None,
-    measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
-    lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens read of each text.")] = None,
-    token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
-    shard_rows: Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")] = None,
+    inputs: opt.Inputs,
+    text_field: opt.TextField = None,
+    id_field: opt.IdField = None,
+    label_field: opt.LabelField = None,
+    source_field: opt.SourceField = None,
+    measures: opt.Measures = opt.DEFAULT_MEASURES,
+    lm: opt.Lm = None,
+    embedder: opt.Embedder = None,
+    tokenizer: opt.Tokenizer = None,
+    max_tokens: opt.MaxTokens = None,
+    token_budget: opt.TokenBudget = None,
+    shard_rows: opt.ShardRows = None,
     semantic: opt.Semantic = "clusters",
     sampler: opt.Sampler = "transformers",
     n_generations: opt.NGenerations = 10,
@@ -35,8 +34,8 @@ def estimate(
     linkage: opt.Linkage = "first_representative",
     nli: opt.Nli = None,
     estimators: opt.Estimators = opt.DEFAULT_ESTIMATORS,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
     sample: Annotated[int | None, typer.Option(help="Rows to score; by default 256, on a GPU 4,096.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sample and of the generations.")] = 0,
     workers: Annotated[int, typer.Option("--workers", "--gpus", help="Workers of the run, one a GPU.")] = 1,

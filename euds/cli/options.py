@@ -1,16 +1,43 @@
-"""The options of semantic entropy that several commands take, and the settings that they make."""
+"""The options of scoring that several commands take, and the settings that those of semantic entropy make."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from euds.engine.label_words_config import LabelWordSettings
-    from euds.engine.samples_config import SampleSettings
+from euds.engine.config import MEASURES, SEMANTIC
+from euds.engine.label_words_config import LabelWordSettings
+from euds.engine.samples_config import EMBEDDING_ESTIMATORS, GROUPINGS, SampleSettings
+from euds.ops.grouping import LINKAGES
+from euds.ops.semantic import ESTIMATORS
 
+DEFAULT_MEASURES = ",".join(MEASURES)
 DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
 
-Semantic = Annotated[str, typer.Option(help="Any of clusters,samples,label_words.")]
+Inputs = Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")]
+TextField = Annotated[list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")]
+IdField = Annotated[str | None, typer.Option(help="Field carried along as id.")]
+LabelField = Annotated[
+    str | None,
+    typer.Option(help="Field carried along as label; label by default, if JSONL has it in the first 1,000 rows."),
+]
+SourceField = Annotated[
+    str | None,
+    typer.Option(help="Field carried along as source; source by default, if JSONL has it in the first 1,000 rows."),
+]
+Measures = Annotated[str, typer.Option(help=f"Any of {DEFAULT_MEASURES}.")]
+Lm = Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")]
+Embedder = Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")]
+Tokenizer = Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(help="Tokens read of each text; 1,024 or the LM's context by default, all words without a model."),
+]
+TokenBudget = Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")]
+ShardRows = Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+
+Semantic = Annotated[str, typer.Option(help=f"Any of {','.join(SEMANTIC)}.")]
 Sampler = Annotated[str, typer.Option(help="samples: transformers, or vllm where it is installed.")]
 NGenerations = Annotated[int, typer.Option(help="samples: generations of a row.")]
 MaxNewTokens = Annotated[int, typer.Option(help="samples: most tokens of a generation.")]
@@ -25,26 +52,21 @@ Labels = Annotated[str, typer.Option(help="samples, label_words: label words, su
 Temperature = Annotated[float, typer.Option(help="samples: divisor of the logits.")]
 TopP = Annotated[float, typer.Option(help="samples: probability that is left to draw from.")]
 TopK = Annotated[int, typer.Option(help="samples: tokens left to draw from; 0: all, 1: greedy.")]
-Grouping = Annotated[str, typer.Option(help="samples: similarity, entailment or labels.")]
+Grouping = Annotated[str, typer.Option(help=f"samples: {', '.join(GROUPINGS)}.")]
 MinSimilarity = Annotated[float, typer.Option(help="samples: smallest cosine similarity of one meaning.")]
-Linkage = Annotated[str, typer.Option(help="samples: first_representative or connected_components.")]
+Linkage = Annotated[str, typer.Option(help=f"samples: {', '.join(LINKAGES)}.")]
 Nli = Annotated[str | None, typer.Option(help="samples: cross-encoder with a label entailment.")]
-Estimators = Annotated[
-    str, typer.Option(help="samples: any of discrete,rao_blackwell,miller_madow,chao_shen,nearest_neighbor,...")
-]
+Estimators = Annotated[str, typer.Option(help=f"samples: any of {', '.join((*ESTIMATORS, *EMBEDDING_ESTIMATORS))}.")]
 
 
 def semantic_settings(
     semantic: str, *, template: str | None, labels: str, estimators: str, **samples: Any
-) -> tuple[list[str], "SampleSettings | None", "LabelWordSettings | None"]:
+) -> tuple[list[str], SampleSettings | None, LabelWordSettings | None]:
     """Return the estimates with the settings of generations and label words, as `euds.score` takes them.
 
     Raises:
         InvalidArgument: a setting is impossible, or given for an estimate that is not asked for.
     """
-    from euds.engine.label_words_config import LabelWordSettings
-    from euds.engine.samples_config import SampleSettings
-
     estimates, words = names(semantic), tuple(names(labels))
     shared: dict[str, Any] = {"labels": words, **({} if template is None else {"template": template})}
     label_words = LabelWordSettings(**shared) if "label_words" in estimates else None

@@ -5,45 +5,33 @@ from typing import Annotated
 
 import typer
 
-from euds.cli import semantic_options as opt
+from euds.cli import options as opt
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
-DEFAULT_MEASURES = "information,generative,semantic"
 SHOWN_REASONS = 3
 
 
 def score(
-    inputs: Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")],
+    inputs: opt.Inputs,
     out: Annotated[str, typer.Option(help="Run directory.")],
-    text_field: Annotated[
-        list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")
-    ] = None,
-    id_field: Annotated[str | None, typer.Option(help="Field carried along as id.")] = None,
-    label_field: Annotated[
-        str | None,
-        typer.Option(help="Field carried along as label; label by default, if JSONL has it in the first 1,000 rows."),
-    ] = None,
-    source_field: Annotated[
-        str | None,
-        typer.Option(help="Field carried along as source; source by default, if JSONL has it in the first 1,000 rows."),
-    ] = None,
-    measures: Annotated[str, typer.Option(help="Any of information,generative,semantic.")] = DEFAULT_MEASURES,
-    lm: Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="Sentence encoder: asset, folder or hub name.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Tokens that information entropy counts; else words.")] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(help="Tokens read of each text; 1,024 or the LM's context by default, all words without a model."),
-    ] = None,
-    token_budget: Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")] = None,
-    shard_rows: Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows.")] = None,
+    text_field: opt.TextField = None,
+    id_field: opt.IdField = None,
+    label_field: opt.LabelField = None,
+    source_field: opt.SourceField = None,
+    measures: opt.Measures = opt.DEFAULT_MEASURES,
+    lm: opt.Lm = None,
+    embedder: opt.Embedder = None,
+    tokenizer: opt.Tokenizer = None,
+    max_tokens: opt.MaxTokens = None,
+    token_budget: opt.TokenBudget = None,
+    shard_rows: opt.ShardRows = None,
     n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default from the rows.")] = None,
     n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = DEFAULT_NEIGHBORS,
     similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = (
         DEFAULT_TEMPERATURE
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the clustering and of the generations.")] = 0,
     semantic: opt.Semantic = "clusters",
     sampler: opt.Sampler = "transformers",

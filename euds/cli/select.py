@@ -5,8 +5,14 @@ from typing import Annotated
 
 import typer
 
-from euds.cli.semantic_options import names
+from euds.cli.options import names
 from euds.errors import InvalidArgument
+from euds.ops.search import INTERVAL_RULES
+from euds.selection.axes import AXES
+from euds.selection.rules import AUTO_RULE, BOX_RULES, COVERAGE_RULES, RULES, VALIDATED
+
+STREAMED = ", ".join((*BOX_RULES, *INTERVAL_RULES))
+"""The rules that `--streaming` takes."""
 
 
 def select(
@@ -14,9 +20,11 @@ def select(
     keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
     rule: Annotated[
         str | None,
-        typer.Option(help="auto (the default), igse, low, middle, high, densest, typical, random, facility, ..."),
+        typer.Option(help=f"{AUTO_RULE} (the default), {', '.join((*RULES, *COVERAGE_RULES))} or {VALIDATED}."),
     ] = None,
-    axis: Annotated[list[str] | None, typer.Option(help="Score to look at; repeat for several.")] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help=f"Score to look at; repeat for several: {', '.join(AXES)}.")
+    ] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
     bins: Annotated[int | None, typer.Option(help="Equal-mass bins an axis of the box search; 64 by default.")] = None,
@@ -30,11 +38,10 @@ def select(
         str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all (--streaming: the scored).")
     ] = None,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="For scores larger than memory: igse, box, low, middle, high, densest.")
+        bool, typer.Option("--streaming", help=f"For scores larger than memory, by one of these rules: {STREAMED}.")
     ] = False,
 ) -> None:
     """Choose rows from the scores, without scoring again; rules on embeddings embed the texts."""
-    from euds.selection.rules import AUTO_RULE
     from euds.selection.select import AUTO, DEFAULT_MARGIN
     from euds.selection.select import select as select_rows
     from euds.selection.streaming import select_streaming
@@ -47,7 +54,7 @@ def select(
         if keep == AUTO or group_by or adjust or stability:
             raise InvalidArgument("streaming: takes no --keep auto, --group-by, --adjust or --stability")
         if rule is None:
-            raise InvalidArgument("rule: --streaming has no default; name igse, box, low, middle, high or densest")
+            raise InvalidArgument(f"rule: --streaming has no default; name one of {STREAMED}")
         chosen = select_streaming(
             run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=fields
         )

@@ -1,13 +1,17 @@
 """The axes that rules look at: short names, columns, and taking the length out of one."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from euds.errors import InputError, InvalidArgument, nearest
 from euds.ops.semantic import ESTIMATORS
 from euds.types import Float64Array
+
+if TYPE_CHECKING:
+    # The command line reads the names alone.
+    import pyarrow as pa
 
 SAMPLE_ESTIMATORS = (*ESTIMATORS, "nearest_neighbor", "kernel_language")
 
@@ -32,7 +36,7 @@ ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_en
 """The three axes of IGSE."""
 
 
-def axis_columns(axes: Sequence[str], scores: pa.Table) -> tuple[str, ...]:
+def axis_columns(axes: Sequence[str], scores: "pa.Table") -> tuple[str, ...]:
     """Return the score columns that short or full names mean.
 
     Raises:
@@ -50,14 +54,14 @@ def axis_columns(axes: Sequence[str], scores: pa.Table) -> tuple[str, ...]:
     return columns
 
 
-def score_columns(scores: pa.Table) -> tuple[str, ...]:
+def score_columns(scores: "pa.Table") -> tuple[str, ...]:
     """Return the score columns that a table has."""
     return tuple(column for column in AXES.values() if column in scores.column_names)
 
 
-def values_of(scores: pa.Table, column: str) -> Float64Array:
+def values_of(scores: "pa.Table", column: str) -> Float64Array:
     """Return a numeric column as float64, null as NaN."""
-    values: Float64Array = scores.column(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values: Float64Array = scores.column(column).cast("float64").to_numpy(zero_copy_only=False)
     return values
 
 

@@ -63,7 +63,8 @@ def select(
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs; "auto":
             the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
         rule: see above.
-        axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic", or columns.
+        axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic",
+            "label_words", "samples_NAME" by an estimator of `euds.SampleSettings` ("samples_discrete"), or columns.
         seed: of ties, trimming and `random`; the same seed keeps the same rows.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
