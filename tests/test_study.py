@@ -1,6 +1,7 @@
 """Fine-tuning: tasks that can be learned are learned, metrics follow their definitions, cells are trained once."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 
 import euds
 from euds.cli.finetune import finetune as command
-from euds.errors import EudsError, InputError, InvalidArgument
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
 from euds.study.compare import compare
 from euds.study.examples import examples_of
 from euds.study.heads import AnswerHead
@@ -247,6 +248,20 @@ def test_a_place_that_takes_no_result_is_named_before_training(
     monkeypatch.setattr("os.access", lambda *arguments: False)
     with pytest.raises(InputError, match="model: Permission denied"):
         euds.finetune(rows, rows, model=tiny_encoder, save_model=tmp_path / "model")
+
+
+def test_a_disk_too_full_for_the_model_leaves_the_results(
+    tiny_encoder: Path, tmp_path: Path, write_jsonl: WriteJsonl
+) -> None:
+    rows, out, model = write_jsonl(sentiment(8, 0)), tmp_path / "results.json", tmp_path / "model"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RunStopped, match="model: cannot be written: File too large; make room"):
+            command(str(rows), str(rows), str(tiny_encoder), steps=1, seed=[3, 4], out=out, save_model=model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [result["seed"] for result in json.loads(out.read_text())] == [3, 4]
 
 
 def test_epochs_and_steps() -> None:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from euds.errors import InputError
+from euds.files import needs_room
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
@@ -33,13 +34,37 @@ TEST_BATCH = 64
 
 
 def train_and_test(
-    train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str, save_model: Path | None = None
+    train: Rows,
+    test: Rows,
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    on_result: Callable[[CellResult], None] = lambda result: None,
+    save_model: Path | None = None,
 ) -> CellResult:
-    """Fine-tune a model on `train` and measure it on `test`; see `fine_tune`."""
-    tuned = fine_tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, save_model=save_model)
-    return CellResult(
+    """Fine-tune a model on `train` and measure it on `test`; see `fine_tune`.
+
+    Args:
+        train, test, task, config, seed, title: as of `fine_tune`.
+        on_result: told of the result before the model is saved, for which there may be no room.
+        save_model: folder to keep the fine-tuned model in.
+
+    Raises:
+        InputError: a row or the model does not suit the task.
+        RunStopped: there is no room for the model.
+    """
+    tuned, model = _tune(train, {"test": test}, task=task, config=config, seed=seed, title=title)
+    result = CellResult(
         tuned.judged["test"].metrics, round(tuned.train_seconds, 2), len(train), len(test), tuned.steps, seed
     )
+    on_result(result)
+    if save_model is not None:
+        with quiet(), needs_room(save_model):
+            model.model.save_pretrained(save_model)
+            model.tokenizer.save_pretrained(save_model)
+    return result
 
 
 def fine_tune(
@@ -50,7 +75,6 @@ def fine_tune(
     config: TrainConfig,
     seed: int,
     title: str,
-    save_model: Path | None = None,
 ) -> FineTuned:
     """Fine-tune a model on `train` and judge it on every set of rows in `tests`.
 
@@ -64,11 +88,17 @@ def fine_tune(
         config: how.
         seed: of the new head, the order of the rows and dropout.
         title: shown beside the progress bar.
-        save_model: folder to keep the fine-tuned model in.
 
     Raises:
         InputError: a row or the model does not suit the task.
     """
+    return _tune(train, tests, task=task, config=config, seed=seed, title=title)[0]
+
+
+def _tune(
+    train: Rows, tests: Mapping[str, Rows], *, task: Task, config: TrainConfig, seed: int, title: str
+) -> tuple[FineTuned, "_Model"]:
+    """Do what `fine_tune` does; return the model, too."""
     examples = {name: examples_of(rows, task, name) for name, rows in tests.items()}
     with quiet():
         model = _fit(train, examples.values(), task=task, config=config, seed=seed, title=title)
@@ -78,10 +108,7 @@ def fine_tune(
             for name, rows in examples.items()
         }
         test_seconds = time.perf_counter() - start
-        if save_model is not None:
-            model.model.save_pretrained(save_model)
-            model.tokenizer.save_pretrained(save_model)
-    return FineTuned(judged, model.steps, model.train_seconds, test_seconds)
+    return FineTuned(judged, model.steps, model.train_seconds, test_seconds), model
 
 
 def check_trainable(train: Sequence[Example], test: Sequence[Example], *, task: Task, config: TrainConfig) -> None:
