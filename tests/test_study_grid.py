@@ -60,6 +60,16 @@ def test_few_draws_of_many_models_need_paired_ones_beside_them(study: dict[str, 
             load_study({**study, "grid": [crossed, {**paired, **other}]})
 
 
+def test_a_tilde_is_the_home_folder(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = load_study(study, ["out=~/run", "results=~/results", "repeats=~/first.yaml"])
+    assert [found.out, found.results, found.repeats] == [
+        "/home/somebody/run",
+        "/home/somebody/results",
+        "/home/somebody/first.yaml",
+    ]
+
+
 def test_a_main_schedule_is_one_of_the_grid(study: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=r"main_schedule: unknown value '4 steps'.*known: 3 steps"):
         load_study({**study, "main_schedule": "4 steps"})
