@@ -18,7 +18,7 @@ from euds.study.compare import compare
 from euds.study.examples import examples_of
 from euds.study.heads import AnswerHead
 from euds.study.metrics import answer_metrics, classification_metrics, normalise, token_f1
-from euds.study.table import caption, lines
+from euds.study.table import caption, keep_name, lines
 from euds.study.types import MethodRows, Task, TrainConfig, spread
 
 WriteJsonl = Callable[..., Path]
@@ -270,6 +270,16 @@ def test_epochs_and_steps() -> None:
     assert TrainConfig("m", epochs=None, steps=7).n_steps(10**6) == 7
 
 
+def test_small_budgets_are_not_shown_as_nothing() -> None:
+    assert [keep_name(keep) for keep in (1.0, 0.16, 1 / 3, 0.0033, 5e-6)] == [
+        "100 %",
+        "16 %",
+        "33.3 %",
+        "0.33 %",
+        "0.0005 %",
+    ]
+
+
 def test_spread() -> None:
     assert spread([1.0, 3.0]).sd == pytest.approx(2**0.5)
     assert spread([2.0]).sd is None
@@ -282,7 +292,7 @@ def test_a_comparison_trains_each_cell_once(
     methods = [
         MethodRows("full", None, (), np.arange(60), 0.0),
         MethodRows("random", "random", (), {0: np.arange(10), 1: np.arange(10, 20)}, 0.0),
-        MethodRows("nll", "middle", ("nll_nats",), np.arange(10), 12.3),
+        MethodRows("nll", "middle", ("nll_nats",), np.arange(10), 12.3, 4.56),
     ]
     arguments = {
         "task": TASK,
@@ -304,11 +314,12 @@ def test_a_comparison_trains_each_cell_once(
     assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(table.to_json()))
     assert [(row.name, row.rows, row.keep) for row in table.methods] == [
         ("full", 60, 1.0),
-        ("random", 10, 0.1667),
-        ("nll", 10, 0.1667),
+        ("random", 10, 1 / 6),
+        ("nll", 10, 1 / 6),
     ]
     assert len(table.methods[0].metrics["accuracy"].values) == 2
-    assert [line[:3] for line in lines(table)][-1] == ["nll", "10", "17%"]
+    nll = list(lines(table))[-1]
+    assert (nll[:3], nll[-1]) == (["nll", "10", "16.7 %"], "17")
     assert "2 training seeds, 30 test rows, 5 steps" in caption(table)
     with pytest.raises(AssertionError, match="must not be trained again"):
         compare(pool, test[:29], methods, **arguments)  # type: ignore[arg-type]  # Mixed types.

@@ -9,7 +9,18 @@ from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.progress import console
 from euds.study.examples import Rows
-from euds.study.types import METRICS, CellResult, MethodRows, StudyRow, StudyTable, Task, TrainConfig, spread
+from euds.study.types import (
+    METRICS,
+    CellResult,
+    MethodRows,
+    StudyRow,
+    StudyTable,
+    Task,
+    TrainConfig,
+    rows_sha256,
+    spread,
+)
+from euds.types import Int64Array
 
 
 def compare(
@@ -22,6 +33,7 @@ def compare(
     seeds: Sequence[int],
     full_rows: int,
     folder: Path,
+    selected: Int64Array | None = None,
 ) -> StudyTable:
     """Fine-tune on every method's rows with every seed, and set the results side by side.
 
@@ -38,6 +50,7 @@ def compare(
         seeds: training seeds.
         full_rows: rows that every method chose from.
         folder: where cells and table.json are kept.
+        selected: row ids of the run's selection, by which a report knows whether the table is of that.
     """
     model = model_folder(config.model)
     shared = {
@@ -64,6 +77,7 @@ def compare(
         full_rows=full_rows,
         n_test=len(test),
         methods=tuple(_summary(method, results[method.name], full_rows) for method in methods),
+        selection_sha256=rows_sha256(selected),
     )
     write_json(folder / "table.json", table.to_json())
     return table
@@ -89,9 +103,10 @@ def _summary(method: MethodRows, cells: Sequence[CellResult], full_rows: int) ->
         rule=method.rule,
         axes=method.axes,
         rows=cells[0].n_train,
-        keep=round(cells[0].n_train / full_rows, 4),
+        keep=cells[0].n_train / full_rows,
         metrics={name: spread([cell.metrics[name] for cell in cells]) for name in names},
         train_seconds=spread([cell.train_seconds for cell in cells]),
         scoring_seconds=round(method.scoring_seconds, 2),
+        search_seconds=round(method.search_seconds, 2),
         search=method.search,
     )

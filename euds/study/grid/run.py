@@ -30,6 +30,7 @@ from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
 from euds.study.grid.task import GridTask, read_facts, read_task
+from euds.study.table import keep_name
 from euds.study.types import FineTuned
 from euds.types import Int64Array
 
@@ -269,7 +270,7 @@ class Grid:
                 metric = next(iter(tuned.judged["test"].metrics.values()))
                 planned = job.planned
                 console.print(
-                    f"{planned.method} {planned.keep:.0%} of {planned.block.schedule}, seed {planned.seed}: "
+                    f"{planned.method} {keep_name(planned.keep)} of {planned.block.schedule}, seed {planned.seed}: "
                     f"{100 * metric:.1f} in {tuned.train_seconds:.0f} s",
                     markup=False,
                 )
