@@ -26,6 +26,7 @@ from euds.study.grid.measure import Measured
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Splits
+from euds.study.grid.task import UNKNOWN
 from euds.study.types import CLASSIFICATION, LEARNING_RATE, METRICS
 from euds.types import Float64Array
 
@@ -207,9 +208,18 @@ def _rounded(value: float) -> float:
 
 @cache
 def processor() -> str:
-    """Return the name of this machine's processor, as facts and cells record it."""
+    """Return the name of this machine's processor, and GPU where it trains on one, as facts and cells record it."""
+    import torch
+
+    name = _cpu(Path("/proc/cpuinfo"))
+    return f"{name} + {torch.cuda.get_device_name()}" if torch.cuda.is_available() else name
+
+
+def _cpu(cpuinfo: Path) -> str:
+    """Return the name of the processor by Linux; where it has none, its kind, marked as unknown."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, f"{UNKNOWN} ({platform.processor() or platform.machine()})")
