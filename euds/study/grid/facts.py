@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from euds.assets import content_sha256
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import write_atomic
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
@@ -63,6 +63,7 @@ def facts_of(
             **study.train.model_dump(),
             "learning_rate": study.train.learning_rate or LEARNING_RATE[study.task],
             **_parameters("parameters", study.train.model),
+            "tokenizer_sha256": tokenizer_sha256(model_folder(study.train.model)),
         },
         "scoring_model": {
             "lm": study.score.lm,
@@ -70,7 +71,7 @@ def facts_of(
             "embedder": study.score.embedder,
             **_parameters("embedder_parameters", study.score.embedder),
             "max_tokens": study.score.max_tokens,
-            **scorer_weights(study),
+            **scorer_hashes(study),
         },
         "machine": {
             "cpu": processor(),
@@ -84,10 +85,11 @@ def facts_of(
     }
 
 
-def scorer_weights(study: StudyFile) -> dict[str, str]:
-    """Return the hash of each scoring model's weights and configuration, as the facts name them."""
-    names = {"lm": study.score.lm, "embedder": study.score.embedder}
-    return {f"{role}_sha256": content_sha256(model_folder(name)) for role, name in names.items()}
+def scorer_hashes(study: StudyFile) -> dict[str, str]:
+    """Return hashes of each scoring model's weights and configuration, and of its tokenizer, as the facts name them."""
+    folders = {role: model_folder(name) for role, name in (("lm", study.score.lm), ("embedder", study.score.embedder))}
+    weights = {f"{role}_sha256": content_sha256(folder) for role, folder in folders.items()}
+    return weights | {f"{role}_tokenizer_sha256": tokenizer_sha256(folder) for role, folder in folders.items()}
 
 
 def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
