@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,7 +56,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     # Two processes may write the same file, each the same content: a name of its own keeps them apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     with needs_room(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             yield partial
             with partial.open("rb+") as handle:
@@ -161,6 +162,16 @@ def check_place(folder: Path) -> None:
         raise InputError(f"{place}: {os.strerror(errno.ENOTDIR)}")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{place}: {os.strerror(errno.EACCES)}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there, so that they outlast a power cut."""
+    missing = list(takewhile(lambda each: not each.is_dir(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        # A folder that may be written to, but not looked into, cannot be synced.
+        with suppress(PermissionError):
+            sync_folder(made.parent)
 
 
 def sync_folder(folder: Path) -> None:

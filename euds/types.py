@@ -249,7 +249,8 @@ class ScoreResult:
         n_quarantined: rows listed in quarantine.jsonl, each once.
         n_truncated: scored rows whose text was longer than the model reads.
         n_tokens: tokens of the scored rows, padding not counted.
-        seconds: wall-clock seconds by stage; a resumed run adds to them.
+        seconds: wall-clock seconds by stage, summed over workers; a resumed run adds to them. What they leave out is in
+            docs/scale.md.
         tokens_per_second: n_tokens over all seconds; 0.0 if no token was counted.
     """
 

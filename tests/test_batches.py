@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from euds.engine.batches import TokenBudget, plan, run_batches
+from euds.engine.batches import TokenBudget, plan, run_batches, tokens_read
 
 lengths_strategy = st.lists(st.integers(1, 50), max_size=60)
 
@@ -33,6 +33,13 @@ def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], bu
 
 def test_plan_goes_from_long_to_short_and_keeps_the_order_of_equals() -> None:
     assert list(plan([3, 5, 3, 5], range(4), 10)) == [[1, 3], [0, 2]]
+
+
+@given(lengths_strategy, st.integers(1, 200), st.booleans())
+def test_tokens_read_are_those_of_the_batches(lengths: list[int], budget: int, padded: bool) -> None:
+    batches = run_batches(lengths, TokenBudget(budget), list, padded=padded, out_of_memory=is_memory_error)
+    read = sum(tokens_of(lengths, batch, padded) for batch, _ in batches)
+    assert tokens_read(lengths, budget, padded=padded) == read
 
 
 @given(lengths_strategy, st.integers(1, 200), st.integers(1, 60), st.booleans())

@@ -87,6 +87,11 @@ def cache_of(run_dir: Path) -> dict[str, dict[str, int]]:
     return found
 
 
+def cost_of(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())["cost"]
+    return found
+
+
 def rows_of(texts: list[str]) -> list[object]:
     return [{"text": text} for text in texts]
 
@@ -140,6 +145,11 @@ def test_a_cold_cache_changes_no_byte_and_a_warm_one_repeats_it(
     assert seen == before
     assert digests(tmp_path / "none") == digests(tmp_path / "cold") == digests(tmp_path / "warm")
     assert cache_of(tmp_path / "none") == {}
+    none, cold, warm = (cost_of(tmp_path / name) for name in ("none", "cold", "warm"))
+    assert none["clusters"]["embedding"]["tokens"] == cold["clusters"]["embedding"]["tokens"] > 0
+    assert (warm["clusters"]["embedding"]["tokens"], warm["clusters"]["embedding"]["flops"]) == (0, 0)
+    # Training reads the pool, whoever has embedded it.
+    assert none["training_epoch"] == cold["training_epoch"] == warm["training_epoch"]
 
 
 def test_label_words_are_kept_by_prompt_and_words(
@@ -159,17 +169,11 @@ def test_label_words_are_kept_by_prompt_and_words(
     assert before[40] is None
     assert seen["label_words"] == 41
     assert cache_of(tmp_path / "after") == {"label_words": {"hits": 40, "misses": 1}}
-    spent = json.loads((tmp_path / "after" / "manifest.json").read_text())["cost"]["label_words"]["scoring"]
-    whole = json.loads((tmp_path / "before" / "manifest.json").read_text())["cost"]["label_words"]["scoring"]
+    spent, whole = (cost_of(tmp_path / name)["label_words"]["scoring"] for name in ("after", "before"))
     assert 0 < spent["prompt_tokens"] < whole["prompt_tokens"] / 20
     again = score("again", tmp_path / "grown.jsonl", "good", "bad plot")
     assert again == after
-    assert (
-        json.loads((tmp_path / "again" / "manifest.json").read_text())["cost"]["label_words"]["scoring"][
-            "prompt_tokens"
-        ]
-        == 0
-    )
+    assert cost_of(tmp_path / "again")["label_words"]["scoring"]["prompt_tokens"] == 0
     score("others", tmp_path / "grown.jsonl", "good", "terrible")
     assert seen["label_words"] == 41 + 41
 

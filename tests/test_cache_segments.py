@@ -135,7 +135,11 @@ def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
     pool = some_keys(200, 1)
     expected: dict[bytes, Any] = {}
     for at in range(3 * FAN):
-        keys = np.sort(rng.choice(pool, int(rng.integers(1, 30)), replace=False))
+        keys = rng.choice(pool, int(rng.integers(1, 30)), replace=False)
+        if at % 5 == 2:
+            # Of a larger size class.
+            keys = np.concatenate([keys, some_keys(4000, 2 + at)])
+        keys = np.sort(keys)
         rows = segment_table(len(keys), at)
         segments.add(keys, rows)
         tend(tmp_path, segments.folder, LIMIT)
@@ -145,7 +149,24 @@ def test_look_up_equals_a_dictionary_across_merges(tmp_path: Path) -> None:
         assert found.tolist() == [key in expected for key in pool.tolist()]
         assert table is not None
         assert table.to_pylist() == [expected[key] for key in pool[found].tolist()]
-    assert len(segment_names(segments.folder)) < FAN
+    assert len(segment_names(segments.folder)) < 2 * FAN
+
+
+def test_merging_moves_no_row_past_an_older_one(tmp_path: Path) -> None:
+    key, segments = some_keys(1, 0), Segments(tmp_path / SPACE)
+    segments.add(some_keys(5, 1), segment_table(5, 1))
+    # Larger than the others, and merged with none of them.
+    large = np.sort(np.concatenate([key, some_keys(4000, 2)]))
+    segments.add(large, segment_table(len(large), 2))
+    segments.add(key, segment_table(1, 3))
+    for seed in range(4, FAN + 2):
+        segments.add(some_keys(5, seed), segment_table(5, seed))
+    _, before = segments.look_up(key)
+    tend(tmp_path, segments.folder, LIMIT)
+    assert len(segment_names(segments.folder)) == 2
+    found, after = segments.look_up(key)
+    assert found.all()
+    assert after == before
 
 
 def test_a_key_that_ends_in_zeros_is_told_apart(tmp_path: Path) -> None:

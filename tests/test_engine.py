@@ -305,8 +305,19 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     shards = list(cut_shards([corpus, packed], 40))
     assert [shard.n_rows for shard in shards] == [40] * 7 + [24]
     assert [shard.first_row_id for shard in shards] == list(range(0, 304, 40))
-    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3, 4, 5, 6, 7]]
+    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3], [4, 5, 6, 7]]
     assert [default_shard_rows(n) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+
+
+def test_each_compressed_file_is_a_task_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    import gzip
+
+    packed = [tmp_path / f"{at}.jsonl.gz" for at in range(3)]
+    for path in packed:
+        path.write_bytes(gzip.compress(corpus.read_bytes()))
+    # 152 rows a file: shards 3 and 7 lie in two files.
+    shards = list(cut_shards(packed, 40))
+    assert [[shard.index for shard in task] for task in tasks(shards)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 def test_a_file_is_asked_once_whether_it_can_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,31 +345,3 @@ def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) ->
     with pytest.raises(InvalidArgument, match="measures: generations and label words are of semantic entropy"):
         euds.score(corpus, out=tmp_path / "run", semantic="samples", samples=samples, **INFORMATION)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("apart", [True, False])
-def test_loading_is_counted_once_and_by_the_thread_that_loads(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    from euds.engine.read import Encoders
-    from euds.engine.worker import TOKENS, Worker
-
-    plans: list[Plan] = []
-    monkeypatch.setattr("euds.engine.score.execute", lambda plan, *_: plans.append(plan))
-    euds.score(corpus, out=tmp_path / "run", **INFORMATION)
-    real = Encoders.of
-
-    def slowly(plan: Plan) -> Encoders:
-        time.sleep(0.5)
-        return real(plan)
-
-    monkeypatch.setattr(Encoders, "of", slowly)
-    elsewhere, here = (Worker(plans[0], tells_loading=apart) for _ in range(2))
-    other = threading.Thread(target=lambda: elsewhere.models.encoders)
-    other.start()
-    other.join()
-    assert (elsewhere.models.seconds >= 0.5, elsewhere.models.seconds_here) == (True, 0.0)
-    here.read(next(iter(cut_shards(plans[0].files, 16))))
-    here.close()
-    assert here.models.seconds == here.models.seconds_here >= 0.5
-    assert (here.work.seconds(TOKENS, 0) >= 0.5) is not apart

@@ -1,5 +1,6 @@
 """An estimate is what a run then takes, as far as that can be known; nothing is written beside the corpus."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,9 +17,16 @@ from typer.testing import CliRunner
 
 import euds
 from euds.corpus import Row, list_inputs, read_rows, read_slices, sample
-from euds.engine.batches import TokenBudget, run_batches, size, tokens_read
-from euds.engine.pool import fit_pool
+from euds.engine.columns import ragged
+from euds.engine.extrapolate import TOKENS_OF, extrapolate
+from euds.engine.finish import finish_shard
+from euds.engine.pool import Pool, fit_pool
 from euds.engine.prepare import Plan
+from euds.engine.read import read_shard
+from euds.engine.records import Record
+from euds.engine.sampled import ScoredSample
+from euds.engine.shards import cut_shards, largest_task, tasks
+from euds.engine.work import Work
 from euds.errors import InputError, InvalidArgument
 
 WriteJsonl = Callable[..., Path]
@@ -58,7 +66,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(corpus: Path) -> None:
 
 
 def test_time_scales_with_rows_workers_and_price(corpus: Path) -> None:
-    found = euds.estimate(corpus, measures=["information"], sample_rows=100, workers=4, price_per_hour=3.0)
+    settings: dict[str, Any] = {"measures": ["information"], "sample_rows": 100, "shard_rows": 100}
+    found = euds.estimate(corpus, workers=4, price_per_hour=3.0, **settings)
     # One process counts the tokens of the pool for all.
     stages = found.seconds["information"] + (found.seconds["read"] + found.seconds["finish"]) / 4
     assert found.total_seconds == pytest.approx(found.loading_seconds + found.planning_seconds + stages)
@@ -68,6 +77,36 @@ def test_time_scales_with_rows_workers_and_price(corpus: Path) -> None:
     text = str(found)
     for part in ("400 in", "100 of them", "quarantine", "field 'text' is null", "at 3 an hour"):
         assert part in text
+    assert "idle" not in text
+
+
+def test_workers_are_idle_where_the_rows_cannot_be_shared(corpus: Path) -> None:
+    def shared(path: Path, **settings: Any) -> euds.Estimate:
+        return euds.estimate(path, measures=["information"], sample_rows=100, workers=8, **settings)
+
+    packed = corpus.with_suffix(".jsonl.gz")
+    packed.write_bytes(gzip.compress(corpus.read_bytes()))
+    for found in (shared(corpus), shared(packed, shard_rows=20)):
+        stages = sum(found.seconds.values())
+        assert found.total_seconds == pytest.approx(found.loading_seconds + found.planning_seconds + stages)
+        assert "8 are at most 1 times as fast as one" in str(found)
+    assert shared(corpus, shard_rows=100).largest_task == 1 / 4
+    assert shared(corpus, shard_rows=20).largest_task == 1 / 20
+
+
+@pytest.mark.parametrize("shard_rows", [1, 7, 25, 50, 1000])
+def test_the_largest_task_is_that_of_the_shards(write_jsonl: WriteJsonl, shard_rows: int) -> None:
+    files = []
+    file_rows = (25, 60, 0, 75, 3, 31)
+    for at, n_rows in enumerate(file_rows):
+        path = write_jsonl([{"text": "a film"}] * n_rows, f"{at}.jsonl")
+        # Two of three are compressed.
+        if at % 3:
+            path = path.with_suffix(".jsonl.gz")
+            path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
+        files.append(path)
+    cut = tasks(list(cut_shards(files, shard_rows)))
+    assert largest_task(files, file_rows, shard_rows) == max(sum(shard.n_rows for shard in task) for task in cut)
 
 
 def test_parsing_is_part_of_reading(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,20 +137,67 @@ def test_what_counting_takes_anyway_does_not_grow_with_the_rows(corpus: Path, mo
     assert found.seconds["information"] == pytest.approx(5.0 + 16 / 8 + 400 / 8)
 
 
-def test_padding_of_the_runs_shards_is_counted_not_that_of_the_sample() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, 500).tolist()
-    budget = TokenBudget(512)
-    batches = run_batches(lengths, budget, lambda batch: batch, out_of_memory=lambda _: False)
-    assert tokens_read(lengths, 512, padded=True) == sum(size(lengths, batch, padded=True) for batch, _ in batches)
-    assert tokens_read(lengths, 512, padded=False) == sum(lengths)
-    alone = sum(tokens_read(lengths[at : at + 10], 512, padded=True) for at in range(0, 500, 10))
-    assert alone > tokens_read(lengths, 512, padded=True)
+def test_what_finishing_takes_of_any_part_grows_with_the_parts(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finish(*arguments: Any) -> Record:
+        record = finish_shard(*arguments)
+        return replace(record, seconds={**record.seconds, "finish": 5.0 + record.counts["rows"] / 8})
+
+    monkeypatch.setattr("euds.engine.sampled.finish_shard", finish)
+    found = euds.estimate(corpus, measures=["information"], sample_rows=100, shard_rows=64)
+    assert found.seconds["finish"] == pytest.approx(7 * 5.0 + 400 / 8)
+
+
+def test_as_many_clusters_are_searched_as_the_run_will_have(
+    corpus: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+
+    def finish(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
+        assert pool.centroids is not None
+        searched.append(len(pool.centroids))
+        return finish_shard(plan, work, shard, pool)
+
+    monkeypatch.setattr("euds.engine.sampled.finish_shard", finish)
+    euds.estimate(corpus, measures=["semantic"], embedder=tiny_encoder, sample_rows=50)
+    # About the root of the corpus' 400 rows, not of the sample's.
+    assert set(searched) == {20}
+
+
+def test_models_are_timed_by_the_padded_tokens_of_the_runs_shards(
+    write_jsonl: WriteJsonl, make_texts: Texts, tiny_lm: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[ScoredSample] = []
+
+    def extrapolated(scored: ScoredSample, **settings: Any) -> euds.Estimate:
+        kept.append(scored)
+        return extrapolate(scored, **settings)
+
+    monkeypatch.setattr("euds.engine.estimate.extrapolate", extrapolated)
+    corpus = write_jsonl([{"text": text * (1 + at % 7)} for at, text in enumerate(make_texts(600, 4))])
+    found = euds.estimate(
+        corpus,
+        semantic=["clusters", "label_words"],
+        label_words=euds.LabelWordSettings(("good", "bad")),
+        lm=tiny_lm,
+        embedder=tiny_encoder,
+        token_budget=1024,
+        sample_rows=300,
+        shard_rows=10,
+    )
+    (scored,) = kept
+    worker = scored.worker
+    whole = read_shard(worker.plan, read_rows([corpus]), worker.models.encoders)
+    for name, (stage, column) in TOKENS_OF.items():
+        # Padded, a shard of 10 rows holds more than 10 rows of the sample, whose 300 are sorted by length.
+        every, sampled = (np.diff(ragged(table, column)[1]).tolist() for table in (whole, scored.tokens))
+        read = sum(worker.tokens_read(stage, every[at : at + 10]) for at in range(0, 600, 10))
+        times = read / worker.tokens_read(stage, sampled)
+        assert found.seconds[name] / scored.seconds[name] == pytest.approx(times, rel=0.05)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "parquet", "csv"])
 def test_a_sample_is_rows_of_the_corpus_each_as_likely(tmp_path: Path, suffix: str) -> None:
     import csv
-    import gzip
 
     paths = []
     for file in range(2):
@@ -132,10 +218,10 @@ def test_a_sample_is_rows_of_the_corpus_each_as_likely(tmp_path: Path, suffix: s
     every = [(row.file, row.position, row.fields) for row in read_rows(files)]
     taken = np.zeros(len(every))
     for seed in range(100):
-        n_rows, slices = sample(files, 12, seed)
+        file_rows, slices = sample(files, 12, seed)
         rows_taken = [(row.file, row.position, row.fields) for row in read_slices(slices, first_row_id=0)]
         places = [every.index(row) for row in rows_taken]
-        assert n_rows == 60
+        assert file_rows == (30, 30)
         assert places == sorted(set(places))
         assert len(places) == 12
         taken[places] += 1

@@ -1,6 +1,6 @@
 """One process for each GPU, and which device each of them is given."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,13 @@ import pytest
 import torch
 
 import euds
+from euds.corpus import read_manifest
 from euds.engine.config import ScoreConfig
 from euds.engine.execution import Execution
+from euds.engine.local_runner import LocalRunner
 from euds.engine.prepare import Plan
-from euds.errors import InvalidArgument
+from euds.engine.process_runner import ProcessRunner
+from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision, precision
 
 
@@ -82,9 +85,38 @@ def test_cards_that_round_logits_otherwise_are_told_apart(monkeypatch: pytest.Mo
     assert Precision("cpu", "bfloat16").to_json() == {"device": "cpu", "dtype": "bfloat16"}
 
 
+def test_processes_on_cards_that_round_logits_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9 - device.index, 0))
+    settled = {"device": "cuda", "dtype": "bfloat16"}
+    devices = ["cuda:0", "cuda:1"]
+    plan = replace(_plan("cuda", "lm"), fingerprint={"precision": {**settled, "logits": "float32"}})
+    with pytest.raises(
+        InputError, match=r"float32\), but a process on cuda:1 has .* \(logits in bfloat16\); set CUDA_"
+    ):
+        ProcessRunner(plan, devices)
+    # No logits are measured, or the cards are of one kind.
+    for fingerprint, found in (({"precision": settled}, devices), (plan.fingerprint, ["cuda:0", "cuda:0"])):
+        with ProcessRunner(replace(plan, fingerprint=fingerprint), found):
+            pass
+
+
+def test_the_manifest_tells_the_threads_of_the_workers(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("euds.engine.process_runner.check_threads", lambda _: 7)
+    plan = replace(_plan("cpu"), fingerprint={"precision": None})
+    with ProcessRunner(plan, ["cpu", "cpu"]) as processes:
+        assert processes.torch_threads == 3
+    monkeypatch.setattr(LocalRunner, "torch_threads", processes.torch_threads)
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    assert read_manifest(tmp_path / "run")["device"]["torch_threads"] == 3
+
+
 def _plan(device: str, *roles: str) -> Plan:
     settings: dict[str, Any] = dict.fromkeys(field.name for field in fields(ScoreConfig))
-    settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device, "seed": 0}
-    settings |= {"n_neighbors": 1, "similarity_temperature": 1.0}
+    settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device}
+    settings |= {"dtype": "auto", "seed": 0, "n_neighbors": 1, "similarity_temperature": 1.0}
     folders = {role: Path(role) for role in roles}
     return Plan(Path("run"), ScoreConfig(**settings), (), (), 0, folders, {})

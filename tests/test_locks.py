@@ -15,6 +15,7 @@ from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import REMOVED, Work
 from euds.errors import InputError
+from euds.files import atomic_path
 
 WriteJsonl = Callable[..., Path]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 8}
@@ -141,6 +142,18 @@ def test_a_folder_that_was_half_deleted_is_deleted_by_the_next_command(corpus: P
     euds.score(corpus, out=stopped, **INFORMATION)
     assert not (stopped / REMOVED).exists()
     assert not (stopped / "work").exists()
+
+
+def test_a_finished_run_leaves_alone_what_is_being_written_into_its_directory(corpus: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    euds.score(corpus, out=run_dir, **INFORMATION)
+    (run_dir / "work").mkdir()
+    (run_dir / "work" / "notes.txt").write_text("mine")
+    with atomic_path(run_dir / "selected.parquet") as partial:
+        partial.write_bytes(b"rows")
+        euds.score(corpus, out=run_dir, **INFORMATION)
+    assert (run_dir / "selected.parquet").read_bytes() == b"rows"
+    assert [path.name for path in (run_dir / "work").iterdir()] == ["notes.txt"]
 
 
 def test_pieces_of_another_count_are_refused_while_one_is_at_work(corpus: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from test_score_resume import digests
 
 import euds
+from euds.corpus import read_manifest
 from euds.engine.work import Work
 from euds.errors import BackendUnavailable, InputError, InvalidArgument, RunStopped
 
@@ -43,6 +44,7 @@ def test_ray_writes_the_same_bytes(
     options = ("--lm", str(tiny_lm), "--embedder", str(tiny_encoder), "--n-clusters", "4")
     subprocess.run(command(corpus, tmp_path / "ray", *options), check=True, capture_output=True)
     assert digests(tmp_path / "ray") == digests(tmp_path / "one")
+    assert read_manifest(tmp_path / "ray")["device"]["torch_threads"] == 1
 
 
 @pytest.mark.slow

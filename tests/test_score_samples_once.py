@@ -132,6 +132,21 @@ def test_another_estimate_takes_the_generations_over(
     assert not (tmp_path / "refused").exists()
 
 
+def test_generations_are_taken_over_by_a_run_of_other_measures(sample: Sample, tmp_path: Path) -> None:
+    scores = sample("first")
+    path = tmp_path / "first" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    # On a GPU, only a run that measures generative entropy tells how its logits are rounded.
+    manifest["fingerprint"]["precision"]["logits"] = "float32"
+    path.write_text(json.dumps(manifest))
+    taken = {"generations_from": str(tmp_path / "first")}
+    assert sample("again", taken) == scores
+    manifest["fingerprint"]["precision"]["dtype"] = "bfloat16"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"precision\.dtype: bfloat16 -> float32"):
+        sample("refused", taken)
+
+
 def test_label_words_that_no_prompt_holds_do_not_keep_generations_from_being_taken_over(
     sample: Sample, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer
 import euds
 from euds.cli.finetune import finetune as command
 from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
+from euds.measures.models import load_model
 from euds.study.compare import compare
 from euds.study.examples import examples_of
 from euds.study.heads import AnswerHead
@@ -337,8 +339,31 @@ def test_texts_are_cut_at_the_models_positions_where_the_tokenizer_has_no_limit(
     assert result.steps == 1
 
 
-def test_a_starved_class_keeps_its_place(tiny_encoder: Path) -> None:
+def test_a_starved_class_keeps_its_place(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = sentiment(20, 0)
     only = [row for row in rows if row["label"] == 1]
-    result = euds.finetune(only, rows, model=tiny_encoder, steps=2)[0]
-    assert 0 <= result.metrics["accuracy"] <= 1
+    heads = []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        heads.append(named["num_labels"])
+        return load_model(*arguments, **named)
+
+    monkeypatch.setattr("euds.study.cell.load_model", counted)
+    euds.finetune(only, rows, model=tiny_encoder, steps=1)
+    # A class that the pool alone has.
+    pool = [*rows, {"text": "the film", "label": 2}]
+    methods = [MethodRows(str(n), None, (), np.arange(n), 0.0) for n in (21, 20)]
+    config = TrainConfig(str(tiny_encoder), epochs=None, steps=1)
+    for few in (pool, rows):
+        compare(
+            few,
+            rows,
+            methods[len(pool) - len(few) :],
+            task=TASK,
+            config=config,
+            seeds=[0],
+            full_rows=len(few),
+            folder=tmp_path,
+        )
+    # The same rows with a smaller head are another cell.
+    assert heads == [2, 3, 3, 2]

@@ -86,7 +86,7 @@ def cut(files: Sequence[Path], shard_rows: int) -> Iterator[tuple[Slice, ...]]:
         yield tuple(shard)
 
 
-def sample(files: Sequence[Path], n: int, seed: int) -> tuple[int, tuple[Slice, ...]]:
+def sample(files: Sequence[Path], n: int, seed: int) -> tuple[tuple[int, ...], tuple[Slice, ...]]:
     """Draw rows at random, without replacement and each as likely, in one pass that parses no line of JSON.
 
     Args:
@@ -95,17 +95,18 @@ def sample(files: Sequence[Path], n: int, seed: int) -> tuple[int, tuple[Slice, 
         seed: of the draw; the same rows for the same seed.
 
     Returns:
-        The number of rows in all files, bad ones included, and min(n, that) slices of one row each, in order.
+        The number of rows of each file, bad ones included, and min(n, their sum) slices of one row each, in order.
 
     Raises:
         InputError: a file cannot be read any further; the message names it.
     """
     rng = np.random.default_rng(seed)
     n_rows = 0
+    file_rows: list[int] = []
     # The n smallest of a random number per row: memory for n rows, whatever the corpus.
     kept: list[tuple[float, int, Slice]] = []
     for file in files:
-        whole = Slice(str(file), 0, 0, 1, _size(file))
+        whole, first = Slice(str(file), 0, 0, 1, _size(file)), n_rows
         for starts, positions in reader(file).marks(file):
             draws = rng.random(len(starts))
             bound = kept[-1][0] if len(kept) == n else 1.0
@@ -115,7 +116,8 @@ def sample(files: Sequence[Path], n: int, seed: int) -> tuple[int, tuple[Slice, 
                 kept.append((float(draws[at]), n_rows + at, one))
             kept = sorted(kept, key=itemgetter(0))[:n]
             n_rows += len(starts)
-    return n_rows, tuple(one for _, _, one in sorted(kept, key=itemgetter(1)))
+        file_rows.append(n_rows - first)
+    return tuple(file_rows), tuple(one for _, _, one in sorted(kept, key=itemgetter(1)))
 
 
 def read_slices(slices: Sequence[Slice], *, first_row_id: int, columns: Sequence[str] | None = None) -> Iterator[Row]:

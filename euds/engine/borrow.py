@@ -46,10 +46,12 @@ def _identity(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     samples = {"sampler": "transformers", **config["samples"]}
     if "{labels}" not in template_of(samples["template"], config["text_fields"]):
         samples["labels"] = []
+    # How logits are rounded concerns generative entropy, not what is drawn; without that measure it is not told.
+    precision = {key: value for key, value in fingerprint["precision"].items() if key != "logits"}
     return {
         "inputs": [{"sha256": entry["sha256"], "rows": entry["rows"]} for entry in fingerprint["inputs"]],
         "lm": {key: value for key, value in fingerprint["models"]["lm"].items() if key != "name"},
-        "precision": fingerprint["precision"],
+        "precision": precision,
         "config": {key: config[key] for key in CONFIG_KEYS},
         "samples": {key: samples[key] for key in GENERATION_KEYS},
     }

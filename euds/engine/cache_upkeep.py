@@ -4,8 +4,9 @@ import fcntl
 import os
 import secrets
 import time
+from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from euds.engine.segments import (
     READ_ERRORS,
     SEGMENT_PATTERN,
     DamagedSegment,
+    KeyArray,
     checked,
     discard,
     is_unreachable,
@@ -27,13 +29,15 @@ from euds.engine.segments import (
 )
 from euds.files import PARTIAL_PATTERN
 from euds.progress import console
+from euds.types import BoolArray, Int64Array
 
 FAN = 8
 """Segments of one size class that are merged into one."""
 
 SMALLEST_BYTES = 1 << 15
 LARGEST_BYTES = 1 << 23
-"""Segments above this are merged no more: a look-up reads a segment as a whole, so none grows beyond eight times it."""
+"""Segments above this are merged no more: a look-up reads a segment as a whole, and a merged one is at most eight times
+this."""
 
 ABANDONED_SECONDS = 3600.0
 """No segment takes so long to write."""
@@ -96,7 +100,7 @@ def _mergeable(namespace: Path) -> list[Path]:
 
 
 def _merge(paths: list[Path]) -> bool:
-    """Write one segment in the place of several, given oldest first; of rows with one key the oldest stays.
+    """Write one segment in the place of several, given oldest first; every key keeps the row that counted before.
 
     Returns:
         False if one of them cannot be reached, or is damaged and cannot be removed, and nothing was merged.
@@ -116,15 +120,30 @@ def _merge(paths: list[Path]) -> bool:
     if not good:
         return True
     distinct, first = np.unique(np.concatenate(keys), return_index=True)
-    rows = pa.concat_tables(pieces).take(pa.array(first))
+    part_of_row = np.repeat(np.arange(len(good)), [len(part) for part in keys])
+    counts = ~_overtaking(distinct, part_of_row[first], good)
+    rows = pa.concat_tables(pieces).take(pa.array(first[counts]))
     # It takes the age of its oldest part, as the older of two segments counts.
     age = good[0].name.partition("-")[0]
     merged = good[0].with_name(f"{age}-{secrets.token_hex(4)}.parquet")
-    write_segment(merged, distinct, rows)
+    write_segment(merged, distinct[counts], rows)
     os.utime(merged, (used, used))
     for path in good:
         path.unlink(missing_ok=True)
     return True
+
+
+def _overtaking(keys: KeyArray, part_of_key: Int64Array, parts: Sequence[Path]) -> BoolArray:
+    """Return which keys a segment holds that is older than their part, but would be younger than the merged one."""
+    names = [path.name for path in parts]
+    found: BoolArray = np.zeros(len(keys), np.bool_)
+    for name in segment_names(parts[0].parent):
+        if names[0] < name < names[-1] and name not in names:
+            # One that cannot be read has no row that counts.
+            with suppress(*READ_ERRORS):
+                held = key_column(read_parquet(parts[0].with_name(name), columns=["key"]))
+                found |= (part_of_key >= bisect(names, name)) & np.isin(keys, held)
+    return found
 
 
 def _evict(cache: Path, limit_bytes: int) -> None:

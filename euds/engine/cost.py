@@ -34,14 +34,14 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
     sizes = {role: parameter_count(folder) for role, folder in plan.folders.items()}
     cost: dict[str, Any] = {"flops_rule": RULE, "parameters": sizes}
     if plan.config.clusters:
-        tokens = spent["clusters"]["tokens"]
+        tokens, embedded = spent["clusters"]["tokens"], spent["clusters"]["embedded_tokens"]
         # What an epoch of fine-tuning a model of the encoder's size on the whole pool takes.
         cost["training_epoch"] = {
             "model": plan.config.embedder,
             "flops": _times(3, _forward(sizes["embedder"], tokens)),
         }
         cost["clusters"] = {
-            "embedding": _part(seconds.get("embedding"), _forward(sizes["embedder"], tokens), tokens=tokens),
+            "embedding": _part(seconds.get("embedding"), _forward(sizes["embedder"], embedded), tokens=embedded),
             "grouping": _part(seconds.get("clustering"), None),
         }
     if plan.config.samples is not None:

@@ -14,6 +14,7 @@ from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.prepare import resolve
 from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
+from euds.engine.shards import default_shard_rows, largest_task
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import precision
 
@@ -51,10 +52,12 @@ def estimate(
     Everything is written into a temporary directory that is deleted.
 
     The time of a model that reads texts or prompts is extrapolated by the tokens it would read, with the padding that
-    shards of such lengths hold; that of all else, generations among it, by rows. Reading is timed over the first 1,024
-    rows; counting the tokens of the pool is one process's, whatever `workers`. Left out: hashing the corpus, and
-    fitting the semantic clusters, which looks at no more than about a million rows. A sample may miss the longest
-    texts, and with them the largest batch in memory.
+    shards of such lengths hold; that of all else, generations among it, by rows, but what finishing takes of any part
+    by parts. Clusters are searched for as many centroids as the run will have. Reading is timed over the first 1,024
+    rows; counting the tokens of the pool is one process's, whatever `workers`. A shard, and a compressed file, are one
+    worker's: where there are fewer of them, workers are idle. Left out: hashing the corpus, and fitting the semantic
+    clusters, which looks at no more than about a million rows. A sample may miss the longest texts, and with them the
+    largest batch in memory.
 
     Args:
         inputs, text_field, id_field, label_field, source_field, measures, semantic, samples, label_words, lm, embedder,
@@ -96,12 +99,14 @@ def estimate(
     )
     settled = precision(device, dtype)
     start = time.perf_counter()
-    n_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], seed)
+    file_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], seed)
     pass_seconds = time.perf_counter() - start
+    n_rows = sum(file_rows)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
+    shard_rows = shard_rows or default_shard_rows(n_rows)
     with tempfile.TemporaryDirectory(prefix="euds-estimate-") as folder:
-        scored = score_sample(config, files, folders, slices, Path(folder))
+        scored = score_sample(config, files, folders, slices, n_rows, Path(folder))
         return extrapolate(
             scored,
             n_rows=n_rows,
@@ -109,6 +114,7 @@ def estimate(
             # A run passes twice over its corpus before it scores: to count the rows, and to cut shards.
             planning_seconds=2 * pass_seconds,
             shard_rows=shard_rows,
+            largest_task=largest_task(files, file_rows, shard_rows),
             workers=workers,
             price_per_hour=price_per_hour,
         )

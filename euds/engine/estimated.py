@@ -24,6 +24,8 @@ class Estimate:
         seconds: estimated seconds of one worker by stage.
         workers: that share the stages but "information", in which one process counts the pool's tokens; each as fast as
             the one that was measured.
+        largest_task: share of the rows, above 0 to 1, in the largest piece of work that goes to one worker: a shard, or
+            all of a compressed file.
         device: that was measured.
         peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process.
         part_bytes: of the scores, and of generations and meanings where they are sampled.
@@ -44,6 +46,7 @@ class Estimate:
     planning_seconds: float
     seconds: Mapping[str, float]
     workers: int
+    largest_task: float
     device: str
     peak_bytes: int
     part_bytes: int
@@ -53,10 +56,10 @@ class Estimate:
 
     @property
     def total_seconds(self) -> float:
-        """Wall-clock seconds of the run."""
+        """Wall-clock seconds of the run, which no number of workers makes shorter than its largest task."""
         serial = sum(self.seconds.get(name, 0.0) for name in SERIAL_STAGES)
         shared = sum(self.seconds.values()) - serial
-        return self.loading_seconds + self.planning_seconds + serial + shared / self.workers
+        return self.loading_seconds + self.planning_seconds + serial + shared * max(1 / self.workers, self.largest_task)
 
     @property
     def worker_hours(self) -> float:
@@ -84,6 +87,7 @@ class Estimate:
             f"{self.worker_hours:,.4g} hours of them together",
             f"  of it     loading {self.loading_seconds:,.1f} s, planning {self.planning_seconds:,.1f} s; "
             f"seconds of one worker: {stages}",
+            *self._idle_lines(),
             *_semantic_lines(self.semantic),
             f"memory      {_size(self.peak_bytes)} at most in the sample",
             f"disk        {_size(self.part_bytes)} of {kept}, and {_size(self.work_bytes)} while it runs",
@@ -93,6 +97,14 @@ class Estimate:
         if self.cost is not None:
             lines.append(f"cost        {self.cost:,.2f} at {self.price_per_hour:,g} an hour")
         return "\n".join(lines)
+
+    def _idle_lines(self) -> Iterator[str]:
+        """A line where not all workers can be kept busy."""
+        if self.largest_task * self.workers > 1:
+            yield (
+                f"  idle      one worker has {self.largest_task:.0%} of the rows (one shard or compressed file): "
+                f"{self.workers} are at most {1 / self.largest_task:,.3g} times as fast as one"
+            )
 
 
 def _semantic_lines(cost: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Where the shards of a run are scored: in this process, in several, or on Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Protocol
 
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
-from euds.errors import InvalidArgument
+from euds.errors import InputError, InvalidArgument
 
 if TYPE_CHECKING:
-    # A worker brings torch along, which a finished run does without.
+    # These bring torch along, which a finished run does without.
     from euds.engine.worker import Worker
+    from euds.measures.device import Precision
 
 Task = tuple[Shard, ...]
+
+Facts = Mapping[str, str | None]
+"""A precision as JSON."""
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):
     """Runs a step of a `Worker` over tasks; how many at once and where is its own business."""
+
+    @property
+    def torch_threads(self) -> int | None:
+        """Threads of torch in each worker; None where they differ, or where no worker has told yet."""
+        ...
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`; the bar begins at `done` rows and ends with theirs."""
@@ -28,6 +37,37 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 def last_row(tasks: Sequence[Task], done: int) -> int:
     """Return where a bar over the rows of `tasks` ends that begins after `done` rows."""
     return done + sum(shard.n_rows for task in tasks for shard in task)
+
+
+def refuse_other_precision(plan: Plan, own: "Precision", whose: str, remedy: str) -> None:
+    """Refuse to score otherwise than the command has settled, such as on a card that rounds logits in another way.
+
+    Args:
+        plan: the run.
+        own: of a worker; which card of its host it has does not matter.
+        whose: names the worker in the message.
+        remedy: what to do, for the message.
+
+    Raises:
+        InputError: the kind of device, the dtype or that of the logits is another one.
+    """
+    settled = plan.fingerprint["precision"]
+    if settled is None:
+        return
+    facts = own.to_json()
+    found = {name: facts.get(name) for name in settled}
+    if _without_index(found) != _without_index(settled):
+        told = f"the command has settled {_named(settled)}, but {whose} has {_named(found)}"
+        raise InputError(f"device: {told}; {remedy}")
+
+
+def _without_index(precision: Facts) -> dict[str, str | None]:
+    return {**precision, "device": str(precision["device"]).partition(":")[0]}
+
+
+def _named(precision: Facts) -> str:
+    logits = precision.get("logits")
+    return f"{precision['device']} and {precision['dtype']}" + (f" (logits in {logits})" if logits else "")
 
 
 @dataclass(frozen=True)

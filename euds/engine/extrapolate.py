@@ -15,7 +15,6 @@ from euds.engine.columns import ragged, usable
 from euds.engine.cost import semantic_cost
 from euds.engine.estimated import Estimate
 from euds.engine.sampled import ScoredSample
-from euds.engine.shards import default_shard_rows
 from euds.types import Float64Array
 
 TOKENS_OF = {
@@ -37,7 +36,8 @@ def extrapolate(
     n_rows: int,
     n_bytes: int,
     planning_seconds: float,
-    shard_rows: int | None,
+    shard_rows: int,
+    largest_task: int,
     workers: int,
     price_per_hour: float | None,
 ) -> Estimate:
@@ -48,19 +48,21 @@ def extrapolate(
         n_rows: of the corpus.
         n_bytes: of its files.
         planning_seconds: as the estimate has them.
-        shard_rows: of the run; None: by `n_rows`.
+        shard_rows: of the run.
+        largest_task: rows of its largest task.
         workers: of the run.
         price_per_hour: of a worker.
     """
     worker = scored.worker
     n_sampled = scored.tokens.num_rows
     times = n_rows / n_sampled
-    shard_rows = min(n_rows, shard_rows or default_shard_rows(n_rows))
+    n_parts = math.ceil(n_rows / shard_rows)
+    shard_rows = min(n_rows, shard_rows)
     seconds = {}
     for name, value in scored.seconds.items():
         fixed = scored.fixed_seconds.get(name, 0.0)
         growth = _token_times(scored, *TOKENS_OF[name], n_rows, shard_rows) if name in TOKENS_OF else times
-        seconds[name] = fixed + (value - fixed) * growth
+        seconds[name] = fixed * (n_parts if name == "finish" else 1) + (value - fixed) * growth
     n_tokens, half_width = _total(_tokens_per_row(scored), n_rows)
     # Without a need of the pool, a shard's files go as soon as its part is written.
     working_rows = n_rows if worker.plan.needs_pool else min(n_rows, 2 * workers * shard_rows)
@@ -76,9 +78,10 @@ def extrapolate(
         planning_seconds=planning_seconds,
         seconds=seconds,
         workers=workers,
+        largest_task=largest_task / n_rows,
         device=_device_name(worker.precision.torch_device),
         peak_bytes=scored.peak_bytes,
-        part_bytes=sum(_part_bytes(path, times, math.ceil(n_rows / shard_rows)) for path in scored.kept),
+        part_bytes=sum(_part_bytes(path, times, n_parts) for path in scored.kept),
         work_bytes=round(scored.work_bytes / n_sampled * working_rows),
         price_per_hour=price_per_hour,
         semantic=_semantic(scored, seconds, times),

@@ -48,13 +48,13 @@ def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str,
     return models
 
 
-def device_facts(settled: Precision) -> dict[str, Any]:
-    """Return what the models ran on."""
+def device_facts(settled: Precision, torch_threads: int | None) -> dict[str, Any]:
+    """Return what the models ran on; `torch_threads`: of each worker, as `Runner` has them."""
     facts: dict[str, Any] = {
         "name": settled.device,
         "cpu": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": torch_threads,
         "memory_bytes": psutil.virtual_memory().total,
     }
     if settled.torch_device.type == "cuda":

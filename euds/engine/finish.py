@@ -14,7 +14,7 @@ from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, Unigram
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
-from euds.engine.sample_cost import label_words_cost, sample_cost, stage_seconds
+from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
 from euds.engine.work import Work
 from euds.files import atomic_path, file_sha256
 from euds.ops.cluster import CentroidIndex, entropy_to_centroids
@@ -43,7 +43,8 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         seconds["embedding"] = work.seconds("embeddings", shard)
         cache |= cache_counts("embedding", table)
         _add_reasons(reasons, table)
-        cost["clusters"] = {"tokens": len(ragged(tokens, "embedder_tokens")[0])}
+        pool_tokens = len(ragged(tokens, "embedder_tokens")[0])
+        cost["clusters"] = {"tokens": pool_tokens, **tokens_read(table, "embedded_tokens")}
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
         meanings = read_parquet(meanings_path(plan.run_dir, shard))
@@ -56,7 +57,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         table = work.read("label_words", shard)
         seconds["label_words"] = work.seconds("label_words", shard)
         cache |= cache_counts("label_words", table)
-        cost["label_words"] = label_words_cost(table)
+        cost["label_words"] = tokens_read(table, "prompt_tokens", "word_tokens")
         _add_reasons(reasons, table)
         columns |= {name: table.column(name) for name in table.column_names if name != "reason"}
     columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))
@@ -69,10 +70,11 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         {"row_id": row["row_id"], "file": row["file"], "row": row["position"], "reason": "; ".join(reasons[at])}
         for at, row in zip(failed, rows, strict=True)
     ]
-    seconds["finish"] = time.perf_counter() - start
     part = plan.part_path(shard)
+    size, sha256 = part.stat().st_size, file_sha256(part)
     counts = _counts(scores, np.array([not found for found in reasons]))
-    return Record(shard, part.stat().st_size, file_sha256(part), counts, quarantine, seconds, cost, time.time(), cache)
+    seconds["finish"] = time.perf_counter() - start
+    return Record(shard, size, sha256, counts, quarantine, seconds, cost, time.time(), cache)
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """The stage of semantic entropy over label words: score them after the prompts of a shard."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 
@@ -9,7 +7,7 @@ from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY
-from euds.engine.sample_cost import TOKENS_READ
+from euds.engine.sample_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
 from euds.measures.label_words import LabelWordScorer, LabelWordScores
 
@@ -23,7 +21,7 @@ def label_words_shard(tokens: pa.Table, scorer: LabelWordScorer, budget: TokenBu
 
     Returns:
         One line a row: `semantic_label_words_nats`, null where there is no score, and `reason` for a usable row that
-        got none; in the schema's metadata the tokens read, for `label_words_cost`.
+        got none; in the schema's metadata the tokens read, `prompt_tokens` and `word_tokens`.
     """
     n = tokens.num_rows
     ids, offsets = ragged(tokens, "label_prompt_tokens")
@@ -48,4 +46,4 @@ def label_words_shard(tokens: pa.Table, scorer: LabelWordScorer, budget: TokenBu
         advance(len(rows), sum(prompts[at] for at in batch), sum(reasons[at] is not None for at in rows))
     cost = {"prompt_tokens": sum(prompts), "word_tokens": scorer.n_read * len(able)}
     table = pa.table({COLUMN: nullable(entropy, np.isfinite(entropy)), "reason": pa.array(reasons, pa.string())})
-    return table.replace_schema_metadata({TOKENS_READ: json.dumps(cost).encode()})
+    return with_tokens_read(table, cost)

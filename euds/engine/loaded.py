@@ -39,16 +39,24 @@ class Models:
         self.precision = precision
         self.seconds = 0.0
         self._of_thread = threading.local()
+        self._encoders_lock = threading.Lock()
 
     @property
     def seconds_here(self) -> float:
-        """Seconds that this thread has spent on loading so far."""
+        """Seconds that this thread has spent on loading, or waited for another that loads what it needs, so far."""
         found: float = getattr(self._of_thread, "seconds", 0.0)
         return found
 
-    @cached_property
+    @property
     def encoders(self) -> Encoders:
-        """The tokenizers."""
+        """The tokenizers; alone of all models, two threads may want them at once."""
+        start = time.perf_counter()
+        with self._encoders_lock:
+            self._of_thread.seconds = self.seconds_here + time.perf_counter() - start
+            return self._encoders
+
+    @cached_property
+    def _encoders(self) -> Encoders:
         return self._timed(lambda: Encoders.of(self.plan))
 
     @cached_property

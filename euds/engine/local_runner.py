@@ -7,6 +7,8 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from euds.engine.execution import Task, last_row
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
@@ -28,6 +30,11 @@ class LocalRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Let go of the corpus."""
         self._worker.close()
+
+    @property
+    def torch_threads(self) -> int:
+        """Threads of torch in this process."""
+        return torch.get_num_threads()
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`."""

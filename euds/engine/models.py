@@ -8,6 +8,7 @@ import pyarrow as pa
 from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
 from euds.engine.meter import Advance
+from euds.engine.sample_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
 from euds.measures.generative import GenerativeScorer, GenerativeScores
 from euds.measures.semantic import Embedder
@@ -94,7 +95,7 @@ def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, a
 
     Returns:
         One line a row: `embedding`, a fixed-size float32 list that is NaN where there is none, and `reason` for a
-        usable row that got none.
+        usable row that got none; in the schema's metadata the tokens read, `embedded_tokens`.
     """
     n = tokens.num_rows
     ids, offsets = ragged(tokens, "embedder_tokens")
@@ -119,4 +120,5 @@ def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, a
         failed = sum(reasons[at] is not None for at in rows)
         advance(len(rows), sum(lengths[at] for at in batch), failed)
     column = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embedder.width)
-    return pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
+    table = pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
+    return with_tokens_read(table, {"embedded_tokens": sum(lengths)})

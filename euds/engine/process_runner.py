@@ -8,11 +8,12 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from euds.engine.execution import Task, last_row
+from euds.engine.execution import Task, last_row, refuse_other_precision
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker, run_task
 from euds.errors import RunStopped
+from euds.measures.device import precision
 from euds.ops.ranks import check_threads
 from euds.processes import deaf_to_interrupts, end_with_parent
 from euds.progress import bar
@@ -22,11 +23,21 @@ _worker: Worker | None = None
 
 
 class ProcessRunner:
-    """Runs tasks in a process for each device; a process that dies ends the run, which can be resumed."""
+    """Runs tasks in a process for each device; a process that dies ends the run, which can be resumed.
+
+    Attributes:
+        torch_threads: of each process, its share of the cores.
+
+    Raises:
+        InputError: scores of one of the devices would not be those that the command has settled.
+    """
 
     def __init__(self, plan: Plan, devices: Sequence[str]) -> None:
-        self._plan = plan
+        remedy = "set CUDA_VISIBLE_DEVICES to cards of one kind, or name one card with --device"
+        for device in dict.fromkeys(devices):
+            refuse_other_precision(plan, precision(device, plan.config.dtype), f"a process on {device}", remedy)
         self._n_processes = len(devices)
+        self.torch_threads = max(1, check_threads(None) // len(devices))
         # Fork would carry torch's threads and CUDA into a child that cannot use them.
         context = multiprocessing.get_context("spawn")
         alive, self._alive = context.Pipe(duplex=False)
@@ -34,7 +45,7 @@ class ProcessRunner:
         for device in devices:
             turns.put(device)
         self._pool = ProcessPoolExecutor(
-            len(devices), mp_context=context, initializer=_start, initargs=(plan, turns, len(devices), alive)
+            len(devices), mp_context=context, initializer=_start, initargs=(plan, turns, self.torch_threads, alive)
         )
 
     def __enter__(self) -> Self:
@@ -73,13 +84,13 @@ class ProcessRunner:
                 ) from None
 
 
-def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_processes: int, alive: Connection) -> None:
+def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_threads: int, alive: Connection) -> None:
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
     end_with_parent(alive)
     import torch
 
-    torch.set_num_threads(max(1, check_threads(None) // n_processes))
+    torch.set_num_threads(n_threads)
     _worker = Worker(plan, turns.get(), tells_loading=False)
 
 

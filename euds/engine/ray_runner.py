@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
+
 from euds import errors
-from euds.engine.execution import Task, last_row
+from euds.engine.execution import Task, last_row, refuse_other_precision
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
@@ -52,6 +54,12 @@ class RayRunner:
         self._workers = workers
         self._address = address
         self._started_ray = False
+        self._threads: set[int] = set()
+
+    @property
+    def torch_threads(self) -> int | None:
+        """Threads of torch in each actor that has scored; None: they differ, or none has."""
+        return next(iter(self._threads)) if len(self._threads) == 1 else None
 
     def __enter__(self) -> Self:
         """Connect to the cluster, or start one here.
@@ -99,6 +107,8 @@ class RayRunner:
                     if row["error"]:
                         raise getattr(errors, row["kind"], RuntimeError)(row["error"])
                     del left[row["task"]]
+                    if step == "score":
+                        self._threads.add(row["torch_threads"])
                     n_vain = 0
                     meter(row["rows"], row["tokens"], row["quarantined"])
                 if n_vain == MOST_VAIN_ROUNDS:
@@ -171,11 +181,6 @@ def _everywhere(plan: Plan) -> Plan:
     return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=replace(plan.config, samples=samples))
 
 
-def _named(precision: Mapping[str, str | None]) -> str:
-    logits = precision.get("logits")
-    return f"{precision['device']} and {precision['dtype']}" + (f" (logits in {logits})" if logits else "")
-
-
 class _Actor:
     """A worker in a Ray actor."""
 
@@ -199,23 +204,13 @@ class _Actor:
         try:
             task = tuple(Shard.from_json(shard) for shard in row["shards"])
             with needs_storage(self._plan.run_dir):
-                self._check_precision()
+                if self._step == "score":
+                    remedy = "start the command on a node like the workers, or give --device cpu"
+                    refuse_other_precision(self._plan, self._worker.precision, "a Ray worker", remedy)
                 rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
             message, kind = str(error), type(error).__name__
         except Exception:  # A defect, which would be taken for a lost actor if it were raised here.
             message, kind = traceback.format_exc(), "RuntimeError"
-        counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined}
+        counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined, "torch_threads": torch.get_num_threads()}
         return {"task": row["task"], **counts, "error": message, "kind": kind}
-
-    def _check_precision(self) -> None:
-        """Refuse to score otherwise than the command has settled, such as on a GPU that its own node lacks."""
-        settled, own = self._plan.fingerprint["precision"], self._worker.precision.to_json()
-        if self._step != "score" or settled is None:
-            return
-        found = {name: own.get(name) for name in settled}
-        if settled != found:
-            raise InputError(
-                f"device: the command has settled {_named(settled)}, but a Ray worker has {_named(found)}; start the "
-                "command on a node like the workers, or give --device cpu"
-            )

@@ -36,7 +36,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
         None if other pieces of a split run still have shards to do.
     """
     shards = _shards(plan, work)
-    worker = Worker(plan)
+    worker = Worker(plan, tells_loading=split is None)
     if plan.folders.keys() - {"tokenizer"}:
         warn_of_emulated_bfloat16("dtype", worker.precision.dtype, worker.precision.device)
     runner = execution.runner(plan, worker)
@@ -52,6 +52,8 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
             mine = {shard.index for task in list(tasks(shards))[split.index :: split.count] for shard in task}
             own = list(tasks([shard for shard in unmeasured if shard.index in mine]))
         runner.run("score", own, done=plan.n_rows - sum(shard.n_rows for shard in unmeasured))
+        # What a piece has loaded until here is in the seconds of its stages.
+        in_stages = 0.0 if split is None else worker.models.seconds
         if split is None:
             _finish(plan, work, worker, runner, todo)
         else:
@@ -68,11 +70,11 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
                 except InputError:
                     return None
             _finish(plan, work, worker, runner, todo)
-    seconds = {"loading": worker.models.seconds, **pool_seconds(work)}
+    models = model_facts(plan, worker.models.encoders, worker.precision)
     return {
-        "seconds": seconds,
-        "models": model_facts(plan, worker.models.encoders, worker.precision),
-        "device": device_facts(worker.precision),
+        "seconds": {"loading": worker.models.seconds - in_stages, **pool_seconds(work)},
+        "models": models,
+        "device": device_facts(worker.precision, runner.torch_threads),
         "pool": pool_facts(plan, worker.pool),
     }
 

@@ -1,4 +1,4 @@
-"""What the stages of prompted models have cost a shard: sampled generations, and label words."""
+"""What the stages of semantic entropy have cost a shard: embeddings, sampled generations, and label words."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from euds.engine.work import Work
 STAGES = ("generation", "meanings")
 
 TOKENS_READ = b"cost"
-"""Key in the metadata of a table of label words' scores."""
+"""Key in the metadata of a table of embeddings, or of label words' scores."""
 
 Cost = dict[str, dict[str, Any]]
 """What a part of the estimate (generation, embedding, grouping, estimation) took: seconds, tokens, pairs."""
@@ -30,8 +30,12 @@ def stage_seconds(cost: Cost) -> dict[str, float]:
     return {f"generation_{part}" if part == "embedding" else part: found["seconds"] for part, found in cost.items()}
 
 
-def label_words_cost(table: pa.Table) -> dict[str, int]:
-    """Return the tokens read for a shard's label words; none, where a cache knew every row of it."""
-    nothing = b'{"prompt_tokens": 0, "word_tokens": 0}'
-    found: dict[str, int] = json.loads((table.schema.metadata or {}).get(TOKENS_READ, nothing))
-    return found
+def with_tokens_read(table: pa.Table, tokens: dict[str, int]) -> pa.Table:
+    """Return a stage's table with the tokens that its model has read, by kind."""
+    return table.replace_schema_metadata({TOKENS_READ: json.dumps(tokens).encode()})
+
+
+def tokens_read(table: pa.Table, *kinds: str) -> dict[str, int]:
+    """Return the tokens that a stage's model has read for a shard; none, where a cache knew every row of it."""
+    found: dict[str, int] = json.loads((table.schema.metadata or {}).get(TOKENS_READ, b"{}"))
+    return {kind: found.get(kind, 0) for kind in kinds}

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from euds.corpus import Slice, SliceReader, generations_path, meanings_path, read_rows
 from euds.engine.config import ScoreConfig
+from euds.engine.finish import finish_shard
 from euds.engine.meter import Meter
-from euds.engine.pool import fit_pool, pool_seconds
+from euds.engine.pool import Pool, fit_pool, pool_seconds
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
 from euds.engine.records import Record
@@ -21,6 +23,8 @@ from euds.engine.work import Work
 from euds.engine.worker import TOKENS, Worker
 from euds.measures.device import Precision
 from euds.measures.tokens import TextEncoder
+from euds.ops.cluster import default_n_clusters, index_centroids
+from euds.ops.embeddings import unit_rows
 from euds.progress import bar
 
 Seconds = dict[str, float]
@@ -46,7 +50,7 @@ class ScoredSample:
         part: file of its scores.
         kept: all of its files that a run keeps: scores, and generations and meanings where they are sampled.
         seconds: of the sample by stage, without loading and warm-up.
-        fixed_seconds: what of them would not grow with the rows, by stage.
+        fixed_seconds: what of them would not grow with the rows, by stage: of "finish", in any part.
         work_bytes: of its intermediate files.
         peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process.
     """
@@ -63,7 +67,12 @@ class ScoredSample:
 
 
 def score_sample(
-    config: ScoreConfig, files: Sequence[Path], folders: Mapping[str, Path], slices: Sequence[Slice], folder: Path
+    config: ScoreConfig,
+    files: Sequence[Path],
+    folders: Mapping[str, Path],
+    slices: Sequence[Slice],
+    corpus_rows: int,
+    folder: Path,
 ) -> ScoredSample:
     """Score rows into an empty folder, all in one shard.
 
@@ -72,6 +81,7 @@ def score_sample(
         files: of the corpus.
         folders: model folder by role.
         slices: one a row.
+        corpus_rows: of the corpus that they are of.
         folder: written into.
     """
     warm_up, sampled = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLED, 0, tuple(slices))
@@ -93,10 +103,10 @@ def score_sample(
     fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
         fit_pool(plan, worker.work, encoders.tokens)
-    for shard in (warm_up, sampled):
-        worker.finish(shard)
-    record = worker.work.records.read(SAMPLED)
-    assert record is not None
+    pool = _with_clusters_of(worker.pool, corpus_rows, config.seed)
+    # The first time compiles kernels.
+    _, short, record = (finish_shard(plan, worker.work, shard, pool) for shard in (WARM_UP, WARM_UP, SAMPLED))
+    fixed["finish"] = _fixed_part(short, record)
     reading = record.seconds["read"] + _parse_seconds_per_row(plan) * sampled.n_rows
     seconds = {**record.seconds, "read": reading, **counting}
     part = plan.part_path(SAMPLED)
@@ -105,6 +115,31 @@ def score_sample(
         kept += [generations_path(folder, SAMPLED), meanings_path(folder, SAMPLED)]
     peak = _peak_bytes(worker.precision)
     return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, fixed, work_bytes, peak)
+
+
+def _with_clusters_of(pool: Pool, corpus_rows: int, seed: int) -> Pool:
+    """Return a sample's pool with random centroids added: the search takes as long as it has centroids.
+
+    Args:
+        pool: of the sample.
+        corpus_rows: of the corpus, whose pool would have more of them.
+        seed: of the random ones.
+    """
+    if pool.centroids is None:
+        return pool
+    own = pool.centroids.centroids
+    n_more = max(0, default_n_clusters(corpus_rows) - len(own))
+    more = np.random.default_rng(seed).standard_normal((n_more, own.shape[1]), np.float32)
+    return replace(pool, centroids=index_centroids(np.concatenate([own, unit_rows(more)[0]])))
+
+
+def _fixed_part(short: Record, whole: Record) -> float:
+    """Return the seconds that finishing takes of any part, however few its rows: of none, on the line through two."""
+    (few, few_seconds), (many, many_seconds) = ((one.counts["rows"], one.seconds["finish"]) for one in (short, whole))
+    if few == many:
+        return 0.0
+    a_row = max(0.0, many_seconds - few_seconds) / (many - few)
+    return max(0.0, many_seconds - a_row * many)
 
 
 def _parse_seconds_per_row(plan: Plan) -> float:

@@ -22,7 +22,8 @@ from euds.types import BoolArray, Int64Array
 
 KEY_BYTES, CHECK_BYTES = 16, 8
 KEYS_HELD_BYTES = 1 << 28
-"""Keys that a process keeps in memory: 16 million; those of further segments are read again at every look-up."""
+"""Keys that a process keeps in memory for each stage: 16 million; those of further segments are read again at every
+look-up."""
 
 NAMESPACE_PATTERN = "*-" + 32 * "[0-9a-f]"
 SEGMENT_PATTERN = 20 * "[0-9]" + "-*.parquet"

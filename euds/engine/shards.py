@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from euds.corpus import Slice, cut, file_path, splittable
 from euds.files import write_atomic
 
@@ -64,7 +66,11 @@ def cut_shards(files: Sequence[Path], shard_rows: int) -> Iterator[Shard]:
 
 
 def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
-    """Group shards for workers: one by one, but a compressed file, which cannot be entered midway, stays together."""
+    """Group shards for workers: one by one, but those of a compressed file, which cannot be entered midway, together.
+
+    A shard that ends in another file than it begins in ends its group, or files whose ends are no shards' ends would
+    all be one: what follows reads again less than a shard of that file.
+    """
     group: list[Shard] = []
     # Asked of an Arrow file, it is opened.
     enterable = cache(lambda file: splittable(file_path(file)))
@@ -77,9 +83,27 @@ def tasks(shards: Sequence[Shard]) -> Iterator[tuple[Shard, ...]]:
         yield tuple(group)
 
 
+def largest_task(files: Sequence[Path], file_rows: Sequence[int], shard_rows: int) -> int:
+    """Return the rows of the largest of the `tasks` of a corpus, without cutting it.
+
+    Args:
+        files: of the corpus, in order.
+        file_rows: rows of each, not all 0.
+        shard_rows: rows of a shard.
+    """
+    ends = np.cumsum(file_rows)
+    starts = np.arange(0, ends[-1], shard_rows)
+    stops = np.minimum(starts + shard_rows, ends[-1])
+    first, last = (np.searchsorted(ends, rows, side="right") for rows in (starts, stops - 1))
+    stays = (first[:-1] == last[:-1]) & (last[:-1] == first[1:])
+    stays[stays] = [not splittable(files[file]) for file in first[1:][stays]]
+    task = np.cumsum(np.concatenate(([False], ~stays)))
+    return int(np.bincount(task, weights=stops - starts).max())
+
+
 def _continues(before: Shard, shard: Shard) -> bool:
-    """Whether a shard begins in the file that the one before it ends in."""
-    return before.index + 1 == shard.index and before.slices[-1].file == shard.slices[0].file
+    """Whether a shard begins in the one file that the shard before it lies in."""
+    return before.index + 1 == shard.index and before.slices[0].file == before.slices[-1].file == shard.slices[0].file
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:

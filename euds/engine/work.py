@@ -15,7 +15,7 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
-from euds.files import PARTIAL_PATTERN, atomic_path, needs_room, permitted, storage_failure
+from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, storage_failure
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -159,7 +159,8 @@ class Work:
     def remove_left(self) -> None:
         """Delete what a process that was killed, or only looked, has left of the folder; leave it if it is in use."""
         if self.folder.exists() or self._removed.exists():
-            with suppress(InputError, RunStopped), self.locked():
+            # Nothing is swept: `euds select` may be writing into the directory of a finished run.
+            with suppress(InputError, RunStopped), self._lock(LOCK, fcntl.LOCK_EX):
                 self.remove()
 
     @property
@@ -210,7 +211,7 @@ class Work:
     def _open_lock(self, path: Path) -> IO[str]:
         while True:
             with needs_room(path), permitted(path):
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 # Missing: the folder was removed after it was made.
                 with suppress(FileNotFoundError):
                     # For reading, too, without which NFS shares no lock.

@@ -8,7 +8,7 @@ from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.progress import console
-from euds.study.examples import Rows
+from euds.study.examples import Rows, classes_of
 from euds.study.types import (
     METRICS,
     CellResult,
@@ -42,7 +42,7 @@ def compare(
     so that a machine growing slower meets all of them.
 
     Args:
-        pool: rows by row id.
+        pool: rows by row id; every class among them has a place in each head.
         test: test rows; read only to measure.
         methods: row ids into `pool`.
         task: what is learned.
@@ -61,6 +61,10 @@ def compare(
         "test": json_sha256(test),
         "versions": {package: version(package) for package in ("torch", "transformers")},
     }
+    classes = classes_of(pool, task)
+    # Others are known by the rows; without any, cells are named as before there were classes here.
+    if untested := classes - classes_of(test, task):
+        shared["classes"] = sorted(untested)
     results: dict[str, list[CellResult]] = {method.name: [] for method in methods}
     total = len(seeds) * len(methods)
     for n_seed, seed in enumerate(seeds):
@@ -68,7 +72,8 @@ def compare(
             rows = [pool[int(row_id)] for row_id in method.rows_for(seed)]
             path = folder / "cells" / f"{json_sha256({**shared, 'train': rows, 'seed': seed})[:24]}.json"
             title = f"[{n_seed * len(methods) + n_method + 1}/{total}] {method.name}, seed {seed}, {len(rows):,} rows"
-            results[method.name].append(_cell(path, rows, test, task=task, config=config, seed=seed, title=title))
+            result = _cell(path, rows, test, task=task, config=config, seed=seed, title=title, classes=classes)
+            results[method.name].append(result)
     table = StudyTable(
         task=task.kind,
         metrics=METRICS[task.kind],
@@ -83,13 +88,23 @@ def compare(
     return table
 
 
-def _cell(path: Path, train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str) -> CellResult:
+def _cell(
+    path: Path,
+    train: Rows,
+    test: Rows,
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    classes: frozenset[str],
+) -> CellResult:
     if path.exists():
         return CellResult(**read_json(path))
     # Loads torch and transformers; a study that is only read never gets here.
     from euds.study.cell import train_and_test
 
-    result = train_and_test(train, test, task=task, config=config, seed=seed, title=title)
+    result = train_and_test(train, test, task=task, config=config, seed=seed, title=title, classes=classes)
     write_json(path, result.to_json())
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
     console.print(f"{title}: {metrics} in {result.train_seconds:.0f} s", markup=False, soft_wrap=True)

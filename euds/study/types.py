@@ -68,8 +68,9 @@ class TrainConfig:
         warmup: share of the steps over which the learning rate rises.
         weight_decay: of AdamW.
         precision: "float32", or "bfloat16" for products in bfloat16 and weights in float32 (autocast).
-        by_length: whether texts of about the same length share a batch, which saves padding; batches come in random
-            order either way.
+        by_length: whether texts of about the same length share a batch, which saves padding. Texts are shuffled, then
+            sorted within each 50 batches, or each quarter of all if that is less: there training goes from long texts
+            to short ones.
     """
 
     model: str
