@@ -201,7 +201,8 @@ class Stability:
     """How much a region depends on which rows happened to be in the pool.
 
     Attributes:
-        overlap: mean over replicates of the rows in both regions over the rows in either (Jaccard), in 0..1.
+        overlap: mean over replicates of the rows in both regions over the rows in either (Jaccard), in 0..1; 1 for two
+            regions without a row.
         overlap_quantiles: its 5 %, 50 % and 95 % quantiles.
         sides: the spread of the bounds, one entry an axis.
         n_replicates: resampled pools.
