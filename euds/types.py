@@ -267,7 +267,14 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class AxisBounds:
-    """The region of a selection on one axis, in the axis' unit and in mid-rank percentiles (0..1), both inclusive."""
+    """The region of a selection on one axis.
+
+    Attributes:
+        axis: the score column.
+        low, high: smallest and largest score inside, in the axis' unit.
+        low_rank, high_rank: their mid-rank percentiles, in 0..1; of a box the shares of the rows below its lower and
+            its upper edge.
+    """
 
     axis: str
     low: float
