@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -76,11 +77,20 @@ def needs_room(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except Exception as error:
+        number = _system_error(error)
+        if number not in NO_ROOM:
             raise
-        reason = os.strerror(error.errno)
+        reason = os.strerror(number)
         raise RunStopped(f"{path}: cannot be written: {reason}; make room, and the same command resumes") from error
+
+
+def _system_error(error: Exception) -> int | None:
+    """Return the system's number of an error, or None; safetensors and tokenizers tell it in Rust's words alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 @contextmanager

@@ -54,13 +54,13 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
 
 @contextmanager
 def reading_bar(title: str, total: float, unit: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
-    """Show a bar while files are read, with the ETA and the rate; there is none where they are soon read.
+    """Show a bar while much is read, with the ETA and the rate; there is none where it is soon read.
 
     Args:
         title: of the bar.
         total: steps.
         unit: of the steps, for the rate.
-        n_bytes: size of the files.
+        n_bytes: what is read in all.
 
     Yields:
         What moves the bar by so many steps.

@@ -201,7 +201,8 @@ class Stability:
     """How much a region depends on which rows happened to be in the pool.
 
     Attributes:
-        overlap: mean over replicates of the rows in both regions over the rows in either (Jaccard), in 0..1.
+        overlap: mean over replicates of the rows in both regions over the rows in either (Jaccard), in 0..1; 1 for two
+            regions without a row.
         overlap_quantiles: its 5 %, 50 % and 95 % quantiles.
         sides: the spread of the bounds, one entry an axis.
         n_replicates: resampled pools.
@@ -266,7 +267,14 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class AxisBounds:
-    """The region of a selection on one axis, in the axis' unit and in mid-rank percentiles (0..1), both inclusive."""
+    """The region of a selection on one axis.
+
+    Attributes:
+        axis: the score column.
+        low, high: smallest and largest score inside, in the axis' unit.
+        low_rank, high_rank: their mid-rank percentiles, in 0..1; of a box the shares of the rows below its lower and
+            its upper edge.
+    """
 
     axis: str
     low: float

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from euds.assets import fetch, is_fetched, resolve_input, resolve_model, table, tokenizer_sha256
 from euds.assets.data import disfl_qa, movie_snippets, newsgroups, reuters
+from euds.assets.fetch import CONVERTERS
 from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import tar_member, wheel_member
-from euds.errors import InputError
+from euds.errors import InputError, RunStopped
 
 
 def wheel(folder: Path, name: str, members: dict[str, str]) -> Path:
@@ -105,6 +107,47 @@ def test_a_damaged_stamp_is_as_good_as_none(local_index: Path) -> None:
         assert not is_fetched("reuters-r8")
     assert fetch("reuters-r8") == folder
     assert is_fetched("reuters-r8")
+
+
+def test_an_asset_that_another_process_fetched_meanwhile_stays_where_it_is(
+    local_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = []
+
+    def overtaken(package: Path, folder: Path) -> None:
+        monkeypatch.setitem(CONVERTERS, "reuters-r8", reuters)
+        others.append(fetch("reuters-r8").stat().st_ino)
+        reuters(package, folder)
+
+    monkeypatch.setitem(CONVERTERS, "reuters-r8", overtaken)
+    assert [fetch("reuters-r8").stat().st_ino] == others
+    assert [fetch("reuters-r8", force=True).stat().st_ino] != others
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_full_disk_stops_a_fetch_and_leaves_what_was_there(
+    local_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    if force:
+        fetch("reuters-r8")
+
+    def write_to_a_full_disk(package: Path, folder: Path) -> None:
+        with Path("/dev/full").open("wb") as handle:
+            handle.write(b"text")
+
+    monkeypatch.setitem(CONVERTERS, "reuters-r8", write_to_a_full_disk)
+    with pytest.raises(RunStopped, match=r"reuters-r8: cannot be written: No space left on device; make room"):
+        fetch("reuters-r8", force=force)
+    assert is_fetched("reuters-r8") == force
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["reuters-r8"] * force
+
+
+def test_a_full_disk_under_pip_stops_a_fetch(local_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    ended = subprocess.CompletedProcess([], 1, stdout="", stderr=f"Looking in links\n{said}\n")
+    monkeypatch.setattr("subprocess.run", lambda *arguments, **named: ended)
+    with pytest.raises(RunStopped, match=r"could not be downloaded: ERROR: .* No space left on device; make room"):
+        fetch("reuters-r8")
 
 
 def test_a_cache_that_is_a_file_is_named(local_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,6 +280,9 @@ def test_an_interrupt_ends_a_long_search() -> None:
     ("arguments", "message"),
     [
         ({"k": 0}, "k: must be at least 1"),
+        ({"k": 2.0}, "k: must be an integer, got 2.0"),
+        ({"bins": 8.0}, "bins: must be an integer, got 8.0"),
+        ({"bins": np.int16(600)}, "a grid of 600.3 for 1 groups is too large"),
         ({"max_overlap": 1.5}, r"max_overlap: must be in 0\.\.1"),
         ({"max_overlap": np.nan}, r"max_overlap: must be in 0\.\.1"),
         ({"objective": "volum"}, "did you mean 'volume'"),

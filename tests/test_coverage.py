@@ -1,5 +1,6 @@
 """Coverage and near-duplicates against brute force."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -68,6 +69,23 @@ def test_repeated_rows_are_chosen_last() -> None:
     assert k_center(pool, 11, seed=0).tolist() == facility_location(pool, 11).tolist() == list(range(11))
 
 
+def test_facility_location_holds_the_similarities_once() -> None:
+    rows = unit(1000, 4, 0)
+    tracemalloc.start()
+    try:
+        facility_location(rows, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * 4 * 1000**2
+
+
+def test_k_center_says_how_far_it_is() -> None:
+    moved: list[float] = []
+    k_center(unit(9, 3, 0), 4, seed=0, advance=moved.append)
+    assert moved == [1] * 4
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.data())
 def test_equal_budgets_are_as_even_as_the_groups_allow(sizes: list[int], data: st.DataObject) -> None:
     budget = data.draw(st.integers(1, sum(sizes)))
@@ -78,6 +96,16 @@ def test_equal_budgets_are_as_even_as_the_groups_allow(sizes: list[int], data: s
     if open_shares:
         # A group that could give more gives no less than any other, but for one row.
         assert max(shares) - min(open_shares) <= 1
+
+
+def test_many_groups_share_what_one_at_a_time_would_get() -> None:
+    sizes = [1] * 50 + [3] * 20 + [400]
+    level, left = 0, 300
+    while (gain := sum(size > level for size in sizes)) <= left:
+        level, left = level + 1, left - gain
+    shares = equal_budget(sizes, 300, seed=0)
+    assert [shares[0], shares[50], shares[70]] == [1, 3, level + left] == [1, 3, 190]
+    assert equal_budget([0, 2, 5], 7, seed=0) == [0, 2, 5]
 
 
 def test_equal_shares_draw_within_groups_by_the_seed() -> None:

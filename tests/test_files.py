@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from euds.errors import InputError, RunStopped
 from euds.files import needs_room, needs_storage, permitted
@@ -35,6 +36,14 @@ def test_a_full_disk_is_no_storage_that_fails() -> None:
 def write_to_a_full_disk() -> None:
     with needs_room(Path("run")), needs_storage(Path("run")), Path("/dev/full").open("wb") as handle:
         handle.write(b"text")
+
+
+def test_a_full_disk_is_known_by_the_words_of_libraries_in_rust() -> None:
+    full = pytest.raises(RunStopped, match="model: cannot be written: No space left on device; make room")
+    with full, needs_room(Path("model")):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="Invalid header"), needs_room(Path("model")):
+        raise SafetensorError("Invalid header")
 
 
 def test_where_nothing_may_be_written_is_bad_input() -> None:

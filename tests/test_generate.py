@@ -246,6 +246,7 @@ def test_draws_are_uniform_and_belong_to_their_place() -> None:
     assert ((counts - 1500) ** 2 / 1500).sum() < 50
     assert len(np.unique(draws)) == draws.size
     assert uniform_draws(0, 7, 3, 11) == draws[7, 3, 11]
+    assert uniform_draws(0, 7, 3, 11).shape == ()
     assert uniform_draws(1, 7, 3, 11) != draws[7, 3, 11]
     with pytest.raises(InvalidArgument, match="64 bits"):
         uniform_draws(1 << 63, 0, 0, 0)

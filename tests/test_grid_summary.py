@@ -169,6 +169,10 @@ def test_seconds_of_another_machine_are_not_compared() -> None:
     assert told["igse_box", KEEP] is None
     own, other = ([replace(cell, processor=name) for cell in task.cells] for name in ("some CPU", "other CPU"))
     assert training(replace(moved, cells=own)) == known
+    # Two processors without a name may differ.
+    nameless = {**task.facts, "machine": {**task.facts["machine"], "cpu": "unknown (aarch64)"}}
+    unknown = [replace(cell, processor="unknown (aarch64)") for cell in task.cells]
+    assert set(training(replace(task, facts=nameless, cells=unknown)).values()) == {None}
     mixed = summarise(
         replace(moved, cells=[c if c.keep != 0.5 else other[at] for at, c in enumerate(own)]), n_resamples=50
     )

@@ -171,6 +171,13 @@ def test_equal_mass_edges_make_the_bins_of_the_mid_ranks(values: list[float], bi
         assert np.searchsorted(edges, value, "right") - 1 in (code, len(edges) - 1)
 
 
+def test_the_largest_float_has_no_bin_of_its_own() -> None:
+    largest = float(np.finfo(np.float64).max)
+    assert equal_mass_edges([1.0, largest], 1).tolist() == [1.0, largest]
+    with pytest.raises(InvalidArgument, match="values: no edge lies above"):
+        equal_mass_edges([1.0, largest], 2)
+
+
 def test_equal_widths_are_equal() -> None:
     assert equal_width_edges(-1.0, 1.0, 4).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert np.isfinite(equal_width_edges(-1.7e308, 1.7e308, 3)).all()

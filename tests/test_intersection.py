@@ -80,6 +80,12 @@ def test_groups_are_searched_one_by_one_with_budgets_in_proportion() -> None:
     assert list(intervals) == sorted(intervals)
     with pytest.raises(InvalidArgument, match="groups: must have shape"):
         euds.find_by_group(euds.find_box, scores, labels[1:], keep=3)
+    for empty in ([], np.zeros((0, 2)), [math.nan]):
+        with pytest.raises(InvalidArgument, match="scores: no row has finite scores"):
+            euds.find_by_group(euds.find_interval, empty, [0] * len(empty), keep=1)
+    for shape in ((), (1, 1, 1)):
+        with pytest.raises(InvalidArgument, match=r"scores: must have shape \(n,\) or \(n, d\), got \("):
+            euds.find_by_group(euds.find_interval, np.zeros(shape), [0], keep=1)
 
 
 def test_groups_take_their_own_part_of_what_belongs_to_rows() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 
 import euds
 from euds.corpus import read_manifest
@@ -36,12 +37,51 @@ def test_only_a_head_that_is_trained_may_be_missing(tiny_encoder: Path) -> None:
         load_model(auto_class, tiny_encoder, settled, "entailment model")
 
 
+def test_an_encoder_gets_the_head_that_transformers_draws(tiny_encoder: Path) -> None:
+    auto_class = pytest.importorskip("transformers").AutoModelForSequenceClassification
+    torch.manual_seed(3)
+    plain = auto_class.from_pretrained(tiny_encoder, num_labels=3).state_dict()
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    found = load_model(
+        auto_class, tiny_encoder, precision("cpu", "float32"), "classifier", new_head=True, num_labels=3
+    ).state_dict()
+    assert plain.keys() == found.keys()
+    assert all(torch.equal(plain[name], found[name]) for name in plain)
+    # Nothing else was drawn, so that dropout and orders of rows are the same, too.
+    assert torch.equal(torch.rand(1), drawn)
+
+
+@pytest.mark.parametrize("num_labels", [3, 5])
+def test_a_head_that_the_folder_holds_is_drawn_anew(tiny_nli: Path, num_labels: int) -> None:
+    auto_class = pytest.importorskip("transformers").AutoModelForSequenceClassification
+    held = auto_class.from_pretrained(tiny_nli).state_dict()
+    settled = precision("cpu", "float32")
+    heads = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        model = load_model(auto_class, tiny_nli, settled, "classifier", new_head=True, num_labels=num_labels)
+        found = model.state_dict()
+        assert all(torch.equal(found[name], held[name]) for name in held if name.startswith("bert."))
+        assert not model.training
+        heads.append(found["classifier.weight"])
+    assert heads[0].shape == (num_labels, 32)
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], heads[1])
+    assert num_labels != 3 or not torch.equal(heads[0], held["classifier.weight"])
+    kept = load_model(auto_class, tiny_nli, settled, "entailment model").state_dict()
+    assert torch.equal(kept["classifier.weight"], held["classifier.weight"])
+
+
 def test_weights_of_other_shapes_are_named(tiny_encoder: Path, tmp_path: Path) -> None:
     folder = tiny.build_encoder(tmp_path / "encoder")
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"vocab_size": settings["vocab_size"] + 1}))
     with pytest.raises(InputError, match="encoder: no encoder could be loaded"):
         load_model(pytest.importorskip("transformers").AutoModel, folder, precision("cpu", "float32"), "encoder")
+    auto_class = pytest.importorskip("transformers").AutoModelForSequenceClassification
+    with pytest.raises(InputError, match=r"encoder: no classifier could be loaded: bert\.embeddings\.word_"):
+        load_model(auto_class, folder, precision("cpu", "float32"), "classifier", new_head=True)
 
 
 @pytest.mark.parametrize("content", [POINTER.encode(), struct.pack("<Q", 9) + b"{", b"", struct.pack("<Q", 2) + b"[]"])

@@ -11,9 +11,12 @@ import pytest
 
 import euds
 from euds.errors import InputError
+from euds.files import write_json
 from euds.report import figures, write_report
 from euds.report.content import gather
 from euds.selection.summary import summary
+from euds.study.types import StudyRow, StudyTable, TrainConfig, rows_sha256, spread
+from euds.types import Int64Array
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -123,6 +126,47 @@ def test_a_report_of_scores_alone_says_what_is_missing(
     assert "Nothing has been fine-tuned" in text
     euds.select(tmp_path / "run", keep=5, rule="middle", axes=["surprisal"], adjust="log_length")
     assert "found on residuals" in write_report(tmp_path / "run").read_text()
+
+
+def study_of(selected: Int64Array | None, *methods: tuple[str, str, float]) -> StudyTable:
+    """A table of methods of given names, rules and budgets."""
+    seconds, share = spread([2.0, 3.0]), {name: spread([0.7, 0.8]) for name in ("accuracy", "macro_f1")}
+    rows = [StudyRow(name, rule, (), 3, keep, share, seconds, 0.0) for name, rule, keep in methods]
+    config = TrainConfig("m").to_json()
+    return StudyTable("classification", tuple(share), (0, 1), config, 30, 9, tuple(rows), rows_sha256(selected))
+
+
+def test_a_study_of_an_earlier_selection_is_called_that(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    euds.score(write_jsonl([{"text": text} for text in make_texts(30, 1)]), out=tmp_path, measures=["information"])
+    settings: dict[str, Any] = {"rule": "high", "axes": ["surprisal"]}
+    selection = euds.select(tmp_path, keep=5, **settings)
+    table = study_of(selection.row_ids[::-1], ("information", "high", 5 / 30)).to_json()
+    said = "This study is of an earlier state of the run"
+    write_json(tmp_path / "study" / "table.json", table)
+    assert said not in write_report(tmp_path).read_text()
+    euds.select(tmp_path, keep=6, **settings)
+    assert said in write_report(tmp_path).read_text()
+    # One of an earlier version does not say of which selection it is, nor how long the search took.
+    del table["selection_sha256"], table["methods"][0]["search_seconds"]
+    write_json(tmp_path / "study" / "table.json", table)
+    assert said not in write_report(tmp_path).read_text()
+
+
+def test_each_random_selection_has_its_dashed_line(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    euds.score(write_jsonl([{"text": "the film was sad"}] * 3), out=tmp_path, measures=["information"])
+    one, few, many = ("high", "high", 0.16), ("random", "random", 0.0033), ("<more>", "random", 0.5)
+    for methods, words in (
+        ([one], "dots single seeds."),
+        ([one, few], "dots single seeds; dashed lines: random at 0.33 %."),
+        ([few, one, many], "dots single seeds; dashed lines: random at 0.33 %, &lt;more&gt; at 50 %."),
+    ):
+        table = study_of(None, *methods).to_json()
+        write_json(tmp_path / "study" / "table.json", table)
+        assert words in write_report(tmp_path).read_text()
+        picture = b64decode(figures.study(table).uri.partition(",")[2])
+        assert picture.count(b"stroke-dasharray: 4") == len(methods) - 1
 
 
 def test_scores_that_are_all_equal_still_make_a_report(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

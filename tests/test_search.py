@@ -123,10 +123,20 @@ def test_a_full_grid_on_many_rows_matches_its_own_bounds() -> None:
         ("0.5", 9, 5),
         ("3", 9, 3),
         (1e-9, 9, 1),
+        (np.float32(0.07), 100, 7),
+        (0.07, 10**11, 7 * 10**9),
+        (5 / 6, 6, 5),
+        (1 - 0.99, 1000, 10),
     ],
 )
 def test_keep_is_a_fraction_or_a_count(keep: float | str, n: int, expected: int) -> None:
     assert parse_keep(keep, n) == expected
+
+
+@pytest.mark.parametrize("seed", [0.5, "1", None, 1 << 63])
+def test_a_seed_is_an_integer_of_64_bits(seed: object) -> None:
+    with pytest.raises(InvalidArgument, match=r"seed: must be an integer"):
+        tie_hash(np.arange(3), seed)  # type: ignore[arg-type]  # What users type is of any type.
 
 
 @pytest.mark.parametrize("keep", [0, -1, 0.0, 1.5, 10, "many", "", float("nan"), True, None, "1.01", [3]])

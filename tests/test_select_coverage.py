@@ -60,6 +60,18 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
     assert rule in write_report(run_dir).read_text()
 
 
+def test_a_long_k_center_shows_how_far_it_is(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    euds.select(run_dir, keep=5, rule="k_center")
+    assert "k-center" not in capsys.readouterr().err
+    monkeypatch.setattr("euds.progress.WORTH_A_BAR", 1)
+    euds.select(run_dir, keep=5, rule="k_center")
+    shown = capsys.readouterr().err
+    assert "k-center, rows" in shown
+    assert "5/5" in shown
+
+
 @pytest.mark.parametrize(("n_most", "covers"), [(20_000, True), (10, False)])
 def test_auto_covers_the_embeddings_of_pools_that_are_not_too_large(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, n_most: int, covers: bool

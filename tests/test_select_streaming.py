@@ -192,18 +192,29 @@ def test_numbers_that_the_wider_type_cannot_hold_are_named(
 
 
 @pytest.mark.parametrize("rule", ["low", "middle", "high", "densest"])
-def test_of_few_different_scores_the_same_rows_are_kept(rule: str, write_jsonl: WriteJsonl, tmp_path: Path) -> None:
-    # Entropies of 0, ln 2, ln 3 and ln 4: the shortest interval of 350 rows is a single value, the lowest.
-    texts = ["a a"] * 400 + ["a b"] * 300 + ["a b c"] * 200 + ["a b c d"] * 100
+@pytest.mark.parametrize(
+    ("sizes", "keeps"),
+    [
+        # Rows of entropy 0, ln 2, ln 3 and ln 4: the shortest interval of 350 rows is a single value, the lowest.
+        ((400, 300, 200, 100), (350, 700)),
+        # The shortest interval of 31 rows is 0 and ln 2, equally far from its centre, which is not that of its edges.
+        ((4, 30, 0, 0, 0, 0, 0, 20), (31,)),
+        # In float64, and only there, one of two is a little nearer to the centre between them.
+        ((36, 18), (38,)),
+    ],
+)
+def test_of_few_different_scores_the_same_rows_are_kept(
+    rule: str, sizes: tuple[int, ...], keeps: tuple[int, ...], write_jsonl: WriteJsonl, tmp_path: Path
+) -> None:
+    texts = [" ".join("abcdefgh"[:n_words]) for n_words, size in enumerate(sizes, 1) for _ in range(size)]
     corpus = write_jsonl([{"text": text} for text in texts])
     run = tmp_path / "run"
     euds.score(corpus, out=run, measures=["information"])
-    for keep in (350, 700):
+    for keep in keeps:
         found = euds.select_streaming(run, keep=keep, rule=rule, axes=["information"])
         expected = euds.select(run, keep=keep, rule=rule, axes=["information"])
         np.testing.assert_array_equal(found.row_ids, expected.row_ids)
-        assert found.bounds[0].low == pytest.approx(expected.bounds[0].low)
-        assert found.bounds[0].high == pytest.approx(expected.bounds[0].high)
+        assert found.bounds == expected.bounds
 
 
 def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(run_dir: Path, tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ def test_fixed_quantiles_move_as_those_of_resampled_rows(d: int) -> None:
 def test_a_quantile_between_two_rows_still_has_a_bin() -> None:
     found = quantile_stability(np.array([[1.0], [1.0], [5.0]]), [(0.9, 0.95)], n_replicates=5)
     assert 0 < found.overlap <= 1
+    # The lowest tenths of two axes that oppose each other share no row, in any pool.
+    falling = np.linspace(0, 1, 1000)
+    empty = quantile_stability(np.column_stack([falling, 1 - falling]), [(0, 0.1), (0, 0.1)], n_replicates=3)
+    assert (empty.overlap, empty.overlap_quantiles) == (1.0, (1.0, 1.0, 1.0))
     for scores, sides, message in (
         ([[np.nan]], [(0.0, 1.0)], "no row has finite"),
         ([[1.0]], [(0.5, 0.4)], "sides: give an ascending pair"),

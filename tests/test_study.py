@@ -1,9 +1,11 @@
 """Fine-tuning: tasks that can be learned are learned, metrics follow their definitions, cells are trained once."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +14,13 @@ from transformers import AutoTokenizer
 
 import euds
 from euds.cli.finetune import finetune as command
-from euds.errors import EudsError, InputError, InvalidArgument
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
+from euds.measures.models import load_model
 from euds.study.compare import compare
 from euds.study.examples import examples_of
 from euds.study.heads import AnswerHead
 from euds.study.metrics import answer_metrics, classification_metrics, normalise, token_f1
-from euds.study.table import caption, lines
+from euds.study.table import caption, keep_name, lines
 from euds.study.types import MethodRows, Task, TrainConfig, spread
 
 WriteJsonl = Callable[..., Path]
@@ -249,10 +252,34 @@ def test_a_place_that_takes_no_result_is_named_before_training(
         euds.finetune(rows, rows, model=tiny_encoder, save_model=tmp_path / "model")
 
 
+def test_a_disk_too_full_for_the_model_leaves_the_results(
+    tiny_encoder: Path, tmp_path: Path, write_jsonl: WriteJsonl
+) -> None:
+    rows, out, model = write_jsonl(sentiment(8, 0)), tmp_path / "results.json", tmp_path / "model"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RunStopped, match="model: cannot be written: File too large; make room"):
+            command(str(rows), str(rows), str(tiny_encoder), steps=1, seed=[3, 4], out=out, save_model=model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [result["seed"] for result in json.loads(out.read_text())] == [3, 4]
+
+
 def test_epochs_and_steps() -> None:
     assert TrainConfig("m").n_steps(240) == 45
     assert TrainConfig("m", epochs=0.5).n_steps(17) == 1
     assert TrainConfig("m", epochs=None, steps=7).n_steps(10**6) == 7
+
+
+def test_small_budgets_are_not_shown_as_nothing() -> None:
+    assert [keep_name(keep) for keep in (1.0, 0.16, 1 / 3, 0.0033, 5e-6)] == [
+        "100 %",
+        "16 %",
+        "33.3 %",
+        "0.33 %",
+        "0.0005 %",
+    ]
 
 
 def test_spread() -> None:
@@ -267,7 +294,7 @@ def test_a_comparison_trains_each_cell_once(
     methods = [
         MethodRows("full", None, (), np.arange(60), 0.0),
         MethodRows("random", "random", (), {0: np.arange(10), 1: np.arange(10, 20)}, 0.0),
-        MethodRows("nll", "middle", ("nll_nats",), np.arange(10), 12.3),
+        MethodRows("nll", "middle", ("nll_nats",), np.arange(10), 12.3, 4.56),
     ]
     arguments = {
         "task": TASK,
@@ -289,11 +316,12 @@ def test_a_comparison_trains_each_cell_once(
     assert json.loads((tmp_path / "table.json").read_text()) == json.loads(json.dumps(table.to_json()))
     assert [(row.name, row.rows, row.keep) for row in table.methods] == [
         ("full", 60, 1.0),
-        ("random", 10, 0.1667),
-        ("nll", 10, 0.1667),
+        ("random", 10, 1 / 6),
+        ("nll", 10, 1 / 6),
     ]
     assert len(table.methods[0].metrics["accuracy"].values) == 2
-    assert [line[:3] for line in lines(table)][-1] == ["nll", "10", "17%"]
+    nll = list(lines(table))[-1]
+    assert (nll[:3], nll[-1]) == (["nll", "10", "16.7 %"], "17")
     assert "2 training seeds, 30 test rows, 5 steps" in caption(table)
     with pytest.raises(AssertionError, match="must not be trained again"):
         compare(pool, test[:29], methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
@@ -311,8 +339,31 @@ def test_texts_are_cut_at_the_models_positions_where_the_tokenizer_has_no_limit(
     assert result.steps == 1
 
 
-def test_a_starved_class_keeps_its_place(tiny_encoder: Path) -> None:
+def test_a_starved_class_keeps_its_place(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = sentiment(20, 0)
     only = [row for row in rows if row["label"] == 1]
-    result = euds.finetune(only, rows, model=tiny_encoder, steps=2)[0]
-    assert 0 <= result.metrics["accuracy"] <= 1
+    heads = []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        heads.append(named["num_labels"])
+        return load_model(*arguments, **named)
+
+    monkeypatch.setattr("euds.study.cell.load_model", counted)
+    euds.finetune(only, rows, model=tiny_encoder, steps=1)
+    # A class that the pool alone has.
+    pool = [*rows, {"text": "the film", "label": 2}]
+    methods = [MethodRows(str(n), None, (), np.arange(n), 0.0) for n in (21, 20)]
+    config = TrainConfig(str(tiny_encoder), epochs=None, steps=1)
+    for few in (pool, rows):
+        compare(
+            few,
+            rows,
+            methods[len(pool) - len(few) :],
+            task=TASK,
+            config=config,
+            seeds=[0],
+            full_rows=len(few),
+            folder=tmp_path,
+        )
+    # The same rows with a smaller head are another cell.
+    assert heads == [2, 3, 3, 2]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_study import WriteJsonl, changed, make_study
+from tiny_study import WriteJsonl, changed, make_study, rows
 
-from euds.assets import content_sha256
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError
 from euds.study.grid import run
 from euds.study.grid.cells import Cell, append_cell
 from euds.study.grid.config import load_study, planned_cells
-from euds.study.grid.facts import continued
+from euds.study.grid.facts import _cpu, continued, processor
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import Grid, run_study
 from euds.study.grid.splits import take_splits
@@ -175,9 +175,11 @@ def test_cells_that_no_grid_has_are_named(study: dict[str, Any], changes: dict[s
         grid_of(study)
 
 
-def test_other_weights_of_the_same_name_are_refused(study: dict[str, Any]) -> None:
+def test_other_models_of_the_same_name_are_refused(study: dict[str, Any]) -> None:
     finish({**study, "grid": [{**study["grid"][0], "methods": ["random"]}]})
-    known = {f"{role}_sha256": content_sha256(Path(study["score"][role])) for role in ("lm", "embedder")}
+    folders = {role: Path(study["score"][role]) for role in ("lm", "embedder")}
+    known = {f"{role}_sha256": content_sha256(folder) for role, folder in folders.items()}
+    known |= {f"{role}_tokenizer_sha256": tokenizer_sha256(folder) for role, folder in folders.items()}
     # Facts of an older version do not say.
     for said in ({}, known):
         write_facts_of(study, **said)
@@ -185,3 +187,44 @@ def test_other_weights_of_the_same_name_are_refused(study: dict[str, Any]) -> No
     write_facts_of(study, **{**known, "lm_sha256": "0" * 64})
     with pytest.raises(InputError, match=r"chosen with other weights of score.lm \(000000000000, now \w{12}\)"):
         run_study(study, dry_run=True)
+    write_facts_of(study, **{**known, "embedder_tokenizer_sha256": "0" * 64})
+    with pytest.raises(InputError, match=r"chosen with another tokenizer of score.embedder \(000000000000, now"):
+        run_study(study, dry_run=True)
+
+
+def test_another_tokenizer_of_the_trained_model_is_refused(study: dict[str, Any]) -> None:
+    finish({**study, "grid": [{**study["grid"][0], "methods": ["random"]}]})
+    path = write_facts_of(study)
+    facts = json.loads(path.read_text())
+    now = tokenizer_sha256(Path(study["train"]["model"]))
+    path.write_text(json.dumps({**facts, "train": {"tokenizer_sha256": now}}))
+    assert grid_of(study).finished
+    path.write_text(json.dumps({**facts, "train": {"tokenizer_sha256": "0" * 64}}))
+    with pytest.raises(InputError, match=r"trained with another tokenizer of train.model \(000000000000, now \w{12}\)"):
+        grid_of(study)
+
+
+def test_a_class_of_the_pool_alone_has_a_place_in_every_head(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:
+    usual = grid_of(study)
+    assert usual.bench.classes == {"0", "1"}
+    rare = [{**row, "label": 2 if at % 4 == 0 else row["label"]} for at, row in enumerate(rows(200, 0))]
+    study = changed(study, data={"train": str(write_jsonl(rare, "rare.jsonl")), "validation": 1})
+    splits = take_splits(load_study(study))
+    known = [row for row in splits.validation if row["label"] != 2] or list(splits.test[:1])
+    grid = Grid(load_study(study), replace(splits, validation=known))
+    assert grid.bench.classes == {"0", "1", "2"}
+    # Their cells are none of those of a smaller head; all others keep their names.
+    assert "classes" not in usual._shared
+    assert grid._shared["classes"] == ["2"]
+
+
+def test_a_machine_is_known_by_its_gpu_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone = processor.__wrapped__()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
+    assert processor.__wrapped__() == f"{alone} + Some GPU"
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
+    assert _cpu(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
+    (tmp_path / "cpuinfo").write_text("processor : 0\nCPU part : 0xd40\n")
+    assert _cpu(tmp_path / "cpuinfo") == _cpu(tmp_path / "nothing")
+    assert _cpu(tmp_path / "nothing").startswith("unknown (")

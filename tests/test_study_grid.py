@@ -3,11 +3,15 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,12 +20,14 @@ from typer.testing import CliRunner
 
 from euds.assets import content_sha256
 from euds.cli.app import app
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, InvalidArgument, RunStopped
+from euds.study.grid import execute
 from euds.study.grid.cells import read_cells
 from euds.study.grid.config import load_study, planned_cells
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import rerun_cell, run_study
 from euds.study.grid.splits import take_splits
+from euds.study.types import task_of
 
 
 @pytest.fixture
@@ -58,6 +64,16 @@ def test_few_draws_of_many_models_need_paired_ones_beside_them(study: dict[str, 
     for other in ({"seeds": 4}, {"steps": 6}, {"keep": [0.3]}, {"methods": ["igse_box"]}):
         with pytest.raises(InvalidArgument, match="on too few draws"):
             load_study({**study, "grid": [crossed, {**paired, **other}]})
+
+
+def test_a_tilde_is_the_home_folder(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = load_study(study, ["out=~/run", "results=~/results", "repeats=~/first.yaml"])
+    assert [found.out, found.results, found.repeats] == [
+        "/home/somebody/run",
+        "/home/somebody/results",
+        "/home/somebody/first.yaml",
+    ]
 
 
 def test_a_main_schedule_is_one_of_the_grid(study: dict[str, Any]) -> None:
@@ -260,14 +276,61 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         run_study(changed(study, score={"max_tokens": 32}))
 
 
-def test_two_processes_do_not_train_one_study(study: dict[str, Any]) -> None:
-    Path(study["out"]).mkdir()
-    with (Path(study["out"]) / "study.lock").open("w") as handle:
+@pytest.mark.parametrize(("folder", "lock"), [("out", "study.lock"), ("results", "tiny.cells.lock")])
+def test_two_processes_do_not_train_one_study(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, folder: str, lock: str
+) -> None:
+    monkeypatch.setattr("euds.study.grid.run.measure", lambda *_: pytest.fail("it was scored"))
+    Path(study[folder]).mkdir()
+    with (Path(study[folder]) / lock).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process is training this study"):
+        with pytest.raises(InputError, match=f"{study[folder]}: another process is training this study"):
             run_study(study)
         assert run_study(study, dry_run=True).n_trained == 0
-    assert not Path(study["results"]).exists()
+
+
+def test_what_cannot_be_trained_is_told_before_anything_is_scored(
+    study: dict[str, Any], write_jsonl: WriteJsonl, tiny_lm: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_lm, tmp_path / "unpadded"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="has no padding token"):
+        run_study(changed(study, train={"model": str(folder)}), dry_run=True)
+    one = [write_jsonl([{**row, "label": 1} for row in rows(n, n)], f"{n}.jsonl") for n in (200, 30)]
+    with pytest.raises(InputError, match="all rows have the label '1'; a classifier needs two"):
+        run_study(changed(study, data={"train": str(one[0]), "test": str(one[1])}))
+    asked = [
+        {
+            "question": "what is it " * (30 if at % 9 == 0 else 1),
+            "context": f"a{at} of {at}",
+            "answers": {"text": [f"a{at}"], "answer_start": [0]},
+        }
+        for at in range(300)
+    ]
+    data = {"train": str(write_jsonl(asked[:250], "q.jsonl")), "test": str(write_jsonl(asked[250:], "t.jsonl"))}
+    grid = [{**study["grid"][0], "methods": ["random"]}]
+    with pytest.raises(InputError, match="a question of 90 tokens leaves too few of 64 for its passage"):
+        run_study(changed(study, task="question_answering", data=data, grid=grid))
+    assert not Path(study["out"]).exists()
+
+
+def test_what_others_finished_outlasts_a_worker_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead: Future[Any] = Future()
+    dead.set_exception(BrokenProcessPool())
+    done: Future[Any] = Future()
+    done.set_result("tuned")
+    futures = [dead, done]
+    pool = SimpleNamespace(submit=lambda _, at: futures[at], shutdown=lambda **_: None)
+    monkeypatch.setattr(execute, "ProcessPoolExecutor", lambda *_, **__: pool)
+    monkeypatch.setattr(execute, "wait", lambda *_, **__: (futures, []))
+    handed: list[tuple[Any, Any]] = []
+    jobs: Any = [0, 1]
+    bench = execute.Bench(task_of("classification"), {}, frozenset())
+    with pytest.raises(RunStopped, match="a training process was killed"):
+        execute.train_jobs(jobs, bench, workers=1, on_done=lambda job, tuned: handed.append((job, tuned)))
+    assert handed == [(1, "tuned")]
 
 
 @pytest.mark.slow

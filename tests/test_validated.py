@@ -53,6 +53,17 @@ def planted(n: int) -> tuple[Pool, Trainee]:
     return Pool(("a", "b"), ranks, np.ones(n), ids), Judged(ids, features, labels, "planted", fit, validation)
 
 
+@pytest.mark.parametrize(
+    ("budget", "first", "second"), [(20, "0.05", "0.14"), (190, "0.475", "0.480"), (200, "0.50", "")]
+)
+def test_candidates_have_names_of_their_own(budget: int, first: str, second: str) -> None:
+    pool, _ = planted(200)
+    names = [candidate.name for candidate in candidates_of(pool, budget, seed=0, bins=4)]
+    assert len(set(names)) == len(names)
+    assert names[0] == f"a around rank {first}"
+    assert names[1] == (f"a around rank {second}" if second else "b around rank 0.50")
+
+
 def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
     pool, trainee = planted(2000)
     region, found = search_validated(pool, 200, trainee, seed=0, bins=16)

@@ -1,10 +1,11 @@
 """Bring an asset into the cache: pip's own download, hash checked, unpacked and converted once."""
 
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from euds.assets.data import disfl_qa, movie_snippets, newsgroups, reuters
 from euds.assets.models import minilm, smollm2
 from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import Converter
-from euds.errors import InputError, nearest
-from euds.files import file_sha256, write_json
+from euds.errors import InputError, RunStopped, nearest
+from euds.files import NO_ROOM, file_sha256, needs_room, write_json
 from euds.progress import console
 
 CONVERTERS: Mapping[str, Converter] = {
@@ -38,17 +39,25 @@ def fetch(name: str, *, force: bool = False) -> Path:
     Raises:
         InputError: the name is unknown, the cache is no folder that can be written to, the package index cannot be
             reached or has another file than the table says.
+        RunStopped: the disk is full.
     """
     if name not in ASSETS:
         raise InputError(f"no asset {name!r}{nearest(name, ASSETS)}; known: {', '.join(ASSETS)}")
-    asset = ASSETS[name]
     folder = folder_of(name)
-    if is_fetched(name) and not force:
-        return folder
+    if force or not is_fetched(name):
+        with needs_room(folder):
+            _fetch(ASSETS[name], folder, force=force)
+    return folder
+
+
+def _fetch(asset: Asset, folder: Path, *, force: bool) -> None:
+    name = asset.name
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{name}-")
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
         raise InputError(
             f"{cache_folder()}: cannot hold assets: {error.strerror}; set EUDS_CACHE to a folder"
         ) from None
@@ -60,14 +69,21 @@ def fetch(name: str, *, force: bool = False) -> Path:
         ready.mkdir()
         CONVERTERS[name](package, ready)
         write_json(stamp_path(ready), _stamp(asset))
-        shutil.rmtree(folder, ignore_errors=True)
+        if force:
+            _move_away(folder, Path(temporary))
         try:
             ready.rename(folder)
         except OSError:
-            # Another process fetched it at the same time; its folder is as good.
+            # One is there: as good, if another process fetched it meanwhile, and perhaps read by now; else damaged.
             if not is_fetched(name):
-                raise
-    return folder
+                _move_away(folder, Path(temporary))
+                ready.rename(folder)
+
+
+def _move_away(folder: Path, scratch: Path) -> None:
+    """Leave an earlier folder to be deleted with the scratch; at its own place a reader could find half of it."""
+    with suppress(FileNotFoundError):
+        folder.rename(scratch / "old")
 
 
 def _download(asset: Asset, folder: Path) -> Path:
@@ -86,7 +102,11 @@ def _download(asset: Asset, folder: Path) -> Path:
         if mismatch:
             raise InputError(f"{asset.name}: {asset.requirement} has another hash: {'; '.join(mismatch)}; nothing kept")
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no file")
-        raise InputError(f"{asset.name}: {asset.requirement} could not be downloaded: {reason}")
+        said = f"{asset.name}: {asset.requirement} could not be downloaded: {reason}"
+        # pip downloads into the system's temporary folder first, which may be another disk.
+        if any(os.strerror(number) in reason for number in NO_ROOM):
+            raise RunStopped(f"{said}; make room, and the same command resumes")
+        raise InputError(said)
     found = file_sha256(files[0])
     if found != asset.sha256:
         raise InputError(f"{asset.name}: {files[0].name} has sha256 {found}, not {asset.sha256}; nothing kept")

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from euds.errors import InvalidArgument
-
 
 def finetune(
     train: Annotated[str, typer.Option(help="Training rows: any corpus file, such as selected.parquet.")],
@@ -33,17 +31,10 @@ def finetune(
     save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
 ) -> None:
     """Fine-tune a small model on selected rows and measure it on the test rows."""
-    from euds.files import check_writable, permitted, write_json
     from euds.study.finetune import finetune as finetune_rows
     from euds.study.types import spread
 
     seeds = seed or [0]
-    if out is not None:
-        if out.is_dir():
-            raise InvalidArgument(
-                f"out: {out} is a folder; name a file for the results, such as {out / 'results.json'}"
-            )
-        check_writable(out.parent)
     results = finetune_rows(
         train,
         test,
@@ -59,11 +50,9 @@ def finetune(
         precision=precision,
         by_length=by_length,
         seeds=seeds,
+        out=out,
         save_model=save_model,
     )
-    if out is not None:
-        with permitted(out):
-            write_json(out, [result.to_json() for result in results])
     for name in results[0].metrics:
         over = spread([result.metrics[name] for result in results])
         spread_text = "" if over.sd is None else f" ± {over.sd:.4f}"

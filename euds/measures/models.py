@@ -127,7 +127,8 @@ def load_model(
         precision: device and dtype.
         kind: what the model should be, for the message.
         pooled: whether what the model's pooler gives is used; otherwise its weights may be missing.
-        new_head: whether the head is to be trained, so that its weights, and the pooler's, may be missing.
+        new_head: whether the head is to be trained: its weights are drawn anew by torch's seed, also where the folder
+            holds some, of whatever shape; the pooler's may be missing.
         **arguments: further ones of `from_pretrained`, such as the number of labels.
 
     Raises:
@@ -146,18 +147,29 @@ def load_model(
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=new_head,
                 **arguments,
             )
+            body = f"{model.base_model_prefix}."
+            # Of a plain encoder part of the head is missing, and has been drawn already.
+            if new_head and all(name.startswith(body) for name in found["missing_keys"]):
+                model = _with_new_head(auto_class, model)
             model = model.to(precision.torch_device).eval()
     # Shapes that do not fit, and a device without room, are RuntimeErrors.
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = reason_of(error)
         raise storage_failure(folder, error) or InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
+    misshapen = sorted(name for name, *_ in found["mismatched_keys"] if name.startswith(body))
+    if misshapen:
+        raise InputError(
+            f"{folder}: no {kind} could be loaded: {misshapen[0]} has another shape than config.json says; "
+            "fetch or copy the model again"
+        )
     missing = sorted(found["missing_keys"])
     if new_head or not pooled:
         missing = [name for name in missing if "pooler" not in name.split(".")]
     if new_head:
-        missing = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
+        missing = [name for name in missing if name.startswith(body)]
     if missing:
         # transformers only warns, and draws them at random.
         raise InputError(
@@ -165,3 +177,10 @@ def load_model(
             "take a folder that has them all"
         )
     return model
+
+
+def _with_new_head(auto_class: Any, model: Any) -> Any:
+    """Return a model of the same configuration whose body has the weights of `model`, and whose head random ones."""
+    fresh = auto_class.from_config(model.config, dtype=model.dtype, trust_remote_code=False)
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, whole_number
+from euds.ops.groups import rows_by_group
 from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_labels, as_utility, nearest_rows, utility_scale
@@ -47,7 +48,7 @@ def find_box(
         scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out. Or a histogram of them, as
             for `find_histogram_box`, whose bins and utilities are then the ones used.
         keep: fraction in (0, 1] (float) or count (int) of the other rows: what the box holds at least.
-        bins: equal-mass bins per axis, >= 1.
+        bins: equal-mass bins per axis, >= 1. Time grows with their square even on one axis (80,000: seconds).
         objective: "volume", "utility" or "lift"; "utility" if a utility is given and this is None, else "volume".
         utility: (n,) finite numbers, compared in steps of 2^-60 n max|utility|.
         groups: (n,) labels; if given, the box holds every group's share of the budget, in proportion to its rows, and
@@ -128,6 +129,7 @@ def find_boxes(
     values = as_floats("scores", scores)
     if values.ndim != 2 or not 1 <= values.shape[1] <= MAX_AXES:
         raise InvalidArgument(f"scores: must have shape (n, d) with d = 1..{MAX_AXES}, got {values.shape}")
+    k = whole_number("k", k)
     if k < 1:
         raise InvalidArgument(f"k: must be at least 1, got {k}")
     if not 0 <= max_overlap <= 1:
@@ -210,10 +212,12 @@ def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> Shares:
 
 
 def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | None, n_threads: int) -> Grid:
-    """Count rows and utility in the cells of the grid of equal-mass bins; raises InvalidArgument if it is too large."""
+    """Count rows and utility in the cells of the grid of equal-mass bins; raises InvalidArgument if there is none."""
     from euds import _core
 
     d, n_groups = len(ranks.doubled), len(shares.needs)
+    # NumPy's integers would wrap around in the number of cells.
+    bins = whole_number("bins", bins)
     if bins < 1:
         raise InvalidArgument(f"bins: must be at least 1, got {bins}")
     if (bins + 1) ** d * (n_groups + 1) > MAX_CELLS:
@@ -277,9 +281,7 @@ def _trim(pool: _Pool, rows: Int64Array, edges: list[tuple[float, float]]) -> In
     ties = tie_hash(pool.ids[rows], pool.seed)
     if pool.shares.codes is None:
         return nearest_rows(rows, distance, ties, int(pool.shares.needs[0]))
-    codes = pool.shares.codes[rows]
-    kept = [
-        nearest_rows(rows[codes == group], distance[codes == group], ties[codes == group], int(need))
-        for group, need in enumerate(pool.shares.needs)
-    ]
+    needs = pool.shares.needs.tolist()
+    members = rows_by_group(pool.shares.codes[rows], len(needs))
+    kept = [nearest_rows(rows[own], distance[own], ties[own], need) for own, need in zip(members, needs, strict=True)]
     return np.sort(np.concatenate(kept))

@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
-from euds.ops.keep import UInt64Array, splitmix64
+from euds.ops.keep import seed_hash, splitmix64
 from euds.types import Float64Array
 
 
@@ -17,13 +16,15 @@ def uniform_draws(seed: int, rows: npt.ArrayLike, generations: npt.ArrayLike, st
         seed: any integer of 64 bits.
         rows, generations, steps: integers >= 0 that broadcast to one shape.
 
+    Returns:
+        Float64 of that shape.
+
     Raises:
-        InvalidArgument: the seed does not fit into 64 bits.
+        InvalidArgument: the seed is no integer of 64 bits.
     """
-    if not -(1 << 63) <= seed < 1 << 63:
-        raise InvalidArgument(f"seed: must be an integer of 64 bits, got {seed}")
-    mixed: UInt64Array = splitmix64(np.array([seed], np.int64).astype(np.uint64))
-    for part in np.broadcast_arrays(rows, generations, steps):
+    places = np.broadcast_arrays(rows, generations, steps)
+    mixed = seed_hash(seed)
+    for part in places:
         mixed = splitmix64(mixed ^ part.astype(np.uint64))
     # 2^-53 is the distance of neighbours below 1.
-    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53, np.float64)
+    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53, np.float64).reshape(places[0].shape)

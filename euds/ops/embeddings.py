@@ -34,7 +34,8 @@ def usable_rows(embeddings: npt.ArrayLike) -> BoolArray:
 def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
     """Return embeddings (total, H) as contiguous float32 with the directions they had.
 
-    float32 is taken as it is, without a copy; other numbers are scaled to unit norm first, so that none overflows.
+    float32 is taken as it is, without a copy; other numbers are scaled to unit norm first, so that none overflows. So
+    the cosines of the same embeddings may differ by float32's rounding, about 1e-7, between the two.
 
     Raises:
         InvalidArgument: not a matrix of real numbers.

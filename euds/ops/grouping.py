@@ -38,6 +38,8 @@ def embedding_groups(
             is, without a copy; products are summed in float64.
         offsets: (n + 1,) integers rising from 0 to total; sample i owns embeddings[offsets[i]:offsets[i+1]].
         min_similarity: smallest cosine *similarity* at which two generations mean the same, -1..1; larger: more groups.
+            Where a cosine meets it exactly, as orthogonal rows meet 0, float64 and float32 may be grouped otherwise, as
+            float64 is rounded at unit norm.
         linkage: "first_representative" (each generation in order joins the first group whose first member is similar
             enough; the order matters) or "connected_components" (groups are what chains of similar pairs connect; the
             order does not matter).

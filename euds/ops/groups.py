@@ -1,4 +1,4 @@
-"""Run one search inside each group of rows, with budgets in proportion."""
+"""Rows by group, and one search inside each group, with budgets in proportion."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +10,21 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument
 from euds.ops.keep import Keep, parse_keep, split_budget
 from euds.ops.pool import as_floats, as_ids, as_labels
-from euds.types import Box, Intersection, Interval
+from euds.types import Box, Int64Array, Intersection, Interval
 
 Region = TypeVar("Region", bound=Interval | Box | Intersection)
+
+
+def rows_by_group(codes: npt.NDArray[np.integer[Any]], n_groups: int) -> list[Int64Array]:
+    """Return the positions of each group's rows, ascending.
+
+    Args:
+        codes: (n,) integers in 0..n_groups-1, the group of every row.
+        n_groups: groups, some of which may have no row.
+    """
+    # Row by row for each of many groups would take the square of the time.
+    ends = np.cumsum(np.bincount(codes, minlength=n_groups))
+    return np.split(np.argsort(codes, kind="stable"), ends[:-1])
 
 
 def find_by_group(
@@ -44,10 +56,12 @@ def find_by_group(
         The region of each group that gets a row, by label, ascending; its indices are positions among all rows.
 
     Raises:
-        InvalidArgument: `groups`, `utility` or `expected` have not one entry a row, no row is finite, or the search
-            refuses its arguments.
+        InvalidArgument: scores have another shape, `groups`, `utility` or `expected` have not one entry a row, no row
+            is finite, or the search refuses its arguments.
     """
     values = as_floats("scores", scores)
+    if values.ndim not in (1, 2):
+        raise InvalidArgument(f"scores: must have shape (n,) or (n, d), got {values.shape}")
     labels = as_labels(groups, len(values))
     hashed = as_ids(ids, len(values))
     per_row = {"utility": utility, "expected": expected}
@@ -55,18 +69,19 @@ def find_by_group(
     for name, column in columns.items():
         if column.shape != labels.shape:
             raise InvalidArgument(f"{name}: must have shape {labels.shape}, got {column.shape}")
-    known = np.isfinite(values.reshape(len(values), -1)).all(1)
+    known = np.isfinite(values[:, None] if values.ndim == 1 else values).all(1)
     if "expected" in columns:
         known &= np.isfinite(columns["expected"])
     finite = np.flatnonzero(known)
     if not len(finite):
         raise InvalidArgument("scores: no row has finite scores")
-    names, codes, sizes = np.unique(labels[finite], return_inverse=True, return_counts=True)
-    shares = split_budget(parse_keep(keep, len(finite)), sizes.tolist())
+    names, codes = np.unique(labels[finite], return_inverse=True)
+    members = rows_by_group(codes, len(names))
+    shares = split_budget(parse_keep(keep, len(finite)), [len(places) for places in members])
     found: dict[Any, Region] = {}
-    for code, (name, share) in enumerate(zip(names.tolist(), shares, strict=True)):
+    for name, share, places in zip(names.tolist(), shares, members, strict=True):
         if share:
-            rows = finite[codes == code]
+            rows = finite[places]
             own = {name: column[rows] for name, column in columns.items()}
             region = search(values[rows], keep=share, ids=hashed[rows], **own, **named)
             found[name] = replace(region, indices=rows[region.indices])

@@ -1,5 +1,6 @@
 """Histograms of scores on 1 to 3 axes, fed in chunks and merged exactly, and the edges of their bins."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -163,7 +164,8 @@ def equal_mass_edges(values: npt.ArrayLike, bins: int) -> Float64Array:
     where the last bin holds that value alone.
 
     Raises:
-        InvalidArgument: values are not flat numbers, none is finite, or bins is below 1 or no integer.
+        InvalidArgument: values are not flat numbers, none is finite, the last bin holds the largest float64 alone, or
+            bins is below 1 or no integer.
     """
     bins = whole_number("bins", bins, least=1)
     array = as_floats("values", values)
@@ -179,8 +181,14 @@ def equal_mass_edges(values: npt.ArrayLike, bins: int) -> Float64Array:
 
 
 def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
-    """Return the edges of bins that start at the ascending `lowest` and hold values up to `largest`."""
-    end = largest if largest > lowest[-1] else np.nextafter(largest, np.inf)
+    """Return the edges of bins that start at the ascending `lowest` and hold values up to `largest`.
+
+    Raises:
+        InvalidArgument: the last bin holds the largest float64 alone, above which there is no edge.
+    """
+    end = largest if largest > lowest[-1] else math.nextafter(largest, math.inf)
+    if math.isinf(end):
+        raise InvalidArgument(f"values: no edge lies above {largest}, which has a bin of its own; scale them down")
     return np.append(lowest, end)
 
 

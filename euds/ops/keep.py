@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, whole_number
 from euds.types import Int64Array
 
 Keep = float | int | str | np.integer[Any] | np.floating[Any]
@@ -37,8 +38,8 @@ def parse_keep(keep: Keep, n: int) -> int:
         return keep
     if not 0 < keep <= 1 or n == 0:
         raise InvalidArgument(wish)
-    # 0.07 * 100 is 7.000000000000001, and 7 rows are meant.
-    return max(1, math.ceil(round(keep * n, 6)))
+    # As written: in floats 0.07 of 10^11 rows is one more. Rounded: 5/6 is a float above it, and 5 rows of 6 are meant.
+    return max(1, math.ceil(round(Fraction(str(keep)) * n, 6)))
 
 
 def number_of(keep: Keep) -> float | int:
@@ -82,11 +83,21 @@ def tie_hash(ids: Int64Array, seed: int) -> UInt64Array:
     """Return a seeded 64-bit hash of each id, the order in which equals are kept; SplitMix64 (Steele et al. 2014).
 
     Raises:
-        InvalidArgument: the seed does not fit into 64 bits.
+        InvalidArgument: the seed is no integer of 64 bits.
     """
+    return splitmix64(ids.astype(np.uint64) ^ seed_hash(seed))
+
+
+def seed_hash(seed: int) -> UInt64Array:
+    """Return the hash (1,) of a seed.
+
+    Raises:
+        InvalidArgument: the seed is no integer of 64 bits.
+    """
+    seed = whole_number("seed", seed)
     if not -(1 << 63) <= seed < 1 << 63:
         raise InvalidArgument(f"seed: must be an integer of 64 bits, got {seed}")
-    return splitmix64(ids.astype(np.uint64) ^ splitmix64(np.array([seed], np.int64).astype(np.uint64)))
+    return splitmix64(np.array([seed], np.int64).astype(np.uint64))
 
 
 def splitmix64(x: UInt64Array) -> UInt64Array:

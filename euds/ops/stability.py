@@ -131,9 +131,9 @@ def count_cells(values: FloatArray, bins: int, n_threads: int) -> Cells:
         raise InvalidArgument("scores: no row has finite scores")
     grid = make_grid(ranks, bins, Shares(None, np.array([1])), None, n_threads)
     counts = grid.counts.reshape(grid.counts.shape[-d:]).astype(np.int64)
-    extremes = [_extremes(ranks, values, axis, bins, grid.used[axis]) for axis in range(d)]
+    extremes = [_extremes(ranks, values, axis, grid.bins, grid.used[axis]) for axis in range(d)]
     lowest, highest = (tuple(found) for found in zip(*extremes, strict=True))
-    return Cells(n, bins, n_threads, counts, grid.masses, lowest, highest)
+    return Cells(n, grid.bins, n_threads, counts, grid.masses, lowest, highest)
 
 
 def _extremes(
@@ -218,7 +218,9 @@ def _between(counts: Int64Array, sides: Sequence[tuple[float, float]]) -> Ranges
 def _overlap(counts: Int64Array, one: Ranges, other: Ranges) -> float:
     common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     both = count_inside(counts, common)
-    return both / (count_inside(counts, one) + count_inside(counts, other) - both)
+    either = count_inside(counts, one) + count_inside(counts, other) - both
+    # Two regions without a row hold the same ones.
+    return both / either if either else 1.0
 
 
 def count_inside(counts: Int64Array, ranges: Ranges) -> int:

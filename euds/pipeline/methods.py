@@ -1,6 +1,6 @@
 """The rows that each method of a recipe trains on, and what finding them cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from euds.selection.features import RunTexts
 from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, find_keep_of
 from euds.study.types import MethodRows
-from euds.types import Int64Array, Selection
+from euds.types import Selection
 
 STAGES = {
     "information": ("read", "information", "finish"),
@@ -26,7 +26,7 @@ STAGES = {
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
 EMBEDDING_STAGES = ("loading", "read", "embedding")
-"""Of the rules that look at embeddings alone."""
+"""Of the rules that look at embeddings, and of the probes of searches by labels where the run has an encoder."""
 
 
 def method_rows(
@@ -77,19 +77,18 @@ def _rows(
         settings["embedded"] = texts.embedded
     keep, keep_auto = _budget(method, recipe, scores, settings, selection, texts)
     trainee = texts.trainee if method.rule == VALIDATED else None
-    drawn: dict[int, Int64Array] = {}
-    axes: Sequence[str] = ()
-    validated = None
     # Only random draws anew for every seed; the other rules take one draw of ties, of a first row or of a split.
-    for seed in recipe.seed_list if method.rule == "random" else [0]:
-        chosen = choose(scores, keep=keep, rule=method.rule, seed=seed, trainee=trainee, **settings)
-        drawn[seed] = chosen.row_ids
-        decided = chosen.record["auto"]
-        # Every score that `auto` examined had to be computed.
-        axes = decided["examined"] if isinstance(decided, dict) else chosen.axes
-        validated = chosen.record["validated"]
+    seeds = recipe.seed_list if method.rule == "random" else (0,)
+    drawn = {
+        seed: choose(scores, keep=keep, rule=method.rule, seed=seed, trainee=trainee, **settings) for seed in seeds
+    }
+    first = drawn[seeds[0]]
+    record: Mapping[str, Any] = first.record
+    # Every score that `auto` examined had to be computed.
+    axes = record["auto"]["examined"] if record["auto"] else first.axes
+    validated = record["validated"]
     stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
-    if "embedded" in settings:
+    if "embedded" in settings or ((trainee is not None or keep_auto) and "embedding" in seconds):
         stages |= set(EMBEDDING_STAGES)
     if method.rule in ("longest", "shortest"):
         stages.add("read")
@@ -97,8 +96,9 @@ def _rows(
         name=method.name,
         rule=method.rule,
         axes=tuple(axes),
-        row_ids=drawn if len(drawn) > 1 else drawn[min(drawn)],
+        row_ids={seed: own.row_ids for seed, own in drawn.items()} if len(drawn) > 1 else first.row_ids,
         scoring_seconds=sum(seconds.get(stage, 0.0) for stage in stages),
+        search_seconds=record["seconds"] + (keep_auto["seconds"] if keep_auto else 0.0),
         search={"validated": validated, "keep_auto": keep_auto} if validated or keep_auto else None,
     )
 

@@ -131,4 +131,5 @@ def _compare(
         seeds=recipe.seed_list,
         full_rows=scored.num_rows,
         folder=run_dir / "study",
+        selected=None if selection is None else selection.row_ids,
     )

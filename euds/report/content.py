@@ -14,6 +14,7 @@ from euds.ops.keep import tie_hash
 from euds.report.meanings import Group, Meanings, gather_meanings
 from euds.selection.axes import ENTROPIES, score_columns, values_of
 from euds.selection.describe import length_correlation, source_shift
+from euds.study.types import rows_sha256
 from euds.types import Float64Array, Int64Array
 
 EXAMPLE_CHARS = 400
@@ -51,13 +52,17 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """Everything a report shows; selection and study are None before their steps have run."""
+    """Everything a report shows; selection and study are None before their steps have run.
+
+    `study_is_older`: the run's selection has changed since the study; False where a study does not say of which it is.
+    """
 
     run_dir: Path
     manifest: Mapping[str, Any]
     scores: pa.Table
     selection: Mapping[str, Any] | None
     study: Mapping[str, Any] | None
+    study_is_older: bool
     kept: Int64Array
     samples_kept: Sequence[Sample]
     samples_dropped: Sequence[Sample]
@@ -109,6 +114,7 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     chosen, dropped = np.flatnonzero(is_kept), np.flatnonzero(usable & ~is_kept)
     pool = scores.filter(pa.array(usable | is_kept))
     selection = _optional(run_dir / "selection.json")
+    study = _optional(run_dir / "study" / "table.json")
     # The selection's own, of all rows that its rule could choose from.
     rates = {kind: selection and selection.get(f"keep_rate_by_{kind}") for kind in ("label", "source")}
     wanted = [_some(part, ids, examples if kept_ids is not None else 0) for part in (chosen, dropped)]
@@ -121,7 +127,8 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
         manifest=manifest,
         scores=scores,
         selection=selection,
-        study=_optional(run_dir / "study" / "table.json"),
+        study=study,
+        study_is_older=_is_older(study, kept_ids),
         kept=chosen,
         samples_kept=samples[0],
         samples_dropped=samples[1],
@@ -149,6 +156,13 @@ def unit_of(column: str) -> str:
 
 def _optional(path: Path) -> Any:
     return read_json(path) if path.exists() else None
+
+
+def _is_older(study: Mapping[str, Any] | None, kept_ids: Int64Array | None) -> bool:
+    """Whether a study is of another selection than the run's; one of an earlier version does not say."""
+    if study is None or "selection_sha256" not in study:
+        return False
+    return bool(study["selection_sha256"] != rows_sha256(kept_ids))
 
 
 def _some(places: Int64Array, ids: Int64Array, count: int) -> Int64Array:

@@ -96,10 +96,12 @@ def joint(content: Content, first: str, second: str) -> Picture:
 
 
 def study(table: Mapping[str, Any]) -> Picture:
-    """Every method's main metric: mean over seeds with its standard deviation, single seeds as dots."""
+    """Every method's main metric: mean over seeds with its standard deviation, single seeds as dots.
+
+    A dashed line marks the mean of each random selection.
+    """
     metric = table["metrics"][0]
     methods = table["methods"][::-1]
-    random = next((method for method in methods if method["rule"] == "random"), None)
 
     def draw(axes: Axes) -> None:
         for at, method in enumerate(methods):
@@ -109,8 +111,8 @@ def study(table: Mapping[str, Any]) -> Picture:
             width = 100 * (found["sd"] or 0)
             axes.errorbar(100 * found["mean"], at, xerr=width, fmt="D", color=color, capsize=4, ms=6)
             axes.plot(values, [at] * len(values), "o", color=color, alpha=0.45, ms=4)
-        if random is not None:
-            axes.axvline(100 * random["metrics"][metric]["mean"], color=POOL, lw=1.2, ls="--", zorder=0)
+            if method["rule"] == "random":
+                axes.axvline(100 * found["mean"], color=POOL, lw=1.2, ls="--", zorder=0)
         axes.set_yticks(range(len(methods)), [f"{short(method['name'])} ({method['rows']:,})" for method in methods])
         axes.set_ylim(-0.6, len(methods) - 0.4)
         axes.set_xlabel(f"{METRIC_TITLES[metric]} (%)")

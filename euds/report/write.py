@@ -18,7 +18,7 @@ from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
 from euds.selection.describe import SHOWN_GROUPS, largest
-from euds.study.table import TITLES, notes
+from euds.study.table import TITLES, keep_name, notes
 from euds.types import Int64Array
 
 STAGES = {
@@ -135,6 +135,7 @@ def _view(content: Content) -> dict[str, Any]:
         "selection": selection,
         "overall": overall,
         "study": content.study,
+        "study_is_older": content.study_is_older,
         "study_notes": notes(content.study["methods"]) if content.study else [],
         "study_figure": figures.study(content.study) if content.study else None,
         "curves_figure": figures.learning_curves(keep_auto) if keep_auto else None,
@@ -151,6 +152,7 @@ def _view(content: Content) -> dict[str, Any]:
         "cost_lines": cost_lines(manifest, content.study),
         "cost_rule": manifest.get("cost", {}).get("flops_rule"),
         "samples": [("Kept", content.samples_kept), ("Dropped", content.samples_dropped)],
+        "keep_name": keep_name,
         "title_of": title_of,
         "unit_of": unit_of,
     }

@@ -1,12 +1,14 @@
 """Choose rows that cover a pool: k-center, facility location, and equal shares of groups."""
 
 import heapq
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
+from euds.ops.groups import rows_by_group
 from euds.ops.keep import tie_hash
 from euds.types import Float32Array, Int64Array
 
@@ -14,10 +16,13 @@ MAX_FACILITY_ROWS = 20_000
 """Rows whose similarities facility location holds all at once: 1.6 GB."""
 
 
-def k_center(embeddings: Float32Array, budget: int, *, seed: int) -> Int64Array:
+def k_center(
+    embeddings: Float32Array, budget: int, *, seed: int, advance: Callable[[float], None] = lambda rows: None
+) -> Int64Array:
     """Choose rows one by one, each the farthest from those chosen before.
 
-    Within a factor of four of the smallest radius that covers the pool (two of the Euclidean one). Source: Gonzalez
+    Within a factor of four of the smallest radius that covers the pool (two of the Euclidean one). Every choice reads
+    all embeddings, so that the time grows with n x budget x H; the memory is that of a copy of them. Source: Gonzalez
     1985; for training data Sener & Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set
     Approach".
 
@@ -25,6 +30,7 @@ def k_center(embeddings: Float32Array, budget: int, *, seed: int) -> Int64Array:
         embeddings: (n, H) float32, unit norm; the distance is 1 - cosine.
         budget: rows to choose, 1..n.
         seed: of the first row, and of equals.
+        advance: called with 1 after each choice, such as `Bar.advance`.
 
     Returns:
         (budget,) positions, ascending.
@@ -36,14 +42,14 @@ def k_center(embeddings: Float32Array, budget: int, *, seed: int) -> Int64Array:
     # Rows in the order of a seeded hash, so that the first of equals is a random one.
     order = np.argsort(tie_hash(np.arange(len(embeddings)), seed))
     rows = embeddings[order]
-    chosen = [0]
-    distance = 1 - rows @ rows[0]
-    distance[0] = -np.inf
-    while len(chosen) < budget:
+    chosen = []
+    distance = np.full(len(rows), np.inf, rows.dtype)
+    for _ in range(budget):
         farthest = int(distance.argmax())
         chosen.append(farthest)
         np.minimum(distance, 1 - rows @ rows[farthest], out=distance)
         distance[farthest] = -np.inf
+        advance(1)
     return np.sort(order[chosen])
 
 
@@ -68,7 +74,10 @@ def facility_location(embeddings: Float32Array, budget: int) -> Int64Array:
     _check_budget(budget, n)
     if n > MAX_FACILITY_ROWS:
         raise InvalidArgument(f"embeddings: facility location compares all pairs of at most {MAX_FACILITY_ROWS} rows")
-    similarity = (1 + embeddings @ embeddings.T) / 2
+    # In place, as there is memory for no second one.
+    similarity = embeddings @ embeddings.T
+    similarity += 1
+    similarity /= 2
     covered = np.zeros(n, np.float32)
     # Gains only shrink as rows are chosen, so one from an earlier round is a bound.
     bounds = [(-float(gain), at) for at, gain in enumerate(similarity.sum(1, dtype=np.float64))]
@@ -106,10 +115,8 @@ def equal_shares(groups: npt.ArrayLike, budget: int, *, seed: int) -> Int64Array
     _check_budget(budget, len(group))
     shares = equal_budget(np.bincount(group).tolist(), budget, seed=seed)
     ties = tie_hash(np.arange(len(group)), seed)
-    parts = []
-    for at in range(len(names)):
-        members = np.flatnonzero(group == at)
-        parts.append(members[np.argsort(ties[members])][: shares[at]])
+    members = rows_by_group(group, len(names))
+    parts = [rows[np.argsort(ties[rows])][:share] for rows, share in zip(members, shares, strict=True)]
     return np.sort(np.concatenate(parts))
 
 
@@ -118,10 +125,13 @@ def equal_budget(sizes: Sequence[int], budget: int, *, seed: int) -> list[int]:
 
     The shares sum to the budget, given budget <= sum of sizes.
     """
-    level = 0
-    while sum(min(size, level + 1) for size in sizes) <= budget and level < max(sizes):
-        level += 1
-    shares = [min(size, level) for size in sizes]
+
+    def shares_at(level: int) -> list[int]:
+        return [min(size, level) for size in sizes]
+
+    # The highest level that the budget reaches.
+    level = bisect_right(range(max(sizes) + 1), budget, key=lambda level: sum(shares_at(level))) - 1
+    shares = shares_at(level)
     order = np.argsort(tie_hash(np.arange(len(sizes)), seed))
     larger = [int(at) for at in order if sizes[at] > level]
     for at in larger[: budget - sum(shares)]:

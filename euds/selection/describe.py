@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from euds.ops.groups import rows_by_group
 from euds.ops.ranks import mid_ranks
 from euds.selection.axes import score_columns, values_of
 from euds.types import Float64Array, Int64Array
@@ -67,9 +68,7 @@ class Groups:
 
     def members(self) -> list[Int64Array]:
         """Return the positions of each group's rows, ascending."""
-        # Row by row for each of many groups would take the square of the time.
-        ends = np.cumsum(np.bincount(self.codes, minlength=len(self.names)))
-        return np.split(np.argsort(self.codes, kind="stable"), ends[:-1])
+        return rows_by_group(self.codes, len(self.names))
 
 
 def groups_of(scores: pa.Table, column: str) -> Groups:

@@ -9,6 +9,7 @@ import numpy as np
 from euds.errors import InvalidArgument, whole_number
 from euds.ops.keep import tie_hash
 from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
+from euds.progress import reading_bar
 from euds.selection.coverage import facility_location, k_center
 from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection
 
@@ -151,12 +152,7 @@ def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> R
     """Keep exactly `budget` rows of the pool, all of whose values are finite."""
     if rule in COVERAGE_RULES:
         assert pool.embeddings is not None
-        kept = (
-            k_center(pool.embeddings, budget, seed=seed)
-            if rule == "k_center"
-            else facility_location(pool.embeddings, budget)
-        )
-        return Region(kept, (), len(pool.row_ids))
+        return Region(_covering(rule, pool.embeddings, budget, seed), (), len(pool.row_ids))
     search = search_of(rule, pool)
     if search is None:
         order = np.lexsort((pool.row_ids, tie_hash(pool.row_ids, seed)))
@@ -168,6 +164,13 @@ def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> R
     if search.rule == "box":
         return region_of(find_box(search.values, keep=budget, bins=bins, seed=seed, ids=pool.row_ids), pool.axes)
     return region_of(find_intersection(search.values, keep=budget, seed=seed, ids=pool.row_ids), pool.axes)
+
+
+def _covering(rule: str, embeddings: Float32Array, budget: int, seed: int) -> Int64Array:
+    if rule == "facility":
+        return facility_location(embeddings, budget)
+    with reading_bar("k-center", budget, "rows", budget * embeddings.nbytes) as advance:
+        return k_center(embeddings, budget, seed=seed, advance=advance)
 
 
 def region_of(found: Box | Intersection, axes: Sequence[str]) -> Region:

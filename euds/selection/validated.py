@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -115,17 +116,24 @@ def candidates_of(pool: Pool, budget: int, *, seed: int, bins: int) -> list[Cand
     """Return intervals of `budget` rows all along every axis, and on several axes the best boxes that differ."""
     half = budget / len(pool.row_ids) / 2
     ties = tie_hash(pool.row_ids, seed)
+    centres = _named_apart(np.unique(np.linspace(half, 1 - half, INTERVALS)).tolist())
     candidates = []
     for axis, values in zip(pool.axes, pool.values.T, strict=True):
         ranks = mid_ranks(values)
         candidates += [
-            Candidate(f"{axis} around rank {centre:.2f}", _around(pool, axis, ranks, centre, ties, budget))
-            for centre in np.unique(np.linspace(half, 1 - half, INTERVALS)).tolist()
+            Candidate(f"{axis} around rank {name}", _around(pool, axis, ranks, centre, ties, budget))
+            for name, centre in centres.items()
         ]
     if len(pool.axes) > 1:
         boxes = find_boxes(pool.values, keep=budget, k=BOXES, bins=min(bins, 32), seed=seed, ids=pool.row_ids)
         candidates += [Candidate(f"box {at + 1}", region_of(box, pool.axes)) for at, box in enumerate(boxes)]
     return candidates
+
+
+def _named_apart(centres: Sequence[float]) -> dict[str, float]:
+    """Return different numbers by their text, of two decimals or as many as tell them apart."""
+    named = ({f"{centre:.{digits}f}": centre for centre in centres} for digits in count(2))
+    return next(found for found in named if len(found) == len(centres))
 
 
 def _around(

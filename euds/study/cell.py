@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from euds.errors import InputError
+from euds.files import needs_room
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
@@ -33,13 +34,38 @@ TEST_BATCH = 64
 
 
 def train_and_test(
-    train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str, save_model: Path | None = None
+    train: Rows,
+    test: Rows,
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    classes: frozenset[str] = frozenset(),
+    on_result: Callable[[CellResult], None] = lambda result: None,
+    save_model: Path | None = None,
 ) -> CellResult:
-    """Fine-tune a model on `train` and measure it on `test`; see `fine_tune`."""
-    tuned = fine_tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, save_model=save_model)
-    return CellResult(
+    """Fine-tune a model on `train` and measure it on `test`; see `fine_tune`.
+
+    Args:
+        train, test, task, config, seed, title, classes: as of `fine_tune`.
+        on_result: told of the result before the model is saved, for which there may be no room.
+        save_model: folder to keep the fine-tuned model in.
+
+    Raises:
+        InputError: a row or the model does not suit the task.
+        RunStopped: there is no room for the model.
+    """
+    tuned, model = _tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, classes=classes)
+    result = CellResult(
         tuned.judged["test"].metrics, round(tuned.train_seconds, 2), len(train), len(test), tuned.steps, seed
     )
+    on_result(result)
+    if save_model is not None:
+        with quiet(), needs_room(save_model):
+            model.model.save_pretrained(save_model)
+            model.tokenizer.save_pretrained(save_model)
+    return result
 
 
 def fine_tune(
@@ -50,7 +76,7 @@ def fine_tune(
     config: TrainConfig,
     seed: int,
     title: str,
-    save_model: Path | None = None,
+    classes: frozenset[str] = frozenset(),
 ) -> FineTuned:
     """Fine-tune a model on `train` and judge it on every set of rows in `tests`.
 
@@ -64,24 +90,37 @@ def fine_tune(
         config: how.
         seed: of the new head, the order of the rows and dropout.
         title: shown beside the progress bar.
-        save_model: folder to keep the fine-tuned model in.
+        classes: of the rows that `train` was chosen from; one that neither it nor the tests have keeps its place in the
+            head, so that a seed draws the same head whatever was chosen.
 
     Raises:
         InputError: a row or the model does not suit the task.
     """
+    return _tune(train, tests, task=task, config=config, seed=seed, title=title, classes=classes)[0]
+
+
+def _tune(
+    train: Rows,
+    tests: Mapping[str, Rows],
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    classes: frozenset[str],
+) -> tuple[FineTuned, "_Model"]:
+    """Do what `fine_tune` does; return the model, too."""
     examples = {name: examples_of(rows, task, name) for name, rows in tests.items()}
     with quiet():
-        model = _fit(train, examples.values(), task=task, config=config, seed=seed, title=title)
+        known = classes.union(*map(_classes, examples.values()))
+        model = _fit(train, known, task=task, config=config, seed=seed, title=title)
         start = time.perf_counter()
         judged = {
             name: model.head.judge(rows, model.outputs(model.head.test_features(rows)))
             for name, rows in examples.items()
         }
         test_seconds = time.perf_counter() - start
-        if save_model is not None:
-            model.model.save_pretrained(save_model)
-            model.tokenizer.save_pretrained(save_model)
-    return FineTuned(judged, model.steps, model.train_seconds, test_seconds)
+    return FineTuned(judged, model.steps, model.train_seconds, test_seconds), model
 
 
 def check_trainable(train: Sequence[Example], test: Sequence[Example], *, task: Task, config: TrainConfig) -> None:
@@ -93,7 +132,7 @@ def check_trainable(train: Sequence[Example], test: Sequence[Example], *, task: 
     """
     with quiet():
         examples = [*train, *test]
-        _, head = _head(model_folder(config.model), examples, task=task, config=config)
+        _, head = _head(model_folder(config.model), _classes(examples), task=task, config=config)
         head.check(examples)
 
 
@@ -107,7 +146,7 @@ def class_probabilities(train: Rows, *, task: Task, config: TrainConfig, seed: i
         InputError: a row or the model does not suit the task.
     """
     with quiet():
-        model = _fit(train, (), task=task, config=config, seed=seed, title=title)
+        model = _fit(train, frozenset(), task=task, config=config, seed=seed, title=title)
         outputs = model.outputs(model.head.test_features(examples_of(train, task, "training")))
     logits = torch.stack([output["logits"] for output in outputs]).double()
     probabilities: Float64Array = logits.softmax(-1).numpy()
@@ -151,14 +190,11 @@ class _Model:
         return found
 
 
-def _fit(
-    train: Rows, others: Iterable[Sequence[Example]], *, task: Task, config: TrainConfig, seed: int, title: str
-) -> _Model:
-    """Fine-tune on `train`; `others` are the examples that the model will meet later."""
+def _fit(train: Rows, others: Set[str], *, task: Task, config: TrainConfig, seed: int, title: str) -> _Model:
+    """Fine-tune on `train`; `others` are classes that the head has a place for beside those of `train`."""
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
-    known = [*examples, *(example for rows in others for example in rows)]
-    tokenizer, head = _head(folder, known, task=task, config=config)
+    tokenizer, head = _head(folder, _classes(examples) | others, task=task, config=config)
     set_seed(seed)
     kind = f"model for {task.kind.replace('_', ' ')}"
     # Weights stay in float32; autocast makes the products of bfloat16 where that is asked for.
@@ -176,12 +212,16 @@ def _fit(
     return _Model(model, tokenizer, head, collate, config.precision, steps, time.perf_counter() - start)
 
 
-def _head(folder: Path, known: Sequence[Example], *, task: Task, config: TrainConfig) -> tuple[Any, Head]:
-    """Return the tokenizer of a model and its head for all examples that it will meet."""
+def _classes(examples: Sequence[Example]) -> set[str]:
+    return {example.label for example in examples}
+
+
+def _head(folder: Path, classes: Set[str], *, task: Task, config: TrainConfig) -> tuple[Any, Head]:
+    """Return the tokenizer of a model and its head for these classes."""
     tokenizer = load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         raise InputError(f"model {config.model!r} has no padding token; fine-tune a BERT-like model")
-    return tokenizer, head_for(task, tokenizer, _limit(tokenizer, folder, task, config), known)
+    return tokenizer, head_for(task, tokenizer, _limit(tokenizer, folder, task, config), classes)
 
 
 class _Progress(TrainerCallback):

@@ -8,8 +8,19 @@ from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.progress import console
-from euds.study.examples import Rows
-from euds.study.types import METRICS, CellResult, MethodRows, StudyRow, StudyTable, Task, TrainConfig, spread
+from euds.study.examples import Rows, classes_of
+from euds.study.types import (
+    METRICS,
+    CellResult,
+    MethodRows,
+    StudyRow,
+    StudyTable,
+    Task,
+    TrainConfig,
+    rows_sha256,
+    spread,
+)
+from euds.types import Int64Array
 
 
 def compare(
@@ -22,6 +33,7 @@ def compare(
     seeds: Sequence[int],
     full_rows: int,
     folder: Path,
+    selected: Int64Array | None = None,
 ) -> StudyTable:
     """Fine-tune on every method's rows with every seed, and set the results side by side.
 
@@ -30,7 +42,7 @@ def compare(
     so that a machine growing slower meets all of them.
 
     Args:
-        pool: rows by row id.
+        pool: rows by row id; every class among them has a place in each head.
         test: test rows; read only to measure.
         methods: row ids into `pool`.
         task: what is learned.
@@ -38,6 +50,7 @@ def compare(
         seeds: training seeds.
         full_rows: rows that every method chose from.
         folder: where cells and table.json are kept.
+        selected: row ids of the run's selection, by which a report knows whether the table is of that.
     """
     model = model_folder(config.model)
     shared = {
@@ -48,6 +61,10 @@ def compare(
         "test": json_sha256(test),
         "versions": {package: version(package) for package in ("torch", "transformers")},
     }
+    classes = classes_of(pool, task)
+    # Others are known by the rows; without any, cells are named as before there were classes here.
+    if untested := classes - classes_of(test, task):
+        shared["classes"] = sorted(untested)
     results: dict[str, list[CellResult]] = {method.name: [] for method in methods}
     total = len(seeds) * len(methods)
     for n_seed, seed in enumerate(seeds):
@@ -55,7 +72,8 @@ def compare(
             rows = [pool[int(row_id)] for row_id in method.rows_for(seed)]
             path = folder / "cells" / f"{json_sha256({**shared, 'train': rows, 'seed': seed})[:24]}.json"
             title = f"[{n_seed * len(methods) + n_method + 1}/{total}] {method.name}, seed {seed}, {len(rows):,} rows"
-            results[method.name].append(_cell(path, rows, test, task=task, config=config, seed=seed, title=title))
+            result = _cell(path, rows, test, task=task, config=config, seed=seed, title=title, classes=classes)
+            results[method.name].append(result)
     table = StudyTable(
         task=task.kind,
         metrics=METRICS[task.kind],
@@ -64,18 +82,29 @@ def compare(
         full_rows=full_rows,
         n_test=len(test),
         methods=tuple(_summary(method, results[method.name], full_rows) for method in methods),
+        selection_sha256=rows_sha256(selected),
     )
     write_json(folder / "table.json", table.to_json())
     return table
 
 
-def _cell(path: Path, train: Rows, test: Rows, *, task: Task, config: TrainConfig, seed: int, title: str) -> CellResult:
+def _cell(
+    path: Path,
+    train: Rows,
+    test: Rows,
+    *,
+    task: Task,
+    config: TrainConfig,
+    seed: int,
+    title: str,
+    classes: frozenset[str],
+) -> CellResult:
     if path.exists():
         return CellResult(**read_json(path))
     # Loads torch and transformers; a study that is only read never gets here.
     from euds.study.cell import train_and_test
 
-    result = train_and_test(train, test, task=task, config=config, seed=seed, title=title)
+    result = train_and_test(train, test, task=task, config=config, seed=seed, title=title, classes=classes)
     write_json(path, result.to_json())
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
     console.print(f"{title}: {metrics} in {result.train_seconds:.0f} s", markup=False, soft_wrap=True)
@@ -89,9 +118,10 @@ def _summary(method: MethodRows, cells: Sequence[CellResult], full_rows: int) ->
         rule=method.rule,
         axes=method.axes,
         rows=cells[0].n_train,
-        keep=round(cells[0].n_train / full_rows, 4),
+        keep=cells[0].n_train / full_rows,
         metrics={name: spread([cell.metrics[name] for cell in cells]) for name in names},
         train_seconds=spread([cell.train_seconds for cell in cells]),
         scoring_seconds=round(method.scoring_seconds, 2),
+        search_seconds=round(method.search_seconds, 2),
         search=method.search,
     )

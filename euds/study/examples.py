@@ -37,6 +37,14 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
 
 
+def classes_of(rows: Rows, task: Task) -> frozenset[str]:
+    """Return the classes of rows that have a label; questions have none."""
+    if task.kind == QUESTION_ANSWERING:
+        return frozenset()
+    labels = (row.get(task.label_field) for row in rows)
+    return frozenset(str(label) for label in labels if label is not None)
+
+
 def check_labels(train: Set[str], test: Set[str]) -> None:
     """Refuse labels to test on that no classifier of the training rows could get right, such as 0 against "negative".
 

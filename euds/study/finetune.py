@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
-from euds.errors import InputError, check_seed
-from euds.files import check_writable
+from euds.errors import InputError, InvalidArgument, check_seed
+from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
 from euds.study.examples import Rows, check_labels, examples_of
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
@@ -28,6 +28,7 @@ def finetune(
     precision: str = "float32",
     by_length: bool = False,
     seeds: Sequence[int] = (0,),
+    out: str | Path | None = None,
     save_model: str | Path | None = None,
 ) -> list[CellResult]:
     """Fine-tune a BERT-like model once per seed and measure it on the test rows.
@@ -46,6 +47,7 @@ def finetune(
         precision: "float32", or "bfloat16" for products in bfloat16 (weights stay in float32).
         by_length: whether texts of about the same length share a batch, which saves padding.
         seeds: one model each.
+        out: JSON file of the results, written anew after each seed and before the model is saved.
         save_model: folder for the last seed's model.
 
     Returns:
@@ -53,8 +55,9 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
-        InputError: a file, field or model is not there, a row does not suit the task, or the folder for the model
-            takes no file.
+        InputError: a file, field or model is not there, a row does not suit the task, or the folder of the results or
+            for the model takes no file.
+        RunStopped: the disk is full.
     """
     settled = task_of(task, text_field, label_field)
     for seed in seeds:
@@ -77,6 +80,7 @@ def finetune(
     if task == CLASSIFICATION:
         check_labels(learned, judged)
     model_folder(config.model)
+    out = None if out is None else _results_file(Path(out))
     if save_model is not None:
         check_writable(Path(save_model))
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
@@ -85,14 +89,35 @@ def finetune(
     from euds.study.cell import train_and_test
 
     warn_of_emulated_bfloat16("precision", config.precision, settle().device)
-    results = []
+    results: list[CellResult] = []
+
+    def on_result(result: CellResult) -> None:
+        results.append(result)
+        if out is not None:
+            with permitted(out):
+                write_json(out, [result.to_json() for result in results])
+
     for seed in seeds:
         keep = Path(save_model) if save_model is not None and seed == seeds[-1] else None
-        title = f"fine-tuning, seed {seed}"
-        results.append(
-            train_and_test(train_rows, test_rows, task=settled, config=config, seed=seed, title=title, save_model=keep)
+        train_and_test(
+            train_rows,
+            test_rows,
+            task=settled,
+            config=config,
+            seed=seed,
+            title=f"fine-tuning, seed {seed}",
+            on_result=on_result,
+            save_model=keep,
         )
     return results
+
+
+def _results_file(path: Path) -> Path:
+    """Return where results go; refuse a place that takes none, before training."""
+    if path.is_dir():
+        raise InvalidArgument(f"out: {path} is a folder; name a file for the results, such as {path / 'results.json'}")
+    check_writable(path.parent)
+    return path
 
 
 def _rows(source: str | Path | Rows, task: Task) -> Rows:

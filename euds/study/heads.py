@@ -1,6 +1,6 @@
 """The two kinds of heads: how examples become model inputs, and outputs become predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -164,15 +164,15 @@ class AnswerHead:
         return [{key: encoded[key][at] for key in encoded} for at in range(len(sources))], windows
 
 
-def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, examples: Sequence[Example]) -> Head:
-    """Return the head of a task for all examples that it will meet; a class starved by a selection keeps its place.
+def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, classes: Set[str]) -> Head:
+    """Return the head of a task; `classes` are all that have a place in it, none for questions.
 
     Raises:
         InputError: there is only one class.
     """
     if task.kind == QUESTION_ANSWERING:
         return AnswerHead(tokenizer, max_tokens)
-    labels = sorted({example.label for example in examples})
+    labels = sorted(classes)
     if len(labels) < 2:
         raise InputError(f"all rows have the label {labels[0]!r}; a classifier needs two")
     return ClassificationHead(tokenizer, max_tokens, labels)

@@ -13,21 +13,29 @@ from euds.study.types import Spread, StudyTable
 TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "f1": "F1", "exact_match": "exact match"}
 
 
+def keep_name(keep: float) -> str:
+    """A budget as a share of the pool, to three digits: "16 %", "0.333 %"."""
+    return f"{100 * keep:.3g} %"
+
+
 def header(table: StudyTable) -> list[str]:
     """Return the titles of the columns."""
-    return ["method", "rows", "kept", *(TITLES[name] for name in table.metrics), "train s", "score s"]
+    return ["method", "rows", "kept", *(TITLES[name] for name in table.metrics), "train s", "select s"]
 
 
 def lines(table: StudyTable) -> Iterator[list[str]]:
-    """Yield the cells of each method's line; metrics in percent, mean and standard deviation over seeds."""
+    """Yield the cells of each method's line: metrics in percent, mean and standard deviation over seeds, and seconds.
+
+    A selection costs its scores and the search by them.
+    """
     for method in table.methods:
         yield [
             method.name,
             f"{method.rows:,}",
-            f"{method.keep:.0%}",
+            keep_name(method.keep),
             *(_percent(method.metrics[name]) for name in table.metrics),
             f"{method.train_seconds.mean:.0f}",
-            f"{method.scoring_seconds:.0f}",
+            f"{method.scoring_seconds + method.search_seconds:.0f}",
         ]
 
 

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from euds.errors import InvalidArgument, one_of
+from euds.files import json_sha256
 from euds.types import Float64Array, Int64Array
 
 CLASSIFICATION, QUESTION_ANSWERING = "classification", "question_answering"
@@ -67,8 +68,9 @@ class TrainConfig:
         warmup: share of the steps over which the learning rate rises.
         weight_decay: of AdamW.
         precision: "float32", or "bfloat16" for products in bfloat16 and weights in float32 (autocast).
-        by_length: whether texts of about the same length share a batch, which saves padding; batches come in random
-            order either way.
+        by_length: whether texts of about the same length share a batch, which saves padding. Texts are shuffled, then
+            sorted within each 50 batches, or each quarter of all if that is less: there training goes from long texts
+            to short ones.
     """
 
     model: str
@@ -161,6 +163,7 @@ class MethodRows:
         axes: scores that the rule looked at.
         row_ids: the rows, or rows by seed where the method draws anew for each.
         scoring_seconds: cost of the scores that the rule needs.
+        search_seconds: cost of choosing by them; where rows are drawn for each seed, of one draw.
         search: records of searches by labels, `validated` and `keep_auto`, as selection.json has them; None without.
     """
 
@@ -169,6 +172,7 @@ class MethodRows:
     axes: tuple[str, ...]
     row_ids: Int64Array | Mapping[int, Int64Array]
     scoring_seconds: float
+    search_seconds: float = 0.0
     search: Mapping[str, Any] | None = None
 
     def rows_for(self, seed: int) -> Int64Array:
@@ -187,7 +191,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One method of a study; `keep` is its share of the pool's scored rows, `search` that of `MethodRows`."""
+    """One method of a study; `keep` is its share of the pool's scored rows, `search...` are those of `MethodRows`."""
 
     name: str
     rule: str | None
@@ -197,6 +201,7 @@ class StudyRow:
     metrics: Mapping[str, Spread]
     train_seconds: Spread
     scoring_seconds: float
+    search_seconds: float = 0.0
     search: Mapping[str, Any] | None = None
 
 
@@ -212,6 +217,7 @@ class StudyTable:
         full_rows: scored rows of the pool, what every method chose from.
         n_test: test rows.
         methods: one row a method, in the order asked for.
+        selection_sha256: `rows_sha256` of the run's selection at that time; None without one.
     """
 
     task: str
@@ -221,10 +227,16 @@ class StudyTable:
     full_rows: int
     n_test: int
     methods: tuple[StudyRow, ...]
+    selection_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain JSON types."""
         return asdict(self)
+
+
+def rows_sha256(row_ids: Int64Array | None) -> str | None:
+    """Return the hexadecimal SHA-256 of a set of rows, in whatever order; None for None."""
+    return None if row_ids is None else json_sha256(sorted(row_ids.tolist()))
 
 
 def spread(values: Sequence[float]) -> Spread:

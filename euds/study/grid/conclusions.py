@@ -7,8 +7,8 @@ from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import LEVEL, MARGIN, Difference
 from euds.study.grid.summary import TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
-from euds.study.grid.wording import interval, keep_name, names, percent, points, seconds, trainings
-from euds.study.table import TITLES
+from euds.study.grid.wording import interval, names, percent, points, seconds, trainings
+from euds.study.table import TITLES, keep_name
 from euds.study.types import METRICS
 
 HOLDS, LOSES, OPEN, UNKNOWN = "holds", "loses", "open", "not measured"

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from euds.errors import InputError, InvalidArgument, one_of
-from euds.pipeline.sections import RowsSection, TrainerSection
+from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.study.grid.cells import Cell
 from euds.study.grid.methods import METHODS
@@ -85,11 +85,11 @@ class StudyFile(Section):
     score: ScoreSection
     train: TrainSection
     grid: list[BlockSection]
-    out: str
-    results: str
+    out: LocalPath
+    results: LocalPath
     notes: list[str] = Field(default_factory=list)
     main_schedule: str | None = None
-    repeats: str | None = None
+    repeats: LocalPath | None = None
     timed_cells: int | None = Field(default=None, ge=0)
 
     @property

@@ -34,10 +34,11 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What all cells of a study have in common: the task, and the rows that judge them."""
+    """What all cells of a study have in common: the task, the rows that judge them, and the classes of the pool."""
 
     task: Task
     tests: dict[str, Rows]
+    classes: frozenset[str]
 
 
 _bench: Bench | None = None
@@ -73,7 +74,8 @@ def train_jobs(jobs: Iterable[Job], bench: Bench, *, workers: int, on_done: Call
             if not running:
                 break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            # Those that failed last: what others have finished is handed over before the error is raised.
+            for future in sorted(finished, key=lambda future: future.exception() is not None):
                 on_done(running.pop(future), future.result())
     except BrokenProcessPool:
         raise RunStopped("a training process was killed (out of memory?); the same command resumes") from None
@@ -92,8 +94,15 @@ def train_here(job: Job, bench: Bench) -> FineTuned:
 
     torch.set_num_threads(ONE_THREAD)
     planned = job.planned
-    title = f"{planned.method}, seed {planned.seed}, {len(job.train):,} rows"
-    return fine_tune(job.train, bench.tests, task=bench.task, config=job.config, seed=planned.seed, title=title)
+    return fine_tune(
+        job.train,
+        bench.tests,
+        task=bench.task,
+        config=job.config,
+        seed=planned.seed,
+        title=f"{planned.method}, seed {planned.seed}, {len(job.train):,} rows",
+        classes=bench.classes,
+    )
 
 
 def _start(bench: Bench, alive: Connection) -> None:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from euds.assets import content_sha256
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import write_atomic
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
@@ -26,6 +26,7 @@ from euds.study.grid.measure import Measured
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Splits
+from euds.study.grid.task import UNKNOWN
 from euds.study.types import CLASSIFICATION, LEARNING_RATE, METRICS
 from euds.types import Float64Array
 
@@ -62,6 +63,7 @@ def facts_of(
             **study.train.model_dump(),
             "learning_rate": study.train.learning_rate or LEARNING_RATE[study.task],
             **_parameters("parameters", study.train.model),
+            "tokenizer_sha256": tokenizer_sha256(model_folder(study.train.model)),
         },
         "scoring_model": {
             "lm": study.score.lm,
@@ -69,7 +71,7 @@ def facts_of(
             "embedder": study.score.embedder,
             **_parameters("embedder_parameters", study.score.embedder),
             "max_tokens": study.score.max_tokens,
-            **scorer_weights(study),
+            **scorer_hashes(study),
         },
         "machine": {
             "cpu": processor(),
@@ -83,10 +85,11 @@ def facts_of(
     }
 
 
-def scorer_weights(study: StudyFile) -> dict[str, str]:
-    """Return the hash of each scoring model's weights and configuration, as the facts name them."""
-    names = {"lm": study.score.lm, "embedder": study.score.embedder}
-    return {f"{role}_sha256": content_sha256(model_folder(name)) for role, name in names.items()}
+def scorer_hashes(study: StudyFile) -> dict[str, str]:
+    """Return hashes of each scoring model's weights and configuration, and of its tokenizer, as the facts name them."""
+    folders = {role: model_folder(name) for role, name in (("lm", study.score.lm), ("embedder", study.score.embedder))}
+    weights = {f"{role}_sha256": content_sha256(folder) for role, folder in folders.items()}
+    return weights | {f"{role}_tokenizer_sha256": tokenizer_sha256(folder) for role, folder in folders.items()}
 
 
 def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,9 +210,18 @@ def _rounded(value: float) -> float:
 
 @cache
 def processor() -> str:
-    """Return the name of this machine's processor, as facts and cells record it."""
+    """Return the name of this machine's processor, and GPU where it trains on one, as facts and cells record it."""
+    import torch
+
+    name = _cpu(Path("/proc/cpuinfo"))
+    return f"{name} + {torch.cuda.get_device_name()}" if torch.cuda.is_available() else name
+
+
+def _cpu(cpuinfo: Path) -> str:
+    """Return the name of the processor by Linux; where it has none, its kind, marked as unknown."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, f"{UNKNOWN} ({platform.processor() or platform.machine()})")

@@ -17,8 +17,7 @@ from euds.study.grid.entries import Entry
 from euds.study.grid.kept import axis_values, kept_mask
 from euds.study.grid.summary import IGSE, SINGLE, TaskSummary
 from euds.study.grid.task import FULL, RANDOM, GridTask
-from euds.study.grid.wording import keep_name
-from euds.study.table import TITLES
+from euds.study.table import TITLES, keep_name
 from euds.types import Float64Array
 
 COLORS = (KEPT, BOX, "#2e8b57", "#7b3fa0", "#b8860b", "#d6568c", "#00838f")

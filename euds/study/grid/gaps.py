@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import MIN_SEEDS
 from euds.study.grid.task import FULL, LEAKED, RANDOM, SHUFFLED, GridTask, Place, is_whole_box
-from euds.study.grid.wording import keep_name, names
+from euds.study.grid.wording import names
+from euds.study.table import keep_name
 
 FEW_SEEDS = 5
 

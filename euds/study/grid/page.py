@@ -16,8 +16,9 @@ from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION,
 from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
-from euds.study.grid.wording import NONE, escape, interval, keep_name, points, span
+from euds.study.grid.wording import NONE, escape, interval, points, span
 from euds.study.table import TITLES as METRIC_TITLES
+from euds.study.table import keep_name
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from euds.assets import content_sha256
+from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import json_sha256, write_json
+from euds.files import check_writable, json_sha256, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, console
+from euds.study.examples import classes_of, examples_of
 from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, as_planned, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
-from euds.study.grid.facts import continued, facts_of, processor, scorer_weights, write_facts
+from euds.study.grid.facts import continued, facts_of, processor, scorer_hashes, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
 from euds.study.grid.task import GridTask, read_facts, read_task
+from euds.study.table import keep_name
 from euds.study.types import FineTuned
 from euds.types import Int64Array
 
@@ -72,21 +74,24 @@ def run_study(
         model_folder(name)
     splits = take_splits(study)
     grid = Grid(study, splits)
-    grid.refuse_other_weights()
+    grid.refuse_other_scorers()
     planned = list(planned_cells(study))
     missing = [cell for cell in planned if cell.key not in grid.finished]
     console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
+    if missing:
+        _check_trainable(study, splits, missing[0])
     if dry_run:
         return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
-    # Everything that can be wrong without a model has been checked; this import loads torch.
+    # Loads torch.
     from euds.measures.device import precision, warn_of_emulated_bfloat16
 
     warn_of_emulated_bfloat16("train.precision", study.train.precision, precision().device)
     n_workers = workers or default_workers()
-    with _alone(Path(study.out)):
+    # Studies may share scores alone, or finished cells alone.
+    with _alone(Path(study.out) / "study.lock"), _alone(study.cells_path.with_suffix(".lock")):
         # Another process may have finished some since.
         grid = Grid(study, splits)
-        grid.refuse_other_weights()
+        grid.refuse_other_scorers()
         missing = [cell for cell in planned if cell.key not in grid.finished]
         if not missing and study.facts_path.exists():
             return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
@@ -99,19 +104,36 @@ def run_study(
     return StudyProgress(len(planned), len(missing), study.cells_path, study.facts_path)
 
 
+def _check_trainable(study: StudyFile, splits: Splits, planned: Planned) -> None:
+    """Refuse a model or rows that some cell could not be trained with, before the pool is scored for it.
+
+    Raises:
+        InputError: see `euds.study.cell.check_trainable`.
+    """
+    # Loads torch and transformers.
+    from euds.study.cell import check_trainable
+
+    task, config = study.settled_task, study.train_config(planned.block)
+    pool, judged = (
+        examples_of(rows, task, what)
+        for rows, what in ((splits.pool, "pool"), ([*splits.test, *splits.validation], "test"))
+    )
+    check_trainable(pool, judged, task=task, config=config)
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(lock: Path) -> Iterator[None]:
     """Keep other processes from training the same study; the kernel drops the lock when this one dies.
 
     Raises:
-        InputError: another process is at it.
+        InputError: another process is at it, or the lock's folder takes no file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "study.lock").open("w") as handle:
+    check_writable(lock.parent)
+    with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another process is training this study; let it end, or stop it") from None
+            raise InputError(f"{lock.parent}: another process is training this study; let it end, or stop it") from None
         yield
 
 
@@ -203,18 +225,24 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Read the finished cells, and refuse those of other settings, whether the grid still has them or not."""
-        study = self.study
-        self.bench = Bench(study.settled_task, {"test": self.splits.test, "validation": self.splits.validation})
+        study, splits, task = self.study, self.splits, self.study.settled_task
+        classes = classes_of(splits.pool, task)
+        self.bench = Bench(task, {"test": splits.test, "validation": splits.validation}, classes)
         self._shared = {
-            "task": [self.bench.task.kind, *self.bench.task.text_fields, self.bench.task.label_field],
-            "splits": json_sha256([list(self.splits.pool), list(self.splits.validation), list(self.splits.test)]),
+            "task": [task.kind, *task.text_fields, task.label_field],
+            "splits": json_sha256([list(splits.pool), list(splits.validation), list(splits.test)]),
             "model": content_sha256(model_folder(study.train.model)),
             "threads": ONE_THREAD,
             "versions": {package: version(package) for package in ("torch", "transformers")},
         }
+        # Without any, cells are named as by versions whose heads left out the classes that only the pool has.
+        if untested := classes - classes_of([*splits.test, *splits.validation], task):
+            self._shared["classes"] = sorted(untested)
         cells = read_cells(study.cells_path) if study.cells_path.exists() else []
         if cells and study.facts_path.exists():
-            self._refuse_other_scores(read_facts(study.facts_path).get("scoring_model", {}))
+            facts = read_facts(study.facts_path)
+            self._refuse_other_scores(facts.get("scoring_model", {}))
+            self._refuse_other_tokenizer(facts.get("train", {}))
         self.finished = {cell.key: cell for cell in cells}
         for cell in cells:
             # Also one that the grid no longer has: it stays in the file, and goes on the page.
@@ -237,20 +265,31 @@ class Grid:
                     f"{value}; set `results` to another folder"
                 )
 
-    def refuse_other_weights(self) -> None:
+    def _refuse_other_tokenizer(self, before: Mapping[str, Any]) -> None:
+        """Refuse to go on with cells that read their texts otherwise, where that is known: their names do not tell."""
+        now = tokenizer_sha256(model_folder(self.study.train.model))
+        known = before.get("tokenizer_sha256", now)
+        if known != now:
+            raise InputError(
+                f"{self.study.cells_path}: its cells were trained with another tokenizer of train.model "
+                f"({known[:12]}, now {now[:12]}); fetch that model, or set `results` to another folder"
+            )
+
+    def refuse_other_scorers(self) -> None:
         """Refuse to go on with cells that were chosen by other models of the same names, where that is known.
 
         Raises:
-            InputError: weights differ, or a scoring model is missing.
+            InputError: weights or tokenizers differ, or a scoring model is missing.
         """
         if not self.finished or not self.study.facts_path.exists():
             return
         before = read_facts(self.study.facts_path).get("scoring_model", {})
-        for name, value in scorer_weights(self.study).items():
+        for name, value in scorer_hashes(self.study).items():
             if before.get(name, value) != value:
-                role = name.removesuffix("_sha256")
+                role, _, part = name.removesuffix("_sha256").partition("_")
+                what = f"another {part}" if part else "other weights"
                 raise InputError(
-                    f"{self.study.cells_path}: its cells were chosen with other weights of score.{role} "
+                    f"{self.study.cells_path}: its cells were chosen with {what} of score.{role} "
                     f"({before[name][:12]}, now {value[:12]}); fetch that model, or set `results` to another folder"
                 )
 
@@ -269,7 +308,7 @@ class Grid:
                 metric = next(iter(tuned.judged["test"].metrics.values()))
                 planned = job.planned
                 console.print(
-                    f"{planned.method} {planned.keep:.0%} of {planned.block.schedule}, seed {planned.seed}: "
+                    f"{planned.method} {keep_name(planned.keep)} of {planned.block.schedule}, seed {planned.seed}: "
                     f"{100 * metric:.1f} in {tuned.train_seconds:.0f} s",
                     markup=False,
                 )

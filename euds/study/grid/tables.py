@@ -9,7 +9,8 @@ from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import Components, Difference
 from euds.study.grid.summary import TaskSummary, VarianceRow
 from euds.study.grid.task import FULL
-from euds.study.grid.wording import NONE, escape, interval, keep_name, p_value, percent, seconds, trainings
+from euds.study.grid.wording import NONE, escape, interval, p_value, percent, seconds, trainings
+from euds.study.table import keep_name
 from euds.study.types import METRICS
 
 

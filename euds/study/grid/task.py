@@ -22,6 +22,9 @@ HEADLINE_KEEP = 0.16
 WIDE_BOX = re.compile(r"box(\d+)_")
 """How rules inside a box of so many times the budget are named."""
 
+UNKNOWN = "unknown"
+"""How the name of a processor begins that the system does not name: two of them may differ."""
+
 Place = tuple[str, float, str]
 """Method, keep, schedule."""
 
@@ -109,12 +112,12 @@ class GridTask:
         """The cells whose seconds are of the facts' own machine; those of another compare with none of these."""
         own = str(self.facts.get("machine", {}).get("cpu"))
         # Each says "processor, day".
-        moved = any(later.rpartition(", ")[0] != own for later in self.facts.get("went_on", []))
+        moved = not all(_same_machine(own, later.rpartition(", ")[0]) for later in self.facts.get("went_on", []))
         known = self.timed_cells if self.timed_cells is not None else 0 if moved else len(self.cells)
         return frozenset(
             cell.cell
             for at, cell in enumerate(self.cells)
-            if (at < known if cell.processor is None else cell.processor == own)
+            if (at < known if cell.processor is None else _same_machine(own, cell.processor))
         )
 
     @cached_property
@@ -213,6 +216,10 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise InputError(f"{path}: must hold the facts of a study; the study's command writes them anew")
     return facts
+
+
+def _same_machine(processor: str, other: str) -> bool:
+    return processor == other and not processor.startswith(UNKNOWN)
 
 
 def _by_place(cells: Sequence[Cell]) -> dict[Place, list[Cell]]:

@@ -12,11 +12,6 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
-def keep_name(keep: float) -> str:
-    """A budget, as "16 %"."""
-    return f"{100 * keep:g} %"
-
-
 def points(value: float) -> str:
     """A difference in percentage points, with its sign."""
     # A rounded zero has no sign.
