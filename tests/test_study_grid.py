@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_study import WriteJsonl, changed, make_study, rows
+from tiny_study import WriteJsonl, changed, rows
 from typer.testing import CliRunner
 
 from euds.assets import content_sha256
@@ -22,11 +22,6 @@ from euds.study.grid.config import load_study, planned_cells
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import rerun_cell, run_study
 from euds.study.grid.splits import take_splits
-
-
-@pytest.fixture
-def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
-    return make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
 
 
 @pytest.mark.parametrize(
