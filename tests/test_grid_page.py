@@ -127,7 +127,15 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert r"one \| two three" in text
     assert "* Scored by: lm a-model\n" in text
+    assert "Language model" not in text
     assert r"## a\|b &lt;b>" in text
+
+
+def test_a_language_model_that_euds_fetches_is_told(tmp_path: Path) -> None:
+    facts = {**make_facts(), "scoring_model": {"lm": "smollm2-135m"}}
+    write_page(tmp_path, [GridTask(facts, make_cells(facts, {"full": GAPS["full"], "random": 0.0}))])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "\n* Language model: SmolLM2-135M-Instruct, a causal LM; unpacked from 4-bit GGUF" in text
 
 
 def test_methods_are_described_in_the_words_of_today(tmp_path: Path) -> None:
