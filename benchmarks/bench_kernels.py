@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from environment import environment, gpu_file_name
+from environment import environment, results_path
 from kernel_contenders import LINEAR, LOGITS, NLL_ONLY
 from table import write_tables
 from timing import Call, Timing, interleave, peak_memory_mib
@@ -29,7 +28,6 @@ from timing import Call, Timing, interleave, peak_memory_mib
 from euds.files import atomic_path
 from euds.kernels.projection_tiles import tiles
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("euds", "torch", "triton", "numpy", "scipy", "trl", "liger-kernel", "cut-cross-entropy", "verl")
 VOCABULARIES = (32000, 50257, 128256, 151936, 256000)
 N_INPUTS = 3
@@ -143,7 +141,7 @@ def measure(device: str, stop: float) -> list[Case]:
     suite = SUITES[device]
     cases = [Case(dtype, vocabulary) for dtype in suite.dtypes for vocabulary in VOCABULARIES]
     cases += [Case(suite.linear_dtype, v, width) for width in suite.hidden_sizes for v in suite.linear_vocabularies]
-    path = RESULTS / f"kernels-{machine(device)}.json"
+    path = results_path("kernels", device)
     facts = environment(PACKAGES)
     left_out, found = LeftOut(), dict[Case, list[Row]]()
     failed = []
@@ -166,15 +164,6 @@ def measure(device: str, stop: float) -> list[Case]:
                 partial.write_text(json.dumps(content, indent=2) + "\n")
     print(f"{path}: {len(found)} of {len(cases)} cases")
     return failed
-
-
-def machine(device: str) -> str:
-    """Return the device's name, which GPU, or that a processor has AVX-512: their rows stand beside each other."""
-    if device == "cuda":
-        return gpu_file_name()
-    from euds.kernels import token_stats_cpp
-
-    return "cpu_avx512" if token_stats_cpp.ISA == "avx512" else device
 
 
 def free_memory() -> None:

@@ -3,7 +3,7 @@
 All score the same short texts with the same model in float32; reading and loading are not counted. The numbers that
 they share with euds are compared first. Virtual environments are made in benchmarks/peers/.venvs when they are missing.
 
-    python benchmarks/bench_peers.py        # writes benchmarks/results/peers-cpu.json and the README table
+    python benchmarks/bench_peers.py        # writes results/peers-cpu*.json and the README table
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_scoring import MAX_TOKENS, MODEL, RESULTS, by_euds, texts_of
-from environment import environment
+from bench_scoring import MAX_TOKENS, MODEL, by_euds, texts_of
+from environment import environment, results_path
 from table import write_tables
 
 from euds.assets import fetch
@@ -77,7 +77,7 @@ def main() -> None:
     for row in rows:
         row["ratio_to_euds"] = round(row["median"] / rows[-1]["median"], 3)
     facts = {**environment(), "model": f"{MODEL}, float32"}
-    (RESULTS / "peers-cpu.json").write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
+    results_path("peers").write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()
 
 

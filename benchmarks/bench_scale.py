@@ -1,10 +1,9 @@
 """How scoring grows with the corpus: seconds, memory, repeating, several processes, Ray.
 
-Every run is the command line in a process of its own, its start included. A row that is measured again replaces the old
-one, so that the benchmark can be run in pieces:
+Every run is the command line in a process of its own, its start included.
 
-    python benchmarks/bench_scale.py                           # up to a million rows; writes results/scale-cpu.json
-    python benchmarks/bench_scale.py --parts information --rows 10000000
+    python benchmarks/bench_scale.py                 # all, up to a million rows; writes results/scale-cpu*.json anew
+    python benchmarks/bench_scale.py --parts information --rows 10000000    # only that; the other rows stay
 """
 
 import argparse
@@ -19,11 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import environment, kept_rows, results_path
 from scale_corpus import write_corpus
 from table import write_tables
 
-RESULTS = Path(__file__).parent / "results" / "scale-cpu.json"
 TESTS = Path(__file__).parents[1] / "tests"
 WAYS: dict[str, tuple[str, ...]] = {
     "one process": (),
@@ -33,26 +31,32 @@ WAYS: dict[str, tuple[str, ...]] = {
 LM_TOKENS = 16
 """Tokens read of each text by the tiny language model, which is no measure of a real one's speed."""
 
+SIZES = (10_000, 100_000, 1_000_000)
 KERNEL_ROWS = 100_000
 
 
 def main() -> None:
     """Time the parts asked for and write their rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="only these parts")
+    parser.add_argument("--rows", type=int, nargs="+", help="only corpora of so many rows")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="only these ways")
     parser.add_argument("--folder", type=Path, help="where corpora are kept and runs go; else a temporary folder")
     arguments = parser.parse_args()
+    path = results_path("scale")
+    facts = {**environment(("euds", "pyarrow", "numba", "ray")), "model": "Zipf text of 50,000 words, 55 a row"}
+    rows = kept_rows(path, facts) if arguments.parts or arguments.rows or arguments.ways else []
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for part in arguments.parts:
-            for row in PARTS[part](folder, arguments.rows, arguments.ways):
+        for part in arguments.parts or PARTS:
+            for row in PARTS[part](folder, arguments.rows or SIZES, arguments.ways or list(WAYS)):
                 print(json.dumps(row), file=sys.stderr)
-                _keep(row)
+                rows = _with(rows, row)
+                # Written after each: whatever ends the run, they are there.
+                path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()
-    print(f"wrote {RESULTS}")
+    print(f"wrote {path}")
 
 
 def information(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -159,14 +163,11 @@ def _timed(command: Sequence[str]) -> tuple[float, float, int]:
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
-def _keep(row: dict[str, Any]) -> None:
-    """Put a row in the place of the one that it measures anew."""
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows = [old for old in rows if any(old[key] != row[key] for key in ("measure", "way", "rows"))]
+def _with(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return rows with another in the place of the one that it measures anew."""
+    others = [old for old in rows if any(old[key] != row[key] for key in ("measure", "way", "rows"))]
     order = ["information", "tiny LM", "kernel"]
-    rows = sorted([*rows, row], key=lambda row: (order.index(row["measure"]), row["way"], row["rows"]))
-    facts = {**environment(("euds", "pyarrow", "numba", "ray")), "model": "Zipf text of 50,000 words, 55 a row"}
-    RESULTS.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
+    return sorted([*others, row], key=lambda row: (order.index(row["measure"]), row["way"], row["rows"]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Every contender scores the same rows with the same model in a process of its own
 model is not counted. Contenders are interleaved over several rounds; the table gives medians and peak resident memory.
 The limit is no contender: the model's matrix products and nothing else, as fast as this machine's libraries do them.
 
-    python benchmarks/bench_scoring.py            # writes benchmarks/results/scoring-cpu.json and the README table
+    python benchmarks/bench_scoring.py            # writes results/scoring-cpu*.json and the README table
 """
 
 import argparse
@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import environment, results_path
 from table import write_tables
 
 from euds.assets import fetch
 
-RESULTS = Path(__file__).parent / "results"
 MODEL = "smollm2-135m"
 TOLERANCE_NATS = 1e-4
 MAX_TOKENS = 256
@@ -47,7 +46,7 @@ def main() -> None:
     for asset in (MODEL, *CORPORA):
         fetch(asset)
     rows = [row for corpus in CORPORA for row in measure(corpus, arguments.rounds)]
-    path = RESULTS / "scoring-cpu.json"
+    path = results_path("scoring")
     facts = {**environment(), "model": f"{MODEL}, float32, at most {MAX_TOKENS} tokens a text"}
     path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import environment, gpu_file_name
+from environment import environment, results_path
 from scoring_gpu_contenders import (
     HARNESS,
     HARNESS_ROWS,
@@ -39,7 +39,6 @@ from table import write_tables
 
 from euds.files import atomic_path
 
-RESULTS = Path(__file__).parent / "results"
 VOCABULARY = 49152
 
 
@@ -72,7 +71,7 @@ def main() -> None:
         **environment(("euds", "torch", "transformers", "triton", "lm-eval")),
         "model": "shapes of SmolLM2, random, bfloat16",
     }
-    path = RESULTS / f"scoring-{gpu_file_name()}.json"
+    path = results_path("scoring", "cuda")
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     try:

@@ -4,7 +4,7 @@ A time is printed only after the result is right: counts as NumPy's, the box the
 small as the smallest of all boxes, its count, volume and lift as the rows say. Optional peer: boost-histogram.
 
     python benchmarks/bench_search.py                   # everything
-    python benchmarks/bench_search.py --part histogram  # only that; the other rows of results/search-cpu.json stay
+    python benchmarks/bench_search.py --part histogram  # only that; the other rows of results/search-cpu*.json stay
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from environment import environment
+from environment import environment, kept_rows, results_path
 from table import write_tables
 from timing import interleave, peak_memory_mib
 
@@ -29,7 +29,6 @@ from euds.ops.histogram import equal_mass_edges, equal_width_edges
 from euds.ops.ranks import check_threads, rank_rows
 from euds.types import Box, Float64Array
 
-RESULTS = Path(__file__).parent / "results" / "search-cpu.json"
 PACKAGES = ("euds", "numpy", "boost-histogram", "torch")
 HISTOGRAM_ROWS, NUMPY_ROWS = 100_000_000, 10_000_000
 BRUTE_ROWS, BRUTE_BINS = 100_000, 16
@@ -44,12 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), help="only this part")
     part = parser.parse_args().part
-    before = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    path, facts = results_path("search"), environment(PACKAGES)
+    before = [] if part is None else kept_rows(path, facts)
     rows = {name: [row for row in before if row["part"] == name] for name in PARTS}
     for name in PARTS if part is None else [part]:
         rows[name] = [{"part": name, **row} for row in PARTS[name]()]
-    content = {"environment": environment(PACKAGES), "rows": [row for own in rows.values() for row in own]}
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    content = {"environment": facts, "rows": [row for own in rows.values() for row in own]}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_tables()
 
 

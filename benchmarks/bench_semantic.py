@@ -13,15 +13,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import semantic_contenders as contenders
 import torch
-from bench_kernels import Row, machine, rates
-from environment import environment
+from bench_kernels import Row, rates
+from environment import environment, kept_rows, results_path
 from kernel_contenders import NotHere
 from table import write_tables
 from timing import Call, Timing, interleave, peak_memory_mib
@@ -33,7 +32,6 @@ from euds.ops.grouping import embedding_groups
 from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy
 from euds.types import Float32Array, Int64Array
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("euds", "numba", "numpy", "scipy", "faiss-cpu", "scikit-learn", "lm-polygraph", "uqlm")
 GENERATIONS = 10
 WIDTH = 384
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(PARTS), help="only this part")
     parser.add_argument("--rows", type=int, help="samples (clusters: embeddings) in place of the part's own number")
     arguments = parser.parse_args()
-    path = RESULTS / f"semantic-{machine('cpu')}.json"
+    path = results_path("semantic")
     facts = environment(PACKAGES)
     rows = kept_rows(path, facts) if arguments.only else []
     for part in [arguments.only] if arguments.only else PARTS:
@@ -62,21 +60,8 @@ def main() -> None:
         rows = [row for row in rows if row["part"] != part]
         rows += [{"part": part, **row} for row in measure(arguments.rows or n)]
     rows.sort(key=lambda row: list(PARTS).index(row["part"]))
-    RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
     write_tables()
-
-
-def kept_rows(path: Path, facts: dict[str, Any]) -> list[Row]:
-    """Return the rows of an earlier run, beside which one part is measured anew; it must have been of this machine."""
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text())
-    differing = [name for name, fact in facts.items() if name != "date" and content["environment"].get(name) != fact]
-    if differing:
-        raise SystemExit(f"{path} has other {', '.join(differing)}: run all parts, without --only")
-    rows: list[Row] = content["rows"]
-    return rows
 
 
 def estimators(n: int) -> list[Row]:

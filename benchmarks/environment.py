@@ -1,11 +1,15 @@
-"""What numbers were measured on: machine, device and versions, as every results file records them."""
+"""What numbers were measured on, as every results file records it, and which file the rows of a machine go into."""
 
+import json
 import platform
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def environment(packages: tuple[str, ...] = ("torch", "transformers")) -> dict[str, Any]:
@@ -35,12 +39,47 @@ def environment(packages: tuple[str, ...] = ("torch", "transformers")) -> dict[s
     return facts
 
 
-def gpu_file_name() -> str:
-    """Return how the results of this GPU are named: "cuda_h200"."""
-    import torch
+def results_path(benchmark: str, device: str = "cpu") -> Path:
+    """Return the file of a benchmark's rows on this machine; those of other machines stand beside them.
 
-    name = torch.cuda.get_device_name().removeprefix("NVIDIA ")
-    return f"cuda_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+    Args:
+        benchmark: of `table.TABLES`.
+        device: "cpu" or "cuda".
+    """
+    return RESULTS / f"{benchmark}-{_machine(device)}.json"
+
+
+def kept_rows(path: Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of an earlier run, beside which some are measured anew; they get its header.
+
+    Args:
+        path: file of the rows, which may be missing.
+        facts: of this machine, as `environment` returns them, and what else the header holds.
+
+    Raises:
+        SystemExit: the rows were measured on another machine, or with other versions.
+    """
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    before = content["environment"]
+    differing = [name for name in before | facts if name != "date" and before.get(name) != facts.get(name)]
+    if differing:
+        raise SystemExit(f"{path} has other {', '.join(differing)}: measure all anew, not a part")
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows
+
+
+def _machine(device: str) -> str:
+    """Return which GPU, "cuda_h200", or whether the processor has AVX-512."""
+    if device == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name().removeprefix("NVIDIA ")
+        return f"cuda_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+    from euds.kernels import token_stats_cpp
+
+    return "cpu_avx512" if token_stats_cpp.ISA == "avx512" else device
 
 
 def _cpu_name() -> str:

@@ -1,7 +1,7 @@
 """Semantic entropy of real rows by three routes: clusters, generations grouped by embeddings, and by a judge.
 
 Takes movie snippets, the demo's models and a judge made here (`semantic_judge.py`; no MNLI model: see there), and
-writes results/semantic-samples-cpu.json with rank agreements, costs and groups that a reader can judge. It resumes.
+writes results/semantic-samples-cpu*.json with rank agreements, costs and groups that a reader can judge. It resumes.
 
     python benchmarks/semantic_samples.py            # about 10 minutes on 2 cores; files under runs/semantic-samples
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import scipy.stats
-from environment import environment
+from environment import environment, results_path
 from semantic_judge import train_judge
 from table import write_tables
 
@@ -24,7 +24,6 @@ import euds
 from euds.corpus import list_inputs, read_scores
 from euds.files import read_json, write_json
 
-RESULT = Path(__file__).parent / "results" / "semantic-samples-cpu.json"
 PACKAGES = ("euds", "torch", "transformers", "numba", "faiss-cpu")
 SETTINGS = euds.SampleSettings(
     n_generations=10,
@@ -52,7 +51,7 @@ def main() -> None:
     columns = columns_of(runs)
     sampled = read_json(runs["judge"] / "manifest.json")["pool"]["samples"]
     write_json(
-        RESULT,
+        results_path("semantic-samples"),
         {
             "environment": environment(PACKAGES),
             "rows": arguments.rows,

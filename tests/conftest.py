@@ -6,13 +6,18 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sampled_runs
 import tiny
+import tiny_study
 
 import euds
+
+if TYPE_CHECKING:
+    # Every test loads this file, and few need SciPy.
+    from euds.study.grid.summary import TaskSummary
 
 
 def pytest_configure() -> None:
@@ -147,6 +152,22 @@ def sample(sample_corpus: Path, tiny_lm: Path, tiny_encoder: Path, tmp_path: Pat
         return rows
 
     return run
+
+
+@pytest.fixture
+def study(tmp_path: Path, write_jsonl: Callable[..., Path], tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
+    """The content of a study's file, its data written; see `tiny_study`."""
+    return tiny_study.make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def planted() -> "TaskSummary":
+    """The summary of a grid whose truth is known, random's choice and training crossed; see `planted_grid`."""
+    from planted_grid import N_RESAMPLES, make_task
+
+    from euds.study.grid.summary import summarise
+
+    return summarise(make_task(block=3), n_resamples=N_RESAMPLES)
 
 
 @pytest.fixture

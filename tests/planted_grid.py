@@ -10,6 +10,7 @@ from euds.study.grid.cells import Cell
 from euds.study.grid.task import GridTask
 
 N_POOL, N_TEST, KEEP = 400, 600, 0.16
+N_RESAMPLES = 1000
 AXES = ("information_entropy_nats", "generative_entropy_nats", "nll_nats", "semantic_entropy_nats")
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"family": "baseline", "needs": []},

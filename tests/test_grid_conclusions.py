@@ -4,29 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import planted_grid
-import pytest
-from planted_grid import KEEP, make_task
+from planted_grid import KEEP, N_RESAMPLES, make_task
 
 from euds.study.grid.conclusions import HOLDS, OPEN, conclusions, verdict
 from euds.study.grid.page import _answer
 from euds.study.grid.summary import TaskSummary, summarise
 
-N_RESAMPLES = 1000
 
-
-@pytest.fixture(scope="module")
-def whole() -> TaskSummary:
-    return summarise(make_task(block=3), n_resamples=N_RESAMPLES)
-
-
-def test_the_chosen_rule_is_better_only_after_correction(whole: TaskSummary) -> None:
+def test_the_chosen_rule_is_better_only_after_correction(planted: TaskSummary) -> None:
     def with_p(**values: Any) -> TaskSummary:
         return replace(
-            whole, entries=tuple(replace(e, **values) if e.method == "igse_box" else e for e in whole.entries)
+            planted, entries=tuple(replace(e, **values) if e.method == "igse_box" else e for e in planted.entries)
         )
 
-    assert ": better than random after correction; against the full data" in "\n".join(conclusions(whole))
-    assert "Against random it is better on 1, worse on 0, not shown to differ on 0. " in _answer([whole])
+    assert ": better than random after correction; against the full data" in "\n".join(conclusions(planted))
+    assert "Against random it is better on 1, worse on 0, not shown to differ on 0. " in _answer([planted])
     # The same models decided that it is looked at: its interval alone would call too many rules better.
     alone = with_p(p_random=0.06)
     assert ": better than random before correction, not shown after it; against" in "\n".join(conclusions(alone))
@@ -47,23 +39,23 @@ def test_without_a_better_rule_no_rule_is_called_better() -> None:
     assert "whether it loses is not decided" in text or "it loses more than 0.5 points" in text
 
 
-def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(whole: TaskSummary) -> None:
+def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(planted: TaskSummary) -> None:
     def with_box(**changes: Any) -> str:
         entries = tuple(
             replace(entry, **changes) if (entry.method, entry.keep) == ("igse_box", 0.16) else entry
-            for entry in whole.entries
+            for entry in planted.entries
         )
-        return "\n".join(conclusions(replace(whole, entries=entries)))
+        return "\n".join(conclusions(replace(planted, entries=entries)))
 
     said = with_box()
     assert "(but macro-F1" not in said
-    half = next(entry for entry in whole.at(0.5) if entry.method == "random")
-    box = whole.headline("igse_box")
+    half = next(entry for entry in planted.at(0.5) if entry.method == "random")
+    box = planted.headline("igse_box")
     assert box is not None
     assert box.seconds.total is not None
     assert half.seconds.total is not None
     assert f"For no more core-seconds random gets {100 * half.mean:.1f} at 50 %" in said
-    full = whole.full()
+    full = planted.full()
     assert full is not None
     # 40 s of one training, and 119.9 of the box with its scores.
     assert (
@@ -72,19 +64,19 @@ def test_conclusions_say_what_a_second_metric_and_the_same_seconds_give(whole: T
     cheap = replace(box.seconds, scoring=0.0, search=0.0, training=0.0)
     assert "for no more core-seconds" not in with_box(seconds=cheap).lower()
     assert "The full data give" not in with_box(seconds=replace(box.seconds, scoring=33.0, search=0.0, training=6.9))
-    n_rules = sum(entry.is_rule for entry in whole.at(0.16))
+    n_rules = sum(entry.is_rule for entry in planted.at(0.16))
     assert (
         f"after correction over {n_rules} rules: smaller differences stay unseen, with few seeds larger ones, too."
         in said
     )
 
 
-def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradiction(whole: TaskSummary) -> None:
-    random, box = whole.headline("random"), whole.headline("igse_box")
+def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradiction(planted: TaskSummary) -> None:
+    random, box = planted.headline("random"), planted.headline("igse_box")
     assert random is not None
     assert box is not None
     assert box.vs_random is not None
-    assert not any("by_seed" in entry for entry in whole.to_json()["entries"])
+    assert not any("by_seed" in entry for entry in planted.to_json()["entries"])
 
     def said(gap: float, mean: float = 0.05, **of_random: Any) -> str:
         assert box is not None
@@ -96,8 +88,8 @@ def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradictio
             "igse_box": replace(box, by_seed={"macro_f1": values}, vs_random=against),
             "random": replace(random, **of_random),
         }
-        entries = tuple(changed.get(e.method, e) if e.keep == KEEP else e for e in whole.entries)
-        return "\n".join(conclusions(replace(whole, entries=entries)))
+        entries = tuple(changed.get(e.method, e) if e.keep == KEEP else e for e in planted.entries)
+        return "\n".join(conclusions(replace(planted, entries=entries)))
 
     assert "(but macro-F1 -10.0)" in said(-0.1)
     # Seeds that random alone has, and its mean over them, are no part of the comparison.
@@ -108,31 +100,31 @@ def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradictio
     assert "(but" not in said(-0.1, mean=0.0004)
 
 
-def test_a_loss_that_is_shown_and_may_be_small_is_said_so(whole: TaskSummary) -> None:
-    box = whole.headline("igse_box")
+def test_a_loss_that_is_shown_and_may_be_small_is_said_so(planted: TaskSummary) -> None:
+    box = planted.headline("igse_box")
     assert box is not None
     assert box.vs_full is not None
     slight = replace(box.vs_full, mean=-0.01, low=-0.02, high=-0.001, p=0.01, p_holds=0.2)
     entries = tuple(
-        replace(entry, vs_full=slight, p_inferior=0.5) if entry is box else entry for entry in whole.entries
+        replace(entry, vs_full=slight, p_inferior=0.5) if entry is box else entry for entry in planted.entries
     )
-    said = "\n".join(conclusions(replace(whole, entries=entries)))
+    said = "\n".join(conclusions(replace(planted, entries=entries)))
     assert "it loses; whether more than 0.5 points is not decided by these runs" in said
 
 
-def test_an_interval_alone_shows_nothing(whole: TaskSummary) -> None:
-    box = whole.headline("igse_box")
+def test_an_interval_alone_shows_nothing(planted: TaskSummary) -> None:
+    box = planted.headline("igse_box")
     assert box is not None
     assert box.vs_random is not None
-    assert whole.igse_vs_single is not None
+    assert planted.igse_vs_single is not None
     # Three seeds that differ much: no resample has the other sign, and the t test sees nothing.
     ahead = replace(box.vs_random, mean=0.04, low=0.01, high=0.07, p=0.12)
     behind = replace(box.vs_random, mean=-0.04, low=-0.07, high=-0.01, p=0.12, p_holds=0.12)
     entries = tuple(
         replace(entry, vs_random=ahead, vs_full=behind, p_random=0.6, p_inferior=0.9) if entry is box else entry
-        for entry in whole.entries
+        for entry in planted.entries
     )
-    found = replace(whole, entries=entries, igse_vs_single=replace(ahead))
+    found = replace(planted, entries=entries, igse_vs_single=replace(ahead))
     said = "\n".join(conclusions(found))
     assert "[+1.0, +7.0]: no difference from random is shown; against" in said
     assert "[-7.0, -1.0]: whether it loses is not decided by these runs" in said

@@ -1,5 +1,6 @@
 """The page of a grid: whole and partial, the same bytes again, and no text of the data."""
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -8,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_grid import GAPS, make_cells, make_facts, make_task
+from planted_grid import GAPS, KEEP, make_cells, make_facts, make_task
 
-from euds.errors import MissingExtra
+from euds.errors import InputError, MissingExtra
+from euds.files import read_json
 from euds.study.grid import summary
+from euds.study.grid.cells import append_cell
+from euds.study.grid.facts import write_facts
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
+from euds.study.grid.run import make_page
 from euds.study.grid.statistics import Bootstrap
 from euds.study.grid.task import GridTask
 from euds.study.grid.wording import escape, p_value, points, seconds
@@ -62,6 +67,61 @@ def test_a_repetition_has_a_page_of_its_own(tmp_path: Path) -> None:
     assert "then over the 2 tasks. The first interval is\nthat of these 5 draws" in text
     assert "| rule | Planted task one (3) | Planted task two (2) | mean [95 %] |" in text
     assert re.search(r"^\| `igse_box` \| \+\d", text, re.MULTILINE)
+
+
+def write_study(folder: Path, name: str, **settings: Any) -> Path:
+    """Write a study's file, of data and models that are nowhere, and five finished seeds of the six of each method."""
+    task = make_task(name, gaps={"random": 0.0, "igse_box": 0.05}, keeps=(KEEP,))
+    results = folder / "results"
+    results.mkdir(exist_ok=True)
+    write_facts(results / f"{name}.facts.json", task.facts)
+    for cell in task.cells:
+        append_cell(results / f"{name}.cells.jsonl", cell)
+    content = {
+        "name": name,
+        "title": name,
+        "out": str(folder / "run"),
+        "results": str(results),
+        "data": {"train": "nowhere", "test": "nowhere", "pool": 400, "validation": 100, "test_rows": 600},
+        "score": {"lm": "nowhere", "embedder": "nowhere"},
+        "train": {"model": "nowhere"},
+        "grid": [{"keep": [KEEP], "epochs": 3, "seeds": 6, "methods": ["random", "igse_box"]}],
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps({**content, **settings}), encoding="utf-8")
+    return path
+
+
+def test_a_page_is_made_of_the_files_of_its_studies_alone(tmp_path: Path) -> None:
+    studies = [write_study(tmp_path, name) for name in ("one", "two")]
+    page = make_page(studies, ["notes=[Looked at early.]"], tmp_path / "page")
+    assert page == tmp_path / "page" / "README.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Does entropy-based selection hold accuracy")
+    assert text.index("\n## Planted task one") < text.index("\n## Planted task two")
+    assert text.count("Looked at early.") == text.count("Missing here:") == 2
+    found = [read_json(page.parent / f"{name}.summary.json") for name in ("one", "two")]
+    assert [summary["best_label_free"] for summary in found] == ["igse_box", "igse_box"]
+    assert all((page.parent / name).exists() for name in pictures_of(page.parent))
+
+
+def test_the_page_of_repeated_studies_names_that_of_the_first(tmp_path: Path) -> None:
+    firsts = {name: write_study(tmp_path, name) for name in ("one", "two")}
+    draws = [write_study(tmp_path, f"{name}-1", repeats=str(path)) for name, path in firsts.items()]
+    text = make_page(draws, [], tmp_path / "page").read_text(encoding="utf-8")
+    assert "of [the study](../results/README.md)" in " ".join(text.split())
+    assert "| rule | Planted task one (2) | Planted task two (2) | mean [95 %] |" in text
+    # Beside a study that repeats none it is a page like any other.
+    text = make_page([draws[0], firsts["two"]], [], tmp_path / "page").read_text(encoding="utf-8")
+    assert "## Answer" in text
+
+
+def test_a_study_without_a_finished_cell_has_no_page(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "one")
+    (tmp_path / "results" / "one.cells.jsonl").unlink()
+    with pytest.raises(InputError, match=r"one\.cells\.jsonl"):
+        make_page([path], [], tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_tables_have_as_many_cells_in_every_line(tmp_path: Path) -> None:
@@ -127,7 +187,15 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert r"one \| two three" in text
     assert "* Scored by: lm a-model\n" in text
+    assert "Language model" not in text
     assert r"## a\|b &lt;b>" in text
+
+
+def test_a_language_model_that_euds_fetches_is_told(tmp_path: Path) -> None:
+    facts = {**make_facts(), "scoring_model": {"lm": "smollm2-135m"}}
+    write_page(tmp_path, [GridTask(facts, make_cells(facts, {"full": GAPS["full"], "random": 0.0}))])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "\n* Language model: SmolLM2-135M-Instruct, a causal LM; unpacked from 4-bit GGUF" in text
 
 
 def test_methods_are_described_in_the_words_of_today(tmp_path: Path) -> None:

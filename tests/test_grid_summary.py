@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import planted_grid
 import pytest
-from planted_grid import KEEP, N_POOL, make_cells, make_facts, make_task
+from planted_grid import KEEP, N_POOL, N_RESAMPLES, make_cells, make_facts, make_task
 
 from euds.errors import InputError
 from euds.study.grid.cells import append_cell
@@ -17,54 +17,51 @@ from euds.study.grid.entries import Entry
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import GridTask, is_whole_box, read_task
 
-N_RESAMPLES = 1000
-
-
-@pytest.fixture(scope="module")
-def whole() -> TaskSummary:
-    return summarise(make_task(block=3), n_resamples=N_RESAMPLES)
-
 
 def entry_of(summary: TaskSummary, method: str, keep: float = KEEP) -> Entry:
     return next(entry for entry in summary.entries if (entry.method, entry.keep) == (method, keep))
 
 
-def test_the_planted_differences_are_found(whole: TaskSummary) -> None:
-    rules = [entry for entry in whole.at(KEEP) if entry.is_rule]
+def test_the_planted_differences_are_found(planted: TaskSummary) -> None:
+    rules = [entry for entry in planted.at(KEEP) if entry.is_rule]
     assert [entry.method for entry in rules if entry.better_than_random] == ["igse_box"]
     assert {entry.method for entry in rules if entry.worse_than_random} == {"longest", "information_middle"}
     for method, gap in planted_grid.GAPS.items():
         if method not in ("full", "random"):
-            found = entry_of(whole, method).vs_random
+            found = entry_of(planted, method).vs_random
             assert found is not None
             assert found.low <= gap <= found.high, method
 
 
-def test_means_are_those_of_the_cells(whole: TaskSummary) -> None:
+def test_means_are_those_of_the_cells(planted: TaskSummary) -> None:
     cells = [cell for cell in make_task(block=3).cells if (cell.method, cell.keep) == ("random", KEEP)]
     paired = [cell.metrics["test"]["accuracy"] for cell in cells if cell.selection_seed == cell.seed]
     assert len(cells) == 5 + 6
-    found = entry_of(whole, "random")
+    found = entry_of(planted, "random")
     assert (found.mean, found.sd) == pytest.approx((np.mean(paired), np.std(paired, ddof=1)))
     assert found.seeds == (0, 1, 2, 3, 4)
     assert found.rows == 64
     assert found.metrics["accuracy"] == pytest.approx(np.mean(paired))
 
 
-def test_corrections_count_the_rules_that_are_compared(whole: TaskSummary) -> None:
-    raw = {entry.method: entry.vs_random.p for entry in whole.at(KEEP) if entry.is_rule and entry.vs_random}
+def test_corrections_count_the_rules_that_are_compared(planted: TaskSummary) -> None:
+    raw = {entry.method: entry.vs_random.p for entry in planted.at(KEEP) if entry.is_rule and entry.vs_random}
     assert set(raw) == set(planted_grid.METHODS) - {"full", "random", "leaked", "shuffled"}
     least = min(raw, key=lambda method: raw[method])
-    assert entry_of(whole, least).p_random == pytest.approx(min(raw.values()) * len(raw))
-    assert entry_of(whole, "leaked").p_random is entry_of(whole, "shuffled").p_inferior is None
+    assert entry_of(planted, least).p_random == pytest.approx(min(raw.values()) * len(raw))
+    assert entry_of(planted, "leaked").p_random is entry_of(planted, "shuffled").p_inferior is None
     # Against the full data random is judged like any method.
-    assert entry_of(whole, "random").p_inferior is not None
+    assert entry_of(planted, "random").p_inferior is not None
 
 
-def test_the_best_are_chosen_by_validation_without_labels_and_fakes(whole: TaskSummary) -> None:
-    assert (whole.best_label_free, whole.best_igse, whole.best_single) == ("igse_box", "igse_box", "generative_middle")
-    assert whole.igse_vs_single is not None
-    assert whole.igse_vs_single.low > 0
+def test_the_best_are_chosen_by_validation_without_labels_and_fakes(planted: TaskSummary) -> None:
+    assert (planted.best_label_free, planted.best_igse, planted.best_single) == (
+        "igse_box",
+        "igse_box",
+        "generative_middle",
+    )
+    assert planted.igse_vs_single is not None
+    assert planted.igse_vs_single.low > 0
     cells = [
         replace(cell, metrics={**cell.metrics, "validation": {"accuracy": 0.99}}) if cell.method == "longest" else cell
         for cell in make_task().cells
@@ -114,11 +111,11 @@ def test_rows_at_the_limit_of_the_scoring_models_are_counted() -> None:
     assert summarise(make_task(), n_resamples=50).n_cut == 0
 
 
-def test_kept_rows_are_counted(whole: TaskSummary) -> None:
+def test_kept_rows_are_counted(planted: TaskSummary) -> None:
     task = make_task()
     cell = next(cell for cell in task.cells if (cell.method, cell.keep) == ("longest", KEEP))
     labels, lengths = task.facts["rows"]["label"], task.facts["rows"]["n_tokens"]
-    found = entry_of(whole, "longest")
+    found = entry_of(planted, "longest")
     assert found.class_rates == pytest.approx(
         {
             name: sum(labels[at] == name for at in cell.selected) / labels.count(name)
@@ -128,11 +125,11 @@ def test_kept_rows_are_counted(whole: TaskSummary) -> None:
     kept = [lengths[at] for at in cell.selected]
     assert found.relative_length == pytest.approx(np.mean(kept) / np.mean(lengths))
     # Training on rows outside the pool keeps none of it.
-    assert entry_of(whole, "leaked").relative_length is None
+    assert entry_of(planted, "leaked").relative_length is None
 
 
-def test_costs_and_break_even(whole: TaskSummary) -> None:
-    igse = entry_of(whole, "igse_box")
+def test_costs_and_break_even(planted: TaskSummary) -> None:
+    igse = entry_of(planted, "igse_box")
     assert (igse.seconds.scoring, igse.seconds.search, igse.seconds.training) == pytest.approx((113.0, 0.5, 6.4))
     assert igse.break_even is not None
     assert igse.break_even.saved == pytest.approx(33.6)
@@ -211,16 +208,16 @@ def test_a_method_that_saves_nothing_or_was_not_timed_never_breaks_even() -> Non
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_variance_length_and_checks(whole: TaskSummary) -> None:
-    assert [(row.method, row.keep, row.components.n_selection) for row in whole.variance] == [
+def test_variance_length_and_checks(planted: TaskSummary) -> None:
+    assert [(row.method, row.keep, row.components.n_selection) for row in planted.variance] == [
         ("random", KEEP, 3),
         ("random", 0.5, 3),
     ]
-    (variant,) = whole.length_removed
+    (variant,) = planted.length_removed
     assert (variant.variant, variant.base) == ("igse_box_nolength", "igse_box")
     assert variant.difference is not None
     assert variant.difference.high < 0
-    assert [check.passed for check in whole.checks] == [True] * 4
+    assert [check.passed for check in planted.checks] == [True] * 4
 
 
 def test_a_broken_harness_is_said() -> None:
@@ -337,12 +334,12 @@ def test_question_answering_is_judged_by_f1() -> None:
     assert entry_of(found, "igse_box").class_rates is None
 
 
-def test_a_task_is_read_from_its_two_files(tmp_path: Path, whole: TaskSummary) -> None:
+def test_a_task_is_read_from_its_two_files(tmp_path: Path, planted: TaskSummary) -> None:
     task = make_task(block=3)
     (tmp_path / "planted.facts.json").write_text(json.dumps(task.facts), encoding="utf-8")
     for cell in task.cells:
         append_cell(tmp_path / "planted.cells.jsonl", cell)
-    assert summarise(read_task(tmp_path, "planted"), n_resamples=N_RESAMPLES).to_json() == whole.to_json()
+    assert summarise(read_task(tmp_path, "planted"), n_resamples=N_RESAMPLES).to_json() == planted.to_json()
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -267,11 +267,12 @@ def test_what_a_pool_is_too_small_or_large_for_is_named_before_it_is_scored(
 def test_a_recipe_without_a_selection_leaves_none_of_an_earlier_one(recipe: dict[str, Any]) -> None:
     first = euds.run(recipe, ["seeds=1", "select.methods=[igse]"])
     assert first is not None
-    assert (first.run_dir / "selection.json").exists()
+    files = [first.run_dir / name for name in ("selection.json", "selected.parquet")]
+    assert all(file.exists() for file in files)
     second = euds.run(recipe, ["seeds=1", "select.methods=[random]"])
     assert second is not None
     assert second.selection is None
-    assert not (second.run_dir / "selection.json").exists()
+    assert not any(file.exists() for file in files)
 
 
 def test_a_source_to_group_by_is_missed_before_anything_is_scored(recipe: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_study import WriteJsonl, changed, make_study, rows
+from tiny_study import WriteJsonl, changed, rows
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError
@@ -21,11 +21,6 @@ from euds.study.grid.run import Grid, run_study
 from euds.study.grid.splits import take_splits
 
 BUDGET = 22
-
-
-@pytest.fixture
-def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
-    return make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
 
 
 def grid_of(study: dict[str, Any]) -> Grid:

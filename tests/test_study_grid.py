@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_study import WriteJsonl, changed, make_study, rows
+from tiny_study import WriteJsonl, changed, rows
 from typer.testing import CliRunner
 
 from euds.assets import content_sha256
@@ -28,11 +28,6 @@ from euds.study.grid.methods import METHODS
 from euds.study.grid.run import rerun_cell, run_study
 from euds.study.grid.splits import take_splits
 from euds.study.types import task_of
-
-
-@pytest.fixture
-def study(write_jsonl: WriteJsonl, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path) -> dict[str, Any]:
-    return make_study(write_jsonl, tmp_path, tiny_lm, tiny_encoder)
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,10 @@ def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
     """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
     method = selected_method(recipe)
     if method is None or method.rule is None:
-        # That of an earlier recipe is none of this one's, and would stand in its report.
-        (run_dir / "selection.json").unlink(missing_ok=True)
+        # That of an earlier recipe is none of this one's, and would stand in its report. The record goes first: killed
+        # in between, it is not there without its rows, which a report would refuse.
+        for name in ("selection.json", "selected.parquet"):
+            (run_dir / name).unlink(missing_ok=True)
         return None
     keep = recipe.select.keep if method.keep is None else method.keep
     return select(

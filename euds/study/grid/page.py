@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from euds.assets import ASSETS
 from euds.errors import MissingExtra
 from euds.files import write_atomic
 from euds.study.grid import tables
@@ -195,6 +196,8 @@ def _setting(task: GridTask) -> str:
             shown = {name: value for name, value in found.items() if not name.endswith("_sha256")}
             named = ((name.replace("_", " "), value) for name, value in shown.items())
             lines.append(f"* {title}: {', '.join(f'{_words(name)} {_words(value)}' for name, value in named)}")
+    lm = ASSETS.get(task.facts.get("scoring_model", {}).get("lm"))
+    lines += [f"* Language model: {_words(lm.what)}"] if lm else []
     lines += [f"* Date: {_words(task.facts['date'])}"] if "date" in task.facts else []
     later = task.facts.get("went_on")
     return "\n".join([*lines, *([f"* Went on: {_words('; '.join(later))}"] if later else [])])

@@ -1,0 +1,110 @@
+"""The files that benchmarks write: a machine's rows in its own, and the tables and texts that are made of them."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bench_scale
+import bench_search
+import environment
+import pytest
+import table
+from bench_semantic import LOOP_ROWS
+
+from euds.files import read_json
+from euds.kernels import token_stats_cpp
+
+FACTS = {"date": "2026-01-02", "cpu": "this CPU", "cores": 2}
+ROWS = [{"part": "box", "rows": 1}]
+
+
+def write_results(path: Path, **facts: Any) -> Path:
+    path.write_text(json.dumps({"environment": {**FACTS, **facts}, "rows": ROWS}))
+    return path
+
+
+def test_rows_of_the_same_machine_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "search-cpu.json"
+    assert environment.kept_rows(path, FACTS) == []
+    assert environment.kept_rows(write_results(path, date="2026-01-01"), FACTS) == ROWS
+
+
+@pytest.mark.parametrize("facts", [{"cpu": "another"}, {"gpu": "only there"}])
+def test_rows_of_another_machine_get_no_header_of_this_one(tmp_path: Path, facts: dict[str, str]) -> None:
+    path = write_results(tmp_path / "search-cpu.json", **facts)
+    with pytest.raises(SystemExit, match=f"search-cpu.json has other {next(iter(facts))}: measure all anew"):
+        environment.kept_rows(path, FACTS)
+
+
+@pytest.mark.parametrize(("isa", "name"), [("avx512", "scale-cpu_avx512.json"), ("avx2", "scale-cpu.json")])
+def test_processors_with_avx512_have_files_of_their_own(monkeypatch: pytest.MonkeyPatch, isa: str, name: str) -> None:
+    monkeypatch.setattr(token_stats_cpp, "ISA", isa)
+    assert environment.results_path("scale").name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "main", "parts", "options"),
+    [
+        ("scale", bench_scale.main, bench_scale.PARTS, ("--rows", "10")),
+        ("search", bench_search.main, bench_search.PARTS, ("--part", "box")),
+    ],
+)
+def test_a_part_is_not_measured_beside_rows_of_another_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    main: Callable[[], None],
+    parts: dict[str, Any],
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(environment, "RESULTS", tmp_path)
+    for part in parts:
+        monkeypatch.setitem(parts, part, lambda *_: pytest.fail("it was measured"))
+    path = write_results(environment.results_path(name), cpu="another")
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.argv", [name, *options])
+    with pytest.raises(SystemExit, match=r"has other .*cpu.*: measure all anew"):
+        main()
+    assert path.read_bytes() == before
+
+
+def test_the_tables_are_those_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(table.FOLDER / "results", tmp_path / "results")
+    shutil.copy(table.FOLDER / "README.md", tmp_path)
+    monkeypatch.setattr(table, "FOLDER", tmp_path)
+    table.write_tables()
+    committed = Path(environment.__file__).parent / "README.md"
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_json(environment.RESULTS / f"{name}.json")["rows"]
+    return rows
+
+
+def text_of(path: Path) -> str:
+    """A document's words on one line."""
+    return " ".join(path.read_text(encoding="utf-8").split())
+
+
+def test_the_text_says_how_much_faster_another_processor_is() -> None:
+    speeds = {(row["op"], row["contender"], row["rows"]): row["p50"] for row in rows_of("semantic-cpu")}
+    loops = [row for row in rows_of("semantic-cpu_avx512") if row["rows"] == LOOP_ROWS]
+    times = [row["p50"] / speeds[row["op"], row["contender"], LOOP_ROWS] for row in loops]
+    assert f"but loops in Python {min(times):.1f} to {max(times):.1f} times" in text_of(table.FOLDER / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("name", "n_rows", "said"),
+    [
+        ("semantic-cpu_avx512", 1_000_000, r"{:.1f} % lie in .* with .* MiniBatchKMeans {:.1f} %, in {:.1f} times the"),
+        ("semantic-cpu", 200_000, r"the other way round, {:.1f} against {:.1f} %, in {:.1f} times the time"),
+    ],
+)
+def test_the_text_says_what_the_clusters_are_worth(name: str, n_rows: int, said: str) -> None:
+    ours, theirs = (row for row in rows_of(name) if row["part"] == "clusters" and row["rows"] == n_rows)
+    said = said.format(100 * ours["purity"], 100 * theirs["purity"], ours["p50"] / theirs["p50"])
+    assert re.search(said, text_of(table.FOLDER.parent / "docs" / "semantic.md"))
