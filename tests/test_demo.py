@@ -10,6 +10,10 @@ from euds.assets import ASSETS
 from euds.cli.app import app
 from euds.files import read_json
 from euds.pipeline.demo import SENTIMENT
+from euds.study.table import header, lines
+from euds.study.types import Spread, StudyRow, StudyTable
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_demo_fetches_what_its_recipe_names_and_runs_it(
@@ -43,3 +47,22 @@ def test_the_demo_fetches_what_its_recipe_names_and_runs_it(
     assert [row["name"] for row in read_json(out / "study" / "table.json")["methods"]] == ["random", "igse"]
     assert f"40 rows scored, 0 quarantined; run directory {out}" in " ".join(done.output.split())
     assert (out / "report.html").exists()
+
+
+def test_readme_has_the_table_of_the_committed_run() -> None:
+    saved = read_json(ROOT / "benchmarks" / "demo.json")["table"]
+    rows = []
+    for row in saved["methods"]:
+        metrics = {name: Spread(**spread) for name, spread in row["metrics"].items()}
+        rows.append(StudyRow(**{**row, "metrics": metrics, "train_seconds": Spread(**row["train_seconds"])}))
+    table = StudyTable(**{**saved, "methods": tuple(rows)})
+    wanted = [f"| {' | '.join(cells)} |" for cells in (header(table), *lines(table))]
+    readme = (ROOT / "README.md").read_text().splitlines()
+    start = readme.index(wanted[0])
+    assert readme[start + 2 : start + 2 + len(rows)] == wanted[1:]
+    best, worst = (100 * of(row.metrics["accuracy"].mean for row in rows[2:]) for of in (max, min))
+    full = 100 * rows[0].metrics["accuracy"].mean
+    assert (
+        f"costs {full - best:.1f} points with the best of the rules and {full - worst:.1f} with the worst"
+        in " ".join(readme)
+    )
