@@ -82,7 +82,7 @@ def needs_room(path: Path) -> Iterator[None]:
         if number not in NO_ROOM:
             raise
         reason = os.strerror(number)
-        raise RunStopped(f"{path}: cannot be written: {reason}; make room, and the same command resumes") from error
+        raise RunStopped(f"{path}: cannot be written: {reason}; make room, and give the same command again") from error
 
 
 def _system_error(error: Exception) -> int | None:

@@ -40,6 +40,7 @@ MISSES = 10
 """Times that a run may end before it is hit."""
 
 RESUMES = "the same command resumes"
+AGAIN = "make room, and give the same command again"
 SHORT = ("--n-generations", "3", "--max-new-tokens", "4")
 TWO = ("--workers", "2")
 RAY = ("--ray", "--workers", "2")
@@ -117,9 +118,9 @@ KINDS: Mapping[str, Kind] = {
     "Ctrl-C, one process": Kind(4, (), _interrupt, 128 + signal.SIGINT, f"interrupted; {RESUMES}"),
     "Ctrl-C, two workers": Kind(3, TWO, _interrupt, 128 + signal.SIGINT, f"interrupted; {RESUMES}"),
     "Ctrl-C, Ray": Kind(1, RAY, _interrupt, 128 + signal.SIGINT, f"interrupted; {RESUMES}"),
-    "full disk, one process": Kind(3, (), None, os.EX_TEMPFAIL, RESUMES),
-    "full disk, two workers": Kind(2, TWO, None, os.EX_TEMPFAIL, RESUMES),
-    "full disk, Ray": Kind(1, RAY, None, os.EX_TEMPFAIL, RESUMES),
+    "full disk, one process": Kind(3, (), None, os.EX_TEMPFAIL, AGAIN),
+    "full disk, two workers": Kind(2, TWO, None, os.EX_TEMPFAIL, AGAIN),
+    "full disk, Ray": Kind(1, RAY, None, os.EX_TEMPFAIL, AGAIN),
 }
 
 

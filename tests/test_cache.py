@@ -152,6 +152,26 @@ def test_a_cold_cache_changes_no_byte_and_a_warm_one_repeats_it(
     assert none["training_epoch"] == cold["training_epoch"] == warm["training_epoch"]
 
 
+def test_records_of_a_version_that_told_no_cached_tokens_count_all(
+    write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, out = write_jsonl(rows_of(unlike_texts(40))), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.score.write_finished", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            euds.score(corpus, out=out, **settings)
+    for path in (out / "work" / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        del record["cost"]["clusters"]["cached_tokens"]
+        path.write_text(json.dumps(record))
+    euds.score(corpus, out=out, **settings)
+    euds.score(corpus, out=tmp_path / "whole", **{**settings, "cache": None})
+    assert (
+        cost_of(out)["clusters"]["embedding"]["tokens"]
+        == cost_of(tmp_path / "whole")["clusters"]["embedding"]["tokens"]
+    )
+
+
 def test_label_words_are_kept_by_prompt_and_words(
     write_jsonl: WriteJsonl, tmp_path: Path, settings: dict[str, Any], seen: dict[str, int]
 ) -> None:

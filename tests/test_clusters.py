@@ -1,6 +1,7 @@
 """Clustering entropy: planted clusters, the float64 reference, shards, calibration."""
 
 import math
+from typing import Any
 
 import faiss
 import numpy as np
@@ -74,6 +75,7 @@ def test_rows_without_a_direction_are_nan_and_take_no_part() -> None:
         ({"n_clusters": 11}, r"n_clusters: must be 1\.\.10"),
         ({"n_clusters": 3, "n_neighbors": 4}, r"n_neighbors: must be 1\.\.3"),
         ({"n_clusters": 3, "similarity_temperature": 0.0}, "similarity_temperature: must be finite and above 0"),
+        ({"n_clusters": 3, "similarity_temperature": "1"}, "similarity_temperature: must be a number, got '1'"),
         ({"n_clusters": 3, "seed": -1}, "seed: must be in 0.."),
         ({"n_clusters": 3, "seed": 2**31}, "seed: must be in 0.."),
     ],
@@ -83,6 +85,14 @@ def test_cluster_entropy_names_what_is_wrong(arguments: dict[str, float], messag
         euds.cluster_entropy(blobs(10, 4, 0), **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="must be a matrix"):
         euds.cluster_entropy([1.0, 2.0], n_clusters=1)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64])
+def test_numpys_integers_are_taken(kind: type[np.integer[Any]]) -> None:
+    embeddings = blobs(50, 8, 0)
+    numbers: dict[str, Any] = {"n_clusters": kind(5), "n_neighbors": kind(3)}
+    found = euds.cluster_entropy(embeddings, **numbers)
+    np.testing.assert_array_equal(found, euds.cluster_entropy(embeddings, n_clusters=5, n_neighbors=3))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1500, 10**9])

@@ -20,7 +20,7 @@ from euds.corpus import part_files
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan
 from euds.engine.score import execute
-from euds.engine.shards import cut_shards, default_shard_rows, tasks
+from euds.engine.shards import cut_shards, default_shard_rows, largest_task, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import RESULT_FOLDERS, Work
@@ -332,6 +332,8 @@ def test_a_file_is_asked_once_whether_it_can_be_entered(tmp_path: Path, monkeypa
     shards = list(cut_shards([tmp_path / "a.parquet"], 10))
     assert list(tasks(shards)) == [(shard,) for shard in shards]
     assert asked == [tmp_path / "a.parquet"]
+    assert largest_task([tmp_path / "a.parquet"], [sum(shard.n_rows for shard in shards)], 10) == 10
+    assert asked == 2 * [tmp_path / "a.parquet"]
 
 
 def test_impossible_ways_of_running_are_refused(corpus: Path, tmp_path: Path) -> None:

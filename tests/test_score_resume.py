@@ -152,7 +152,7 @@ def test_a_full_disk_ends_the_run_and_resuming_completes_it(
     assert process.returncode == os.EX_TEMPFAIL
     last_line = process.stderr.strip().splitlines()[-1]
     assert last_line.startswith(f"error: {limited / 'work' / 'tokens-0000'}")
-    assert last_line.endswith("File too large; make room, and the same command resumes")
+    assert last_line.endswith("File too large; make room, and give the same command again")
     assert "Traceback" not in process.stderr
     assert list(limited.rglob("*.partial")) == []
     euds.score(corpus, out=limited, measures=["information"], shard_rows=50)

@@ -1,5 +1,6 @@
 """A study's grid: its file, its splits, and cells that are trained once."""
 
+import errno
 import fcntl
 import json
 import os
@@ -282,6 +283,19 @@ def test_two_processes_do_not_train_one_study(
         with pytest.raises(InputError, match=f"{study[folder]}: another process is training this study"):
             run_study(study)
         assert run_study(study, dry_run=True).n_trained == 0
+
+
+def test_a_lock_that_may_not_be_opened_is_named(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, whole = Path(study["results"]) / "tiny.cells.lock", Path.open
+
+    def another_users(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if path == lock:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", another_users)
+    with pytest.raises(InputError, match=r"tiny\.cells\.lock: Permission denied"):
+        run_study(study)
 
 
 def test_what_cannot_be_trained_is_told_before_anything_is_scored(

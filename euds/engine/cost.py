@@ -34,7 +34,9 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
     sizes = {role: parameter_count(folder) for role, folder in plan.folders.items()}
     cost: dict[str, Any] = {"flops_rule": RULE, "parameters": sizes}
     if plan.config.clusters:
-        tokens, embedded = spent["clusters"]["tokens"], spent["clusters"]["embedded_tokens"]
+        tokens = spent["clusters"]["tokens"]
+        # Records of an earlier version do not tell.
+        embedded = tokens - spent["clusters"].get("cached_tokens", 0)
         # What an epoch of fine-tuning a model of the encoder's size on the whole pool takes.
         cost["training_epoch"] = {
             "model": plan.config.embedder,

@@ -44,7 +44,8 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         cache |= cache_counts("embedding", table)
         _add_reasons(reasons, table)
         pool_tokens = len(ragged(tokens, "embedder_tokens")[0])
-        cost["clusters"] = {"tokens": pool_tokens, **tokens_read(table, "embedded_tokens")}
+        cached_tokens = pool_tokens - tokens_read(table, "embedded_tokens")["embedded_tokens"]
+        cost["clusters"] = {"tokens": pool_tokens, "cached_tokens": cached_tokens}
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
         meanings = read_parquet(meanings_path(plan.run_dir, shard))

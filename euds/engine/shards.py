@@ -96,7 +96,8 @@ def largest_task(files: Sequence[Path], file_rows: Sequence[int], shard_rows: in
     stops = np.minimum(starts + shard_rows, ends[-1])
     first, last = (np.searchsorted(ends, rows, side="right") for rows in (starts, stops - 1))
     stays = (first[:-1] == last[:-1]) & (last[:-1] == first[1:])
-    stays[stays] = [not splittable(files[file]) for file in first[1:][stays]]
+    enterable = cache(lambda file: splittable(files[file]))
+    stays[stays] = [not enterable(file) for file in first[1:][stays].tolist()]
     task = np.cumsum(np.concatenate(([False], ~stays)))
     return int(np.bincount(task, weights=stops - starts).max())
 

@@ -128,7 +128,8 @@ def load_model(
         kind: what the model should be, for the message.
         pooled: whether what the model's pooler gives is used; otherwise its weights may be missing.
         new_head: whether the head is to be trained: its weights are drawn anew by torch's seed, also where the folder
-            holds some, of whatever shape; the pooler's may be missing.
+            holds a whole one, of whatever shape; of one that it holds in part, that part stays. The pooler's may be
+            missing.
         **arguments: further ones of `from_pretrained`, such as the number of labels.
 
     Raises:

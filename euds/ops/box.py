@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of, whole_number
+from euds.errors import InvalidArgument, one_of, real_number, whole_number
 from euds.ops.groups import rows_by_group
 from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
@@ -129,9 +129,8 @@ def find_boxes(
     values = as_floats("scores", scores)
     if values.ndim != 2 or not 1 <= values.shape[1] <= MAX_AXES:
         raise InvalidArgument(f"scores: must have shape (n, d) with d = 1..{MAX_AXES}, got {values.shape}")
-    k = whole_number("k", k)
-    if k < 1:
-        raise InvalidArgument(f"k: must be at least 1, got {k}")
+    k = whole_number("k", k, least=1)
+    max_overlap = real_number("max_overlap", max_overlap)
     if not 0 <= max_overlap <= 1:
         raise InvalidArgument(f"max_overlap: must be in 0..1, got {max_overlap}")
     weights = None if utility is None else as_utility(utility, len(values))
@@ -217,9 +216,7 @@ def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | N
 
     d, n_groups = len(ranks.doubled), len(shares.needs)
     # NumPy's integers would wrap around in the number of cells.
-    bins = whole_number("bins", bins)
-    if bins < 1:
-        raise InvalidArgument(f"bins: must be at least 1, got {bins}")
+    bins = whole_number("bins", bins, least=1)
     if (bins + 1) ** d * (n_groups + 1) > MAX_CELLS:
         raise InvalidArgument(f"bins: a grid of {bins}^{d} for {n_groups} groups is too large; take fewer")
     scale = 1.0 if weights is None else utility_scale(weights)

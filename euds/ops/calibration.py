@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, whole_number
+from euds.errors import InvalidArgument, real_number, whole_number
 from euds.ops.cluster import CentroidIndex, checked_index, nearest_centroids, sample_rows
 from euds.ops.embeddings import usable_rows
 from euds.types import Float32Array
@@ -74,6 +74,7 @@ def calibrate_temperature(
         InvalidArgument: a number is out of its range, no row has a direction, the widths differ, or no temperature
             reaches the target because the similarities of the nearest centroids are equal.
     """
+    target_mean = real_number("target_mean", target_mean)
     if not 0 < target_mean < 1:
         raise InvalidArgument(f"target_mean: must be between 0 and 1, both excluded; got {target_mean}")
     n_neighbors = whole_number("n_neighbors", n_neighbors)
@@ -105,6 +106,7 @@ def share_at_ends(entropy: npt.ArrayLike, n_neighbors: int, *, margin: float = 0
         InvalidArgument: a number is out of its range, or no entropy is finite.
     """
     n_neighbors = whole_number("n_neighbors", n_neighbors, least=2)
+    margin = real_number("margin", margin)
     if not 0 <= margin <= 0.5:
         raise InvalidArgument(f"margin: must be 0..0.5, got {margin}")
     values = np.asarray(entropy, np.float64)

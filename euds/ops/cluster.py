@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, check_seed, whole_number
+from euds.errors import InvalidArgument, check_seed, real_number, whole_number
 from euds.ops.embeddings import unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
@@ -166,7 +166,9 @@ def entropy_to_centroids(
     """
     from euds.kernels.cluster_entropy_numba import softmax_entropy
 
-    if not (math.isfinite(similarity_temperature) and similarity_temperature > 0):
+    n_neighbors = whole_number("n_neighbors", n_neighbors)
+    similarity_temperature = real_number("similarity_temperature", similarity_temperature)
+    if not 0 < similarity_temperature < math.inf:
         raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {similarity_temperature}")
     array = np.asarray(embeddings)
     index = checked_index(centroids, array, n_neighbors)

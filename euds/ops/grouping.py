@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.embeddings import check_embeddings
 from euds.ops.ragged import check_offsets
 from euds.types import BoolArray, Int64Array
@@ -60,6 +60,7 @@ def embedding_groups(
     starts = check_offsets(offsets, len(rows))
     components = one_of("linkage", linkage, LINKAGES) == "connected_components"
     # Written so that NaN is refused too.
+    min_similarity = real_number("min_similarity", min_similarity)
     if not -1 <= min_similarity <= 1:
         raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {min_similarity}")
     blank = check_empty(empty, len(rows))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.embeddings import check_embeddings
 from euds.ops.information import information_entropy
 from euds.ops.pool import as_floats
@@ -197,5 +197,5 @@ def _check_logprobs(logprobs: npt.ArrayLike, starts: Int64Array) -> Float64Array
 
 
 def _check_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < real_number(name, value) < math.inf:
         raise InvalidArgument(f"{name}: must be finite and above 0, got {value}")

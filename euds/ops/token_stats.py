@@ -10,7 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from euds.backends import Backend, choose
-from euds.errors import InvalidArgument, InvalidType
+from euds.errors import InvalidArgument, InvalidType, real_number
 from euds.types import TokenStats
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def _stats(
 
 def _checked_temperature(temperature: object) -> float:
     # Kernels are compiled for floats.
-    value = float(temperature) if isinstance(temperature, Real) else math.nan
+    value = real_number("temperature", temperature)
     if not LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE:
         raise InvalidArgument(
             f"temperature: must lie in {LOWEST_TEMPERATURE}..{HIGHEST_TEMPERATURE}, got {temperature!r}"

@@ -27,7 +27,7 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     Args:
         rows: fields by name.
         task: what is learned.
-        what: "training" or "test", for messages.
+        what: which rows, such as "training" or "test", for messages.
 
     Raises:
         InputError: there is no row, or one lacks a field or holds something else than the task needs.

@@ -165,7 +165,7 @@ class AnswerHead:
 
 
 def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, classes: Set[str]) -> Head:
-    """Return the head of a task; `classes` are all that have a place in it, none for questions.
+    """Return the head of a task; `classes` are all that have a place in it; questions have none.
 
     Raises:
         InputError: there is only one class.

@@ -15,7 +15,7 @@ import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import check_writable, json_sha256, write_json
+from euds.files import check_writable, json_sha256, needs_room, permitted, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, console
@@ -63,8 +63,8 @@ def run_study(
 
     Raises:
         InvalidArgument: the file has an impossible setting, or `workers` is below 1.
-        InputError: data or a model is missing, finished cells come from other settings, or another process is training
-            this study.
+        InputError: data or a model is missing, rows or the model cannot be trained, finished cells come from other
+            settings, or another process is training this study.
         RunStopped: a process was killed or the disk is full.
     """
     if workers is not None and workers < 1:
@@ -126,10 +126,13 @@ def _alone(lock: Path) -> Iterator[None]:
     """Keep other processes from training the same study; the kernel drops the lock when this one dies.
 
     Raises:
-        InputError: another process is at it, or the lock's folder takes no file.
+        InputError: another process is at it, or the lock may not be written.
+        RunStopped: the disk is full.
     """
     check_writable(lock.parent)
-    with lock.open("w") as handle:
+    with needs_room(lock), permitted(lock):
+        handle = lock.open("w")
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
