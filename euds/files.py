@@ -169,9 +169,12 @@ def make_folder(folder: Path) -> None:
     missing = list(takewhile(lambda each: not each.is_dir(), (folder, *folder.parents)))
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        # A folder that may be written to, but not looked into, cannot be synced.
-        with suppress(PermissionError):
+        try:
             sync_folder(made.parent)
+        except OSError as error:
+            # One that may be written to, but not looked into; or several hosts make it at once, and one syncs it.
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.ESTALE):
+                raise
 
 
 def sync_folder(folder: Path) -> None:

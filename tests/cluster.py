@@ -262,10 +262,13 @@ def main() -> None:
 def attempt(cluster: Cluster, name: str, number: int) -> list[str]:
     """Make a trial and compare its run with the one on one host."""
     run_dir = cluster.shared.path / f"run-{number}"
+    faults: list[str] = []
     try:
-        return [*TRIALS[name](cluster, run_dir), *cluster.trial.differences(run_dir)]
+        faults += TRIALS[name](cluster, run_dir)
+        faults += cluster.trial.differences(run_dir)
     except Exception as error:
-        return ["".join(traceback.format_exception_only(error))]
+        faults.append("".join(traceback.format_exception_only(error)).strip())
+    return faults
 
 
 if __name__ == "__main__":

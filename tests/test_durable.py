@@ -1,5 +1,6 @@
 """A run survives a power cut: whatever is there is whole, and whatever it tells of is there."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import euds
+from euds import files
 
 
 class Event(NamedTuple):
@@ -66,3 +68,22 @@ def test_what_a_run_leaves_is_durable_before_anything_tells_of_it(
     # Folders that were made for the run are there, too.
     for made in (tmp_path, tmp_path / "runs", run_dir):
         assert Event(made.stat().st_ino) in events[: renames[0]]
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EACCES])
+def test_a_folder_that_cannot_be_synced_stops_no_run(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refused: list[Path] = []
+    sync = files.sync_folder
+
+    def refusing(folder: Path) -> None:
+        # As where another host makes the same folder at the same time.
+        if folder in (tmp_path, tmp_path / "run") and len(refused) < 2:
+            refused.append(folder)
+            raise OSError(number, os.strerror(number), str(folder))
+        sync(folder)
+
+    monkeypatch.setattr(files, "sync_folder", refusing)
+    assert euds.score(corpus, out=tmp_path / "run", measures=["information"]).n_scored == 150
+    assert len(refused) == 2
