@@ -334,13 +334,13 @@ def test_a_stream_that_is_cut_between_batches_is_an_error_that_names_it(tmp_path
 
 
 def test_batches_of_parquet_are_cut_by_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar_files, "BATCH_BYTES", 10_500)
+    monkeypatch.setattr(columnar_files, "BATCH_BYTES", 62_000)
     path = tmp_path / "a.parquet"
     rows = [{"text": f"{at}" + "x" * 990, "other": {"text": f"{at}" + "y" * 5000}} for at in range(100)]
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50, use_dictionary=False)
-    for columns, n_rows in ((["text"], 10), (None, 1), (["none"], 50)):
+    for columns in (["text"], None, ["none"]):
         source = columnar.Source(path, columns)
-        assert max(batch.num_rows for batch in source._file.batches(0)) == n_rows
+        assert max(batch.num_rows for batch in source._file.batches(0)) == 10
         source.close()
     assert [row.fields for row in read_rows([path])] == rows
 
