@@ -14,7 +14,7 @@ def test_a_damaged_footer_gives_rows_or_one_clear_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [f"film {at}" for at in range(40)], "label": list(range(40))}), path)
     content = path.read_bytes()
     end = len(content) - 8
-    n_refused = 0
+    refused = []
     for at in range(end - int.from_bytes(content[end : end + 4], "little"), end):
         # What pyarrow does not check where a column is asked for by its number aborts the process.
         for flip in (1, 4, 64):
@@ -22,6 +22,6 @@ def test_a_damaged_footer_gives_rows_or_one_clear_error(tmp_path: Path) -> None:
             try:
                 list(read_rows([path]))
             except InputError as error:
-                assert "a.parquet" in str(error)
-                n_refused += 1
-    assert n_refused > 100
+                refused.append(str(error))
+    assert len(refused) > 100
+    assert all("a.parquet" in said for said in refused)
