@@ -67,8 +67,6 @@ def test_readme_has_the_table_of_the_committed_run() -> None:
         f"costs {full - best:.1f} points with the best of the rules and {full - worst:.1f} with the worst"
         in " ".join(readme)
     )
-    others = {
-        row["name"]: 100 * row["metrics"]["accuracy"]["mean"] for row in runs["random_batches"]["table"]["methods"]
-    }
+    others = {row["name"]: 100 * row["metrics"]["accuracy"]["mean"] for row in runs["random_batches"]["methods"]}
     told = f"gave `information` {others['information']:.1f} and `random` {others['random']:.1f}"
     assert told in " ".join(readme)

@@ -1,5 +1,6 @@
 """Find a model's folder and load it, ready to be read: safetensors weights only, no code from the folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,21 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = reason_of(error)
         raise storage_failure(folder, error) or InputError(f"{folder}: no {kind} could be loaded: {reason}") from error
+    _check_weights(folder, kind, found, body, pooled=pooled, new_head=new_head)
+    return model
+
+
+def _with_new_head(auto_class: Any, model: Any) -> Any:
+    """Return a model of the same configuration whose body has the weights of `model`, and whose head random ones."""
+    fresh = auto_class.from_config(model.config, dtype=model.dtype, trust_remote_code=False)
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh
+
+
+def _check_weights(
+    folder: Path, kind: str, found: Mapping[str, Any], body: str, *, pooled: bool, new_head: bool
+) -> None:
+    """Refuse a model that was loaded in part; `body`: how the names of its weights without a head begin."""
     misshapen = sorted(name for name, *_ in found["mismatched_keys"] if name.startswith(body))
     if misshapen:
         raise InputError(
@@ -177,11 +193,3 @@ def load_model(
             f"{folder}: weights of the {kind} are missing ({', '.join(missing[:3])}{', ...' if missing[3:] else ''}); "
             "take a folder that has them all"
         )
-    return model
-
-
-def _with_new_head(auto_class: Any, model: Any) -> Any:
-    """Return a model of the same configuration whose body has the weights of `model`, and whose head random ones."""
-    fresh = auto_class.from_config(model.config, dtype=model.dtype, trust_remote_code=False)
-    fresh.base_model.load_state_dict(model.base_model.state_dict())
-    return fresh
