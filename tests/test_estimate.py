@@ -123,6 +123,11 @@ def test_parsing_is_part_of_reading(corpus: Path, monkeypatch: pytest.MonkeyPatc
     assert found.seconds["read"] == pytest.approx(400 * 2.0)
 
 
+def test_more_rows_are_sampled_where_no_model_reads_them(corpus: Path, tiny_lm: Path) -> None:
+    assert euds.estimate(corpus, measures="information").n_sampled == 400
+    assert euds.estimate(corpus, measures=["information", "generative"], lm=tiny_lm).n_sampled == 256
+
+
 def test_what_counting_takes_anyway_does_not_grow_with_the_rows(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
 

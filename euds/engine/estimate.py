@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus import sample
-from euds.engine.config import MEASURES, score_config
+from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.estimated import Estimate
 from euds.engine.extrapolate import extrapolate
 from euds.engine.label_words_config import LabelWordSettings
@@ -20,6 +20,9 @@ from euds.measures.device import precision
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
 """Rows scored by kind of device; fewer would not fill a GPU's batches."""
+
+MODEL_FREE_ROWS = 4096
+"""Rows scored without a model: of fewer, milliseconds are timed, and most of these do not grow with the rows."""
 
 
 def estimate(
@@ -63,7 +66,7 @@ def estimate(
         inputs, text_field, id_field, label_field, source_field, measures, semantic, samples, label_words, lm, embedder,
             tokenizer, max_tokens, token_budget, shard_rows, device, dtype: as for `euds.score`, but generations cannot
             be taken over from another run.
-        sample_rows: rows to score; None: 256, on a GPU 4,096.
+        sample_rows: rows to score; None: 256, on a GPU or without a model 4,096.
         seed: of the sample and of the generations.
         workers: that the run would have, each like the device measured here.
         price_per_hour: of a worker, in any currency.
@@ -99,9 +102,12 @@ def estimate(
             seed=seed,
         )
     )
-    settled = precision(device, dtype)
+    kind = precision(device, dtype).torch_device.type
+    if sample_rows is None:
+        uses_models = stages_of(config.measures, config.semantic) != ["tokens"]
+        sample_rows = SAMPLE_ROWS[kind] if uses_models else MODEL_FREE_ROWS
     start = time.perf_counter()
-    file_rows, slices = sample(files, sample_rows or SAMPLE_ROWS[settled.torch_device.type], config.seed)
+    file_rows, slices = sample(files, sample_rows, config.seed)
     pass_seconds = time.perf_counter() - start
     n_rows = sum(file_rows)
     if n_rows == 0:
