@@ -68,3 +68,13 @@ def test_cells_hold_the_rows_of_their_ranks(n_threads: int) -> None:
 def test_more_rows_than_ranks_can_count_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="rows are more than"):
         rank_rows(np.broadcast_to(np.float32(0), ((1 << 31) - 1, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_without_a_finite_one_have_no_rank(dtype: type[np.floating]) -> None:
+    # Memory that was used before, so that what is not written shows.
+    assert (np.full(6000, 7, np.uint32) == 7).all()
+    ranks = rank_rows(np.full((2000, 3), np.nan, dtype))
+    assert ranks.n_ranked == 0
+    assert not ranks.doubled.any()
+    assert not mid_ranks(np.full(6000, np.inf)).any()

@@ -46,13 +46,13 @@ std::vector<FindCells<float>> usable_ways() {
 
 }  // namespace
 
-EUDS_EVERY_WIDTH bool find_cells(const float* values, std::size_t n_values, const Cells& cells, double margin,
-                                 std::int32_t* found) {
+EUDS_UP_TO_AVX512 bool find_cells(const float* values, std::size_t n_values, const Cells& cells, double margin,
+                                  std::int32_t* found) {
     return find<double>(values, n_values, cells, margin, found);
 }
 
-EUDS_EVERY_WIDTH bool find_cells(const double* values, std::size_t n_values, const Cells& cells, double margin,
-                                 std::int32_t* found) {
+EUDS_UP_TO_AVX512 bool find_cells(const double* values, std::size_t n_values, const Cells& cells, double margin,
+                                  std::int32_t* found) {
     return find<double>(values, n_values, cells, margin, found);
 }
 

@@ -49,9 +49,13 @@ class Ranker {
 
     std::size_t run() {
         const std::size_t n_finite = count_finite();
+        if (n_finite == 0) {
+            std::fill(ranks_.begin(), ranks_.end(), 0);
+            return 0;
+        }
         items_.resize(n_finite);
         sorted_.resize(n_finite);
-        for (std::size_t axis = 0; axis < n_axes_ && n_finite > 0; ++axis) {
+        for (std::size_t axis = 0; axis < n_axes_; ++axis) {
             gather(axis);
             sort();
             write_ranks(ranks_.subspan(axis * n_, n_));
@@ -213,8 +217,6 @@ class CellCounter {
     double scale_;
 };
 
-constexpr std::size_t kMostPrivateCells = std::size_t{1} << 22;
-
 template <typename T>
 void add_to(std::span<T> total, const std::vector<T>& part) {
     for (std::size_t at = 0; at < part.size(); ++at) {
@@ -237,9 +239,10 @@ void count_rows(const RankGrid& grid, std::span<const std::int32_t> groups, std:
                 double scale, std::span<std::int32_t> counts, std::span<std::int64_t> sums, std::size_t n_threads) {
     const CellCounter counter(grid, groups, utility, scale);
     const std::size_t n = counter.n_rows();
-    // Each thread fills a grid of its own where that costs little; integers add up the same in any order.
+    // Each thread fills a grid of its own, of no more cells than it has rows: that bounds what the grids take of time and
+    // memory. Integers add up the same in any order.
     const std::size_t n_parts =
-        counts.size() > kMostPrivateCells ? 1 : std::clamp<std::size_t>(n / kRowsPerThread, 1, n_threads);
+        std::clamp<std::size_t>(n / std::max(kRowsPerThread, counts.size()), 1, n_threads);
     std::vector<std::vector<std::int32_t>> part_counts(n_parts - 1, std::vector<std::int32_t>(counts.size()));
     std::vector<std::vector<std::int64_t>> part_sums(n_parts - 1, std::vector<std::int64_t>(sums.size()));
     parallel_for(n_parts, n_parts, [&](std::size_t part, std::size_t) {
