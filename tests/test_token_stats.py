@@ -225,8 +225,20 @@ def test_inputs_are_left_as_they_were(backend: str) -> None:
 def test_a_shifted_row_keeps_its_entropy(backend: str) -> None:
     logits = torch.randn(8, 1000, dtype=torch.float64)
     shifted = (logits.float() + 1e5).double()
-    oracle = expected(shifted, torch.zeros(8, dtype=torch.long))["entropy"]
-    assert np.abs(euds.token_entropy(shifted.float(), backend=backend).numpy() - oracle).max() < 1e-5
+    targets = torch.arange(8)
+    for temperature in (1.0, 0.7):
+        oracle = expected(shifted / temperature, targets)
+        found = euds.token_stats(shifted.float(), targets, temperature=temperature, backend=backend)
+        assert np.abs(found.entropy.numpy() - oracle["entropy"]).max() < 1e-5
+        assert np.abs(found.target_logprob.numpy() - oracle["target_logprob"]).max() < 1e-5  # type: ignore[union-attr]  # Targets were given.
+
+
+def test_the_lowest_numbers_do_not_overflow_at_a_low_temperature(backend: str) -> None:
+    logits = torch.full((2, 5001), torch.finfo(torch.float32).min)
+    logits[1, 3:] = -math.inf
+    found = euds.token_stats(logits, temperature=1e-3, backend=backend)
+    np.testing.assert_allclose(found.entropy, [math.log(5001), math.log(3)], atol=1e-5)
+    np.testing.assert_allclose(found.max_prob, [1 / 5001, 1 / 3], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

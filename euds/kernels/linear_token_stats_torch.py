@@ -27,8 +27,8 @@ def linear_token_stats(
     sums = empty_sums(len(hidden), hidden.device)
     for rows, columns, products in tiles(hidden, weight, TILE_ROWS, TILE_COLUMNS):
         logits = shaped(products, None if bias is None else bias[columns], softcap)
-        sums[:, rows] = merge(sums[:, rows], block_sums(logits.float() / temperature, varentropy))
+        sums[:, rows] = merge(sums[:, rows], block_sums(logits.float(), temperature, varentropy), temperature)
+    results = finish(sums, temperature)
     if targets is None:
-        return finish(sums), None
-    looked_up = target_logits(hidden, weight, targets, bias, softcap)
-    return finish(sums), log_probability(sums, looked_up / temperature)
+        return results, None
+    return results, log_probability(sums, target_logits(hidden, weight, targets, bias, softcap), temperature)

@@ -45,8 +45,8 @@ def finished(
     sums: Float64Array, temperature: float, target_logits: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return what `token_stats` does, of sums and of the logit of each target (n_rows,) before the temperature."""
-    scaled = torch.from_numpy(sums.T.copy())
-    scaled[0] /= temperature
+    by_kind = torch.from_numpy(sums.T)
+    results = finish(by_kind, temperature).float()
     if target_logits is None:
-        return finish(scaled).float(), None
-    return finish(scaled).float(), log_probability(scaled, target_logits.double() / temperature).float()
+        return results, None
+    return results, log_probability(by_kind, target_logits.double(), temperature).float()
