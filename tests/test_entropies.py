@@ -58,6 +58,12 @@ def test_every_way_of_counting_gives_the_same(samples: list[list[int]]) -> None:
 def test_long_samples_and_all_different_tokens() -> None:
     ids = np.random.default_rng(0).permutation(100_003)
     assert euds.information_entropy(ids, [0, len(ids)])[0] == pytest.approx(math.log(len(ids)))
+    # Every token is seen with the chance 1 - (1 - p)^n, p = 1/n^2, which is near 1/n: digits go if it is written so.
+    n = len(ids)
+    p = 1 / n**2
+    seen = 1 / n - p * (n - 1) / (2 * n)
+    found = euds.information_entropy(ids, [0, n], estimator="chao_shen")[0]
+    assert found == pytest.approx(n * p * math.log(n**2) / seen, rel=1e-9)
 
 
 @given(Ragged)

@@ -45,7 +45,9 @@ def count_entropy(counts: Int64Array, n: int, estimator: int) -> float:
     for count in counts:
         p = coverage * count / n
         if p > 0.0:
-            entropy -= p * np.log(p) / (1.0 - (1.0 - p) ** n)
+            # 1 - (1 - p)^n, whose digits go where p is near 0.
+            seen = -np.expm1(n * np.log1p(-p)) if p < 1.0 else 1.0
+            entropy -= p * np.log(p) / seen
     return max(entropy, 0.0)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import log
+from math import expm1, log, log1p
 
 import numpy as np
 
@@ -15,8 +15,9 @@ def token_stats(logits: Float64Array, target: int | None = None) -> dict[str, fl
     if np.isnan(z).any() or (z == np.inf).any() or (z == -np.inf).all():
         return dict.fromkeys(("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob"), float("nan"))
     top = z.max()
-    logsumexp = top + np.log(np.exp(z - top).sum())
-    logp = z - logsumexp
+    log_sum = np.log(np.exp(z - top).sum())
+    # The difference to the maximum first: far from 0, the log-sum-exp is not exact.
+    logp = z - top - log_sum
     p = np.exp(logp)
     possible = p > 0
     entropy = -(p[possible] * logp[possible]).sum()
@@ -24,7 +25,7 @@ def token_stats(logits: Float64Array, target: int | None = None) -> dict[str, fl
     return {
         "entropy": float(entropy),
         "varentropy": float(varentropy),
-        "logsumexp": float(logsumexp),
+        "logsumexp": float(top + log_sum),
         "max_prob": float(p.max()),
         "target_logprob": float("nan") if target is None else float(logp[target]),
     }
@@ -77,8 +78,6 @@ def count_entropy(counts: Sequence[int], estimator: str) -> float:
         return plugin + (len(counts) - 1) / (2 * n)
     singletons = sum(count == 1 for count in counts)
     coverage = 1 - (n - 1 if singletons == n else singletons) / n
-    return sum(
-        -coverage * share * log(coverage * share) / (1 - (1 - coverage * share) ** n)
-        for share in shares
-        if coverage * share > 0
-    )
+    adjusted = [coverage * share for share in shares]
+    # All of a distribution in one type has no entropy, and its chance to be seen no logarithm.
+    return sum(-p * log(p) / -expm1(n * log1p(-p)) for p in adjusted if 0 < p < 1)
