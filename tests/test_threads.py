@@ -28,3 +28,22 @@ def test_torch_keeps_its_threads(imports: str) -> None:
         text=True,
     )
     assert done.stdout.split() == ["1"]
+
+
+def test_numba_keeps_its_threads() -> None:
+    program = """
+import numba, torch, numpy as np
+torch.set_num_threads(2)
+numba.set_num_threads(1)
+import euds
+euds.cluster_entropy(np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32), n_clusters=4)
+print(numba.get_num_threads(), torch.get_num_threads())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["1", "2"]

@@ -25,11 +25,12 @@ def parallel_njit(function: Callable[Arguments, Result]) -> Callable[Arguments, 
         torch = sys.modules.get("torch")
         if torch is None:
             return compiled(*arguments, **named)
-        threads = torch.get_num_threads()
+        threads, before = torch.get_num_threads(), numba.get_num_threads()
         try:
             numba.set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
             return compiled(*arguments, **named)
         finally:
+            numba.set_num_threads(before)
             torch.set_num_threads(threads)
 
     return call
