@@ -1,6 +1,7 @@
 """Clustering entropy: planted clusters, the float64 reference, shards, calibration."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import faiss
@@ -269,3 +270,19 @@ def test_calibration_names_what_is_wrong() -> None:
         share_at_ends([math.nan], 4)
     with pytest.raises(InvalidArgument, match=r"n_clusters: must be an integer, got 2\.5"):
         fit_centroids(embeddings, n_clusters=2.5)  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+def test_half_precision_takes_no_second_copy() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(300_000, 32)).astype(np.float16)
+    embeddings[7] = 0
+    centroids = fit_centroids(embeddings[1000:2000].astype(np.float32), n_clusters=16)
+    calibrate_temperature(embeddings[:100], centroids, n_neighbors=4)
+    tracemalloc.start()
+    try:
+        found = calibrate_temperature(embeddings, centroids, n_neighbors=4, sample_size=1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.n_sampled == 1000
+    # In float64 it would be 77 MB.
+    assert peak < 30e6

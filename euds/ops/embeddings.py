@@ -1,10 +1,15 @@
 """Checks of embeddings, and their directions."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument
 from euds.types import BoolArray, Float32Array, Float64Array
+
+BLOCK_ROWS = 65_536
+"""Rows converted at a time."""
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:
@@ -27,8 +32,10 @@ def usable_rows(embeddings: npt.ArrayLike) -> BoolArray:
     """
     from euds.kernels.cosine_numba import have_direction
 
-    result: BoolArray = have_direction(_matrix(embeddings))
-    return result
+    matrix = _numbers(embeddings)
+    # Other dtypes are converted, and a pool has no room for a second copy.
+    blocks = [have_direction(_floats(matrix[at : at + BLOCK_ROWS])) for at in range(0, len(matrix), BLOCK_ROWS)]
+    return np.concatenate(blocks) if blocks else np.empty(0, bool)
 
 
 def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
@@ -45,7 +52,15 @@ def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
 
 
 def _matrix(embeddings: npt.ArrayLike) -> Float32Array | Float64Array:
+    return _floats(_numbers(embeddings))
+
+
+def _numbers(embeddings: npt.ArrayLike) -> npt.NDArray[Any]:
     array = np.asarray(embeddings)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
+    return array
+
+
+def _floats(array: npt.NDArray[Any]) -> Float32Array | Float64Array:
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)

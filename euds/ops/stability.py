@@ -1,6 +1,6 @@
 """How much the region of a rule depends on which rows happened to be in the pool: a bootstrap over rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,14 +147,14 @@ def _extremes(
     return lowest, highest
 
 
-def _replicates(counts: Int64Array, n_replicates: int, seed: int) -> Sequence[Int64Array]:
+def _replicates(counts: Int64Array, n_replicates: int, seed: int) -> Iterator[Int64Array]:
     rng = np.random.default_rng(seed)
     n, flat = int(counts.sum()), counts.ravel()
     filled = np.flatnonzero(flat)
-    drawn = np.zeros((n_replicates, len(flat)), np.int64)
-    for replicate in drawn:
-        replicate[filled] = rng.multinomial(n, flat[filled] / n)
-    return list(drawn.reshape(n_replicates, *counts.shape))
+    for _ in range(n_replicates):
+        drawn = np.zeros(len(flat), np.int64)
+        drawn[filled] = rng.multinomial(n, flat[filled] / n)
+        yield drawn.reshape(counts.shape)
 
 
 def _find(rule: str, cells: Cells, counts: Int64Array, budget: int) -> Ranges:

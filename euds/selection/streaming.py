@@ -8,6 +8,7 @@ histograms merge, so that parts can be counted anywhere.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ class Bins:
         """Edges of the bins; each is the lowest value of its bin but for approximate ones."""
         return self.histogram.edges[axis]
 
-    def below(self, axis: int) -> Int64Array:
-        """Rows below each edge."""
-        return np.concatenate(([0], np.cumsum(marginals_of(self.histogram.counts)[axis])))
+    @cached_property
+    def below(self) -> list[Int64Array]:
+        """Rows below each edge, by axis; made once, as it takes a pass over the grid."""
+        return [np.concatenate(([0], np.cumsum(rows))) for rows in marginals_of(self.histogram.counts)]
 
     def between(self, axis: int, low: float, high: float) -> tuple[int, int]:
         """First and last bin between two edges."""
@@ -86,7 +88,7 @@ class Bins:
 
     def rank(self, axis: int, values: Float64Array) -> Float64Array:
         """Rank of each value, interpolated within its bin; the mid-rank where a bin holds one value only."""
-        edges, below, place, n = self.edges(axis), self.below(axis), self.place(axis, values), self.histogram.n_counted
+        edges, below, place, n = self.edges(axis), self.below[axis], self.place(axis, values), self.histogram.n_counted
         tied = self.highest[axis] <= edges[:-1]
         # Integers over 2 n, as in `Ranks`, so that equal distances are equal here, too.
         middle = (below[:-1] + below[1:]) / (2 * n)
