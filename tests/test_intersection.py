@@ -108,5 +108,12 @@ def test_groups_take_their_own_part_of_what_belongs_to_rows() -> None:
             alone = search(values[rows], keep=share, ids=rows, **own)
             assert region.indices.tolist() == rows[alone.indices].tolist()
             assert region.utility == alone.utility
+    # At most so many is no contradiction in a group of fewer.
+    limited = euds.find_by_group(euds.find_box, scores[:, None], labels, keep=0.4, bins=8, max_keep=80)
+    assert limited.keys() == {0, 1, 2}
+    with pytest.raises(
+        InvalidArgument, match=r"max_keep: give a fraction in \(0, 1\] or a count of rows from 1, got 0"
+    ):
+        euds.find_by_group(euds.find_box, scores[:, None], labels, keep=0.4, bins=8, max_keep=0)
     with pytest.raises(InvalidArgument, match=r"utility: must have shape \(90,\), got \(3,\)"):
         euds.find_by_group(euds.find_box, scores[:, None], labels, keep=3, utility=[1.0, 2.0, 3.0])

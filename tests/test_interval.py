@@ -154,6 +154,7 @@ def test_impossible_arguments_are_named(arguments: dict[str, object], message: s
     [
         ({"rule": "typical"}, "rule: unknown value"),
         ({"rule": "density"}, "min_width: rule 'density'"),
+        ({"rule": "density", "min_width": "0.5"}, "min_width: must be a number"),
         ({"rule": "low", "min_width": 1.0}, "min_width: rule 'density'"),
         ({"rule": "low", "max_keep": 1}, "max_keep: rule 'low' has no use"),
         ({"rule": "utility"}, "needs one with utilities"),
@@ -187,3 +188,12 @@ def test_results_print_on_a_line_and_survive_json() -> None:
         small = kind.from_json(found.to_json(indices=False))
         assert len(found.to_json(indices=False)) < 500
         assert (repr(small), small.n_kept) == (repr(found), 0)
+
+
+def test_numpys_numbers_beside_nulls_are_taken() -> None:
+    scores = [np.float64(0.1), None, np.float32(0.25), np.int16(3), 0.3]
+    found = euds.find_interval(scores, keep=2, rule="low")  # type: ignore[arg-type]  # Nulls become NaN.
+    assert found.indices.tolist() == [0, 2]
+    assert found.n_left_out == 1
+    with pytest.raises(InvalidArgument, match="scores: must be real numbers, got object"):
+        euds.find_interval([True, None, 1.0], keep=1)  # type: ignore[list-item]  # Wrong on purpose.

@@ -180,6 +180,8 @@ def test_epsilon_squared_is_the_share_between_groups_beyond_chance(pairs: list[t
     total, n, k = ((ranks - ranks.mean()) ** 2).sum(), len(ranks), len(set(groups.tolist()))
     expected = max(0.0, 1 - within / (n - k) * (n - 1) / total) if total and n > k else 0.0
     assert epsilon_squared(values, groups) == pytest.approx(expected, abs=1e-9)
+    # Rows without a value are none.
+    assert epsilon_squared(np.append(values, [np.nan, np.inf]), np.append(groups, [0, 4])) == pytest.approx(expected)
 
 
 def test_a_score_that_no_row_has_lies_nowhere() -> None:

@@ -9,14 +9,14 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of, real_number, whole_number
 from euds.ops.groups import rows_by_group
 from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
-from euds.ops.keep import Keep, parse_keep, split_budget, tie_hash
+from euds.ops.keep import Keep, parse_keep, parse_max_keep, split_budget, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_labels, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import Ranks, check_threads, rank_rows
 from euds.types import Box, Float64Array, Int64Array
 
 BOX_OBJECTIVES = ("volume", "utility", "lift")
 MAX_CELLS = 1 << 27
-"""Cells of the largest grid searched, groups counted: 1 GiB of counts."""
+"""Cells of the largest grid searched, groups counted: 512 MiB of counts, and as much again of their sums."""
 
 Progress = Callable[[float], None]
 """Called about 20 times a second with the share of the search that is done, in 0..1."""
@@ -140,7 +140,7 @@ def find_boxes(
     if ranks.n_ranked == 0:
         raise InvalidArgument("scores: no row has finite scores")
     budget = parse_keep(keep, ranks.n_ranked)
-    most = ranks.n_ranked if max_keep is None else parse_keep(max_keep, ranks.n_ranked)
+    most = parse_max_keep(max_keep, ranks.n_ranked)
     if most < budget:
         raise InvalidArgument(f"max_keep: {most} rows are fewer than the {budget} of keep")
     shares = _shares(groups, ranks, budget)

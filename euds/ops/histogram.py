@@ -20,6 +20,8 @@ UTILITY_STEPS = 1 << 60
 class Histogram:
     """Rows, and sums of a utility, per bin or combination of bins; parts merge exactly into the whole.
 
+    One thread at a time may add to a histogram; several need one each, and `merge`.
+
     Bins are [edge, next edge), the last one closed. Utilities add up as integers in steps of 2^-60, so that no sum
     depends on the order or on how the rows were split.
 

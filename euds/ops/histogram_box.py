@@ -6,7 +6,7 @@ from euds.errors import InvalidArgument
 from euds.ops.box import MAX_CELLS, Progress, objective_of
 from euds.ops.histogram import MAX_AXES, Histogram, marginals_of
 from euds.ops.interval import scaled_utility
-from euds.ops.keep import Keep, parse_keep
+from euds.ops.keep import Keep, parse_keep, parse_max_keep
 from euds.ops.ranks import MAX_ROWS, check_threads
 from euds.types import Box
 
@@ -54,7 +54,7 @@ def find_histogram_box(
     utilities = histogram.utilities
     goal = objective_of(objective, has_utility=utilities is not None)
     least = parse_keep(keep, n)
-    most = n if max_keep is None else parse_keep(max_keep, n)
+    most = parse_max_keep(max_keep, n)
     axes = range(counts.ndim)
     marginals = marginals_of(counts)
     # The search takes no empty bins.

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.histogram import Histogram
 from euds.ops.interval import scaled_utility
-from euds.ops.keep import Keep, parse_keep
+from euds.ops.keep import Keep, parse_keep, parse_max_keep
 from euds.types import Float64Array, Int64Array, Interval
 
 HISTOGRAM_RULES = ("low", "middle", "high", "densest", "density", "utility")
@@ -49,12 +49,13 @@ def find_histogram_interval(
     n = histogram.n_counted
     if n == 0:
         raise InvalidArgument("histogram: no row is in a bin")
+    min_width = None if min_width is None else real_number("min_width", min_width)
     if (min_width is None) == (rule == "density") or (min_width is not None and not 0 <= min_width < np.inf):
         raise InvalidArgument(f"min_width: rule 'density', and it alone, needs one from 0, got {min_width}")
     if max_keep is not None and rule not in ("densest", "utility"):
         raise InvalidArgument(f"max_keep: rule {rule!r} has no use for it")
     least = parse_keep(keep, n)
-    most = n if max_keep is None else parse_keep(max_keep, n)
+    most = parse_max_keep(max_keep, n)
     below = np.concatenate(([0], np.cumsum(counts)))
     ranks = (below[:-1] + below[1:]) / (2 * n)
     if rule in ("low", "middle", "high"):

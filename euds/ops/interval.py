@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
 from euds.ops.histogram import Histogram, refuse_rows
-from euds.ops.keep import Keep, parse_keep, tie_hash
+from euds.ops.keep import Keep, parse_keep, parse_max_keep, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import rank_rows
 from euds.types import BoolArray, Float64Array, Int64Array, Interval
@@ -81,7 +81,7 @@ def find_interval(
     if ranks.n_ranked == 0:
         raise InvalidArgument("scores: no row has finite scores")
     budget = parse_keep(keep, ranks.n_ranked)
-    most = ranks.n_ranked if max_keep is None else parse_keep(max_keep, ranks.n_ranked)
+    most = parse_max_keep(max_keep, ranks.n_ranked)
     if most < budget:
         raise InvalidArgument(f"max_keep: {most} rows are fewer than the {budget} of keep")
     places = np.flatnonzero(ranks.is_ranked())

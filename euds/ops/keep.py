@@ -17,15 +17,16 @@ Keep = float | int | str | np.integer[Any] | np.floating[Any]
 UInt64Array = npt.NDArray[np.uint64]
 
 
-def parse_keep(keep: Keep, n: int) -> int:
+def parse_keep(keep: Keep, n: int, *, name: str = "keep") -> int:
     """Return how many of n samples to keep: ceil(keep * n) for a fraction, the number itself for a count.
 
     A float is a fraction and an int a count, so 1.0 keeps everything and 1 keeps one sample; text is read likewise.
+    `name` is that of the argument in messages.
 
     Raises:
         InvalidArgument: neither a fraction in (0, 1] nor a count in 1..n.
     """
-    wish = f"keep: give a fraction in (0, 1] or a count in 1..{n}, got {keep!r}"
+    wish = f"{name}: give a fraction in (0, 1] or a count in 1..{n}, got {keep!r}"
     try:
         keep = number_of(keep)
     except ValueError:
@@ -42,6 +43,19 @@ def parse_keep(keep: Keep, n: int) -> int:
     return max(1, math.ceil(round(Fraction(str(keep)) * n, 6)))
 
 
+def parse_max_keep(max_keep: Keep | None, n: int) -> int:
+    """Return how many of n samples a region may hold: all without a limit, or by a count above n.
+
+    Raises:
+        InvalidArgument: neither a fraction in (0, 1] nor a positive count.
+    """
+    if max_keep is None:
+        return n
+    check_keep(max_keep, name="max_keep")
+    limit = number_of(max_keep)
+    return n if isinstance(limit, int) and limit > n else parse_keep(limit, n, name="max_keep")
+
+
 def number_of(keep: Keep) -> float | int:
     """Return a fraction as a float and a count as an int, however they are written; ValueError for other text."""
     if isinstance(keep, np.integer):
@@ -54,8 +68,8 @@ def number_of(keep: Keep) -> float | int:
     return int(keep) if keep.strip().lstrip("+").isdecimal() else float(keep)
 
 
-def check_keep(keep: Keep) -> None:
-    """Refuse what no pool could satisfy, before the size of the pool is known.
+def check_keep(keep: Keep, *, name: str = "keep") -> None:
+    """Refuse what no pool could satisfy, before the size of the pool is known; `name` is the argument's in messages.
 
     Raises:
         InvalidArgument: neither a fraction in (0, 1] nor a positive count.
@@ -63,7 +77,7 @@ def check_keep(keep: Keep) -> None:
     try:
         parse_keep(keep, 1 << 62)
     except InvalidArgument:
-        raise InvalidArgument(f"keep: give a fraction in (0, 1] or a count of rows from 1, got {keep!r}") from None
+        raise InvalidArgument(f"{name}: give a fraction in (0, 1] or a count of rows from 1, got {keep!r}") from None
 
 
 def split_budget(budget: int, sizes: Sequence[int]) -> list[int]:

@@ -25,13 +25,17 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
         return filled
     try:
         array = np.asarray(values)
-        if array.dtype == object and all(value is None or type(value) in (int, float) for value in array.flat):
+        if array.dtype == object and all(value is None or _is_real(value) for value in array.flat):
             return array.astype(np.float64)
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {error}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def as_utility(utility: npt.ArrayLike, n: int) -> Float64Array:

@@ -179,12 +179,15 @@ def label_cues(scores: pa.Table, columns: Sequence[str], kept: Int64Array) -> di
 
 
 def epsilon_squared(values: Float64Array, groups: Int64Array) -> float:
-    """Return the share of the variance of finite values' ranks that lies between groups, 0..1; 0 if all are equal.
+    """Return the share of the variance of finite values' ranks that lies between groups, 0..1.
+
+    0 if all are equal, or none is finite.
 
     Corrected for chance, which puts (K-1)/(n-1) of it between K groups of n rows. Source: Kelley 1935, "An Unbiased
     Correlation Ratio Measure".
     """
-    ranks = mid_ranks(values)
+    known = np.isfinite(values)
+    ranks, groups = mid_ranks(values[known]), groups[known]
     total = float(((ranks - ranks.mean()) ** 2).sum())
     sizes = np.bincount(groups)
     n_rows, n_groups = len(ranks), int((sizes > 0).sum())
