@@ -1,8 +1,8 @@
 """Statistics of next-token distributions in torch: one-pass sums about the maximum, in float32, block by block.
 
 With m = max z, d = (z-m)/T, S = sum e^d, A = sum d e^d, Q = sum d^2 e^d: entropy = ln S - A/S and varentropy =
-Q/S - (A/S)^2. Both terms of the entropy are >= 0, so nothing cancels; and the difference to the maximum is taken before it
-is divided by the temperature, so that logits far from 0 are not rounded one by one.
+Q/S - (A/S)^2. Both terms of the entropy are >= 0, so nothing cancels; and the difference to the maximum is taken before
+it is divided by the temperature, so that logits far from 0 are not rounded one by one.
 """
 
 import torch
