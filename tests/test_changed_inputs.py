@@ -136,3 +136,37 @@ def test_a_server_that_tells_no_size_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(handle, "size", None)
     with pytest.raises(InputError, match=r"a\.jsonl: the server does not tell its size; download it first"):
         check_inputs(files)
+
+
+def test_a_finished_run_follows_its_corpus_to_another_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before, after, run = tmp_path / "a.jsonl", tmp_path / "elsewhere" / "b.jsonl", tmp_path / "run"
+    before.write_text(LINE * 30)
+    whole = euds.score(before, out=run, **INFORMATION)
+    after.parent.mkdir()
+    before.rename(after)
+    with pytest.raises(InputError, match="no longer there; if it was moved, repeat `euds score` with its new place"):
+        euds.select(run, keep=0.5, rule="random")
+    parts = (run / "scores" / "_parts.jsonl").read_bytes()
+    assert euds.score(after, out=run, **INFORMATION).n_rows == whole.n_rows
+    assert "the corpus has moved" in capfd.readouterr().err
+    assert (run / "scores" / "_parts.jsonl").read_bytes() == parts
+    assert euds.select(run, keep=0.5, rule="random").n_kept == 15
+    # Other content is another run, wherever it lies.
+    after.write_text(LINE * 29)
+    with pytest.raises(InputError, match=r"inputs\[0\]\.path"):
+        euds.score(after, out=run, **INFORMATION)
+
+
+def test_an_unfinished_run_keeps_to_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after, run = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "run"
+    before.write_text(LINE * 30)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("euds.engine.worker.finish_shard", interrupted)
+        euds.score(before, out=run, **INFORMATION)
+    before.rename(after)
+    with pytest.raises(InputError, match=r"inputs\[0\]\.path: .*a\.jsonl -> .*b\.jsonl"):
+        euds.score(after, out=run, **INFORMATION)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -140,6 +140,16 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
     return manifest
 
 
+def follow_inputs(plan: Plan) -> dict[str, Any]:
+    """Return a finished run's manifest, after writing down where its corpus lies now if that has moved."""
+    manifest = open_manifest(plan.run_dir)
+    if [entry["path"] for entry in manifest["inputs"]] != [entry["path"] for entry in plan.inputs]:
+        manifest["inputs"] = list(plan.inputs)
+        write_json(plan.manifest_path, manifest)
+        console.print("the corpus has moved, and is the same: the run names its new place", soft_wrap=True)
+    return manifest
+
+
 def result_of(run_dir: Path, manifest: Mapping[str, Any]) -> ScoreResult:
     """Return a finished run's manifest as a result."""
     counts = manifest["counts"]

@@ -1,7 +1,7 @@
 """Settle everything about a scoring run before any model is loaded: files, rows, models, what is done already."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -261,9 +261,19 @@ def refuse_other_run(plan: Plan) -> None:
     # Looked for first: another process may begin the run meanwhile, and writes its manifest before any of these.
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
     if plan.manifest_path.exists():
-        refuse_change(plan.run_dir, open_manifest(plan.run_dir)["fingerprint"], plan.fingerprint)
+        manifest = open_manifest(plan.run_dir)
+        before, now = manifest["fingerprint"], plan.fingerprint
+        # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
+        if not (manifest["finished"] and _without_paths(before) == _without_paths(now)):
+            refuse_change(plan.run_dir, before, now)
     elif left:
         # Nothing tells what they were made with.
         raise InputError(f"{plan.run_dir}: holds shards or scores without a manifest.json; start over with --force-new")
     elif Work(plan.run_dir).is_foreign():
         raise InputError(f"{plan.run_dir / 'work'}: holds files that are no run's; choose another --out")
+
+
+def _without_paths(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    config = {name: value for name, value in fingerprint["config"].items() if name != "inputs"}
+    inputs = [{name: value for name, value in entry.items() if name != "path"} for entry in fingerprint["inputs"]]
+    return {**fingerprint, "config": config, "inputs": inputs}

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from euds.corpus import check_unchanged, open_manifest, verify_parts
+from euds.corpus import check_unchanged, verify_parts
 from euds.corpus.location import printable
 from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import TOKENS_OF, CacheSettings
@@ -13,7 +13,14 @@ from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.manifest import is_finished, result_of, warn_of_other_versions, write_finished, write_started
+from euds.engine.manifest import (
+    follow_inputs,
+    is_finished,
+    result_of,
+    warn_of_other_versions,
+    write_finished,
+    write_started,
+)
 from euds.engine.prepare import Plan, prepare
 from euds.engine.prompts import check_prompts
 from euds.engine.samples_config import SampleSettings
@@ -194,7 +201,7 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         result = None if is_finished(plan) else _run(plan, work, execution, split)
         if result is None:
             verify_parts(plan.run_dir)
-            result = result_of(plan.run_dir, open_manifest(plan.run_dir))
+            result = result_of(plan.run_dir, follow_inputs(plan))
         if is_finished(plan):
             # Also what looking has made anew, or a run that was killed between its manifest and here.
             work.remove_left()
