@@ -160,9 +160,10 @@ def test_a_finished_run_follows_its_corpus_to_another_place(tmp_path: Path, capf
 def test_an_unfinished_run_keeps_to_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after, run = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "run"
     before.write_text(LINE * 30)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("euds.engine.worker.finish_shard", interrupted)
-        euds.score(before, out=run, **INFORMATION)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score(before, out=run, **INFORMATION)
     before.rename(after)
     with pytest.raises(InputError, match=r"inputs\[0\]\.path: .*a\.jsonl -> .*b\.jsonl"):
         euds.score(after, out=run, **INFORMATION)

@@ -148,7 +148,8 @@ def corpus_files(manifest: dict[str, Any]) -> tuple[Path, ...]:
         with permitted(file), reading(file):
             if not file.exists():
                 raise InputError(
-                    f"{file}: the scored corpus is no longer there; if it was moved, repeat `euds score` with its new place"
+                    f"{file}: the scored corpus is no longer there; if it was moved, repeat `euds score` with its new "
+                    "place"
                 )
         if identity(file, entry)["sha256"] != entry["sha256"]:
             raise InputError(f"{file}: has changed since it was scored; score it again into a new directory")
