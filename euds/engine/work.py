@@ -15,7 +15,7 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
-from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, storage_failure
+from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, take_lock
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -189,18 +189,13 @@ class Work:
         path = self.folder / name
         with self._open_lock(path) as handle:
             try:
-                fcntl.flock(handle, kind if waits else kind | fcntl.LOCK_NB)
+                take_lock(path, handle, kind if waits else kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(LOOK_SECONDS)
                 try:
-                    fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                    take_lock(path, handle, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
-            except OSError as error:
-                raise storage_failure(path, error) or InputError(
-                    f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose "
-                    "another --out"
-                ) from error
             if _is_at(path, handle):
                 yield
                 return

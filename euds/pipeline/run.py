@@ -1,6 +1,5 @@
 """`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
-from euds.files import read_json
+from euds.files import read_json, scratch_folder
 from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
@@ -64,8 +63,8 @@ def run(
         from euds.report import write_report
     check_scoring(settings)
     if dry_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            data = take_data(settings, instead=Path(scratch))
+        with scratch_folder() as scratch:
+            data = take_data(settings, instead=scratch)
             check_budgets(settings, data.n_pool)
             _score(settings, data, dry_run=True)
         names = ", ".join(method.name for method in method_list(settings))
