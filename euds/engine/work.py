@@ -101,6 +101,19 @@ class Work:
                     held.enter_context(self._lock(f"{LOCK}-{split.index}-of-{split.count}", fcntl.LOCK_EX))
             yield
 
+    @contextmanager
+    def finished_alone(self) -> Iterator[None]:
+        """Keep others from a finished run, to select and train from it; nothing of the lock is left in the end.
+
+        Raises:
+            InputError: another process is at it.
+        """
+        with self._lock(LOCK, fcntl.LOCK_EX):
+            try:
+                yield
+            finally:
+                self.remove()
+
     def is_running(self) -> bool:
         """Tell whether a process is scoring into this directory; changes nothing."""
         return any(map(_is_held, (self.folder / LOCK, *self._piece_locks())))
@@ -195,7 +208,10 @@ class Work:
                 try:
                     take_lock(path, handle, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
+                    raise InputError(
+                        f"{self.run_dir}: another process is scoring into this directory, or a recipe goes on there; "
+                        "let it end, or stop it"
+                    ) from None
             if _is_at(path, handle):
                 yield
                 return
