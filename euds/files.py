@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, and content hashes."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -70,19 +72,34 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def needs_room(path: Path) -> Iterator[None]:
-    """Turn the system's error of a full disk, quota or file size into one that names `path`.
+    """Turn the system's error of a full disk, quota or file size, or of storage that fails, into one that names `path`.
 
     Raises:
-        RunStopped: there was no room.
+        RunStopped: there was no room, or the disk or file server failed.
     """
     try:
         yield
     except Exception as error:
-        number = _system_error(error)
-        if number not in NO_ROOM:
+        failure = _no_room(path, error)
+        # Where nothing may be written, `permitted` says so.
+        if failure is None and _system_error(error) != errno.EROFS:
+            failure = storage_failure(path, error)
+        if failure is None:
             raise
-        reason = os.strerror(number)
-        raise RunStopped(f"{path}: cannot be written: {reason}; make room, and give the same command again") from error
+        raise failure from error
+
+
+def machine_failure(error: Exception) -> RunStopped | None:
+    """Return what to say of an error of any file that is the machine's, of room or of storage that fails; else None."""
+    path = Path(str(getattr(error, "filename", None) or "a file"))
+    return _no_room(path, error) or storage_failure(path, error)
+
+
+def _no_room(path: Path, error: Exception) -> RunStopped | None:
+    number = _system_error(error)
+    if number not in NO_ROOM:
+        return None
+    return RunStopped(f"{path}: cannot be written: {os.strerror(number)}; make room, and give the same command again")
 
 
 def _system_error(error: Exception) -> int | None:
@@ -134,6 +151,49 @@ def permitted(path: Path) -> Iterator[None]:
             raise
         failure = None if error.errno == errno.EROFS else storage_failure(path, error)
         raise failure or InputError(f"{path}: {error.strerror or error}") from error
+
+
+def take_lock(path: Path, handle: IO[Any], kind: int) -> None:
+    """Take a lock of an open file; it is let go when the file is closed, or this process dies.
+
+    Args:
+        path: of the file.
+        handle: of the file.
+        kind: as `fcntl.flock` has it.
+
+    Raises:
+        BlockingIOError: another process has it, and `kind` is not to wait.
+        InputError: the file system has no locks.
+        RunStopped: the disk or file server failed.
+    """
+    try:
+        fcntl.flock(handle, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise storage_failure(path, error) or InputError(
+            f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose another "
+            "folder"
+        ) from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder for temporary files, and delete it in the end.
+
+    Raises:
+        RunStopped: there is no place for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="euds-")
+    except FileNotFoundError as error:
+        # Python's word for it that none of the folders it knows took a file.
+        raise RunStopped(
+            f"temporary files: {error.strerror}; make room, or name another folder by TMPDIR, and give the same "
+            "command again"
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def check_writable(folder: Path) -> None:

@@ -19,6 +19,9 @@ console = Console(stderr=True, highlight=False)
 WORTH_A_BAR = 1 << 28
 """Bytes that take a second or so to read."""
 
+RATE_SECONDS = 3600
+"""How far back the rate behind an ETA looks; a step, such as a training or a compressed file, may take minutes."""
+
 
 class Bar:
     """A running bar; `advance` moves it, `note` changes the text behind it (a rate, a count)."""
@@ -48,8 +51,11 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))
+    with Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=RATE_SECONDS) as progress:
+        task = progress.add_task(title, total=total, completed=done, note="")
+        # The clock starts here, or the time of the first step would be left out of the rate.
+        progress.advance(task, 0)
+        yield Bar(progress, task)
 
 
 @contextmanager

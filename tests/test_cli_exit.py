@@ -26,6 +26,17 @@ sys.argv = ["euds", "{verb}", "a"]
 app.main()
 """
 
+FAILING = """
+import errno, os, sys
+from euds.cli import app
+
+def fail():
+    raise OSError(errno.{name}, os.strerror(errno.{name}), {path!r})
+
+app.app = fail
+app.main()
+"""
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("command", "code"), [("--help", 0), ("--nonsense", 2)])
@@ -50,6 +61,23 @@ def test_only_verbs_that_resume_say_so(verb: str, number: signal.Signals, said: 
     script = EARLY.format(verb=verb, number=int(number))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (128 + number, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "code", "said"),
+    [
+        ("EIO", "run/table.json", 75, "error: run/table.json: the file system or the network failed (Input/output"),
+        ("ESTALE", None, 75, "error: a file: the file system or the network failed (Stale file handle)"),
+        ("ENOSPC", "/tmp", 75, "error: /tmp: cannot be written: No space left on device; make room"),
+        ("ENOENT", "a", 1, "Traceback"),
+    ],
+)
+def test_a_disk_that_fails_ends_any_verb_in_one_line(name: str, path: str | None, code: int, said: str) -> None:
+    script = FAILING.format(name=name, path=path)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == code
+    assert ended.stderr.startswith(said)
+    assert (len(ended.stderr.splitlines()) == 1) == (code == 75)
 
 
 def test_a_failing_benchmark_keeps_no_other_from_running(

@@ -1,21 +1,25 @@
 """Errors of disks and file servers: each names the file and says what to do."""
 
 import errno
+import os
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from planted_grid import make_cells, make_facts
 from safetensors import SafetensorError
 
 from euds.errors import InputError, RunStopped
-from euds.files import needs_room, needs_storage, permitted
+from euds.files import machine_failure, needs_room, needs_storage, permitted, scratch_folder, write_json
+from euds.study.grid.cells import append_cell
 
 UNREADABLE = Path("/proc/self/mem")
 """Nothing is mapped at its start: Linux answers a read with EIO, as it does for a broken disk."""
 
 
-@pytest.mark.parametrize("guard", [needs_storage, permitted])
+@pytest.mark.parametrize("guard", [needs_storage, needs_room, permitted])
 def test_storage_that_fails_stops_the_run(guard: Callable[[Path], AbstractContextManager[None]]) -> None:
     with pytest.raises(RunStopped, match="failed") as failed, guard(Path("run")):
         UNREADABLE.read_bytes()
@@ -54,3 +58,44 @@ def test_where_nothing_may_be_written_is_bad_input() -> None:
 def test_what_is_refused_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no/such: No such file or directory"), permitted(tmp_path / "no" / "such"):
         (tmp_path / "no" / "such").open()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_file_that_is_written_to_a_failing_disk_is_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    cell, path = next(iter(make_cells(make_facts()))), tmp_path / "file"
+    monkeypatch.setattr(os, "fsync", failing)
+    writes: list[Callable[[], None]] = [lambda: append_cell(path, cell), lambda: write_json(path, {})]
+    for write in writes:
+        with pytest.raises(RunStopped, match=r"file: the file system or the network failed .*repeat the command"):
+            write()
+
+
+def test_the_machine_fails_by_its_own_errors_only() -> None:
+    said = {
+        errno.EIO: "a: the file system or the network failed",
+        errno.EROFS: "a: the file system or the network failed",
+        errno.ENOSPC: "a: cannot be written: No space left",
+        errno.ENOENT: "None",
+    }
+    for number, begins in said.items():
+        assert str(machine_failure(OSError(number, os.strerror(number), "a"))).startswith(begins)
+    assert str(machine_failure(OSError(errno.EDQUOT, "Quota"))).startswith("a file: cannot be written: Disk quota")
+    assert machine_failure(ValueError("no such device")) is None
+
+
+def test_no_place_for_temporary_files_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python takes a folder that is full for none, as one that is missing.
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    full = pytest.raises(RunStopped, match=r"temporary files: No usable temporary directory .*none.* by TMPDIR")
+    with full, scratch_folder():
+        pass
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder() as folder:
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from euds.engine.status import run_status
 from euds.engine.work import REMOVED, Work
 from euds.errors import InputError
 from euds.files import atomic_path
+from euds.study.types import CellResult
 
 WriteJsonl = Callable[..., Path]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 8}
@@ -166,3 +167,44 @@ def test_pieces_of_another_count_are_refused_while_one_is_at_work(corpus: Path, 
         found = euds.score(corpus, out=run_dir, split=piece, **INFORMATION)
     assert found.n_scored == 40
     assert not (run_dir / "work").exists()
+
+
+def test_two_recipes_do_not_train_in_one_directory(
+    corpus: Path, write_jsonl: WriteJsonl, tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"film {at}", "label": at % 2} for at in range(40)]
+    run_dir = tmp_path / "run"
+    recipe: dict[str, Any] = {
+        "out": str(run_dir),
+        "seeds": 1,
+        "data": {"train": str(write_jsonl(rows, "pool.jsonl")), "test": str(write_jsonl(rows[:9], "test.jsonl"))},
+        "score": {"measures": ["information"]},
+        "select": {"keep": 0.5, "methods": ["information"]},
+        "train": {"model": str(tiny_encoder), "steps": 1},
+        "report": False,
+    }
+    trained = []
+
+    def train(chosen: Sequence[object], test: Sequence[object], *, seed: int, **named: object) -> CellResult:
+        trained.append(chosen)
+        for other in (
+            lambda: euds.run(recipe),
+            lambda: euds.score(corpus, out=run_dir, force_new=True, measures=["information"]),
+        ):
+            with pytest.raises(
+                InputError, match=r"run: another process is scoring .*or a recipe goes on there; let it end"
+            ):
+                other()
+        return CellResult({"accuracy": 0.5}, 1.0, len(chosen), len(test), 1, seed)
+
+    monkeypatch.setattr("euds.study.cell.train_and_test", train)
+    first = euds.run(recipe)
+    assert not (run_dir / "work").exists()
+    second = euds.run(recipe)
+    assert first is not None
+    assert second is not None
+    assert [row.metrics for row in second.table.methods] == [row.metrics for row in first.table.methods]
+    assert len(trained) == 1
+    assert sorted(path.name for path in run_dir.iterdir()) == [
+        *("data", "manifest.json", "quarantine.jsonl", "scores", "selected.parquet", "selection.json", "study"),
+    ]

@@ -298,6 +298,15 @@ def test_a_lock_that_may_not_be_opened_is_named(study: dict[str, Any], monkeypat
         run_study(study)
 
 
+def test_a_file_system_without_locks_is_named(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(InputError, match=r"study\.lock: no lock can be had there \(No locks available\); .* flock"):
+        run_study(study)
+
+
 def test_what_cannot_be_trained_is_told_before_anything_is_scored(
     study: dict[str, Any], write_jsonl: WriteJsonl, tiny_lm: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
 
 from euds.cli import assets, doctor, estimate, finetune, pipeline, score, select, study
 from euds.errors import EudsError, RunStopped
+from euds.files import machine_failure
 from euds.progress import console
 
 app = typer.Typer(
@@ -60,8 +62,12 @@ def main() -> None:
     try:
         app()
     except EudsError as error:
-        console.print(f"error: {escape(str(error))}", soft_wrap=True)
-        sys.exit(TRY_AGAIN if isinstance(error, RunStopped) else BAD_INPUT)
+        _fail(error)
+    except Exception as error:
+        failure = machine_failure(error)
+        if failure is None:
+            raise
+        _fail(failure)
     except _Ended as ended:
         (number,) = ended.args
         # No option of euds stands before the verb.
@@ -73,6 +79,11 @@ def main() -> None:
         for number in ENDED_BY:
             if signal.getsignal(number) is _end:
                 signal.signal(number, signal.SIG_IGN)
+
+
+def _fail(error: EudsError) -> NoReturn:
+    console.print(f"error: {escape(str(error))}", soft_wrap=True)
+    sys.exit(TRY_AGAIN if isinstance(error, RunStopped) else BAD_INPUT)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,6 @@
 """`euds.estimate`: what scoring a corpus would take, told by scoring a sample of it."""
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.engine.shards import default_shard_rows, largest_task
 from euds.errors import InputError, InvalidArgument, real_number, whole_number
+from euds.files import scratch_folder
 from euds.measures.device import precision
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
@@ -74,6 +74,7 @@ def estimate(
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
+        RunStopped: there is no room for the temporary directory, or a disk or file server failed.
     """
     workers = whole_number("workers", workers, least=1)
     sample_rows = None if sample_rows is None else whole_number("sample_rows", sample_rows, least=2)
@@ -113,8 +114,8 @@ def estimate(
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
     shard_rows = config.shard_rows or default_shard_rows(n_rows)
-    with tempfile.TemporaryDirectory(prefix="euds-estimate-") as folder:
-        scored = score_sample(config, files, folders, slices, n_rows, Path(folder))
+    with scratch_folder() as folder:
+        scored = score_sample(config, files, folders, slices, n_rows, folder)
         return extrapolate(
             scored,
             n_rows=n_rows,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from euds.engine.columns import embeddings_of, ragged
 from euds.engine.prepare import Plan
-from euds.engine.work import Work
+from euds.engine.work import POOL_FILE, Work
 from euds.files import read_json, write_atomic, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
 from euds.ops.cluster import CentroidIndex, default_n_clusters, fit_centroids, index_centroids
@@ -172,4 +172,4 @@ def _centroids_path(work: Work) -> Path:
 
 
 def _seconds_path(work: Work) -> Path:
-    return work.folder / "pool.json"
+    return work.folder / POOL_FILE

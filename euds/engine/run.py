@@ -51,6 +51,8 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
             # Pieces are of all shards: what the others have done must not move the bounds.
             mine = {shard.index for task in list(tasks(shards))[split.index :: split.count] for shard in task}
             own = list(tasks([shard for shard in unmeasured if shard.index in mine]))
+        if own:
+            work.begin("score", split)
         runner.run("score", own, done=plan.n_rows - sum(shard.n_rows for shard in unmeasured))
         # What a piece has loaded until here is in the seconds of its stages.
         in_stages = 0.0 if split is None else worker.models.seconds
@@ -89,6 +91,8 @@ def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequen
         fit_pool(plan, work, worker.models.encoders.tokens)
     # Without a need of the pool, the shards measured just now are finished already.
     left = [shard for shard in todo if worker.measured(shard.index)]
+    if left:
+        work.begin("finish")
     runner.run("finish", list(tasks(left)), done=plan.n_rows - sum(shard.n_rows for shard in left))
 
 

@@ -4,21 +4,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from euds.corpus import open_manifest, read_quarantine
 from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
-from euds.engine.work import Work
+from euds.engine.work import POOL_FILE, Work, changed_at
 from euds.errors import InputError
 
-RECENT = 20
-"""Shards that the present rate is taken over."""
+STEPS = {
+    "score": "",
+    "fit": "fitting the pool: tokens are counted, embeddings clustered",
+    "finish": "finishing the parts",
+    "gather": "gathering the records of the parts",
+}
+"""The steps of a run in order, and what is said of those after the last row is measured."""
 
-PAUSE = 10
-"""How many times longer than any other a gap between two shards is that was a pause."""
+Done = tuple[float, int]
+"""When a shard was done, by the clock of its file, and its rows."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,28 @@ class RunStatus:
     Attributes:
         run_dir: the run directory.
         state: "finished", "running", or "stopped", which the same command resumes.
+        step: "score" until the last row is measured, "fit" while what needs the whole pool is fitted to it, "finish"
+            while parts are written, "gather" for the end; None when finished.
         n_rows: rows of the corpus.
         n_measured: rows whose models have run.
         n_finished: rows in finished parts; what needs the whole pool is finished after the last row is measured.
+        n_parts: parts of the whole run.
+        n_parts_finished: those that are finished.
         counts: rows, scored, quarantined, truncated and tokens of the finished parts.
         quarantine: quarantined rows of the finished parts by reason, most frequent first.
-        rows_per_second: over the last shards, a pause left out; None with fewer than two of them, or when finished.
-        eta_seconds: until the last row is measured; None when it is, or without a rate.
+        rows_per_second: of the steps "score" and "finish", since the run or a piece of it last began with it and every
+            piece at work had the time for a shard; None before that, and in other steps.
+        eta_seconds: until the last row has done the step; None without a rate.
     """
 
     run_dir: Path
     state: str
+    step: str | None
     n_rows: int
     n_measured: int
     n_finished: int
+    n_parts: int
+    n_parts_finished: int
     counts: Mapping[str, int]
     quarantine: Mapping[str, int]
     rows_per_second: float | None
@@ -50,14 +62,17 @@ class RunStatus:
     def __str__(self) -> str:
         """Several lines for people."""
         lines = [f"{self.run_dir}: {self.state}"]
-        if self.state != "finished":
+        if self.step is not None:
             share = self.n_measured / self.n_rows
             lines.append(f"measured {self.n_measured:,} of {self.n_rows:,} rows ({share:.1%})")
+            if STEPS[self.step]:
+                lines.append(f"step: {STEPS[self.step]}")
             if self.rows_per_second is not None and self.eta_seconds is not None:
                 lines[-1] += f", {self.rows_per_second:,.1f} rows/s, {_duration(self.eta_seconds)} left"
         lines.append(
-            f"in parts: {self.n_finished:,} of {self.n_rows:,} rows = {self.counts['scored']:,} scored + "
-            f"{self.counts['quarantined']:,} quarantined; {self.counts['tokens']:,} tokens"
+            f"in {self.n_parts_finished:,} of {self.n_parts:,} parts: {self.n_finished:,} of {self.n_rows:,} rows = "
+            f"{self.counts['scored']:,} scored + {self.counts['quarantined']:,} quarantined; "
+            f"{self.counts['tokens']:,} tokens"
         )
         return "\n".join(lines + reason_lines(self.quarantine))
 
@@ -99,65 +114,106 @@ def reason_lines(reasons: Mapping[str, int]) -> list[str]:
 
 def _finished(folder: Path, manifest: Mapping[str, Any]) -> RunStatus:
     n_rows = _n_rows(manifest)
-    reasons = quarantine_reasons(folder)
-    return RunStatus(folder, "finished", n_rows, n_rows, n_rows, manifest["counts"], reasons, None, None)
+    n_parts = -(-n_rows // manifest["config"]["shard_rows"])
+    return RunStatus(
+        run_dir=folder,
+        state="finished",
+        step=None,
+        n_rows=n_rows,
+        n_measured=n_rows,
+        n_finished=n_rows,
+        n_parts=n_parts,
+        n_parts_finished=n_parts,
+        counts=manifest["counts"],
+        quarantine=quarantine_reasons(folder),
+        rows_per_second=None,
+        eta_seconds=None,
+    )
 
 
 def _on_the_way(folder: Path, manifest: Mapping[str, Any]) -> RunStatus:
     n_rows = _n_rows(manifest)
     work = Work(folder)
-    size = manifest["config"]["shard_rows"]
-    n_shards = -(-n_rows // size)
-    last_stage = stages_of(manifest["config"]["measures"], manifest["config"]["semantic"])[-1]
+    running = work.running()
+    config = manifest["config"]
+    size = config["shard_rows"]
+    last_stage = stages_of(config["measures"], config["semantic"])[-1]
     counts = dict.fromkeys(COUNTS, 0)
     reasons: Counter[str] = Counter()
-    times: list[float] = []
-    n_measured = 0
-    for shard in range(n_shards):
-        done_at = _measured_at(work, last_stage, shard)
-        if done_at is not None:
-            times.append(done_at)
-            n_measured += min(size, n_rows - shard * size)
+    measured: list[Done] = []
+    finished: list[Done] = []
+    for shard, first in enumerate(range(0, n_rows, size)):
+        rows = min(size, n_rows - first)
+        _note(measured, rows, work.path(last_stage, shard), work.records.path(shard))
         record = work.records.read(shard)
         if record is not None:
             _add(counts, record)
             reasons.update(entry["reason"] for entry in record.quarantine)
-    rate = _rate(sorted(times)[-RECENT:], size)
+            _note(finished, rows, work.records.path(shard))
+    n_measured, n_finished = _rows(measured), counts["rows"]
+    step = _step(work, config, left=n_rows - n_measured, unfinished=n_rows - n_finished)
+    rate, left = None, 0
+    if step == "score":
+        rate, left = _rate(measured, work.began(step, running), len(running)), n_rows - n_measured
+    elif step == "finish":
+        rate, left = _rate(finished, work.began(step), 1), n_rows - n_finished
     return RunStatus(
-        folder,
-        "running" if work.is_running() else "stopped",
-        n_rows,
-        n_measured,
-        counts["rows"],
-        counts,
-        dict(reasons.most_common()),
-        rate,
-        None if rate is None or n_measured == n_rows else (n_rows - n_measured) / rate,
+        run_dir=folder,
+        state="running" if running else "stopped",
+        step=step,
+        n_rows=n_rows,
+        n_measured=n_measured,
+        n_finished=n_finished,
+        n_parts=-(-n_rows // size),
+        n_parts_finished=len(finished),
+        counts=counts,
+        quarantine=dict(reasons.most_common()),
+        rows_per_second=rate,
+        eta_seconds=None if rate is None else left / rate,
     )
+
+
+def _step(work: Work, config: Mapping[str, Any], *, left: int, unfinished: int) -> str:
+    """Return which of `STEPS` a run is at that has so many rows left to measure and to finish."""
+    if left:
+        return "score"
+    if not unfinished:
+        return "gather"
+    needs_pool = "information" in config["measures"] or "clusters" in config["semantic"]
+    return "fit" if needs_pool and not (work.folder / POOL_FILE).exists() else "finish"
 
 
 def _n_rows(manifest: Mapping[str, Any]) -> int:
     return sum(entry["rows"] for entry in manifest["inputs"])
 
 
-def _rate(times: Sequence[float], rows: int) -> float | None:
-    """Return rows per second from when shards of so many rows were done, ascending; None if that tells nothing."""
-    gaps = sorted(after - before for before, after in pairwise(times))
-    # One of another order than all others is the night before the run was resumed; parallel workers end in bursts.
-    if len(gaps) > 1 and gaps[-1] > PAUSE * gaps[-2]:
-        gaps.pop()
-    seconds = sum(gaps)
-    return rows * len(gaps) / seconds if seconds > 0 else None
+def _rate(done: Sequence[Done], began: Sequence[float], n_pieces: int) -> float | None:
+    """Return rows per second since the latest beginning since which there are as many shards as pieces at work.
 
+    A whole run is one piece, whose workers begin together. Of fewer shards, a piece that had long been at its own when
+    another began would make too much; then what was before counts.
 
-def _measured_at(work: Work, stage: str, shard: int) -> float | None:
-    """When a shard's last model stage was done, by the file's clock."""
-    for path in (work.path(stage, shard), work.records.path(shard)):
-        try:
-            return path.stat().st_mtime
-        except FileNotFoundError:
-            continue
+    Args:
+        done: when each shard was done, and its rows.
+        began: when pieces began.
+        n_pieces: at work.
+    """
+    for start in sorted(began, reverse=True):
+        since = [(at, rows) for at, rows in done if at > start]
+        if len(since) >= max(1, n_pieces):
+            return _rows(since) / (max(since)[0] - start)
     return None
+
+
+def _note(done: list[Done], rows: int, *paths: Path) -> None:
+    """Add the rows of a shard, and when the first of these files that is there was written; nothing if none is."""
+    at = next((at for at in map(changed_at, paths) if at is not None), None)
+    if at is not None:
+        done.append((at, rows))
+
+
+def _rows(done: Sequence[Done]) -> int:
+    return sum(rows for _, rows in done)
 
 
 def _add(counts: dict[str, int], record: Record) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
-from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, storage_failure
+from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, take_lock, write_atomic
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -26,9 +26,15 @@ REMOVED = ".work.removed"
 SHARDS_FILE = "shards.jsonl"
 """Name of the list of shards in the folder, which is cut once."""
 
+POOL_FILE = "pool.json"
+"""Name of the file in the folder that appears when the pool is fitted."""
+
+BEGAN = "began"
+"""How the names of files begin that tell when a process began with a step."""
+
 OWN = (
     *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", "*-[0-9][0-9][0-9][0-9][0-9].arrow", PARTIAL_PATTERN),
-    *("counts.npy", "words.json", "centroids.npy", "pool.json"),
+    *("counts.npy", "words.json", "centroids.npy", POOL_FILE, f"{BEGAN}-*"),
 )
 """What a run keeps in the folder; whatever else is there is somebody's own."""
 
@@ -101,9 +107,48 @@ class Work:
                     held.enter_context(self._lock(f"{LOCK}-{split.index}-of-{split.count}", fcntl.LOCK_EX))
             yield
 
-    def is_running(self) -> bool:
-        """Tell whether a process is scoring into this directory; changes nothing."""
-        return any(map(_is_held, (self.folder / LOCK, *self._piece_locks())))
+    @contextmanager
+    def finished_alone(self) -> Iterator[None]:
+        """Keep others from a finished run, to select and train from it; nothing of the lock is left in the end.
+
+        Raises:
+            InputError: another process is at it.
+        """
+        with self._lock(LOCK, fcntl.LOCK_EX):
+            try:
+                yield
+            finally:
+                self.remove()
+
+    def running(self) -> list[str]:
+        """Name the locks of the processes that are scoring into this directory; changes nothing."""
+        return [path.name for path in (self.folder / LOCK, *self._piece_locks()) if _is_held(path)]
+
+    def begin(self, step: str, split: Split | None = None) -> None:
+        """Leave word that this process begins with a step now, by the clock that the shards' files have.
+
+        Args:
+            step: "score" or "finish".
+            split: the piece that this process does; None: everything, and what pieces did before is of no account.
+        """
+        name = f"{BEGAN}-{step}"
+        if split is None:
+            for path in self.folder.glob(f"{name}*"):
+                path.unlink(missing_ok=True)
+        else:
+            name += f"-{split.index}-of-{split.count}"
+        write_atomic(self.folder / name, lambda handle: None)
+
+    def began(self, step: str, locks: Sequence[str] = ()) -> list[float]:
+        """Return when processes began with a step, each the last time.
+
+        Args:
+            step: as of `begin`.
+            locks: of those processes, as `running` names them; none: of all that there have been.
+        """
+        names = [f"{BEGAN}-{step}{lock.removeprefix(LOCK)}" for lock in locks] or [f"{BEGAN}-{step}*"]
+        found = (changed_at(path) for name in names for path in self.folder.glob(name))
+        return [at for at in found if at is not None]
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -189,18 +234,16 @@ class Work:
         path = self.folder / name
         with self._open_lock(path) as handle:
             try:
-                fcntl.flock(handle, kind if waits else kind | fcntl.LOCK_NB)
+                take_lock(path, handle, kind if waits else kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(LOOK_SECONDS)
                 try:
-                    fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                    take_lock(path, handle, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise InputError(f"{self.run_dir}: another process is scoring into this directory") from None
-            except OSError as error:
-                raise storage_failure(path, error) or InputError(
-                    f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose "
-                    "another --out"
-                ) from error
+                    raise InputError(
+                        f"{self.run_dir}: another process is scoring into this directory, or a recipe goes on there; "
+                        "let it end, or stop it"
+                    ) from None
             if _is_at(path, handle):
                 yield
                 return
@@ -216,6 +259,14 @@ class Work:
                 with suppress(FileNotFoundError):
                     # For reading, too, without which NFS shares no lock.
                     return path.open("w+")
+
+
+def changed_at(path: Path) -> float | None:
+    """Return when a file was last changed, by its own clock; None if it is not there."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def delete(path: Path) -> None:

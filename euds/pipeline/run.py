@@ -1,6 +1,5 @@
 """`euds.run`: score a pool, select from it, fine-tune against baselines, report."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
-from euds.files import read_json
+from euds.engine.work import Work
+from euds.files import read_json, scratch_folder
 from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
@@ -55,7 +55,9 @@ def run(
         The results, or None for a dry run.
 
     Raises:
-        InvalidArgument, InputError: the recipe or something it names is wrong; the message says where.
+        InvalidArgument, InputError: the recipe or something it names is wrong, and the message says where; or another
+            process is at work in its run directory.
+        RunStopped: the disk is full, or a disk, file server or store failed; the same call resumes.
     """
     settings = load_recipe(recipe, overrides)
     model_folder(settings.train.model)
@@ -64,8 +66,8 @@ def run(
         from euds.report import write_report
     check_scoring(settings)
     if dry_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            data = take_data(settings, instead=Path(scratch))
+        with scratch_folder() as scratch:
+            data = take_data(settings, instead=scratch)
             check_budgets(settings, data.n_pool)
             _score(settings, data, dry_run=True)
         names = ", ".join(method.name for method in method_list(settings))
@@ -76,12 +78,14 @@ def run(
     check_budgets(settings, data.n_pool)
     scored = _score(settings, data)
     run_dir = Path(settings.out)
-    # The pool is read again only if a method uses its labels or embeddings, and then once.
-    manifest = read_manifest(run_dir)
-    texts = RunTexts(manifest, corpus_files(manifest), read_scores(run_dir))
-    selection = _select(settings, run_dir, texts)
-    table = _compare(settings, data, run_dir, selection, texts)
-    return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
+    # Two at once would train every cell twice, and each write over the other's selection and table.
+    with Work(run_dir).finished_alone():
+        # The pool is read again only if a method uses its labels or embeddings, and then once.
+        manifest = read_manifest(run_dir)
+        texts = RunTexts(manifest, corpus_files(manifest), read_scores(run_dir))
+        selection = _select(settings, run_dir, texts)
+        table = _compare(settings, data, run_dir, selection, texts)
+        return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
 def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResult:

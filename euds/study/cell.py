@@ -1,7 +1,6 @@
 """Fine-tune one model with one seed and test it, with transformers' own training loop."""
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from transformers import (
 )
 
 from euds.errors import InputError
-from euds.files import needs_room
+from euds.files import needs_room, scratch_folder
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
@@ -249,9 +248,9 @@ def _train(
     seed: int,
     title: str,
 ) -> None:
-    with tempfile.TemporaryDirectory() as scratch, bar(title, steps) as progress:
+    with scratch_folder() as scratch, bar(title, steps) as progress:
         arguments = TrainingArguments(
-            output_dir=scratch,
+            output_dir=str(scratch),
             max_steps=steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate or LEARNING_RATE[task.kind],

@@ -15,7 +15,7 @@ import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import check_writable, json_sha256, needs_room, permitted, write_json
+from euds.files import check_writable, json_sha256, needs_room, permitted, take_lock, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, console
@@ -65,7 +65,7 @@ def run_study(
         InvalidArgument: the file has an impossible setting, or `workers` is below 1.
         InputError: data or a model is missing, rows or the model cannot be trained, finished cells come from other
             settings, or another process is training this study.
-        RunStopped: a process was killed or the disk is full.
+        RunStopped: a process was killed, or the disk is full or fails.
     """
     if workers is not None and workers < 1:
         raise InvalidArgument(f"workers: must be at least 1, got {workers}")
@@ -126,15 +126,15 @@ def _alone(lock: Path) -> Iterator[None]:
     """Keep other processes from training the same study; the kernel drops the lock when this one dies.
 
     Raises:
-        InputError: another process is at it, or the lock may not be written.
-        RunStopped: the disk is full.
+        InputError: another process is at it, or the lock may not be written or had.
+        RunStopped: the disk is full or fails.
     """
     check_writable(lock.parent)
     with needs_room(lock), permitted(lock):
         handle = lock.open("w")
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(lock, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{lock.parent}: another process is training this study; let it end, or stop it") from None
         yield
