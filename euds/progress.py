@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -23,12 +24,17 @@ RATE_SECONDS = 3600
 """How far back the rate behind an ETA looks; a step, such as a training or a compressed file, may take minutes."""
 
 
+LINE_SECONDS = 30
+"""How often a log has a line of a bar, which it cannot show."""
+
+
 class Bar:
     """A running bar; `advance` moves it, `note` changes the text behind it (a rate, a count)."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._told = console.get_time()
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Move the bar by `steps` and, if given, show `note` behind it."""
@@ -36,6 +42,16 @@ class Bar:
             self._progress.advance(self._task, steps)
         else:
             self._progress.update(self._task, advance=steps, note=note)
+        # Of a bar, rich writes only the end into what is no terminal.
+        if not (console.is_terminal or console.is_jupyter) and console.get_time() - self._told >= LINE_SECONDS:
+            self._told = console.get_time()
+            console.print(self._line(), markup=False, soft_wrap=True)
+
+    def _line(self) -> str:
+        (task,) = (task for task in self._progress.tasks if task.id == self._task)
+        total = "" if task.total is None else f"/{task.total:,.0f}"
+        left = "" if task.time_remaining is None else f", {timedelta(seconds=round(task.time_remaining))} left"
+        return f"{task.description} {task.completed:,.0f}{total}{left} {task.fields['note']}".rstrip()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A bar's ETA is right for steps of minutes as for steps of moments."""
+"""A bar's ETA is right for steps of minutes as for steps of moments, and a log has its lines."""
 
 import pytest
 
@@ -17,3 +17,30 @@ def test_the_eta_is_that_of_the_rate(seconds: float, monkeypatch: pytest.MonkeyP
             shown.advance(1, "a note")
             # Rich shows whole seconds.
             assert task.time_remaining == pytest.approx(seconds * (40 - step), abs=1)
+
+
+def test_a_log_has_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    now = 1000.0
+    monkeypatch.setattr(progress.console, "get_time", lambda: now)
+    with progress.bar("score [a]", 5000) as shown:
+        for _ in range(7):
+            now += 10
+            shown.advance(500, "7 tokens/s")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "score [a] 1,500/5,000, 0:01:10 left 7 tokens/s",
+        "score [a] 3,000/5,000, 0:00:40 left 7 tokens/s",
+    ]
+    # The last is what rich leaves of the bar.
+    assert len(lines) == 3
+    assert "3500/5000" in lines[2]
+
+
+def test_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    now = 1000.0
+    monkeypatch.setattr(progress.console, "get_time", lambda: now)
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+    with progress.bar("score", None) as shown:
+        now += 100
+        shown.advance(500)
+    assert "score 500" not in capfd.readouterr().err
