@@ -88,7 +88,7 @@ def over_draws(tasks: Sequence[Sequence[TaskSummary]]) -> list[OverDraws]:
         own = [[next(gaps) for _ in draws] for draws in tasks]
         means = [sum(gap.mean for gap in draws) / len(draws) for draws in own]
         # Draws of a task share rows: taken as independent they would be too sure.
-        half_width = _joined([sum(_half(gap) for gap in draws) / len(draws) for draws in own], range(len(own)))
+        half_width = _joined([sum(gap.half_width for gap in draws) / len(draws) for draws in own], range(len(own)))
         ahead = sum(gap.mean > 0 for gap in rule.by_task)
         found.append(OverDraws(rule.method, tuple(means), ahead, sum(means) / len(means), half_width, _student(means)))
     return sorted(found, key=lambda rule: -rule.mean)
@@ -106,14 +106,10 @@ def _rule(method: str, summaries: Sequence[TaskSummary], of: Sequence[Hashable])
         gaps.append(entry.vs_random)
         leads.append(judged - baseline)
     means = [gap.mean for gap in gaps]
-    half_width = _joined([_half(gap) for gap in gaps], of)
+    half_width = _joined([gap.half_width for gap in gaps], of)
     return AcrossTasks(
         method, sum(leads) / len(leads), sum(means) / len(means), half_width, _student(means), tuple(gaps)
     )
-
-
-def _half(gap: Difference) -> float:
-    return (gap.high - gap.low) / 2
 
 
 def _joined(half_widths: Sequence[float], of: Sequence[Hashable]) -> float:

@@ -1,13 +1,13 @@
 """What the numbers of a task allow to say, by fixed rules: no sentence claims more than its interval."""
 
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist, mean, median
+from statistics import mean, median
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import LEVEL, MARGIN, Difference
 from euds.study.grid.summary import TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
-from euds.study.grid.wording import interval, names, percent, points, seconds, trainings
+from euds.study.grid.wording import interval, names, percent, points, seconds, span, trainings
 from euds.study.table import TITLES, keep_name
 from euds.study.types import METRICS
 
@@ -33,7 +33,7 @@ def conclusions(summary: TaskSummary) -> list[str]:
     """Return the conclusions on a task as sentences in Markdown."""
     main = (summary.headline_keep, summary.schedules[0])
     others = [(keep, schedule) for schedule in summary.schedules for keep in summary.keeps if (keep, schedule) != main]
-    elsewhere = [sentence for keep, schedule in others for sentence in _against_random(summary, keep, schedule)]
+    elsewhere = [sentence for place in others for sentence in _against_random(summary, *place)]
     return [
         *_harness(summary),
         *_against_random(summary, *main),
@@ -41,7 +41,6 @@ def conclusions(summary: TaskSummary) -> list[str]:
         *_no_loss(summary),
         *_igse(summary),
         *_cost(summary),
-        *_power(summary),
         *elsewhere,
     ]
 
@@ -67,7 +66,7 @@ def _harness(summary: TaskSummary) -> Iterator[str]:
 
 
 def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> Iterator[str]:
-    """One sentence for the label-free rules and one for those that use labels."""
+    """One sentence for the label-free rules, one for those that use labels, and one on what could have been seen."""
     rules = [entry for entry in summary.at(keep, schedule) if entry.is_rule and entry.vs_random is not None]
     for uses_labels, kind in ((False, "label-free"), (True, "label-using")):
         compared = [entry for entry in rules if entry.uses_labels == uses_labels]
@@ -94,6 +93,7 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
             text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
             text += interval(worse[0].vs_random)
         yield f"At {keep_name(keep)}, {schedule}: {text}."
+    yield from _power(rules, keep, schedule)
 
 
 def _second(summary: TaskSummary, entry: Entry) -> str:
@@ -225,15 +225,17 @@ def _for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
         )
 
 
-def _power(summary: TaskSummary) -> Iterator[str]:
-    gaps = [entry.vs_random for entry in summary.at(summary.headline_keep) if entry.is_rule and entry.vs_random]
-    if gaps:
-        half = median((gap.high - gap.low) / 2 for gap in gaps)
-        # The first step of Holm's correction, as if the differences were normal.
-        corrected = half * NormalDist().inv_cdf(1 - LEVEL / 2 / len(gaps)) / NormalDist().inv_cdf(1 - LEVEL / 2)
+def _power(rules: Sequence[Entry], keep: float | None, schedule: str) -> Iterator[str]:
+    """What the runs could have shown: without it, "no rule is better" reads as if all were alike."""
+    gaps = [entry.vs_random for entry in rules if entry.vs_random is not None]
+    if gaps and keep is not None:
+        half = median(gap.half_width for gap in gaps)
+        least = median(gap.least_shown(len(gaps)) for gap in gaps)
+        seeds = span([len(gap.seeds) for gap in gaps])
         yield (
-            f"Half the width of these intervals is {100 * half:.1f} points (median), and {100 * corrected:.1f} after "
-            f"correction over {len(gaps)} rules: smaller differences stay unseen, with few seeds larger ones, too."
+            f"At {keep_name(keep)}, {schedule}, with {seeds} seeds a rule, half the width of an interval is "
+            f"{100 * half:.1f} points, and the least difference that would be shown after correction over "
+            f"{len(gaps)} rules {100 * least:.1f} (medians over the rules): smaller ones stay unseen."
         )
 
 
