@@ -13,7 +13,16 @@ from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
 from euds.study.grid.methods import METHODS
-from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION, OVER_DRAWS, READING, REPETITION
+from euds.study.grid.page_texts import (
+    ACROSS,
+    COST,
+    DRAW_BY_DRAW,
+    INTRODUCTION,
+    OVER_DRAWS,
+    READING,
+    REPEATED,
+    REPETITION,
+)
 from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
@@ -30,13 +39,16 @@ class Repeated:
     page: str
 
 
-def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | None = None) -> list[TaskSummary]:
+def write_page(
+    folder: Path, tasks: Sequence[GridTask], repeated: Repeated | None = None, again: str | None = None
+) -> list[TaskSummary]:
     """Write README.md and img/*.svg; grids that are not finished are shown as far as they go.
 
     Args:
         folder: for the page; made if missing.
         tasks: facts and cells of every task, in the order of the page.
         repeated: where all of them are draws of others: these, in the same order.
+        again: address of the page of other draws of these tasks.
 
     Returns:
         The summaries that the page was written from.
@@ -50,7 +62,8 @@ def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | Non
     seeds = [len(entry.seeds) for summary in summaries for entry in summary.entries if not entry.fake]
     reading = READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN)
     if repeated is None:
-        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries), reading]
+        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries)]
+        parts += [*([REPEATED.format(page=again)] if again else []), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
         parts += _across(summaries, [task.facts["name"] for task in repeated.tasks])
