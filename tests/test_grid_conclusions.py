@@ -78,6 +78,34 @@ def test_every_budget_says_which_differences_could_have_been_shown(planted: Task
         assert sentence.endswith(f"{shown} unseen.")
 
 
+def test_failed_checks_are_weighed_by_chance(planted: TaskSummary) -> None:
+    shuffled = next(check for check in planted.checks if check.method == "shuffled")
+    off = replace(shuffled, passed=False, vs_random=replace(shuffled.vs_random, mean=-0.023))
+
+    def with_checks(n_failed: int, n_checks: int, leaked: bool = True) -> TaskSummary:
+        others = [replace(check, passed=leaked) for check in planted.checks if check.method == "leaked"]
+        return replace(planted, checks=(*others, *[off] * n_failed, *[shuffled] * (n_checks - n_failed)))
+
+    one = with_checks(1, 3)
+    said = "\n".join(conclusions(one))
+    # 1 - 0.95^3.
+    assert "at least 1 of 3 such intervals miss with a probability of 14.3 %" in said
+    assert (
+        "chance may explain it, but a lead or a loss of that size says little there (2.3 points at 16 %, 3 epochs)."
+        in said
+    )
+    assert "nothing below can be trusted" not in said
+    assert " (a check of the harness failed, perhaps by chance) |" in _answer([one])
+    two = with_checks(2, 3)
+    said = "\n".join(conclusions(two))
+    assert "at least 2 of 3 such intervals miss with a probability of 0.7 %" in said
+    assert "that is no chance, and nothing below can be trusted." in said
+    # Training on test rows must win, whatever chance does.
+    for broken in (two, with_checks(0, 3, leaked=False)):
+        assert " (not to be trusted: the harness failed) |" in _answer([broken])
+    assert "harness" not in _answer([with_checks(0, 3)])
+
+
 def test_a_second_metric_is_paired_like_the_first_and_nothing_is_no_contradiction(planted: TaskSummary) -> None:
     random, box = planted.headline("random"), planted.headline("igse_box")
     assert random is not None

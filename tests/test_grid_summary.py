@@ -227,6 +227,7 @@ def test_a_broken_harness_is_said() -> None:
     text = "\n".join(conclusions(found))
     assert "**Harness check `leaked`" in text
     assert "**Harness check `shuffled`" in text
+    assert text.count("nothing below can be trusted") == 2
 
 
 def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from statistics import mean, median
 
+from scipy.special import bdtrc
+
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import LEVEL, MARGIN, Difference
-from euds.study.grid.summary import TaskSummary
+from euds.study.grid.summary import Check, TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
 from euds.study.grid.wording import interval, names, percent, points, seconds, span, trainings
 from euds.study.table import TITLES, keep_name
@@ -45,24 +47,53 @@ def conclusions(summary: TaskSummary) -> list[str]:
     ]
 
 
+def chance_of_failures(checks: Sequence[Check]) -> float:
+    """Return the probability that at least as many intervals of as many checks miss a true zero by chance."""
+    failed = sum(not check.passed for check in checks)
+    return float(bdtrc(failed - 1, len(checks), LEVEL)) if failed else 1.0
+
+
+def harness_broken(summary: TaskSummary) -> bool:
+    """Whether checks of the harness failed in a way that chance does not explain: then no result can be trusted."""
+    leaked, shuffled = (_checks_of(summary, method) for method in (LEAKED, SHUFFLED))
+    return not all(check.passed for check in leaked) or chance_of_failures(shuffled) < LEVEL
+
+
+def _checks_of(summary: TaskSummary, method: str) -> list[Check]:
+    return [check for check in summary.checks if check.method == method]
+
+
 def _harness(summary: TaskSummary) -> Iterator[str]:
     for method, meaning in (
         (LEAKED, "training on test rows should beat random"),
         (SHUFFLED, "permuted scores should equal random"),
     ):
-        found = [check for check in summary.checks if check.method == method]
+        found = _checks_of(summary, method)
         failed = [check for check in found if not check.passed]
         if failed:
             places = "; ".join(f"{keep_name(c.keep)}, {c.schedule}: {interval(c.vs_random)}" for c in failed)
             yield (
-                f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places}). "
-                "One in twenty intervals misses by chance, with three seeds that differ much one in five; more than "
-                "that, and nothing below can be trusted."
-                if method == SHUFFLED
-                else f"**Harness check `{method}` ({meaning}) failed** ({places}): nothing below can be trusted."
+                f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places})"
+                f"{_missed(found, failed) if method == SHUFFLED else ': nothing below can be trusted'}."
             )
         elif found:
             yield f"Harness check `{method}` ({meaning}): passed, {len(found)} of {len(found)}."
+
+
+def _missed(found: Sequence[Check], failed: Sequence[Check]) -> str:
+    """What follows from intervals that miss zero, by how likely so many do where nothing is wrong."""
+    chance = chance_of_failures(found)
+    text = (
+        f". Where nothing is wrong, at least {len(failed)} of {len(found)} such intervals miss with a probability of "
+        f"{percent(chance)} % (5 % each; more where few seeds differ much)"
+    )
+    if chance < LEVEL:
+        return f"{text}: that is no chance, and nothing below can be trusted"
+    little = "; ".join(
+        f"{points(abs(check.vs_random.mean)).lstrip('+')} points at {keep_name(check.keep)}, {check.schedule}"
+        for check in failed
+    )
+    return f"{text}: chance may explain it, but a lead or a loss of that size says little there ({little})"
 
 
 def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from euds.errors import MissingExtra
 from euds.files import write_atomic
 from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
-from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
+from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, harness_broken, verdict
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page_texts import (
     ACROSS,
@@ -90,7 +90,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
                 tables.mean_sd(best),
                 interval(best.vs_random if best else None),
                 interval(best.vs_full if best else None),
-                said + ("" if all(check.passed for check in summary.checks) else " (a check of the harness failed)"),
+                said + _doubt(summary),
             ]
         )
     header = [
@@ -124,6 +124,15 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
         f"{meaning}"
     )
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
+
+
+def _doubt(summary: TaskSummary) -> str:
+    """What failed checks of the harness say against a verdict."""
+    if harness_broken(summary):
+        return " (not to be trusted: the harness failed)"
+    return (
+        "" if all(check.passed for check in summary.checks) else " (a check of the harness failed, perhaps by chance)"
+    )
 
 
 def _across(summaries: Sequence[TaskSummary], of: Sequence[str] | None = None) -> list[str]:
