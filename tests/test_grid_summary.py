@@ -138,6 +138,34 @@ def test_costs_and_break_even(planted: TaskSummary) -> None:
     assert igse.break_even.saved_bert == pytest.approx(33.6 * 85 / 10.7)
 
 
+def test_what_random_gets_for_the_same_seconds_is_chosen_on_the_validation_rows(planted: TaskSummary) -> None:
+    task = make_task(block=3)
+
+    def judged(value: float, seconds: float = 119.9) -> TaskSummary:
+        """Half of the pool does so well on the validation rows, and the box takes so many seconds."""
+        validation = {"validation": {"accuracy": value}}
+        cells = [
+            replace(c, metrics={**c.metrics, **validation}) if (c.method, c.keep) == ("random", 0.5) else c
+            for c in task.cells
+        ]
+        facts = {**task.facts, "seconds": {**task.facts["seconds"], "generative": 100.0 + seconds - 119.9}}
+        return summarise(GridTask(facts, cells), n_resamples=N_RESAMPLES)
+
+    better, worse = judged(0.99).afforded, judged(0.1).afforded
+    assert better is not None
+    assert worse is not None
+    assert (better.keep, worse.keep) == (0.5, KEEP)
+    # At the rule's own budget it is the comparison that there is already.
+    assert worse.difference == entry_of(planted, "igse_box").vs_random
+    assert better.difference is not None
+    gap = entry_of(planted, "igse_box").mean - entry_of(planted, "random", 0.5).mean
+    assert better.difference.mean == pytest.approx(gap)
+    # A training on half of the pool takes 20 s: the box leaves none for it.
+    dear = judged(0.99, 19.9).afforded
+    assert dear is not None
+    assert dear.keep == KEEP
+
+
 def test_more_seeds_make_no_training_cheaper() -> None:
     task = make_task()
     seconds = {0: 30.0, 1: 20.0, 2: 25.0, 3: 5.0, 4: 10.0}

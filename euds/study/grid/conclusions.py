@@ -230,23 +230,20 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
 
 def _for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
     """What random and the full data give for no more seconds, as they need not pay for scores."""
-    total = best.seconds.total
-    afforded = [
-        entry
-        for entry in summary.entries
-        if (entry.method, entry.schedule) == (RANDOM, best.schedule)
-        and total is not None
-        and entry.seconds.total is not None
-        and entry.seconds.total <= total
-    ]
+    total, afforded = best.seconds.total, summary.afforded
     if total is None:
         return
-    if afforded:
-        random = max(afforded, key=lambda entry: entry.mean)
+    if afforded is not None:
+        random = next(entry for entry in summary.at(afforded.keep) if entry.method == RANDOM)
+        gap = (
+            f"; the rule minus random {interval(afforded.difference)}, not corrected for this choice"
+            if afforded.difference is not None
+            else ""
+        )
         yield (
-            f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)} "
-            f"({seconds(random.seconds.total)} with one training, against {percent(best.mean)} of `{best.method}` for "
-            f"{seconds(total)})."
+            f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)}, of the budgets "
+            f"within these seconds the best on the validation rows ({seconds(random.seconds.total)} with one training, "
+            f"against {percent(best.mean)} of `{best.method}` for {seconds(total)}{gap})."
         )
     full = summary.full(best.schedule)
     if full is not None and full.seconds.total is not None and full.seconds.total <= total:
