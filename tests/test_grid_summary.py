@@ -14,7 +14,7 @@ from euds.errors import InputError
 from euds.study.grid.cells import append_cell
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, UNKNOWN, conclusions, verdict
 from euds.study.grid.entries import Entry
-from euds.study.grid.summary import TaskSummary, summarise
+from euds.study.grid.summary import TaskSummary, _smallest_keeps, summarise
 from euds.study.grid.task import GridTask, is_whole_box, read_task
 
 
@@ -269,6 +269,12 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
     by_method = {row.method: (row.corrected, row.alone) for row in found.smallest_keeps}
     assert by_method["igse_box"] == (KEEP, KEEP)
     assert by_method["longest"] == (None, None)
+    # A budget that holds shows nothing where a larger one does not.
+    for keep, reached in ((0.5, None), (KEEP, 0.5)):
+        losing = _smallest_keeps(
+            [replace(e, p_inferior=0.5) if (e.method, e.keep) == ("igse_box", keep) else e for e in found.entries]
+        )
+        assert next(row.corrected for row in losing if row.method == "igse_box") == reached
     text = "\n".join(conclusions(found))
     assert "shown to lose less than 0.5 points against the full data, after correction: `igse_box`;" in text
     better = "1 of 5 label-free rules are better than random after correction over all 6 rules: `igse_box`"

@@ -22,6 +22,7 @@ from euds.study.grid.page_texts import (
     READING,
     REPEATED,
     REPETITION,
+    SEQUENCE,
 )
 from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
@@ -317,11 +318,12 @@ def _costs(summary: TaskSummary) -> list[str]:
     if not any(row.corrected or row.alone for row in summary.smallest_keeps):
         return [
             *parts,
-            f"No method is shown to lose less than {margin} at any budget tried, not even by its own test alone.",
+            f"{SEQUENCE} No method is shown to lose less than {margin} at its largest, not even by its own test alone.",
         ]
     text = (
-        f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at some budget. The second "
-        "column is what would be said of a method had it been the only one tried; with so many, only the first counts."
+        f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at their largest budget, "
+        f"and the smallest down to which they are. {SEQUENCE} The second column is what would be said of a method had "
+        "it been the only one tried; with so many, only the first counts."
     )
     return [*parts, text, tables.smallest_keeps(summary)]
 

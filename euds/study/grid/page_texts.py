@@ -79,3 +79,8 @@ What was trained on another machine than the first has no seconds here.
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
 tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
 against MiniLM, at the same scoring cost."""
+
+SEQUENCE = (
+    "A method's budgets are taken from the largest down, and the first that is not shown ends the search: in an order "
+    "fixed beforehand they need no correction for each other."
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 from euds.study.grid.entries import Entry, all_entries
@@ -46,7 +47,10 @@ class Check:
 
 @dataclass(frozen=True)
 class SmallestKeep:
-    """The smallest keep of a method that is shown to lose less than the margin, or None.
+    """The smallest keep of a method that is shown to lose less than the margin, as are all larger ones; or None.
+
+    Keeps are taken from the largest down until the first that is not shown: in such a sequence, fixed beforehand, those
+    of one method need no correction for each other.
 
     Attributes:
         method: of the main schedule.
@@ -270,11 +274,15 @@ def _smallest_keeps(main: Sequence[Entry]) -> list[SmallestKeep]:
     judged = [entry for entry in main if not entry.fake and entry.vs_full is not None]
     found = []
     for method in dict.fromkeys(entry.method for entry in judged):
-        own = [entry for entry in judged if entry.method == method]
-        corrected = [entry.keep for entry in own if entry.non_inferior]
-        alone = [entry.keep for entry in own if entry.vs_full and entry.vs_full.p_inferior < LEVEL]
+        own = sorted((entry for entry in judged if entry.method == method), key=lambda entry: -entry.keep)
+        corrected = [entry.keep for entry in takewhile(lambda entry: entry.non_inferior, own)]
+        alone = [entry.keep for entry in takewhile(_holds_alone, own)]
         found.append(SmallestKeep(method, min(corrected, default=None), min(alone, default=None)))
     return found
+
+
+def _holds_alone(entry: Entry) -> bool:
+    return entry.vs_full is not None and entry.vs_full.p_inferior < LEVEL
 
 
 def _variance(task: GridTask) -> list[VarianceRow]:
