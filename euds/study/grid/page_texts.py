@@ -77,8 +77,8 @@ it, and the fastest of more would be faster by chance. Scores are paid once per 
 What was trained on another machine than the first has no seconds here.
 "Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
-tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
-against MiniLM, at the same scoring cost."""
+tokens operations, counted without embeddings and what works once a text, so at equal operations a second the seconds
+saved grow by 85.1 M / 10.6 M against MiniLM, at the same scoring cost."""
 
 SEQUENCE = (
     "A method's budgets are taken from the largest down, and the first that is not shown ends the search: in an order "
