@@ -155,7 +155,6 @@ def test_what_random_gets_for_the_same_seconds_is_chosen_on_the_validation_rows(
     assert better is not None
     assert worse is not None
     assert (better.keep, worse.keep) == (0.5, KEEP)
-    # At the rule's own budget it is the comparison that there is already.
     assert worse.difference == entry_of(planted, "igse_box").vs_random
     assert better.difference is not None
     gap = entry_of(planted, "igse_box").mean - entry_of(planted, "random", 0.5).mean
@@ -381,12 +380,18 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     facts, cells = make_facts(), make_cells(make_facts(), {"random": 0.0})
     with pytest.raises(InputError, match="no field 'rows'"):
         GridTask({name: value for name, value in facts.items() if name != "rows"}, cells)
+    for field, value in (("rows", "none"), ("name", 3), ("methods", {"random": None})):
+        with pytest.raises(InputError, match=r"^facts of the task: .*must hold"):
+            GridTask({**facts, field: value}, cells)
     with pytest.raises(InputError, match="no cell"):
         GridTask(facts, [])
     with pytest.raises(InputError, match="do not know the method 'other'"):
         GridTask(facts, [replace(cells[0], method="other")])
     with pytest.raises(InputError, match="different numbers of rows"):
         GridTask(facts, [*cells, replace(cells[0], test_scores=np.ones(3), seed=99)])
+    (tmp_path / "planted.facts.json").write_text(json.dumps({**facts, "methods": []}))
+    with pytest.raises(InputError, match=r"planted.facts.json: facts of the task: 'methods' must hold"):
+        read_task(tmp_path, "planted")
     (tmp_path / "planted.facts.json").write_text("[]")
     with pytest.raises(InputError, match=r"planted.facts.json: must hold the facts of a study"):
         read_task(tmp_path, "planted")

@@ -121,7 +121,8 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
                 f"{_second(summary, best)} before correction)"
             )
         if worse:
-            text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
+            by = "by" if len(worse) == 1 else "the first by"
+            text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, {by} "
             text += interval(worse[0].vs_random)
         yield f"At {keep_name(keep)}, {schedule}: {text}."
     yield from _power(rules, keep, schedule)
@@ -157,7 +158,8 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
             OPEN: "whether it loses is not decided by these runs",
         }[verdict(best)]
         if verdict(best) == OPEN and best.vs_full.mean < 0 and best.vs_full.p < LEVEL:
-            said = f"it loses; whether more than {points(MARGIN).lstrip('+')} points is not decided by these runs"
+            margin = points(MARGIN).lstrip("+")
+            said = f"it is below them; whether by more than {margin} points is not decided by these runs"
         text += f"; against the full data {interval(best.vs_full)}: {said}"
     yield text + "."
 
@@ -183,8 +185,8 @@ def _no_loss(summary: TaskSummary) -> Iterator[str]:
         if held:
             text = f"shown to lose less than {margin} points against the full data, after correction: {names(held)}"
         else:
-            text = f"no method is shown to hold the full data's result within {margin} points after correction"
-        below = f"{len(lost)} of {len(judged)} are shown to lose before correction"
+            text = f"no method is shown to lose less than {margin} points against the full data, after correction"
+        below = f"{len(lost)} of {len(judged)} are shown to be below them by anything at all, before correction"
         yield f"{start}{text}; {below}{_random_too(judged)}."
 
 
@@ -219,7 +221,8 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
         return
     text = (
         f"Scores and search of `{best.method}` cost {found.selection:,.0f} core-seconds, a training saves "
-        f"{found.saved:,.0f}: paid for after {trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
+        f"{found.saved:,.0f} (a ratio of {found.selection / found.saved:.1f}): paid for after "
+        f"{trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
     )
     if found.trainings_bert is not None:
         text += f"; with BERT-base, extrapolated, after {trainings(found.trainings_bert)}"
