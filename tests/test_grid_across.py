@@ -48,7 +48,16 @@ def test_means_and_intervals_are_those_of_independent_tasks(tasks: list[TaskSumm
         assert rule.half_width == pytest.approx(float(np.linalg.norm(widths)) / 4)
         # Student's t of one degree of freedom is 12.7 at 97.5 %.
         low, high = sorted(gap.mean for gap in gaps if gap)
-        assert rule.spread == pytest.approx(12.7062 * (high - low) / 2, rel=1e-4)
+        assert rule.spread == pytest.approx(max(rule.half_width, 12.7062 * (high - low) / 2), rel=1e-4)
+
+
+def test_tasks_that_lie_close_make_a_sample_no_surer_than_its_own_rows(tasks: list[TaskSummary]) -> None:
+    # One task four times over: the means do not differ at all.
+    for rule in across_tasks([tasks[0]] * 4):
+        assert rule.spread == rule.half_width > 0
+    for drawn in over_draws([[tasks[0]]] * 4):
+        assert drawn.spread == drawn.half_width > 0
+    assert any(rule.spread > rule.half_width for rule in across_tasks(tasks))
 
 
 def test_draws_are_averaged_within_their_task_first(tasks: list[TaskSummary]) -> None:

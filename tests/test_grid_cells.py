@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from euds.errors import InputError, InvalidArgument
+from euds.study.grid import cells
 from euds.study.grid.cells import (
     Cell,
     append_cell,
@@ -57,6 +58,15 @@ def test_cells_come_back_in_order_as_they_were(tmp_path: Path) -> None:
         append_cell(path, cell)
     for cell, found in zip(cells, read_cells(path), strict=True):
         assert_same(cell, found)
+
+
+def test_a_new_file_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(cells, "sync_folder", synced.append)
+    path = tmp_path / "new" / "one.cells.jsonl"
+    append_cell(path, make_cell(0))
+    append_cell(path, make_cell(1))
+    assert synced == [path.parent]
 
 
 def test_the_line_is_what_other_readers_expect() -> None:

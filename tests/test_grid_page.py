@@ -111,6 +111,9 @@ def test_the_page_of_repeated_studies_names_that_of_the_first(tmp_path: Path) ->
     text = make_page(draws, [], tmp_path / "page").read_text(encoding="utf-8")
     assert "of [the study](../results/README.md)" in " ".join(text.split())
     assert "| rule | Planted task one (2) | Planted task two (2) | mean [95 %] |" in text
+    named = [f"repeated_in={tmp_path / 'results' / 'again'}"]
+    text = make_page(list(firsts.values()), named, tmp_path / "page").read_text(encoding="utf-8")
+    assert "[the repetition](../results/again/README.md)" in text
     # Beside a study that repeats none it is a page like any other.
     text = make_page([draws[0], firsts["two"]], [], tmp_path / "page").read_text(encoding="utf-8")
     assert "## Answer" in text

@@ -1,5 +1,7 @@
 """The statistics of a grid, against plain loops, worked examples and simulated truths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
@@ -8,6 +10,7 @@ from euds.study.grid.statistics import (
     LEVEL,
     MARGIN,
     Bootstrap,
+    Difference,
     complete_block,
     difference,
     holm,
@@ -45,10 +48,24 @@ def test_a_difference_is_paired_over_the_shared_seeds() -> None:
     assert found.seeds == (0, 1, 3)
     # Every pair differs by the same, so that no resample can differ.
     assert (found.mean, found.low, found.high) == pytest.approx((0.02,) * 3)
+    assert found.sd == 0
     assert found.p == 2 / 1000
     assert (found.p_inferior, found.p_holds) == (1 / 1000, 1)
     # Two seeds tell nothing of how seeds differ.
     assert difference({seed: better[seed] for seed in (0, 1, 9)}, scores, Bootstrap(40, n_resamples=10)) is None
+
+
+def test_the_least_difference_shown_is_where_the_corrected_test_turns() -> None:
+    seeds, spread, n_compared = (0, 1, 2), np.array([-0.02, 0.0, 0.02]), 40
+    found = Difference(seeds, mean=0.0, sd=0.02, low=-0.02, high=0.02, p=1.0, p_inferior=1.0, p_holds=1.0)
+    least = found.least_shown(n_compared)
+    # Forty rules on three seeds that differ by two points: a third of a hundred.
+    assert least == pytest.approx(0.326, abs=0.001)
+    assert n_compared * ttest_1samp(spread + least, 0).pvalue == pytest.approx(LEVEL)
+    # Seeds that agree leave the test rows: 1.96 standard errors become 3.23.
+    alike = replace(found, sd=0.0)
+    assert alike.least_shown(n_compared) == pytest.approx(0.02 * 3.2272 / 1.95996, rel=1e-4)
+    assert alike.least_shown(1) == pytest.approx(alike.half_width)
 
 
 def test_equal_methods_have_p_of_one_and_the_margin_is_what_counts() -> None:

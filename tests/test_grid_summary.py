@@ -14,7 +14,7 @@ from euds.errors import InputError
 from euds.study.grid.cells import append_cell
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, UNKNOWN, conclusions, verdict
 from euds.study.grid.entries import Entry
-from euds.study.grid.summary import TaskSummary, summarise
+from euds.study.grid.summary import TaskSummary, _smallest_keeps, summarise
 from euds.study.grid.task import GridTask, is_whole_box, read_task
 
 
@@ -135,7 +135,34 @@ def test_costs_and_break_even(planted: TaskSummary) -> None:
     assert igse.break_even.saved == pytest.approx(33.6)
     # Three trainings save 100.8 s, four 134.4; with BERT-base one saves 266.9.
     assert (igse.break_even.trainings, igse.break_even.trainings_bert) == (4, 1)
-    assert igse.break_even.saved_bert == pytest.approx(33.6 * 85 / 10.7)
+    assert igse.break_even.saved_bert == pytest.approx(33.6 * 85.056 / 10.647552)
+
+
+def test_what_random_gets_for_the_same_seconds_is_chosen_on_the_validation_rows(planted: TaskSummary) -> None:
+    task = make_task(block=3)
+
+    def judged(value: float, seconds: float = 119.9) -> TaskSummary:
+        """Half of the pool does so well on the validation rows, and the box takes so many seconds."""
+        validation = {"validation": {"accuracy": value}}
+        cells = [
+            replace(c, metrics={**c.metrics, **validation}) if (c.method, c.keep) == ("random", 0.5) else c
+            for c in task.cells
+        ]
+        facts = {**task.facts, "seconds": {**task.facts["seconds"], "generative": 100.0 + seconds - 119.9}}
+        return summarise(GridTask(facts, cells), n_resamples=N_RESAMPLES)
+
+    better, worse = judged(0.99).afforded, judged(0.1).afforded
+    assert better is not None
+    assert worse is not None
+    assert (better.keep, worse.keep) == (0.5, KEEP)
+    assert worse.difference == entry_of(planted, "igse_box").vs_random
+    assert better.difference is not None
+    gap = entry_of(planted, "igse_box").mean - entry_of(planted, "random", 0.5).mean
+    assert better.difference.mean == pytest.approx(gap)
+    # A training on half of the pool takes 20 s: the box leaves none for it.
+    dear = judged(0.99, 19.9).afforded
+    assert dear is not None
+    assert dear.keep == KEEP
 
 
 def test_more_seeds_make_no_training_cheaper() -> None:
@@ -227,6 +254,7 @@ def test_a_broken_harness_is_said() -> None:
     text = "\n".join(conclusions(found))
     assert "**Harness check `leaked`" in text
     assert "**Harness check `shuffled`" in text
+    assert text.count("nothing below can be trusted") == 2
 
 
 def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
@@ -240,6 +268,12 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
     by_method = {row.method: (row.corrected, row.alone) for row in found.smallest_keeps}
     assert by_method["igse_box"] == (KEEP, KEEP)
     assert by_method["longest"] == (None, None)
+    # A budget that holds shows nothing where a larger one does not.
+    for keep, reached in ((0.5, None), (KEEP, 0.5)):
+        losing = _smallest_keeps(
+            [replace(e, p_inferior=0.5) if (e.method, e.keep) == ("igse_box", keep) else e for e in found.entries]
+        )
+        assert next(row.corrected for row in losing if row.method == "igse_box") == reached
     text = "\n".join(conclusions(found))
     assert "shown to lose less than 0.5 points against the full data, after correction: `igse_box`;" in text
     better = "1 of 5 label-free rules are better than random after correction over all 6 rules: `igse_box`"
@@ -346,12 +380,18 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     facts, cells = make_facts(), make_cells(make_facts(), {"random": 0.0})
     with pytest.raises(InputError, match="no field 'rows'"):
         GridTask({name: value for name, value in facts.items() if name != "rows"}, cells)
+    for field, value in (("rows", "none"), ("name", 3), ("methods", {"random": None})):
+        with pytest.raises(InputError, match=r"^facts of the task: .*must hold"):
+            GridTask({**facts, field: value}, cells)
     with pytest.raises(InputError, match="no cell"):
         GridTask(facts, [])
     with pytest.raises(InputError, match="do not know the method 'other'"):
         GridTask(facts, [replace(cells[0], method="other")])
     with pytest.raises(InputError, match="different numbers of rows"):
         GridTask(facts, [*cells, replace(cells[0], test_scores=np.ones(3), seed=99)])
+    (tmp_path / "planted.facts.json").write_text(json.dumps({**facts, "methods": []}))
+    with pytest.raises(InputError, match=r"planted.facts.json: facts of the task: 'methods' must hold"):
+        read_task(tmp_path, "planted")
     (tmp_path / "planted.facts.json").write_text("[]")
     with pytest.raises(InputError, match=r"planted.facts.json: must hold the facts of a study"):
         read_task(tmp_path, "planted")

@@ -10,10 +10,10 @@ import torch
 
 import euds
 from euds.corpus import read_manifest
-from euds.engine.cost import parameter_count
 from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.models import load_model
+from euds.measures.parameters import parameter_count, parameters_met
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
@@ -99,4 +99,4 @@ def test_files_beside_the_weights_do_not_cost_a_run(corpus: Path, tmp_path: Path
     folder = tiny.build_encoder(tmp_path / "encoder")
     (folder / "consolidated.safetensors").write_text(POINTER)
     euds.score(corpus, out=tmp_path / "run", measures=["semantic"], embedder=folder)
-    assert read_manifest(tmp_path / "run")["cost"]["parameters"]["embedder"] == parameter_count(folder)
+    assert read_manifest(tmp_path / "run")["cost"]["parameters"]["embedder"] == parameters_met(folder, causal=False)

@@ -1,26 +1,20 @@
 """What semantic entropy cost: seconds and floating-point operations, beside an epoch of the training it might save."""
 
-import json
-import struct
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from euds.corpus import read_manifest
 from euds.engine.prepare import Plan
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError
-from euds.files import read_json
+from euds.measures.parameters import parameters_met
 
 RULE = (
-    "a forward pass is 2 x parameters x tokens, a training step 3 times that; padding and attention over the context "
-    "are left out; a pair of embeddings is 2 x their width; null: not counted, or too few to count"
+    "a forward pass is 2 x parameters x tokens, a training step 3 times that; parameters are those that every token "
+    "meets: no embedding table, unless it is the output projection, too, and nothing that works once a text, such as a "
+    "pooler; padding and attention over the context are left out; a pair of embeddings is 2 x their width; null: not "
+    "counted, or too few to count"
 )
-
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""Names under which transformers looks for weights: all in one file, or the list of several."""
 
 
 def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -31,7 +25,7 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
         spent: tokens, pairs and seconds by part, summed over the shards' records.
         seconds: by stage, as the manifest has them.
     """
-    sizes = {role: parameter_count(folder) for role, folder in plan.folders.items()}
+    sizes = {role: parameters_met(folder, causal=role == "lm") for role, folder in plan.folders.items()}
     cost: dict[str, Any] = {"flops_rule": RULE, "parameters": sizes}
     if plan.config.clusters:
         tokens = spent["clusters"]["tokens"]
@@ -53,19 +47,6 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
         flops = _forward(sizes["lm"], sum(counts.values()))
         cost["label_words"] = {"scoring": _part(seconds.get("label_words"), flops, **counts)}
     return cost
-
-
-def parameter_count(folder: Path) -> int | None:
-    """Return the numbers in the safetensors files that are loaded, shared ones once; None if they cannot be told."""
-    try:
-        if (folder / WEIGHTS).exists():
-            files = [folder / WEIGHTS]
-        else:
-            files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
-        return sum(map(_numbers, files))
-    # What the scores cost must not cost the scores: they are there by now.
-    except (OSError, InputError, ValueError, LookupError, TypeError, AttributeError, struct.error):
-        return None
 
 
 def _samples(
@@ -107,14 +88,3 @@ def _forward(parameters: int | None, tokens: int) -> int | None:
 
 def _times(factor: int, value: int | None) -> int | None:
     return None if value is None else factor * value
-
-
-def _numbers(file: Path) -> int:
-    """Numbers in a safetensors file, by the header alone."""
-    with file.open("rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        if length > file.stat().st_size:
-            # No such file, but perhaps the pointer that stands for one in a repository.
-            raise ValueError(f"{file}: no safetensors file")
-        header = json.loads(handle.read(length))
-    return sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

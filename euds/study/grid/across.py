@@ -24,8 +24,9 @@ class AcrossTasks:
         half_width: of the 95 % interval of `mean`, from those of the tasks taken as independent; of other tasks it says
             nothing. Draws of one task share rows and are not: the mean of their half-widths bounds that of their mean,
             however they depend on each other.
-        spread: half the width of the 95 % interval that takes the tasks as a sample of others, by Student's t; a rule
-            keeps one choice of rows a task, whose luck is in this one alone.
+        spread: half the width of the 95 % interval that takes the tasks as a sample of others, by Student's t, and no
+            less than `half_width`, as few tasks may lie close by luck; a rule keeps one choice of rows a task, whose
+            luck is in this one alone.
         by_task: its lead over random on each task's test rows, in the tasks' order.
     """
 
@@ -88,9 +89,10 @@ def over_draws(tasks: Sequence[Sequence[TaskSummary]]) -> list[OverDraws]:
         own = [[next(gaps) for _ in draws] for draws in tasks]
         means = [sum(gap.mean for gap in draws) / len(draws) for draws in own]
         # Draws of a task share rows: taken as independent they would be too sure.
-        half_width = _joined([sum(_half(gap) for gap in draws) / len(draws) for draws in own], range(len(own)))
+        half_width = _joined([sum(gap.half_width for gap in draws) / len(draws) for draws in own], range(len(own)))
         ahead = sum(gap.mean > 0 for gap in rule.by_task)
-        found.append(OverDraws(rule.method, tuple(means), ahead, sum(means) / len(means), half_width, _student(means)))
+        spread = max(half_width, _student(means))
+        found.append(OverDraws(rule.method, tuple(means), ahead, sum(means) / len(means), half_width, spread))
     return sorted(found, key=lambda rule: -rule.mean)
 
 
@@ -106,14 +108,9 @@ def _rule(method: str, summaries: Sequence[TaskSummary], of: Sequence[Hashable])
         gaps.append(entry.vs_random)
         leads.append(judged - baseline)
     means = [gap.mean for gap in gaps]
-    half_width = _joined([_half(gap) for gap in gaps], of)
-    return AcrossTasks(
-        method, sum(leads) / len(leads), sum(means) / len(means), half_width, _student(means), tuple(gaps)
-    )
-
-
-def _half(gap: Difference) -> float:
-    return (gap.high - gap.low) / 2
+    half_width = _joined([gap.half_width for gap in gaps], of)
+    spread = max(half_width, _student(means))
+    return AcrossTasks(method, sum(leads) / len(leads), sum(means) / len(means), half_width, spread, tuple(gaps))
 
 
 def _joined(half_widths: Sequence[float], of: Sequence[Hashable]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from euds.errors import InputError, InvalidArgument
-from euds.files import needs_room
+from euds.files import make_folder, needs_room, sync_folder
 from euds.progress import console
 from euds.types import BoolArray, Float64Array, Int64Array
 
@@ -108,13 +108,16 @@ def append_cell(path: Path, cell: Cell) -> None:
     """
     line = encode(cell) + b"\n"
     with needs_room(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        new = not path.exists()
         with path.open("ab+") as handle:
             handle.seek(0)
             handle.truncate(handle.read().rfind(b"\n") + 1)
             handle.write(line)
             handle.flush()
             os.fsync(handle.fileno())
+        if new:
+            sync_folder(path.parent)
 
 
 def encode(cell: Cell) -> bytes:

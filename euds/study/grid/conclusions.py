@@ -1,13 +1,15 @@
 """What the numbers of a task allow to say, by fixed rules: no sentence claims more than its interval."""
 
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist, mean, median
+from statistics import mean, median
+
+from scipy.special import bdtrc
 
 from euds.study.grid.entries import Entry
 from euds.study.grid.statistics import LEVEL, MARGIN, Difference
-from euds.study.grid.summary import TaskSummary
+from euds.study.grid.summary import Check, TaskSummary
 from euds.study.grid.task import LEAKED, RANDOM, SHUFFLED, is_fixed_steps
-from euds.study.grid.wording import interval, names, percent, points, seconds, trainings
+from euds.study.grid.wording import interval, names, percent, points, seconds, span, trainings
 from euds.study.table import TITLES, keep_name
 from euds.study.types import METRICS
 
@@ -33,7 +35,7 @@ def conclusions(summary: TaskSummary) -> list[str]:
     """Return the conclusions on a task as sentences in Markdown."""
     main = (summary.headline_keep, summary.schedules[0])
     others = [(keep, schedule) for schedule in summary.schedules for keep in summary.keeps if (keep, schedule) != main]
-    elsewhere = [sentence for keep, schedule in others for sentence in _against_random(summary, keep, schedule)]
+    elsewhere = [sentence for place in others for sentence in _against_random(summary, *place)]
     return [
         *_harness(summary),
         *_against_random(summary, *main),
@@ -41,9 +43,24 @@ def conclusions(summary: TaskSummary) -> list[str]:
         *_no_loss(summary),
         *_igse(summary),
         *_cost(summary),
-        *_power(summary),
         *elsewhere,
     ]
+
+
+def chance_of_failures(checks: Sequence[Check]) -> float:
+    """Return the probability that at least as many intervals of as many checks miss a true zero by chance."""
+    failed = sum(not check.passed for check in checks)
+    return float(bdtrc(failed - 1, len(checks), LEVEL)) if failed else 1.0
+
+
+def harness_broken(summary: TaskSummary) -> bool:
+    """Whether checks of the harness failed in a way that chance does not explain: then no result can be trusted."""
+    leaked, shuffled = (_checks_of(summary, method) for method in (LEAKED, SHUFFLED))
+    return not all(check.passed for check in leaked) or chance_of_failures(shuffled) < LEVEL
+
+
+def _checks_of(summary: TaskSummary, method: str) -> list[Check]:
+    return [check for check in summary.checks if check.method == method]
 
 
 def _harness(summary: TaskSummary) -> Iterator[str]:
@@ -51,23 +68,36 @@ def _harness(summary: TaskSummary) -> Iterator[str]:
         (LEAKED, "training on test rows should beat random"),
         (SHUFFLED, "permuted scores should equal random"),
     ):
-        found = [check for check in summary.checks if check.method == method]
+        found = _checks_of(summary, method)
         failed = [check for check in found if not check.passed]
         if failed:
             places = "; ".join(f"{keep_name(c.keep)}, {c.schedule}: {interval(c.vs_random)}" for c in failed)
             yield (
-                f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places}). "
-                "One in twenty intervals misses by chance, with three seeds that differ much one in five; more than "
-                "that, and nothing below can be trusted."
-                if method == SHUFFLED
-                else f"**Harness check `{method}` ({meaning}) failed** ({places}): nothing below can be trusted."
+                f"**Harness check `{method}` ({meaning}) failed, {len(failed)} of {len(found)}** ({places})"
+                f"{_missed(found, failed) if method == SHUFFLED else ': nothing below can be trusted'}."
             )
         elif found:
             yield f"Harness check `{method}` ({meaning}): passed, {len(found)} of {len(found)}."
 
 
+def _missed(found: Sequence[Check], failed: Sequence[Check]) -> str:
+    """What follows from intervals that miss zero, by how likely so many do where nothing is wrong."""
+    chance = chance_of_failures(found)
+    text = (
+        f". Where nothing is wrong, at least {len(failed)} of {len(found)} such intervals miss with a probability of "
+        f"{percent(chance)} % (5 % each; more where few seeds differ much)"
+    )
+    if chance < LEVEL:
+        return f"{text}: that is no chance, and nothing below can be trusted"
+    little = "; ".join(
+        f"{points(abs(check.vs_random.mean)).lstrip('+')} points at {keep_name(check.keep)}, {check.schedule}"
+        for check in failed
+    )
+    return f"{text}: chance may explain it, but a lead or a loss of that size says little there ({little})"
+
+
 def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> Iterator[str]:
-    """One sentence for the label-free rules and one for those that use labels."""
+    """One sentence for the label-free rules, one for those that use labels, and one on what could have been seen."""
     rules = [entry for entry in summary.at(keep, schedule) if entry.is_rule and entry.vs_random is not None]
     for uses_labels, kind in ((False, "label-free"), (True, "label-using")):
         compared = [entry for entry in rules if entry.uses_labels == uses_labels]
@@ -91,9 +121,11 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
                 f"{_second(summary, best)} before correction)"
             )
         if worse:
-            text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, the first by "
+            by = "by" if len(worse) == 1 else "the first by"
+            text += f"; worse, {len(worse)}: {names([entry.method for entry in worse])}, {by} "
             text += interval(worse[0].vs_random)
         yield f"At {keep_name(keep)}, {schedule}: {text}."
+    yield from _power(rules, keep, schedule)
 
 
 def _second(summary: TaskSummary, entry: Entry) -> str:
@@ -126,7 +158,8 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
             OPEN: "whether it loses is not decided by these runs",
         }[verdict(best)]
         if verdict(best) == OPEN and best.vs_full.mean < 0 and best.vs_full.p < LEVEL:
-            said = f"it loses; whether more than {points(MARGIN).lstrip('+')} points is not decided by these runs"
+            margin = points(MARGIN).lstrip("+")
+            said = f"it is below them; whether by more than {margin} points is not decided by these runs"
         text += f"; against the full data {interval(best.vs_full)}: {said}"
     yield text + "."
 
@@ -152,8 +185,8 @@ def _no_loss(summary: TaskSummary) -> Iterator[str]:
         if held:
             text = f"shown to lose less than {margin} points against the full data, after correction: {names(held)}"
         else:
-            text = f"no method is shown to hold the full data's result within {margin} points after correction"
-        below = f"{len(lost)} of {len(judged)} are shown to lose before correction"
+            text = f"no method is shown to lose less than {margin} points against the full data, after correction"
+        below = f"{len(lost)} of {len(judged)} are shown to be below them by anything at all, before correction"
         yield f"{start}{text}; {below}{_random_too(judged)}."
 
 
@@ -188,7 +221,8 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
         return
     text = (
         f"Scores and search of `{best.method}` cost {found.selection:,.0f} core-seconds, a training saves "
-        f"{found.saved:,.0f}: paid for after {trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
+        f"{found.saved:,.0f} (a ratio of {found.selection / found.saved:.1f}): paid for after "
+        f"{trainings(found.trainings)} training{'s' if found.trainings > 1 else ''}"
     )
     if found.trainings_bert is not None:
         text += f"; with BERT-base, extrapolated, after {trainings(found.trainings_bert)}"
@@ -199,23 +233,20 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
 
 def _for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
     """What random and the full data give for no more seconds, as they need not pay for scores."""
-    total = best.seconds.total
-    afforded = [
-        entry
-        for entry in summary.entries
-        if (entry.method, entry.schedule) == (RANDOM, best.schedule)
-        and total is not None
-        and entry.seconds.total is not None
-        and entry.seconds.total <= total
-    ]
+    total, afforded = best.seconds.total, summary.afforded
     if total is None:
         return
-    if afforded:
-        random = max(afforded, key=lambda entry: entry.mean)
+    if afforded is not None:
+        random = next(entry for entry in summary.at(afforded.keep) if entry.method == RANDOM)
+        gap = (
+            f"; the rule minus random {interval(afforded.difference)}, not corrected for this choice"
+            if afforded.difference is not None
+            else ""
+        )
         yield (
-            f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)} "
-            f"({seconds(random.seconds.total)} with one training, against {percent(best.mean)} of `{best.method}` for "
-            f"{seconds(total)})."
+            f"For no more core-seconds random gets {percent(random.mean)} at {keep_name(random.keep)}, of the budgets "
+            f"within these seconds the best on the validation rows ({seconds(random.seconds.total)} with one training, "
+            f"against {percent(best.mean)} of `{best.method}` for {seconds(total)}{gap})."
         )
     full = summary.full(best.schedule)
     if full is not None and full.seconds.total is not None and full.seconds.total <= total:
@@ -225,15 +256,17 @@ def _for_as_much(summary: TaskSummary, best: Entry) -> Iterator[str]:
         )
 
 
-def _power(summary: TaskSummary) -> Iterator[str]:
-    gaps = [entry.vs_random for entry in summary.at(summary.headline_keep) if entry.is_rule and entry.vs_random]
-    if gaps:
-        half = median((gap.high - gap.low) / 2 for gap in gaps)
-        # The first step of Holm's correction, as if the differences were normal.
-        corrected = half * NormalDist().inv_cdf(1 - LEVEL / 2 / len(gaps)) / NormalDist().inv_cdf(1 - LEVEL / 2)
+def _power(rules: Sequence[Entry], keep: float | None, schedule: str) -> Iterator[str]:
+    """What the runs could have shown: without it, "no rule is better" reads as if all were alike."""
+    gaps = [entry.vs_random for entry in rules if entry.vs_random is not None]
+    if gaps and keep is not None:
+        half = median(gap.half_width for gap in gaps)
+        least = median(gap.least_shown(len(gaps)) for gap in gaps)
+        seeds = span([len(gap.seeds) for gap in gaps])
         yield (
-            f"Half the width of these intervals is {100 * half:.1f} points (median), and {100 * corrected:.1f} after "
-            f"correction over {len(gaps)} rules: smaller differences stay unseen, with few seeds larger ones, too."
+            f"At {keep_name(keep)}, {schedule}, with {seeds} seeds a rule, half the width of an interval is "
+            f"{100 * half:.1f} points, and the least difference that would be shown after correction over "
+            f"{len(gaps)} rules {100 * least:.1f} (medians over the rules): smaller ones stay unseen."
         )
 
 

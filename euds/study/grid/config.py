@@ -73,9 +73,9 @@ class StudyFile(Section):
     """A whole study; `notes` are sentences for its page, such as decisions made after looking at results.
 
     `main_schedule`, such as "240 steps", is that of the page's conclusions; by default that of the full data. `repeats`
-    is the file of a study that this one repeats on other rows. `timed_cells` is for files of an older version, whose
-    cells do not name their processor: how many, from the first, the machine of the facts trained before it went on
-    elsewhere.
+    is the file of a study that this one repeats on other rows; `repeated_in` is the folder with the page of those that
+    repeat this one. `timed_cells` is for files of an older version, whose cells do not name their processor: how many,
+    from the first, the machine of the facts trained before it went on elsewhere.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -90,6 +90,7 @@ class StudyFile(Section):
     notes: list[str] = Field(default_factory=list)
     main_schedule: str | None = None
     repeats: LocalPath | None = None
+    repeated_in: LocalPath | None = None
     timed_cells: int | None = Field(default=None, ge=0)
 
     @property

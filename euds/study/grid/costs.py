@@ -8,10 +8,13 @@ from typing import Any
 from euds.study.grid.statistics import MIN_SEEDS
 from euds.study.grid.task import FULL, Group
 
-BERT_BASE_PARAMETERS = 85.0e6
-NON_EMBEDDING_PARAMETERS = {"all-minilm-l6-v2": 10.7e6}
-"""Parameters that every token meets, by asset. Training takes about 6 * parameters * tokens floating-point operations,
-forward and backward (Kaplan et al. 2020), so at the same tokens and speed seconds go with parameters."""
+BERT_BASE_PARAMETERS = 85_056_000
+"""Parameters that every token meets, as `euds.measures.parameters` counts them. Training takes about 6 * parameters *
+tokens floating-point operations, forward and backward (Kaplan et al. 2020), so at the same tokens and speed seconds go
+with parameters."""
+
+PARAMETERS_MET = {"all-minilm-l6-v2": 10_647_552}
+"""The same by asset, for facts of an older version, which do not tell."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,18 @@ def seconds_of(group: Group, facts: Mapping[str, Any], timed: Collection[str]) -
     return Seconds(scoring, searches.get(f"{group.keep:g}", free), training)
 
 
-def break_even(cost: Seconds, full: Seconds, model: str | None) -> BreakEven | None:
+def break_even(cost: Seconds, full: Seconds, train: Mapping[str, Any]) -> BreakEven | None:
     """Compare a method's cost with what it saves against the full data; None where the cost is not known.
 
     Args:
         cost: of the method.
         full: of the full data.
-        model: asset that was fine-tuned; decides whether BERT-base can be extrapolated to.
+        train: facts of what was fine-tuned; its size decides whether BERT-base can be extrapolated to.
     """
     if cost.selection is None or cost.training is None or full.training is None:
         return None
     saved = full.training - cost.training
-    parameters = NON_EMBEDDING_PARAMETERS.get(model or "")
+    parameters = train.get("parameters_met", PARAMETERS_MET.get(train.get("model", "")))
     saved_bert = None if parameters is None else saved * BERT_BASE_PARAMETERS / parameters
     return BreakEven(
         selection=cost.selection,

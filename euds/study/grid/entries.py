@@ -115,7 +115,6 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
     names = sorted(set.intersection(*(set(cell.metrics["test"]) for cell in group.cells)))
     found = {name: group.metric(name) for name in names}
     by_seed = {name: dict(zip(seeds, own.tolist(), strict=True)) for name, own in found.items() if own is not None}
-    model = task.facts.get("train", {}).get("model")
     return Entry(
         method=group.method,
         family=facts["family"],
@@ -141,7 +140,7 @@ def _entry(task: GridTask, group: Group, bootstrap: Bootstrap) -> Entry:
         break_even=(
             None
             if full is None or is_full or is_fixed_steps(group.schedule)
-            else break_even(cost, seconds_of(full, task.facts, task.timed), model)
+            else break_even(cost, seconds_of(full, task.facts, task.timed), task.facts.get("train", {}))
         ),
     )
 

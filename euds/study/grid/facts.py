@@ -15,6 +15,7 @@ from typing import Any
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import write_atomic
 from euds.measures.models import model_folder
+from euds.measures.parameters import parameter_count, parameters_met
 from euds.ops.keep import parse_keep
 from euds.selection.axes import AXES
 from euds.selection.describe import spearman
@@ -63,6 +64,7 @@ def facts_of(
             **study.train.model_dump(),
             "learning_rate": study.train.learning_rate or LEARNING_RATE[study.task],
             **_parameters("parameters", study.train.model),
+            **_parameters_met(study.train.model),
             "tokenizer_sha256": tokenizer_sha256(model_folder(study.train.model)),
         },
         "scoring_model": {
@@ -190,17 +192,14 @@ def _searches(pool: StudyPool, planned: Sequence[Planned]) -> dict[str, Any]:
 
 def _parameters(name: str, model: str) -> dict[str, int]:
     """Count the weights of a model by its safetensors files; nothing where it has none."""
-    from safetensors import safe_open
+    total = parameter_count(model_folder(model))
+    return {} if total is None else {name: total}
 
-    total = 0
-    for path in sorted(model_folder(model).glob("*.safetensors")):
-        with safe_open(path, framework="numpy") as weights:
-            for key in weights.keys():  # noqa: SIM118 - no mapping, although it looks like one.
-                size = 1
-                for width in weights.get_slice(key).get_shape():
-                    size *= width
-                total += size
-    return {name: total} if total else {}
+
+def _parameters_met(model: str) -> dict[str, int]:
+    """Count the weights of an encoder that every token meets, which its seconds of training go with."""
+    met = parameters_met(model_folder(model), causal=False)
+    return {} if met is None else {"parameters_met": met}
 
 
 def _rounded(value: float) -> float:

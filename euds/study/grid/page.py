@@ -11,9 +11,19 @@ from euds.errors import MissingExtra
 from euds.files import write_atomic
 from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
-from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, verdict
+from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, harness_broken, verdict
 from euds.study.grid.methods import METHODS
-from euds.study.grid.page_texts import ACROSS, COST, DRAW_BY_DRAW, INTRODUCTION, OVER_DRAWS, READING, REPETITION
+from euds.study.grid.page_texts import (
+    ACROSS,
+    COST,
+    DRAW_BY_DRAW,
+    INTRODUCTION,
+    OVER_DRAWS,
+    READING,
+    REPEATED,
+    REPETITION,
+    SEQUENCE,
+)
 from euds.study.grid.statistics import LEVEL, MARGIN
 from euds.study.grid.summary import TaskSummary, summarise
 from euds.study.grid.task import RANDOM, GridTask, is_fixed_steps
@@ -30,13 +40,16 @@ class Repeated:
     page: str
 
 
-def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | None = None) -> list[TaskSummary]:
+def write_page(
+    folder: Path, tasks: Sequence[GridTask], repeated: Repeated | None = None, again: str | None = None
+) -> list[TaskSummary]:
     """Write README.md and img/*.svg; grids that are not finished are shown as far as they go.
 
     Args:
         folder: for the page; made if missing.
         tasks: facts and cells of every task, in the order of the page.
         repeated: where all of them are draws of others: these, in the same order.
+        again: address of the page of other draws of these tasks.
 
     Returns:
         The summaries that the page was written from.
@@ -50,7 +63,8 @@ def write_page(folder: Path, tasks: Sequence[GridTask], repeated: Repeated | Non
     seeds = [len(entry.seeds) for summary in summaries for entry in summary.entries if not entry.fake]
     reading = READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN)
     if repeated is None:
-        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries), reading]
+        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries)]
+        parts += [*([REPEATED.format(page=again)] if again else []), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
         parts += _across(summaries, [task.facts["name"] for task in repeated.tasks])
@@ -77,7 +91,7 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
                 tables.mean_sd(best),
                 interval(best.vs_random if best else None),
                 interval(best.vs_full if best else None),
-                said + ("" if all(check.passed for check in summary.checks) else " (a check of the harness failed)"),
+                said + _doubt(summary),
             ]
         )
     header = [
@@ -111,6 +125,15 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
         f"{meaning}"
     )
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
+
+
+def _doubt(summary: TaskSummary) -> str:
+    """What failed checks of the harness say against a verdict."""
+    if harness_broken(summary):
+        return " (not to be trusted: the harness failed)"
+    return (
+        "" if all(check.passed for check in summary.checks) else " (a check of the harness failed, perhaps by chance)"
+    )
 
 
 def _across(summaries: Sequence[TaskSummary], of: Sequence[str] | None = None) -> list[str]:
@@ -295,11 +318,12 @@ def _costs(summary: TaskSummary) -> list[str]:
     if not any(row.corrected or row.alone for row in summary.smallest_keeps):
         return [
             *parts,
-            f"No method is shown to lose less than {margin} at any budget tried, not even by its own test alone.",
+            f"{SEQUENCE} No method is shown to lose less than {margin} at its largest, not even by its own test alone.",
         ]
     text = (
-        f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at some budget. The second "
-        "column is what would be said of a method had it been the only one tried; with so many, only the first counts."
+        f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at their largest budget, "
+        f"and the smallest down to which they are. {SEQUENCE} The second column is what would be said of a method had "
+        "it been the only one tried; with so many, only the first counts."
     )
     return [*parts, text, tables.smallest_keeps(summary)]
 

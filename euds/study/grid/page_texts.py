@@ -14,9 +14,12 @@ ACROSS = """## Across tasks
 Points over random (of accuracy, or of F1 where that is named), mean over the tasks, of every label-free rule that all
 of them have trained with three seeds or more; each task at the share kept and schedule of its results below. The order
 is that of the validation rows, over the seeds that all rules of a task have. The intervals of the means take tasks as
-independent, are not corrected for the number of rules, and speak of these tasks alone; the others take the tasks as a
-sample of others, by Student's t. A rule keeps one choice of rows a task, whose luck is in the second kind alone. A
-mixture of sources repeats another task and is left out.
+independent and speak of these tasks alone; the others take the tasks as a sample of others, by Student's t, and are at
+least as wide as the first. Neither kind is corrected for the number of rules. A rule keeps one choice of rows a task,
+whose luck is in the second kind alone. A mixture of sources repeats another task and is left out.
+"""
+
+REPEATED = """What leads here may owe it to these rows; [the repetition]({page}) has the same tasks on other draws.
 """
 
 REPETITION = """# The study, repeated on other rows
@@ -39,7 +42,7 @@ Points over random on the test rows (of accuracy, on the questions of F1) of eve
 trained: the mean over the draws of a task, the study's own among them, then over the {n} tasks. The first interval is
 that of these {draws} draws: tasks are taken as independent, the draws of a task, which share rows, as if one repeated
 the other, which makes it too wide rather than too narrow. The second takes the {n} tasks as a sample of others, by
-Student's t. Neither is corrected for the number of rules.
+Student's t, and is at least as wide. Neither is corrected for the number of rules.
 """
 
 READING = """## How to read the numbers
@@ -70,9 +73,15 @@ READING = """## How to read the numbers
 
 COST = """All are core-seconds, wall-clock times threads: scoring ran on all cores, a training on one; a search counts
 as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
-it, and the fastest of more would be faster by chance. Scores are paid once per pool and serve every later selection.
+it, and the fastest of more would be faster by chance. Scoring was timed once, in places beside other work, so that a
+ratio of both is rough. Scores are paid once per pool and serve every later selection.
 What was trained on another machine than the first has no seconds here.
 "Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
-tokens operations, counted without embeddings, so at equal operations a second the seconds saved grow by 85 M / 10.7 M
-against MiniLM, at the same scoring cost."""
+tokens operations, counted without embeddings and what works once a text, so at equal operations a second the seconds
+saved grow by 85.1 M / 10.6 M against MiniLM, at the same scoring cost."""
+
+SEQUENCE = (
+    "A method's budgets are taken from the largest down, and the first that is not shown ends the search: in an order "
+    "fixed beforehand they need no correction for each other."
+)

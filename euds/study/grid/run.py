@@ -159,11 +159,16 @@ def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: s
     first = [load_study(study.repeats) for study in studies if study.repeats is not None]
     repeated = None
     if first and len(first) == len(studies):
-        page = os.path.relpath(Path(first[0].results) / "README.md", folder)
-        repeated = Repeated([_task_of(study) for study in first], page)
-    for summary in write_page(Path(folder), [_task_of(study) for study in studies], repeated):
+        repeated = Repeated([_task_of(study) for study in first], _page_from(folder, first[0].results))
+    again = next((_page_from(folder, study.repeated_in) for study in studies if study.repeated_in is not None), None)
+    for summary in write_page(Path(folder), [_task_of(study) for study in studies], repeated, again):
         write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
     return Path(folder) / "README.md"
+
+
+def _page_from(folder: str | Path, other: str | Path) -> str:
+    """Return the address of the page in another folder, as a page in `folder` links it."""
+    return os.path.relpath(Path(other) / "README.md", folder)
 
 
 def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array]) -> Int64Array:

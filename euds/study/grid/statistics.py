@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
 from euds.types import Float64Array
 
@@ -34,6 +34,7 @@ class Difference:
     Attributes:
         seeds: training seeds that both have.
         mean: first minus second, in -1..1.
+        sd: standard deviation of that difference over the seeds.
         low, high: two-sided 95 % percentile interval of the bootstrap.
         p: two-sided, of no difference.
         p_inferior: one-sided, of first being worse by `MARGIN` or more.
@@ -42,11 +43,28 @@ class Difference:
 
     seeds: tuple[int, ...]
     mean: float
+    sd: float
     low: float
     high: float
     p: float
     p_inferior: float
     p_holds: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+    def least_shown(self, n_compared: int) -> float:
+        """Return the least difference that such seeds and rows would show as one of so many, after Holm's correction.
+
+        It is that of the correction's first step, by whichever of bootstrap and t test asks for more; the bootstrap's
+        interval is scaled as if it were normal.
+        """
+        tail = LEVEL / 2 / n_compared
+        by_bootstrap = self.half_width * float(ndtri(tail) / ndtri(LEVEL / 2))
+        by_seeds = -float(stdtrit(len(self.seeds) - 1, tail)) * self.sd / math.sqrt(len(self.seeds))
+        return max(by_bootstrap, by_seeds)
 
 
 @dataclass(frozen=True)
@@ -121,6 +139,7 @@ def difference(first: SeedScores, second: SeedScores, bootstrap: Bootstrap) -> D
     return Difference(
         seeds=seeds,
         mean=float(gaps.mean()),
+        sd=float(by_seed.std(ddof=1)),
         low=low,
         high=high,
         p=min(1.0, 2 * min(_one_sided(drawn, by_seed, 0.0))),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 from euds.study.grid.entries import Entry, all_entries
@@ -46,7 +47,10 @@ class Check:
 
 @dataclass(frozen=True)
 class SmallestKeep:
-    """The smallest keep of a method that is shown to lose less than the margin, or None.
+    """The smallest keep of a method that is shown to lose less than the margin, as are all larger ones; or None.
+
+    Keeps are taken from the largest down until the first that is not shown: in such a sequence, fixed beforehand, those
+    of one method need no correction for each other.
 
     Attributes:
         method: of the main schedule.
@@ -77,6 +81,19 @@ class LengthRemoved:
 
 
 @dataclass(frozen=True)
+class Afforded:
+    """What random does for no more core-seconds than the best label-free rule, at its schedule.
+
+    Attributes:
+        keep: the budget of random that is best on the validation rows, of those that cost no more.
+        difference: the rule minus random there, or None where they share too few seeds.
+    """
+
+    keep: float
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
 class TaskSummary:
     """One task of a grid.
 
@@ -91,6 +108,7 @@ class TaskSummary:
         best_label_free, best_single, best_igse: methods there that are best on the validation rows, None without these;
             the test rows had no part in the choice.
         igse_vs_single: best_igse minus best_single on the test rows.
+        afforded: random for no more seconds than best_label_free, None where that is not known.
         smallest_keeps, variance, length_removed, checks: see their classes.
         source_places: rows, median and mean rank in the pool of each source along every score; None without sources.
         n_cut: rows of the pool that reach the scoring model's limit, so that their length is not known beyond it.
@@ -116,6 +134,7 @@ class TaskSummary:
     best_single: str | None
     best_igse: str | None
     igse_vs_single: Difference | None
+    afforded: Afforded | None
     smallest_keeps: tuple[SmallestKeep, ...]
     variance: tuple[VarianceRow, ...]
     length_correlation: Mapping[str, float | None]
@@ -161,6 +180,7 @@ def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) 
     at_headline = [entry for entry in main if entry.keep == task.headline_keep]
     seeds = _choice_seeds(at_headline)
     label_free = [entry for entry in at_headline if entry.is_label_free]
+    best_label_free = _best(label_free, seeds)
     best_igse = _best([entry for entry in label_free if entry.family == IGSE], seeds)
     best_single = _best([entry for entry in label_free if entry.family == SINGLE], seeds)
     return TaskSummary(
@@ -178,10 +198,11 @@ def summarise(task: GridTask, *, n_resamples: int = N_RESAMPLES, seed: int = 0) 
         level=LEVEL,
         entries=tuple(entries),
         choice_seeds=seeds,
-        best_label_free=_best(label_free, seeds),
+        best_label_free=best_label_free,
         best_single=best_single,
         best_igse=best_igse,
         igse_vs_single=_between(task, best_igse, best_single, bootstrap),
+        afforded=_afforded(task, main, best_label_free, bootstrap),
         smallest_keeps=tuple(_smallest_keeps(main)),
         variance=tuple(_variance(task)),
         length_correlation=task.facts["length_correlation"],
@@ -227,15 +248,41 @@ def _between(task: GridTask, first: str | None, second: str | None, bootstrap: B
     return difference(one.scores, other.scores, bootstrap)
 
 
+def _afforded(task: GridTask, main: Sequence[Entry], best: str | None, bootstrap: Bootstrap) -> Afforded | None:
+    """Find what random does for the seconds of a method at the headline keep; test rows have no part in the choice."""
+    own = next((entry for entry in main if (entry.method, entry.keep) == (best, task.headline_keep)), None)
+    if own is None or own.seconds.total is None:
+        return None
+    total = own.seconds.total
+    found = [
+        entry
+        for entry in main
+        if entry.method == RANDOM and entry.validation and entry.seconds.total is not None
+        if entry.seconds.total <= total
+    ]
+    # More seeds at some budgets would be another comparison for each.
+    shared = sorted(set.intersection(*(set(entry.validation or ()) for entry in found))) if found else []
+    judged = [(value, entry.keep) for entry in found if (value := entry.validation_over(shared)) is not None]
+    if not judged:
+        return None
+    keep = max(judged)[1]
+    rule, random = (task.groups[name, at, own.schedule] for name, at in ((own.method, own.keep), (RANDOM, keep)))
+    return Afforded(keep, difference(rule.scores, random.scores, bootstrap))
+
+
 def _smallest_keeps(main: Sequence[Entry]) -> list[SmallestKeep]:
     judged = [entry for entry in main if not entry.fake and entry.vs_full is not None]
     found = []
     for method in dict.fromkeys(entry.method for entry in judged):
-        own = [entry for entry in judged if entry.method == method]
-        corrected = [entry.keep for entry in own if entry.non_inferior]
-        alone = [entry.keep for entry in own if entry.vs_full and entry.vs_full.p_inferior < LEVEL]
+        own = sorted((entry for entry in judged if entry.method == method), key=lambda entry: -entry.keep)
+        corrected = [entry.keep for entry in takewhile(lambda entry: entry.non_inferior, own)]
+        alone = [entry.keep for entry in takewhile(_holds_alone, own)]
         found.append(SmallestKeep(method, min(corrected, default=None), min(alone, default=None)))
     return found
+
+
+def _holds_alone(entry: Entry) -> bool:
+    return entry.vs_full is not None and entry.vs_full.p_inferior < LEVEL
 
 
 def _variance(task: GridTask) -> list[VarianceRow]:

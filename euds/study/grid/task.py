@@ -28,7 +28,11 @@ UNKNOWN = "unknown"
 Place = tuple[str, float, str]
 """Method, keep, schedule."""
 
-FACTS = ("name", "title", "main_metric", "data", "rows", "length_correlation", "methods", "seconds")
+FACTS = {
+    **dict.fromkeys(("name", "title", "main_metric"), str),
+    **dict.fromkeys(("data", "rows", "length_correlation", "methods", "seconds"), dict),
+}
+"""What a task's facts must hold, and of which kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +75,7 @@ class GridTask:
     timed_cells: int | None = None
 
     def __post_init__(self) -> None:
-        missing = [name for name in FACTS if name not in self.facts]
-        if missing:
-            raise InputError(f"facts of the task: no field {missing[0]!r}")
+        _check_facts(self.facts)
         name = self.facts["name"]
         if not self.cells:
             raise InputError(f"{name}: no cell is finished yet")
@@ -201,7 +203,12 @@ def read_task(
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
-    facts = read_facts(folder / f"{name}.facts.json")
+    path = folder / f"{name}.facts.json"
+    facts = read_facts(path)
+    try:
+        _check_facts(facts)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     cells = read_cells(folder / f"{name}.cells.jsonl")
     return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule, timed_cells)
 
@@ -216,6 +223,20 @@ def read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise InputError(f"{path}: must hold the facts of a study; the study's command writes them anew")
     return facts
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuse facts that a damaged file holds."""
+    missing = [name for name in FACTS if name not in facts]
+    if missing:
+        raise InputError(f"facts of the task: no field {missing[0]!r}")
+    what = {str: "text", dict: "names and values"}
+    for name, kind in FACTS.items():
+        if not isinstance(facts[name], kind):
+            raise InputError(f"facts of the task: {name!r} must hold {what[kind]}; take the file from a copy")
+    damaged = next((name for name, found in facts["methods"].items() if not isinstance(found, dict)), None)
+    if damaged is not None:
+        raise InputError(f"facts of the task: method {damaged!r} must hold names and values; take the file from a copy")
 
 
 def _same_machine(processor: str, other: str) -> bool:
