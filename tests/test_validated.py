@@ -14,6 +14,7 @@ import pytest
 import euds
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.ops.luck import luck_bound
+from euds.ops.search import find_boxes
 from euds.report import write_report
 from euds.selection.curves import find_keep, fit_curve
 from euds.selection.rules import Pool
@@ -62,6 +63,18 @@ def test_candidates_have_names_of_their_own(budget: int, first: str, second: str
     assert len(set(names)) == len(names)
     assert names[0] == f"a around rank {first}"
     assert names[1] == (f"a around rank {second}" if second else "b around rank 0.50")
+
+
+def test_candidate_boxes_are_of_at_most_32_bins() -> None:
+    pool, _ = planted(200)
+    boxes = {}
+    for bins in (8, 32, 64):
+        found = candidates_of(pool, 60, seed=0, bins=bins)
+        boxes[bins] = [one.region.kept.tolist() for one in found if one.name.startswith("box")]
+        wanted = find_boxes(pool.values, keep=60, k=4, bins=min(bins, 32), ids=pool.row_ids)
+        assert boxes[bins] == [box.indices.tolist() for box in wanted]
+    assert boxes[8] != boxes[32]
+    assert boxes[32][0] != find_boxes(pool.values, keep=60, k=4, bins=64, ids=pool.row_ids)[0].indices.tolist()
 
 
 def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
@@ -178,6 +191,7 @@ def test_select_validates_and_records_that_labels_were_used(
     assert selection.n_kept == 72
     record = json.loads((run_dir / "selection.json").read_text())
     assert record["uses_labels"] is True
+    assert record["bins"] == 32
     assert ("embeddings by" if embedded else "TF-IDF") in record["validated"]["trainee"]
     assert ("box" in record["validated"]["fixed"]) == embedded
     assert "labels were used" in summary(selection)

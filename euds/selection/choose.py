@@ -32,7 +32,7 @@ from euds.selection.rules import (
     search_of,
 )
 from euds.selection.trainee import Trainee
-from euds.selection.validated import Validation, search_validated
+from euds.selection.validated import MAX_BOX_BINS, Validation, search_validated
 from euds.types import Float32Array, Int64Array, Selection, Stability
 
 GROUPS = ("label", "source")
@@ -102,7 +102,8 @@ def choose(
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
-        bins: equal-mass bins per axis, of rules that search a box; None: 64.
+        bins: equal-mass bins per axis, of rules that search a box; None: 64. "validated" searches its
+            boxes on at most 32.
         stability: resampled pools that show how far the region moves; 0: none.
         trainee: for the rule `validated`.
         embedded: for the rules that cover embeddings, and for "auto", which then is one of them; rows without an
@@ -138,7 +139,7 @@ def choose(
         "axes": list(pool.axes),
         "keep": number_of(keep),
         "seed": seed,
-        "bins": n_bins if applied in (*BOX_RULES, VALIDATED) else None,
+        "bins": _bins_used(applied, n_bins),
         "adjust": adjust,
         "group_by": group_by,
         "uses_labels": validation is not None,
@@ -251,6 +252,13 @@ def _columns_of(rule: str, named: Sequence[str], scores: pa.Table, pairs: bool) 
     if rule == AUTO_RULE:
         return (EVIDENCE_AXIS,) if pairs and EVIDENCE_AXIS in scores.column_names else ()
     return _entropies(scores) if rule == VALIDATED and not named else axis_columns(named, scores)
+
+
+def _bins_used(rule: str, bins: int) -> int | None:
+    """Return the bins an axis of the grid that the rule searches, or None for rules that search none."""
+    if rule == VALIDATED:
+        return min(bins, MAX_BOX_BINS)
+    return bins if rule in BOX_RULES else None
 
 
 def _entropies(scores: pa.Table) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ def select(
         seed: of ties, trimming and `random`; the same seed keeps the same rows.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
-        bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64.
+        bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64. "validated"
+            searches its boxes on at most 32.
         stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
