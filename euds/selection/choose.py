@@ -118,7 +118,7 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
-    seed, stability = whole_number("seed", seed), whole_number("stability", stability)
+    seed, stability = whole_number("seed", seed), whole_number("stability", stability, least=0)
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
     columns, places, embeddings = _pool_of(rule, named, scores, embedded, pairs)
@@ -207,8 +207,6 @@ def _search(
     plan: _Plan, pool: Pool, groups: Sequence[tuple[str, Int64Array]], budget: int, trainee: Trainee | None
 ) -> tuple[list[tuple[str, Int64Array, Region]], Validation | None]:
     """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
-    if plan.stability < 0:
-        raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
     if plan.rule == VALIDATED:
         if trainee is None:
             raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")

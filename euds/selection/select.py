@@ -96,7 +96,7 @@ def select(
         margin = check_automatic(rule, margin)
     if stability is None:
         stability = DEFAULT_STABILITY if group_by is None else 0
-    stability = whole_number("stability", stability)
+    stability = whole_number("stability", stability, least=0)
     columns = named(columns)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
