@@ -16,7 +16,7 @@ from euds.errors import EudsError, InputError, InvalidArgument
 from euds.ops.luck import luck_bound
 from euds.ops.search import find_boxes
 from euds.report import write_report
-from euds.selection.curves import find_keep, fit_curve
+from euds.selection.curves import FRACTIONS, find_keep, fit_curve, fractions_of
 from euds.selection.rules import Pool
 from euds.selection.select import find_keep_of
 from euds.selection.summary import summary
@@ -164,8 +164,16 @@ def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
     assert keeps[0] < 0.1 < 0.15 < keeps[1]
     with pytest.raises(InputError, match="too few for learning curves"):
         find_keep(trainee, choose_rows, "middle", n_rows=40, margin=0.01, seed=0)
-    with pytest.raises(InvalidArgument, match="margin"):
-        find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0, seed=0)
+    for margin in (0, 1, float("nan")):
+        with pytest.raises(InvalidArgument, match="margin: must be above 0 and below 1"):
+            find_keep(trainee, choose_rows, "middle", n_rows=n, margin=margin, seed=0)
+
+
+def test_learning_curves_need_20_rows_to_train_on_at_three_fractions() -> None:
+    # A fifth of the pool validates: 0.2904 of the others are 20 rows in a pool of 87.
+    assert fractions_of(87) == FRACTIONS[-3:] == (0.2904, 0.4509, 0.7)
+    with pytest.raises(InputError, match="keep: 86 rows are too few for learning curves"):
+        fractions_of(86)
 
 
 def scored_run(tmp_path: Path, write_jsonl: WriteJsonl, embedder: Path | None) -> Path:
