@@ -139,7 +139,8 @@ def test_a_power_law_gives_back_the_smallest_part(scale: float, exponent: float)
     assert better.keep == pytest.approx(0.05)
     unsure = reached + np.array([[0.02], [-0.02], [0.0]])
     less = fit_curve("low", fractions, unsure, full, margin=0.005, seed=0).keep
-    assert less is None or less >= curve.keep
+    assert less is not None
+    assert less > curve.keep
 
 
 def test_keep_is_smaller_where_rows_repeat_each_other() -> None:

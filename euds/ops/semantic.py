@@ -54,7 +54,6 @@ def semantic_entropy(
             (the message names the first position); logprobs or text_ids are given to an estimator that does not use
             them; the estimator is unknown.
     """
-
     one_of("estimator", estimator, ESTIMATORS)
     members = check_ids("groups", groups)
     starts = check_offsets(offsets, len(members))
