@@ -162,7 +162,6 @@ def find_keep_of(
     rule: str, trainee: Trainee, scores: pa.Table, settings: Mapping[str, Any], *, margin: float, seed: int
 ) -> KeepChoice:
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
-
     pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"), settings.get("pairs", False))
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:

@@ -42,7 +42,8 @@ class Validation:
         chosen: name of the winner.
         accuracy: its share of validation rows right, in 0..1.
         fixed: accuracies of what needed no search: "igse" (on other axes "box"), "middle AXIS", "random".
-        luck: by how much the best of `n_trials` equals would beat the others by luck alone, as a bound.
+        luck: upper bound on how far the best of `n_trials` equally good candidates is expected to exceed their true
+            accuracy by chance.
     """
 
     trainee: str
