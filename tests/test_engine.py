@@ -203,7 +203,7 @@ def test_a_piece_that_is_repeated_while_another_finishes_measures_nothing_again(
 
 
 @pytest.mark.parametrize("splits", [[None], ["0/2", "1/2"], ["1/2", "0/2"]])
-def test_a_part_that_was_damaged_before_the_end_is_written_again(
+def test_a_part_that_was_damaged_or_lost_before_the_end_is_written_again(
     corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[str | None]
 ) -> None:
     run_dir = tmp_path / "run"
@@ -222,6 +222,7 @@ def test_a_part_that_was_damaged_before_the_end_is_written_again(
         1,
     )
     (run_dir / "scores" / "part-00002.parquet").write_bytes(b"PAR1")
+    (run_dir / "scores" / "part-00005.parquet").unlink()
     (run_dir / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"half")
     for split in splits:
         euds.score(corpus, out=run_dir, split=split, **INFORMATION)
