@@ -250,7 +250,7 @@ def test_shares_at_the_ends() -> None:
         ({"n_neighbors": 1}, "n_neighbors: must be at least 2, got 1"),
     ):
         with pytest.raises(InvalidArgument, match=message):
-            share_at_ends(entropy, **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
+            share_at_ends(entropy, **arguments)
 
 
 def test_calibration_names_what_is_wrong() -> None:
