@@ -18,6 +18,7 @@ RULE = (
     "are left out; a pair of embeddings is 2 x their width; null: not counted, or too few to count"
 )
 
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 """Names under which transformers looks for weights: all in one file, or the list of several."""
 
