@@ -33,6 +33,10 @@ def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], bu
 
 def test_plan_goes_from_long_to_short_and_keeps_the_order_of_equals() -> None:
     assert list(plan([3, 5, 3, 5], range(4), 10)) == [[1, 3], [0, 2]]
+    # Sorts that are not stable often are for a few elements.
+    many = [3, 5] * 40
+    placed = [at for batch in plan(many, range(80), 50) for at in batch]
+    assert placed == [*range(1, 80, 2), *range(0, 80, 2)]
 
 
 @given(lengths_strategy, st.integers(1, 200), st.booleans())
@@ -40,6 +44,29 @@ def test_tokens_read_are_those_of_the_batches(lengths: list[int], budget: int, p
     batches = run_batches(lengths, TokenBudget(budget), list, padded=padded, out_of_memory=is_memory_error)
     read = sum(tokens_of(lengths, batch, padded) for batch, _ in batches)
     assert tokens_read(lengths, budget, padded=padded) == read
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "capacity", "padded", "tried"),
+    [
+        ([1, 2, 3, 4, 5], 10, 10, True, [[4, 3], [2, 1, 0]]),
+        ([5, 4, 3, 2, 1], 100, 12, True, [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4]]),
+        ([5, 3, 2, 1, 1], 100, 6, False, [[0, 1, 2, 3, 4], [0], [1, 2, 3], [4]]),
+    ],
+)
+def test_what_does_not_fit_is_tried_in_halves_and_the_longest_first(
+    lengths: list[int], budget: int, capacity: int, padded: bool, tried: list[list[int]]
+) -> None:
+    steps: list[list[int]] = []
+
+    def step(batch: list[int]) -> None:
+        steps.append(batch)
+        if tokens_of(lengths, batch, padded) > capacity:
+            # As torch tells of CUDA's memory.
+            raise RuntimeError("out of memory")
+
+    list(run_batches(lengths, TokenBudget(budget), step, padded=padded, out_of_memory=lambda _: True))
+    assert steps == tried
 
 
 @given(lengths_strategy, st.integers(1, 200), st.integers(1, 60), st.booleans())

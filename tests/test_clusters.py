@@ -12,7 +12,7 @@ import euds
 from euds.errors import InvalidArgument
 from euds.kernels import cluster_faiss
 from euds.ops import cluster
-from euds.ops.calibration import calibrate_temperature, share_at_ends
+from euds.ops.calibration import EndShares, calibrate_temperature, share_at_ends
 from euds.ops.cluster import (
     default_n_clusters,
     entropy_to_centroids,
@@ -244,6 +244,14 @@ def test_shares_at_the_ends() -> None:
     found = share_at_ends(entropy, 4)
     assert (found.low, found.high) == (0.2, 0.2)
     assert share_at_ends(entropy, 4, margin=0).low == 0.1
+    assert share_at_ends(entropy, 4, margin=0.5) == EndShares(low=0.5, high=0.6)
+    for arguments, message in (
+        ({"n_neighbors": 4, "margin": 0.51}, r"margin: must be 0\.\.0\.5, got 0\.51"),
+        ({"n_neighbors": 4, "margin": -0.01}, r"margin: must be 0\.\.0\.5, got -0\.01"),
+        ({"n_neighbors": 1}, "n_neighbors: must be at least 2, got 1"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            share_at_ends(entropy, **arguments)
 
 
 def test_calibration_names_what_is_wrong() -> None:
@@ -252,6 +260,7 @@ def test_calibration_names_what_is_wrong() -> None:
         ({"n_neighbors": 1}, "n_neighbors: must be at least 2"),
         ({"n_neighbors": 5}, r"n_neighbors: must be 1\.\.4"),
         ({"n_neighbors": 2, "target_mean": 1.0}, "target_mean: must be between 0 and 1"),
+        ({"n_neighbors": 2, "target_mean": 0}, "target_mean: must be between 0 and 1"),
         ({"n_neighbors": 2, "sample_size": 0}, "sample_size: must be at least 1"),
         ({"n_neighbors": 2, "sample_size": 2.5}, "sample_size: must be an integer"),
         ({"n_neighbors": 2.5}, "n_neighbors: must be an integer"),

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 import euds
 from euds.cli.app import app
-from euds.engine.samples_config import EMBEDDING_ESTIMATORS
-from euds.ops.semantic import ESTIMATORS
+from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 from euds.selection.axes import AXES
 from euds.selection.rules import COVERAGE_RULES, RULES, SEARCHED_RULES
 

@@ -203,7 +203,7 @@ def test_a_piece_that_is_repeated_while_another_finishes_measures_nothing_again(
 
 
 @pytest.mark.parametrize("splits", [[None], ["0/2", "1/2"], ["1/2", "0/2"]])
-def test_a_part_that_was_damaged_before_the_end_is_written_again(
+def test_a_part_that_was_damaged_or_lost_before_the_end_is_written_again(
     corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[str | None]
 ) -> None:
     run_dir = tmp_path / "run"
@@ -222,6 +222,7 @@ def test_a_part_that_was_damaged_before_the_end_is_written_again(
         1,
     )
     (run_dir / "scores" / "part-00002.parquet").write_bytes(b"PAR1")
+    (run_dir / "scores" / "part-00005.parquet").unlink()
     (run_dir / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"half")
     for split in splits:
         euds.score(corpus, out=run_dir, split=split, **INFORMATION)
@@ -306,7 +307,11 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     assert [shard.n_rows for shard in shards] == [40] * 7 + [24]
     assert [shard.first_row_id for shard in shards] == list(range(0, 304, 40))
     assert [[shard.index for shard in task] for task in tasks(shards)] == [[0], [1], [2], [3], [4, 5, 6, 7]]
+    # What is left of a run that goes on: a shard behind one that is done reads again what is before it.
+    left = [shards[at] for at in (4, 6, 7)]
+    assert [[shard.index for shard in task] for task in tasks(left)] == [[4], [6, 7]]
     assert [default_shard_rows(n) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+    assert [default_shard_rows(n) for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
 
 
 def test_each_compressed_file_is_a_task_of_its_own(corpus: Path, tmp_path: Path) -> None:

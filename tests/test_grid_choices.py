@@ -1,11 +1,13 @@
 """What each method of a study chooses of a pool, and the label surprisal that some of them look at."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from euds.ops.search import find_box
 from euds.selection.trainee import Trainee
 from euds.study.grid.choices import box_with_label_surprisal, within_box
 from euds.study.grid.measure import label_surprisal
@@ -95,6 +97,21 @@ def test_of_repetitions_inside_a_box_one_is_left(pool: StudyPool) -> None:
 def test_a_box_inside_an_interval_narrows_the_label_surprisal(pool: StudyPool) -> None:
     narrow = pool.ranks("label_surprisal")[box_with_label_surprisal(pool, 24, 0)]
     assert np.ptp(narrow) < np.ptp(pool.ranks("label_surprisal")[METHODS["igse_box"].choose(pool, 24, 0)])
+
+
+@pytest.mark.parametrize("budget", [3, 10, 24, 60, N])
+def test_a_box_inside_an_interval_is_the_best_of_all_of_them(pool: StudyPool, budget: int) -> None:
+    surprisal = pool.ranks("label_surprisal")
+    ranks = np.column_stack([pool.ranks(axis) for axis in ("information", "generative", "semantic")])
+    found = []
+    for low, high in combinations(range(17), 2):
+        rows = np.flatnonzero((surprisal >= low / 16) & (surprisal < high / 16))
+        if len(rows) >= budget:
+            box = find_box(ranks[rows], keep=budget, bins=16, seed=5, ids=rows)
+            found.append((len(rows) / N * box.volume, rows[box.indices].tolist()))
+    (volume, best), *others = sorted(found)
+    assert all(other > volume for other, _ in others)
+    assert box_with_label_surprisal(pool, budget, 5).tolist() == best
 
 
 def test_label_surprisal_is_out_of_fold() -> None:

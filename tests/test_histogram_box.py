@@ -1,5 +1,6 @@
 """Boxes from histograms against boxes from the rows, whole and merged from parts, and against brute force."""
 
+from contextlib import nullcontext
 from itertools import combinations, product
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import euds
 from euds.errors import InvalidArgument
 from euds.ops.histogram import Histogram, equal_mass_edges
+from euds.ops.ranks import MAX_ROWS
 
 
 def merged(
@@ -126,3 +128,15 @@ def test_what_a_histogram_cannot_answer_is_named() -> None:
     ):
         with pytest.raises(InvalidArgument, match=message):
             call()
+
+
+def test_a_histogram_may_have_as_many_rows_and_cells_as_the_search_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = Histogram([[0.0, 1.0]])
+    most.counts[:] = MAX_ROWS
+    assert euds.find_box(most, keep=1).n_in_region == MAX_ROWS == (1 << 31) - 2
+    monkeypatch.setattr("euds.ops.histogram_box.MAX_CELLS", 2)
+    for bins, refused in ((2, False), (3, True)):
+        histogram = Histogram([list(range(bins + 1))])
+        histogram.add(np.arange(bins) + 0.5)
+        with pytest.raises(InvalidArgument, match="histogram: 3 rows in 3 cells") if refused else nullcontext():
+            assert euds.find_box(histogram, keep=1).n_in_region == 1

@@ -19,6 +19,7 @@ from euds.types import Box, Intersection, Interval
 def test_it_is_the_smallest_common_quantile(d: int, n: int, values: int) -> None:
     rng = np.random.default_rng(1000 * d + n + values)
     scores = rng.integers(0, values, (n, d)).astype(np.float64)
+    mid_ranks = ((scores[:, None] > scores).sum(1) + (scores[:, None] >= scores).sum(1)) / (2 * n)
     for keep in {1, (n + 1) // 2, n}:
         found = euds.find_intersection(scores, keep=keep, seed=3)
         reach, inside = reference.intersection_reach(scores.tolist(), keep)
@@ -28,6 +29,8 @@ def test_it_is_the_smallest_common_quantile(d: int, n: int, values: int) -> None
         assert set(found.indices.tolist()) <= set(inside)
         assert found.low == tuple(scores[inside].min(0))
         assert found.high == tuple(scores[inside].max(0))
+        assert found.low_rank == pytest.approx(tuple(mid_ranks[inside].min(0)))
+        assert found.high_rank == pytest.approx(tuple(mid_ranks[inside].max(0)))
 
 
 def test_surplus_rows_are_dropped_from_the_edge_and_by_hash() -> None:
@@ -38,6 +41,14 @@ def test_surplus_rows_are_dropped_from_the_edge_and_by_hash() -> None:
     assert (found.n_in_region, found.n_scores, found.n_left_out) == (4, 4, 2)
     kept = {tuple(euds.find_intersection(scores, keep=3, seed=seed).indices) for seed in range(20)}
     assert kept == {(0, 1, 2), (1, 2, 3)}
+    # The ids decide, wherever their rows stand.
+    ids = np.array([70, 71, 72, 73])
+    for seed in range(20):
+        first, second = (
+            set(own[euds.find_intersection(rows, keep=3, seed=seed, ids=own).indices].tolist())
+            for rows, own in ((scores[:4], ids), (scores[3::-1], ids[::-1]))
+        )
+        assert first == second
 
 
 def test_lift_is_one_when_axes_are_crossed_and_more_when_they_agree() -> None:

@@ -240,7 +240,7 @@ def test_sources_are_set_against_each_other() -> None:
         ({"rule": "validated"}, "not on scores alone"),
         ({"rule": "validated", "group_by": "label"}, "leave group_by out"),
         ({"rule": "validated", "axes": ["nll", "generative", "semantic", "information"]}, "one to three scores"),
-        ({"stability": -1}, "stability"),
+        ({"stability": -1}, "stability: must be at least 0, got -1"),
         ({"rule": "random", "bins": 8}, "bins: rule 'random' searches no box"),
         ({"rule": "auto", "bins": 8}, "bins: rule 'auto' searches no box"),
         ({"bins": 0}, "bins: must be at least 1, got 0"),

@@ -14,8 +14,9 @@ import pytest
 import euds
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.ops.luck import luck_bound
+from euds.ops.search import find_boxes
 from euds.report import write_report
-from euds.selection.curves import find_keep, fit_curve
+from euds.selection.curves import FRACTIONS, find_keep, fit_curve, fractions_of
 from euds.selection.rules import Pool
 from euds.selection.select import find_keep_of
 from euds.selection.summary import summary
@@ -62,6 +63,18 @@ def test_candidates_have_names_of_their_own(budget: int, first: str, second: str
     assert len(set(names)) == len(names)
     assert names[0] == f"a around rank {first}"
     assert names[1] == (f"a around rank {second}" if second else "b around rank 0.50")
+
+
+def test_candidate_boxes_are_of_at_most_32_bins() -> None:
+    pool, _ = planted(200)
+    boxes = {}
+    for bins in (8, 32, 64):
+        found = candidates_of(pool, 60, seed=0, bins=bins)
+        boxes[bins] = [one.region.kept.tolist() for one in found if one.name.startswith("box")]
+        wanted = find_boxes(pool.values, keep=60, k=4, bins=min(bins, 32), ids=pool.row_ids)
+        assert boxes[bins] == [box.indices.tolist() for box in wanted]
+    assert boxes[8] != boxes[32]
+    assert boxes[32][0] != find_boxes(pool.values, keep=60, k=4, bins=64, ids=pool.row_ids)[0].indices.tolist()
 
 
 def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
@@ -126,7 +139,8 @@ def test_a_power_law_gives_back_the_smallest_part(scale: float, exponent: float)
     assert better.keep == pytest.approx(0.05)
     unsure = reached + np.array([[0.02], [-0.02], [0.0]])
     less = fit_curve("low", fractions, unsure, full, margin=0.005, seed=0).keep
-    assert less is None or less >= curve.keep
+    assert less is not None
+    assert less > curve.keep
 
 
 def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
@@ -151,8 +165,16 @@ def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
     assert keeps[0] < 0.1 < 0.15 < keeps[1]
     with pytest.raises(InputError, match="too few for learning curves"):
         find_keep(trainee, choose_rows, "middle", n_rows=40, margin=0.01, seed=0)
-    with pytest.raises(InvalidArgument, match="margin"):
-        find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0, seed=0)
+    for margin in (0, 1, float("nan")):
+        with pytest.raises(InvalidArgument, match="margin: must be above 0 and below 1"):
+            find_keep(trainee, choose_rows, "middle", n_rows=n, margin=margin, seed=0)
+
+
+def test_learning_curves_need_20_rows_to_train_on_at_three_fractions() -> None:
+    # A fifth of the pool validates: 0.2904 of the others are 20 rows in a pool of 87.
+    assert fractions_of(87) == FRACTIONS[-3:] == (0.2904, 0.4509, 0.7)
+    with pytest.raises(InputError, match="keep: 86 rows are too few for learning curves"):
+        fractions_of(86)
 
 
 def scored_run(tmp_path: Path, write_jsonl: WriteJsonl, embedder: Path | None) -> Path:
@@ -178,6 +200,7 @@ def test_select_validates_and_records_that_labels_were_used(
     assert selection.n_kept == 72
     record = json.loads((run_dir / "selection.json").read_text())
     assert record["uses_labels"] is True
+    assert record["bins"] == 32
     assert ("embeddings by" if embedded else "TF-IDF") in record["validated"]["trainee"]
     assert ("box" in record["validated"]["fixed"]) == embedded
     assert "labels were used" in summary(selection)

@@ -6,9 +6,9 @@ import typer
 
 from euds.engine.config import MEASURES, SEMANTIC
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.samples_config import EMBEDDING_ESTIMATORS, GROUPINGS, SampleSettings
+from euds.engine.samples_config import GROUPINGS, SampleSettings
 from euds.ops.grouping import LINKAGES
-from euds.ops.semantic import ESTIMATORS
+from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 DEFAULT_MEASURES = ",".join(MEASURES)
 DEFAULT_ESTIMATORS = "discrete,rao_blackwell"

@@ -27,7 +27,10 @@ def select(
     ] = None,
     group_by: Annotated[str | None, typer.Option(help="label or source: the same rule inside each group.")] = None,
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
-    bins: Annotated[int | None, typer.Option(help="Equal-mass bins an axis of the box search; 64 by default.")] = None,
+    bins: Annotated[
+        int | None,
+        typer.Option(help="Equal-mass bins an axis of the box search; default 64, at most 32 of validated."),
+    ] = None,
     stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
     margin: Annotated[
         float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")

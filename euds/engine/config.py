@@ -75,8 +75,6 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         """Refuse impossible settings before any file or model is opened; take numbers of any kind as Python's."""
         self._settle_numbers()
-        for measure in self.measures:
-            one_of("measures", measure, MEASURES)
         if not self.measures:
             raise InvalidArgument(f"measures: name at least one of {', '.join(MEASURES)}")
         if not 1 <= len(self.text_fields) <= 2:
@@ -209,6 +207,8 @@ def score_config(
     if samples is not None and samples.generations_from is not None:
         samples = replace(samples, generations_from=at_home(samples.generations_from))
     measures = (measures,) if isinstance(measures, str) else tuple(dict.fromkeys(measures))
+    for measure in measures:
+        one_of("measures", measure, MEASURES)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
     return ScoreConfig(

@@ -12,13 +12,19 @@ import pyarrow as pa
 from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable
 from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY
-from euds.engine.samples_config import EMBEDDING_ESTIMATORS, SampleSettings
+from euds.engine.samples_config import SampleSettings
 from euds.measures.device import is_out_of_memory
 from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
 from euds.ops.grouping import embedding_groups, label_groups, leading_labels, text_codes
-from euds.ops.semantic import kernel_language_entropy, n_groups, nearest_neighbor_entropy, semantic_entropy
+from euds.ops.semantic import (
+    EMBEDDING_ESTIMATORS,
+    kernel_language_entropy,
+    n_groups,
+    nearest_neighbor_entropy,
+    semantic_entropy,
+)
 from euds.types import Float32Array, Float64Array, Int64Array
 
 JUDGE_NOT_FINITE = "the entailment model's logits are NaN or infinite"

@@ -6,13 +6,10 @@ from importlib.util import find_spec
 from euds.errors import BackendUnavailable, InvalidArgument, one_of, real_number, whole_number
 from euds.measures.warping import Warping
 from euds.ops.grouping import LINKAGES, check_labels
-from euds.ops.semantic import ESTIMATORS
+from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 SAMPLERS = ("transformers", "vllm")
 GROUPINGS = ("similarity", "entailment", "labels")
-EMBEDDING_ESTIMATORS = ("nearest_neighbor", "kernel_language")
-"""Estimators over embeddings of the generations, without groups."""
-
 GENERATION_KEYS = (
     *("sampler", "n_generations", "max_new_tokens", "template", "temperature", "top_p", "top_k"),
     "labels",

@@ -59,8 +59,8 @@ def embedding_groups(
     rows = check_embeddings(embeddings)
     starts = check_offsets(offsets, len(rows))
     components = one_of("linkage", linkage, LINKAGES) == "connected_components"
-    # Written so that NaN is refused too.
     min_similarity = real_number("min_similarity", min_similarity)
+    # Written so that NaN is refused too.
     if not -1 <= min_similarity <= 1:
         raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {min_similarity}")
     blank = check_empty(empty, len(rows))

@@ -22,7 +22,7 @@ def rows_by_group(codes: npt.NDArray[np.integer[Any]], n_groups: int) -> list[In
         codes: (n,) integers in 0..n_groups-1, the group of every row.
         n_groups: groups, some of which may have no row.
     """
-    # Row by row for each of many groups would take the square of the time.
+    # One sort: scanning all rows for each group would be quadratic.
     ends = np.cumsum(np.bincount(codes, minlength=n_groups))
     return np.split(np.argsort(codes, kind="stable"), ends[:-1])
 
@@ -82,7 +82,7 @@ def find_by_group(
     for name, share, places in zip(names.tolist(), shares, members, strict=True):
         if share:
             rows = finite[places]
-            own = {name: column[rows] for name, column in columns.items()}
+            own = {argument: column[rows] for argument, column in columns.items()}
             region = search(values[rows], keep=share, ids=hashed[rows], **own, **named)
             found[name] = replace(region, indices=rows[region.indices])
     return found

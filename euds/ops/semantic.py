@@ -13,6 +13,9 @@ from euds.ops.ragged import PIECES, WORTH_THREADS, check_ids, check_offsets, tab
 from euds.types import Float64Array, Int64Array
 
 ESTIMATORS = ("discrete", "rao_blackwell", "miller_madow", "chao_shen")
+EMBEDDING_ESTIMATORS = ("nearest_neighbor", "kernel_language")
+"""Estimators over embeddings of the generations, without groups; each has a function of its own."""
+
 LAPLACIANS = ("combinatorial", "normalized")
 KERNEL_SCALES = ("trace", "unit_diagonal")
 
@@ -51,7 +54,6 @@ def semantic_entropy(
             (the message names the first position); logprobs or text_ids are given to an estimator that does not use
             them; the estimator is unknown.
     """
-
     one_of("estimator", estimator, ESTIMATORS)
     members = check_ids("groups", groups)
     starts = check_offsets(offsets, len(members))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from euds.engine.config import MEASURES, SEMANTIC
+from euds.engine.config import MEASURES, score_config
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
@@ -196,7 +196,12 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     where = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     settings = load_settings(Recipe, recipe, overrides, where)
     try:
-        _check_score(settings.score)
+        _ = settings.settled_task
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: data.{error}") from None
+    try:
+        _check_estimates(settings.score)
+        score_config(settings.data.train, **settings.score_arguments)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: score.{error}") from None
     try:
@@ -248,29 +253,20 @@ def _method(entry: str | MethodSection, interval: str) -> Method:
     return Method(name=entry, rule=interval, axes=(entry,))
 
 
-def _check_score(score: ScoreSection) -> None:
-    for measure in score.measures:
-        one_of("measures", measure, MEASURES)
-    for estimate in score.semantic:
-        one_of("semantic", estimate, SEMANTIC)
+def _check_estimates(score: ScoreSection) -> None:
+    """Refuse settings of an estimate that is not asked for, and name the section of impossible ones."""
     if score.samples != SamplesSection() and "samples" not in score.semantic:
         raise InvalidArgument("samples: settings of generations need samples among score.semantic")
     if score.label_words != LabelWordsSection() and "label_words" not in score.semantic:
         raise InvalidArgument("label_words: settings of label words need label_words among score.semantic")
     try:
-        settings = score.sample_settings
+        _ = score.sample_settings
     except InvalidArgument as error:
         raise InvalidArgument(f"samples.{error}") from None
     try:
-        words = score.label_word_settings
+        _ = score.label_word_settings
     except InvalidArgument as error:
         raise InvalidArgument(f"label_words.{error}") from None
-    if settings is None and words is None:
-        return
-    if "semantic" not in score.measures:
-        raise InvalidArgument("measures: generations and label words are of semantic entropy; add semantic")
-    if score.lm is None:
-        raise InvalidArgument("lm: sampling generations needs a causal language model, and so do label words")
 
 
 def _check_method(method: Method, recipe: Recipe) -> None:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from euds.errors import InputError, InvalidArgument, nearest
-from euds.ops.semantic import ESTIMATORS
+from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 from euds.types import Float64Array
 
 if TYPE_CHECKING:
     # The command line reads the names alone.
     import pyarrow as pa
 
-SAMPLE_ESTIMATORS = (*ESTIMATORS, "nearest_neighbor", "kernel_language")
+SAMPLE_ESTIMATORS = (*ESTIMATORS, *EMBEDDING_ESTIMATORS)
 
 AXES = {
     "information": "information_entropy_nats",

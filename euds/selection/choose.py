@@ -32,7 +32,7 @@ from euds.selection.rules import (
     search_of,
 )
 from euds.selection.trainee import Trainee
-from euds.selection.validated import Validation, search_validated
+from euds.selection.validated import MAX_BOX_BINS, Validation, search_validated
 from euds.types import Float32Array, Int64Array, Selection, Stability
 
 GROUPS = ("label", "source")
@@ -102,7 +102,8 @@ def choose(
         seed: of ties, trimming and `random`.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first.
-        bins: equal-mass bins per axis, of rules that search a box; None: 64.
+        bins: equal-mass bins per axis, of rules that search a box; None: 64. "validated" searches its
+            boxes on at most 32.
         stability: resampled pools that show how far the region moves; 0: none.
         trainee: for the rule `validated`.
         embedded: for the rules that cover embeddings, and for "auto", which then is one of them; rows without an
@@ -117,7 +118,7 @@ def choose(
         InputError: the table lacks a score or a group that is asked for, or no row has the scores.
     """
     start = time.perf_counter()
-    seed, stability = whole_number("seed", seed), whole_number("stability", stability)
+    seed, stability = whole_number("seed", seed), whole_number("stability", stability, least=0)
     named = check_choice(keep=keep, rule=rule, axes=axes, group_by=group_by, adjust=adjust, bins=bins)
     n_bins = bins_for(rule, bins)
     columns, places, embeddings = _pool_of(rule, named, scores, embedded, pairs)
@@ -138,7 +139,7 @@ def choose(
         "axes": list(pool.axes),
         "keep": number_of(keep),
         "seed": seed,
-        "bins": n_bins if applied in (*BOX_RULES, VALIDATED) else None,
+        "bins": _bins_used(applied, n_bins),
         "adjust": adjust,
         "group_by": group_by,
         "uses_labels": validation is not None,
@@ -206,8 +207,6 @@ def _search(
     plan: _Plan, pool: Pool, groups: Sequence[tuple[str, Int64Array]], budget: int, trainee: Trainee | None
 ) -> tuple[list[tuple[str, Int64Array, Region]], Validation | None]:
     """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
-    if plan.stability < 0:
-        raise InvalidArgument(f"stability: must be a number of resampled pools from 0, got {plan.stability}")
     if plan.rule == VALIDATED:
         if trainee is None:
             raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
@@ -251,6 +250,13 @@ def _columns_of(rule: str, named: Sequence[str], scores: pa.Table, pairs: bool) 
     if rule == AUTO_RULE:
         return (EVIDENCE_AXIS,) if pairs and EVIDENCE_AXIS in scores.column_names else ()
     return _entropies(scores) if rule == VALIDATED and not named else axis_columns(named, scores)
+
+
+def _bins_used(rule: str, bins: int) -> int | None:
+    """Return the bins an axis of the grid that the rule searches, or None for rules that search none."""
+    if rule == VALIDATED:
+        return min(bins, MAX_BOX_BINS)
+    return bins if rule in BOX_RULES else None
 
 
 def _entropies(scores: pa.Table) -> tuple[str, ...]:

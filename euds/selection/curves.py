@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from euds.errors import InputError, InvalidArgument
-from euds.selection.trainee import PROBE, Trainee, Trials
+from euds.errors import InputError, InvalidArgument, real_number
+from euds.selection.trainee import PROBE, VALIDATION_SHARE, Trainee, Trials
 from euds.types import Float64Array, Int64Array
 
 FRACTIONS = tuple(np.geomspace(0.05, 0.7, 7).round(4).tolist())
@@ -139,7 +139,8 @@ def fractions_of(n_rows: int) -> tuple[float, ...]:
     Raises:
         InputError: the pool is too small for three different ones.
     """
-    fractions = tuple(fraction for fraction in FRACTIONS if fraction * n_rows * 0.8 >= MIN_ROWS)
+    n_fit = n_rows * (1 - VALIDATION_SHARE)
+    fractions = tuple(fraction for fraction in FRACTIONS if fraction * n_fit >= MIN_ROWS)
     if len(fractions) < 3:
         raise InputError(f"keep: {n_rows} rows are too few for learning curves; give a fraction or a count")
     return fractions
@@ -149,15 +150,12 @@ def check_margin(margin: float) -> float:
     """Return a margin as Python's float.
 
     Raises:
-        InvalidArgument: it is not above 0 and below 1.
+        InvalidArgument: it is no number, or not above 0 and below 1.
     """
-    try:
-        within = 0 < margin < 1
-    except TypeError:
-        within = False
-    if not within:
-        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin!r}")
-    return float(margin)
+    margin = real_number("margin", margin)
+    if not 0 < margin < 1:
+        raise InvalidArgument(f"margin: must be above 0 and below 1, 0.005 for half a point, got {margin}")
+    return margin
 
 
 def fit_curve(

@@ -119,9 +119,7 @@ def bins_for(rule: str, bins: int | None) -> int:
     Raises:
         InvalidArgument: bins are named for a rule that searches no box, are below 1, or no integer.
     """
-    bins = None if bins is None else whole_number("bins", bins)
-    if bins is not None and bins < 1:
-        raise InvalidArgument(f"bins: must be at least 1, got {bins}")
+    bins = None if bins is None else whole_number("bins", bins, least=1)
     if bins is not None and rule not in (*BOX_RULES, VALIDATED):
         raise InvalidArgument(f"bins: rule {rule!r} searches no box; leave it out")
     return DEFAULT_BINS if bins is None else bins

@@ -68,7 +68,8 @@ def select(
         seed: of ties, trimming and `random`; the same seed keeps the same rows.
         group_by: "label" or "source": the same rule inside each group, budgets in proportion to its rows.
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
-        bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64.
+        bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64. "validated"
+            searches its boxes on at most 32.
         stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
@@ -95,7 +96,7 @@ def select(
         margin = check_automatic(rule, margin)
     if stability is None:
         stability = DEFAULT_STABILITY if group_by is None else 0
-    stability = whole_number("stability", stability)
+    stability = whole_number("stability", stability, least=0)
     columns = named(columns)
     folder = Path(run_dir)
     manifest = read_manifest(folder)
@@ -161,7 +162,6 @@ def find_keep_of(
     rule: str, trainee: Trainee, scores: pa.Table, settings: Mapping[str, Any], *, margin: float, seed: int
 ) -> KeepChoice:
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
-
     pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"), settings.get("pairs", False))
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:

@@ -21,6 +21,9 @@ INTERVALS = 11
 """Intervals tried on each axis, their centres evenly spaced in ranks."""
 
 BOXES = 4
+MAX_BOX_BINS = 32
+"""Most equal-mass bins an axis of the candidate boxes; the fixed box beside them has as many as are named."""
+
 RUNGS = (0.25, 0.5, 1.0)
 """Shares of its rows that a candidate trains on; after each of them but the last, the better half goes on."""
 
@@ -39,7 +42,8 @@ class Validation:
         chosen: name of the winner.
         accuracy: its share of validation rows right, in 0..1.
         fixed: accuracies of what needed no search: "igse" (on other axes "box"), "middle AXIS", "random".
-        luck: by how much the best of `n_trials` equals would beat the others by luck alone, as a bound.
+        luck: upper bound on how far the best of `n_trials` equally good candidates is expected to exceed their true
+            accuracy by chance.
     """
 
     trainee: str
@@ -69,7 +73,8 @@ class Candidate:
 def search_validated(pool: Pool, budget: int, trainee: Trainee, *, seed: int, bins: int) -> tuple[Region, Validation]:
     """Find the region by successive halving over intervals of every axis and the best boxes.
 
-    Every candidate holds exactly `budget` rows of the pool; it is trained on those outside the validation split.
+    Every candidate holds exactly `budget` rows of the pool; it is trained on those outside the validation split. The
+    boxes among them are of a grid of `bins` bins an axis, at most `MAX_BOX_BINS`.
 
     Raises:
         InputError: the labelled rows are too few for a split.
@@ -125,7 +130,7 @@ def candidates_of(pool: Pool, budget: int, *, seed: int, bins: int) -> list[Cand
             for name, centre in centres.items()
         ]
     if len(pool.axes) > 1:
-        boxes = find_boxes(pool.values, keep=budget, k=BOXES, bins=min(bins, 32), seed=seed, ids=pool.row_ids)
+        boxes = find_boxes(pool.values, keep=budget, k=BOXES, bins=min(bins, MAX_BOX_BINS), seed=seed, ids=pool.row_ids)
         candidates += [Candidate(f"box {at + 1}", region_of(box, pool.axes)) for at, box in enumerate(boxes)]
     return candidates
 

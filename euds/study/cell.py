@@ -55,7 +55,7 @@ def train_and_test(
         InputError: a row or the model does not suit the task.
         RunStopped: there is no room for the model.
     """
-    tuned, model = _tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, classes=classes)
+    tuned, model = fine_tune(train, {"test": test}, task=task, config=config, seed=seed, title=title, classes=classes)
     result = CellResult(
         tuned.judged["test"].metrics, round(tuned.train_seconds, 2), len(train), len(test), tuned.steps, seed
     )
@@ -76,8 +76,8 @@ def fine_tune(
     seed: int,
     title: str,
     classes: frozenset[str] = frozenset(),
-) -> FineTuned:
-    """Fine-tune a model on `train` and judge it on every set of rows in `tests`.
+) -> tuple[FineTuned, "TunedModel"]:
+    """Fine-tune a model on `train` and judge it on every set of rows in `tests`; return the model, too.
 
     The model's weights and tokenizer come from `config.model`; the head is new, as the seed has it. Runs on whatever
     device there is.
@@ -95,20 +95,6 @@ def fine_tune(
     Raises:
         InputError: a row or the model does not suit the task.
     """
-    return _tune(train, tests, task=task, config=config, seed=seed, title=title, classes=classes)[0]
-
-
-def _tune(
-    train: Rows,
-    tests: Mapping[str, Rows],
-    *,
-    task: Task,
-    config: TrainConfig,
-    seed: int,
-    title: str,
-    classes: frozenset[str],
-) -> tuple[FineTuned, "_Model"]:
-    """Do what `fine_tune` does; return the model, too."""
     examples = {name: examples_of(rows, task, name) for name, rows in tests.items()}
     with quiet():
         known = classes.union(*map(_classes, examples.values()))
@@ -153,7 +139,7 @@ def class_probabilities(train: Rows, *, task: Task, config: TrainConfig, seed: i
 
 
 @dataclass(frozen=True, eq=False)
-class _Model:
+class TunedModel:
     """A fine-tuned model with what it takes to use it."""
 
     model: Any
@@ -189,7 +175,7 @@ class _Model:
         return found
 
 
-def _fit(train: Rows, others: Set[str], *, task: Task, config: TrainConfig, seed: int, title: str) -> _Model:
+def _fit(train: Rows, others: Set[str], *, task: Task, config: TrainConfig, seed: int, title: str) -> TunedModel:
     """Fine-tune on `train`; `others` are classes that the head has a place for beside those of `train`."""
     folder = model_folder(config.model)
     examples = examples_of(train, task, "training")
@@ -208,7 +194,7 @@ def _fit(train: Rows, others: Set[str], *, task: Task, config: TrainConfig, seed
     steps = config.n_steps(len(features))
     start = time.perf_counter()
     _train(model, features, collate, steps=steps, task=task, config=config, seed=seed, title=title)
-    return _Model(model, tokenizer, head, collate, config.precision, steps, time.perf_counter() - start)
+    return TunedModel(model, tokenizer, head, collate, config.precision, steps, time.perf_counter() - start)
 
 
 def _classes(examples: Sequence[Example]) -> set[str]:

@@ -94,7 +94,7 @@ def train_here(job: Job, bench: Bench) -> FineTuned:
 
     torch.set_num_threads(ONE_THREAD)
     planned = job.planned
-    return fine_tune(
+    tuned, _ = fine_tune(
         job.train,
         bench.tests,
         task=bench.task,
@@ -103,6 +103,7 @@ def train_here(job: Job, bench: Bench) -> FineTuned:
         title=f"{planned.method}, seed {planned.seed}, {len(job.train):,} rows",
         classes=bench.classes,
     )
+    return tuned
 
 
 def _start(bench: Bench, alive: Connection) -> None:
