@@ -36,7 +36,9 @@ def estimate(
     estimators: opt.Estimators = opt.DEFAULT_ESTIMATORS,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
-    sample: Annotated[int | None, typer.Option(help="Rows to score; by default 256, on a GPU or without a model 4,096.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Rows to score; by default 256, on a GPU or without a model 4,096.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sample and of the generations.")] = 0,
     workers: Annotated[int, typer.Option("--workers", "--gpus", help="Workers of the run, one a GPU.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(help="Price of a worker for an hour.")] = None,
