@@ -33,7 +33,10 @@ def select(
         float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Selected rows: .parquet, .jsonl or .jsonl.gz; RUN_DIR/selected.parquet by default."),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all (--streaming: the scored).")
     ] = None,
