@@ -14,7 +14,7 @@ from euds.ops.keep import parse_keep
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
-from euds.selection.axes import AXES
+from euds.selection.axes import AXES, measure_of
 from euds.selection.choose import check_choice
 from euds.selection.rules import COVERAGE_RULES, FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic, check_coverage
@@ -357,13 +357,3 @@ def _check_labels(recipe: Recipe) -> None:
                     f"methods: {method.name}: rule 'validated' and keep 'auto' train a classifier on labels; "
                     f"task {recipe.task} has none"
                 )
-
-
-def measure_of(axis: str) -> str | None:
-    """Return the measure that yields an axis, or None if there is no such axis."""
-    column = AXES.get(axis, axis)
-    if column in ("information_entropy_nats", "surprisal_nats"):
-        return "information"
-    if column in AXES.values() and column.startswith("semantic_"):
-        return "semantic"
-    return "generative" if column in AXES.values() else None

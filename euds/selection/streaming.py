@@ -37,7 +37,7 @@ from euds.selection.rows import (
     write_rows,
     written_record,
 )
-from euds.selection.rules import BOX_RULES, axes_for, bins_for, named
+from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named
 from euds.types import AxisBounds, Float64Array, Int64Array, Selection
 
 INTERVAL_BINS = 4096
@@ -206,7 +206,8 @@ def select_streaming(
 
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     """Return the score columns that a rule looks at."""
-    return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table())
+    fixed_by = rule if rule in FIXED_AXES else None
+    return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table(), fixed_by=fixed_by)
 
 
 def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Bins, float]:
