@@ -107,3 +107,13 @@ def test_a_rule_that_the_run_cannot_serve_says_what_it_needs(whole: Path, select
 def test_typical_says_what_it_needs(whole: Path) -> None:
     with pytest.raises(InputError, match=r"^rule: 'typical' looks at nll, generative, and the run has no nll_nats"):
         choose(euds.select, whole, rule="typical", axes=None)
+
+
+@BOTH
+def test_a_count_of_one_is_told_from_all(whole: Path, select: Select, capsys: pytest.CaptureFixture[str]) -> None:
+    for one in (1, "1", np.int64(1)):
+        assert choose(select, whole, keep=one).n_kept == 1
+        assert "warning: keep: 1 is a count and keeps one row; 1.0 keeps all" in capsys.readouterr().err
+    for keep in (1.0, "1.0", 2):
+        assert choose(select, whole, keep=keep).n_kept == (2 if keep == 2 else 150)
+        assert "warning" not in capsys.readouterr().err

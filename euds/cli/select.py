@@ -17,7 +17,7 @@ STREAMED = ", ".join((*BOX_RULES, *INTERVAL_RULES))
 
 def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
-    keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
+    keep: Annotated[str, typer.Option(help="Fraction such as 0.16 (1.0: all), a count such as 500 (1: one), or auto.")],
     rule: Annotated[
         str | None,
         typer.Option(help=f"{AUTO_RULE} (the default), {', '.join((*RULES, *COVERAGE_RULES))} or {VALIDATED}."),

@@ -100,8 +100,8 @@ class MethodSection(Section):
 class SelectSection(Section):
     """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score.
 
-    `keep: auto` finds how much the run's selection may drop, and lets every method keep as much; `margin` is the loss
-    of accuracy that counts as none.
+    `keep: 1.0` keeps all rows, `keep: 1` one, as everywhere. `keep: auto` finds how much the run's selection may drop,
+    and lets every method keep as much; `margin` is the loss of accuracy that counts as none.
     """
 
     keep: float | int | Literal["auto"]
@@ -303,21 +303,27 @@ def _check_method(method: Method, recipe: Recipe) -> None:
             _check_estimate(method, axis, recipe.score)
 
 
-def check_budgets(recipe: Recipe, n_pool: int) -> None:
+def check_budgets(recipe: Recipe, n_pool: int) -> dict[str, int]:
     """Refuse what a pool is too small or too large for, before it is scored.
+
+    Returns:
+        By method, the rows that it is to keep if all of them can be scored; none for `keep: auto` and an empty pool.
 
     Raises:
         InvalidArgument: a method is to keep more rows than there are, or compares all pairs of too many.
     """
+    budgets = {}
     for method in method_list(recipe):
         keep = recipe.select.keep if method.keep is None else method.keep
+        keep = 1.0 if method.rule is None else keep
         try:
             # An empty pool is told by scoring, which knows why.
-            if method.rule is not None and keep != AUTO and n_pool:
-                parse_keep(keep, n_pool)
+            if keep != AUTO and n_pool:
+                budgets[method.name] = parse_keep(keep, n_pool)
             check_coverage(method.rule or "", n_pool, method.group_by)
         except InvalidArgument as error:
             raise InvalidArgument(f"select.methods: {method.name}: {error}") from None
+    return budgets
 
 
 def _embeds(score: ScoreSection) -> bool:

@@ -29,7 +29,7 @@ from euds.selection.rows import (
     write_record,
     written_record,
 )
-from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
+from euds.selection.rules import COVERAGE_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -70,8 +70,9 @@ def select(
 
     Args:
         run_dir: finished run directory of `euds.score`.
-        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs; "auto":
-            the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs: 1.0 keeps
+            all, 1 keeps one row; "auto": the smallest fraction on which the probe loses at most `margin`, by learning
+            curves; everything if none.
         rule: see above.
         axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic",
             "label_words", "samples_NAME" by an estimator of `euds.SampleSettings` ("samples_discrete"), or columns.
@@ -101,6 +102,8 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
+    if keep != AUTO:
+        warn_of_one_row(keep)
     seed = check_seed("seed", seed)
     if keep == AUTO:
         margin = check_automatic(rule, margin)

@@ -37,7 +37,7 @@ from euds.selection.rows import (
     write_rows,
     written_record,
 )
-from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named
+from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named, warn_of_one_row
 from euds.types import AxisBounds, Float64Array, Int64Array, Selection
 
 INTERVAL_BINS = 4096
@@ -160,6 +160,7 @@ def select_streaming(
     path = output_path(folder, out, files)
     # What no pool of the run could satisfy, before any pass over the scores.
     parse_keep(keep, manifest["counts"]["rows"])
+    warn_of_one_row(keep)
     columns = _scored_fields(manifest) if columns is None else named(columns) or ()
     check_fields(files, columns)
     parts = whole_parts(folder)
