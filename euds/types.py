@@ -271,7 +271,8 @@ class AxisBounds:
 
     Attributes:
         axis: the score column.
-        low, high: smallest and largest score inside, in the axis' unit.
+        low, high: smallest and largest score inside, in the axis' unit; of a selection with `adjust` in the same unit, but
+            residuals on ln tokens.
         low_rank, high_rank: their mid-rank percentiles, in 0..1; of a box the shares of the rows below its lower and
             its upper edge.
     """
