@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -271,8 +271,8 @@ class AxisBounds:
 
     Attributes:
         axis: the score column.
-        low, high: smallest and largest score inside, in the axis' unit; of a selection with `adjust` in the same unit, but
-            residuals on ln tokens.
+        low, high: smallest and largest score inside, in the axis' unit; with `adjust` of the scores' residuals on ln
+            tokens.
         low_rank, high_rank: their mid-rank percentiles, in 0..1; of a box the shares of the rows below its lower and
             its upper edge.
     """
@@ -302,7 +302,7 @@ class Selection:
     axes: tuple[str, ...]
     n_rows: int
     bounds: tuple[AxisBounds, ...]
-    record: Mapping[str, object]
+    record: Mapping[str, Any]
 
     @property
     def n_kept(self) -> int:

@@ -388,7 +388,7 @@ def test_one_budget_found_by_labels_serves_every_method(
     result = euds.run(recipe, settings)
     assert isinstance(result, RunResult)
     assert result.selection is not None
-    keep: float = result.selection.record["keep"]  # type: ignore[assignment]  # A fraction was found.
+    keep: float = result.selection.record["keep"]
     assert [row.rows for row in result.table.methods] == [240, *[int(np.ceil(round(keep * 240, 6)))] * 3]
     assert [row.name for row in result.table.methods if row.search] == ["nll"]
 
