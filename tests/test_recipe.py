@@ -63,6 +63,10 @@ def test_overrides_reach_inner_keys_and_are_typed() -> None:
         ("nll", "middle", ("nll",)),
     ]
     assert "limit" not in MINIMAL["data"]
+    for overrides, epochs, steps in (("", 3.0, None), ("epochs=5", 5, None), ("epochs=null steps=7", None, 7)):
+        train = load_recipe(MINIMAL, [f"train.{override}" for override in overrides.split()]).train
+        config = train.config(epochs=train.epochs, steps=train.steps)
+        assert (config.epochs, config.steps) == (epochs, steps)
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -184,6 +188,7 @@ def test_a_method_with_options_is_the_selection_like_one_by_its_name() -> None:
         (["task=question_answering", "select.keep=auto"], r"task question_answering has none"),
         (["train.max_tokens=4"], r"train.max_tokens: must be at least 8"),
         (["train.epochs=.inf"], r"train.epochs"),
+        (["train.epochs=5", "train.steps=10"], r"train.epochs, steps: give one of them; .*null in YAML"),
         (["seeds=[-1]"], r"seeds: must be in 0"),
         (["data.seed=-1"], r"data.seed"),
     ],

@@ -111,9 +111,9 @@ class SelectSection(Section):
 
 
 class TrainSection(TrainerSection):
-    """Settings of the fine-tuning; `steps` instead of `epochs` if they are given."""
+    """Settings of the fine-tuning; `steps` or `epochs`, 3 of these where neither is given."""
 
-    epochs: PositiveFloat = 3.0
+    epochs: PositiveFloat | None = None
     steps: PositiveInt | None = None
 
 
