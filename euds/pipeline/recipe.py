@@ -10,6 +10,7 @@ from euds.engine.config import MEASURES, SEMANTIC
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.ops.keep import parse_keep
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
@@ -57,10 +58,11 @@ class LabelWordsSection(Section):
 
 
 class ScoreSection(Section):
-    """Settings of `euds.score`."""
+    """Settings of `euds.score`, but for the fields, which `data` has, and how the work is carried out."""
 
     lm: str | None = None
     embedder: str | None = None
+    tokenizer: str | None = None
     measures: list[str] = Field(default_factory=lambda: list(MEASURES))
     semantic: tuple[str, ...] = Field(default=("clusters",), strict=False)
     samples: SamplesSection = Field(default_factory=SamplesSection)
@@ -68,7 +70,14 @@ class ScoreSection(Section):
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
+    n_clusters: PositiveInt | None = None
+    n_neighbors: PositiveInt = DEFAULT_NEIGHBORS
+    similarity_temperature: PositiveFloat = DEFAULT_TEMPERATURE
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = Field(default=0, ge=0, lt=1 << 31)
     cache: str | None = None
+    cache_limit_gb: PositiveFloat | None = None
 
     @property
     def sample_settings(self) -> SampleSettings | None:
@@ -83,6 +92,11 @@ class ScoreSection(Section):
         if "label_words" not in self.semantic:
             return None
         return LabelWordSettings(**self.label_words.model_dump())
+
+
+OTHERWISE = ("samples", "label_words", "cache", "cache_limit_gb")
+AS_THEY_ARE = tuple(name for name in ScoreSection.model_fields if name not in OTHERWISE)
+"""Keys of `score` that `euds.score` takes under the same names, the cache apart, which changes no score."""
 
 
 class MethodSection(Section):
@@ -155,15 +169,9 @@ class Recipe(Section):
             "text_field": self.settled_task.text_fields,
             "label_field": self.settled_task.label_field if self.task == CLASSIFICATION else None,
             "source_field": self.source_field,
-            "measures": score.measures,
-            "semantic": score.semantic,
             "samples": score.sample_settings,
             "label_words": score.label_word_settings,
-            "lm": score.lm,
-            "embedder": score.embedder,
-            "max_tokens": score.max_tokens,
-            "token_budget": score.token_budget,
-            "shard_rows": score.shard_rows,
+            **{name: getattr(score, name) for name in AS_THEY_ARE},
         }
 
 

@@ -99,7 +99,14 @@ def _kept(budget: int | None) -> str:
 
 
 def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResult:
-    return score(data.pool, out=recipe.out, cache=recipe.score.cache, dry_run=dry_run, **recipe.score_arguments)
+    return score(
+        data.pool,
+        out=recipe.out,
+        cache=recipe.score.cache,
+        cache_limit_gb=recipe.score.cache_limit_gb,
+        dry_run=dry_run,
+        **recipe.score_arguments,
+    )
 
 
 def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
