@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import euds
-from euds.cli.app import app
+from euds.cli.app import VERBS, app
 from euds.engine.samples_config import EMBEDDING_ESTIMATORS
 from euds.ops.semantic import ESTIMATORS
 from euds.selection.axes import AXES
@@ -239,7 +239,9 @@ def test_run_report_and_demo_hand_every_option_on(monkeypatch: pytest.MonkeyPatc
         ("select", "axis", tuple(AXES)),
         ("score", "estimators", (*ESTIMATORS, *EMBEDDING_ESTIMATORS)),
         ("estimate", "text_field", ("text by default",)),
-        ("estimate", "label_field", ("label by default",)),
+        ("estimate", "label_field", ("label by default", "if there is one (JSONL: ")),
+        ("score", "inputs", (".zst", "CSV", "URLs", "fetched assets")),
+        ("score", "workers", ("one a GPU", "one a CPU", "--ray")),
         ("finetune", "text_field", ("text by default", "question and context")),
         ("finetune", "label_field", ("label by default", "answers")),
     ],
@@ -247,6 +249,17 @@ def test_run_report_and_demo_hand_every_option_on(monkeypatch: pytest.MonkeyPatc
 def test_the_help_of_an_option_leaves_nothing_out(verb: str, option: str, names: tuple[str, ...]) -> None:
     (text,) = (parameter.help for parameter in parameters(verb) if parameter.name == option)
     assert [name for name in names if name not in text] == []
+
+
+def test_the_list_of_verbs_is_not_cut() -> None:
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+    assert len(listed.strip().splitlines()) == len(VERBS)
+    assert "..." not in listed
+
+
+def test_the_version_is_told() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"euds {euds.__version__}\n")
 
 
 def test_the_docstring_of_select_leaves_nothing_out() -> None:

@@ -48,7 +48,13 @@ def score(
     nli: opt.Nli = None,
     estimators: opt.Estimators = opt.DEFAULT_ESTIMATORS,
     generations_from: Annotated[str | None, typer.Option(help="samples: run whose generations are taken over.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, one a GPU by default, or one without GPU or model; of --ray the most actors, one a GPU by "
+            "default, or one a CPU without GPU or model."
+        ),
+    ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
     split: Annotated[
