@@ -253,6 +253,7 @@ class ScoreResult:
         seconds: wall-clock seconds by stage, summed over workers; a resumed run adds to them. What they leave out is in
             docs/scale.md.
         tokens_per_second: n_tokens over all seconds; 0.0 if no token was counted.
+        already_finished: whether the run was finished before, so that nothing was computed; seconds are those of then.
     """
 
     run_dir: Path
@@ -263,6 +264,7 @@ class ScoreResult:
     n_tokens: int
     seconds: Mapping[str, float]
     tokens_per_second: float
+    already_finished: bool = False
 
 
 @dataclass(frozen=True)

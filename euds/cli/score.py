@@ -122,8 +122,9 @@ def score(
         dry_run=dry_run,
     )
     if result.seconds:
+        before = "already finished; nothing was computed; " if result.already_finished else ""
         typer.echo(
-            f"{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
+            f"{before}{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
             f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "
             f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
         )

@@ -195,7 +195,7 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         result = None if is_finished(plan) else _run(plan, work, execution, split)
         if result is None:
             verify_parts(plan.run_dir)
-            result = result_of(plan.run_dir, open_manifest(plan.run_dir))
+            result = replace(result_of(plan.run_dir, open_manifest(plan.run_dir)), already_finished=True)
         if is_finished(plan):
             # Also what looking has made anew, or a run that was killed between its manifest and here.
             work.remove_left()
