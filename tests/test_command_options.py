@@ -65,6 +65,19 @@ SCORED: dict[str, Any] = {
 }
 
 
+NOTHING = euds.Estimate(
+    *(0, 0, 0, 0, 0, 0, {}, 0.0, 0.0, {}),
+    workers=1,
+    largest_task=1.0,
+    device="cpu",
+    peak_bytes=0,
+    part_bytes=0,
+    work_bytes=0,
+    price_per_hour=None,
+    semantic={},
+)
+
+
 def parameters(verb: str) -> list[Any]:
     """Return the options and arguments of a command."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -132,8 +145,8 @@ def test_score_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_estimate_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = recorded(monkeypatch, "euds.engine.estimate", euds.estimate, "found")
-    invoke("estimate", SCORING + "--sample 50 --price-per-hour 2.5")
+    calls = recorded(monkeypatch, "euds.engine.estimate", euds.estimate, NOTHING)
+    invoke("estimate", SCORING + "--sample 50 --price-per-hour 2.5 --json")
     (given,) = calls
     samples = euds.SampleSettings(**SAMPLES)
     assert given == {**SCORED, "samples": samples, "sample_rows": 50, "price_per_hour": 2.5}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from euds.cli import options as opt
+from euds.cli.as_json import Json, print_json
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 SHOWN_REASONS = 3
@@ -141,8 +142,14 @@ def say_why(run_dir: Path) -> None:
     typer.echo("\n".join(lines[:SHOWN_REASONS] + more))
 
 
-def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")]) -> None:
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")], as_json: Json = False
+) -> None:
     """Say how far a run has come: rows, rate, time left, quarantined rows by reason."""
     from euds.engine.status import run_status
 
-    typer.echo(str(run_status(run_dir)))
+    found = run_status(run_dir)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(str(found))
