@@ -77,3 +77,22 @@ def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
     for name in ("-", "/dev/stdin", "/dev/null", str(tmp_path / "pipe.jsonl")):
         with pytest.raises(InputError, match=rf"^{name}: standard input and pipes can be read only once, .* to a file"):
             list_inputs([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("https://h/a.csv", r"run: pip install 'euds\[http\]'"),
+        ("s3://b/a.csv", r"run: pip install 'euds\[s3\]'"),
+        ("gs://b/a.csv", "install the client"),
+    ],
+)
+def test_a_client_that_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("install the client")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(InputError, match=rf"^{name}: \w+:// needs a package that is not installed; {remedy}$"):
+        file_path(name)

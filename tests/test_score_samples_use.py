@@ -37,7 +37,11 @@ WriteJsonl = Callable[..., Path]
         ({}, {"lm": None}, "needs a causal language model"),
         ({}, {"embedder": None}, "needs an encoder"),
         ({}, {"semantic": "sample"}, "did you mean 'samples'|settings of generations"),
-        ({}, {"semantic": "clusters"}, "need semantic='samples'"),
+        (
+            {},
+            {"semantic": "clusters"},
+            r"given \(n_generations, .*\), which need semantic='samples'$",
+        ),
         ({"grouping": "entailment", "nli": "./nowhere"}, {}, "nowhere"),
     ],
 )
