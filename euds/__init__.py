@@ -8,12 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from euds.assets import fetch
     from euds.engine.estimate import estimate
     from euds.engine.estimated import Estimate
     from euds.engine.label_words_config import LabelWordSettings
     from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
-    from euds.errors import BackendUnavailable, EudsError
+    from euds.engine.status import RunStatus
+    from euds.engine.status import run_status as status
+    from euds.errors import (
+        BackendUnavailable,
+        EudsError,
+        InputError,
+        InvalidArgument,
+        InvalidType,
+        MissingExtra,
+        RunStopped,
+    )
     from euds.ops.calibration import EndShares, TemperatureCalibration, calibrate_temperature, share_at_ends
     from euds.ops.cluster import cluster_entropy, fit_centroids
     from euds.ops.entailment import entailment_groups
@@ -33,25 +44,37 @@ if TYPE_CHECKING:
     )
     from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy, semantic_entropy
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
-    from euds.pipeline.run import run
+    from euds.pipeline.report import write_report
+    from euds.pipeline.run import RunResult, run
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
-    from euds.types import Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
+    from euds.study.types import CellResult
+    from euds.types import AxisBounds, Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
 
 __version__ = "0.1.0"
 
+# Module by name; behind a colon what it is called there, if otherwise.
 _HOME = {
+    "AxisBounds": "euds.types",
     "BackendUnavailable": "euds.errors",
     "Box": "euds.types",
+    "CellResult": "euds.study.types",
     "EndShares": "euds.ops.calibration",
     "EqualMassEdges": "euds.ops.quantiles",
     "Estimate": "euds.engine.estimated",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
+    "InputError": "euds.errors",
     "Intersection": "euds.types",
     "Interval": "euds.types",
+    "InvalidArgument": "euds.errors",
+    "InvalidType": "euds.errors",
     "LabelWordSettings": "euds.engine.label_words_config",
+    "MissingExtra": "euds.errors",
+    "RunResult": "euds.pipeline.run",
+    "RunStatus": "euds.engine.status",
+    "RunStopped": "euds.errors",
     "SampleSettings": "euds.engine.samples_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
@@ -65,6 +88,7 @@ _HOME = {
     "equal_mass_edges": "euds.ops.histogram",
     "equal_width_edges": "euds.ops.histogram",
     "estimate": "euds.engine.estimate",
+    "fetch": "euds.assets",
     "find_box": "euds.ops.search",
     "find_boxes": "euds.ops.search",
     "find_by_group": "euds.ops.search",
@@ -86,21 +110,32 @@ _HOME = {
     "select_streaming": "euds.selection.streaming",
     "semantic_entropy": "euds.ops.semantic",
     "share_at_ends": "euds.ops.calibration",
+    "status": "euds.engine.status:run_status",
     "token_entropy": "euds.ops.token_stats",
     "token_stats": "euds.ops.token_stats",
+    "write_report": "euds.pipeline.report",
 }
 
 __all__ = [
+    "AxisBounds",
     "BackendUnavailable",
     "Box",
+    "CellResult",
     "EndShares",
     "EqualMassEdges",
     "Estimate",
     "EudsError",
     "Histogram",
+    "InputError",
     "Intersection",
     "Interval",
+    "InvalidArgument",
+    "InvalidType",
     "LabelWordSettings",
+    "MissingExtra",
+    "RunResult",
+    "RunStatus",
+    "RunStopped",
     "SampleSettings",
     "ScoreResult",
     "Selection",
@@ -115,6 +150,7 @@ __all__ = [
     "equal_mass_edges",
     "equal_width_edges",
     "estimate",
+    "fetch",
     "find_box",
     "find_boxes",
     "find_by_group",
@@ -136,8 +172,10 @@ __all__ = [
     "select_streaming",
     "semantic_entropy",
     "share_at_ends",
+    "status",
     "token_entropy",
     "token_stats",
+    "write_report",
 ]
 
 
@@ -145,7 +183,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from the module that defines it."""
     if name not in _HOME:
         raise AttributeError(f"module 'euds' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module, _, own = _HOME[name].partition(":")
+    value = getattr(import_module(module), own or name)
     globals()[name] = value
     return value
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -253,6 +253,7 @@ class ScoreResult:
         seconds: wall-clock seconds by stage, summed over workers; a resumed run adds to them. What they leave out is in
             docs/scale.md.
         tokens_per_second: n_tokens over all seconds; 0.0 if no token was counted.
+        already_finished: whether the run was finished before, so that nothing was computed; seconds are those of then.
     """
 
     run_dir: Path
@@ -263,6 +264,7 @@ class ScoreResult:
     n_tokens: int
     seconds: Mapping[str, float]
     tokens_per_second: float
+    already_finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ class AxisBounds:
 
     Attributes:
         axis: the score column.
-        low, high: smallest and largest score inside, in the axis' unit.
+        low, high: smallest and largest score inside, in the axis' unit; with `adjust` of the scores' residuals on ln
+            tokens.
         low_rank, high_rank: their mid-rank percentiles, in 0..1; of a box the shares of the rows below its lower and
             its upper edge.
     """
@@ -301,7 +304,7 @@ class Selection:
     axes: tuple[str, ...]
     n_rows: int
     bounds: tuple[AxisBounds, ...]
-    record: Mapping[str, object]
+    record: Mapping[str, Any]
 
     @property
     def n_kept(self) -> int:

@@ -56,6 +56,8 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
     )
     scored = euds_command("score", "a.jsonl", "--out", "r", "--measures", "information", cwd=tmp_path)
     assert (scored.returncode, scored.stdout[:40]) == (0, "20 rows = 20 scored + 0 quarantined, 0 t")
+    again = euds_command("score", "a.jsonl", "--out", "r", "--measures", "information", cwd=tmp_path)
+    assert again.stdout == f"already finished; nothing was computed; {scored.stdout}"
     selected = euds_command("select", "r", "--keep", "5", "--rule", "high", "--axis", "surprisal", cwd=tmp_path)
     assert selected.stdout.startswith("kept 5 of 20 rows by high\n")
     reported = euds_command("report", "r", cwd=tmp_path)

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import euds
-from euds.cli.app import app
+from euds.cli.app import VERBS, app
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 from euds.selection.axes import AXES
 from euds.selection.rules import COVERAGE_RULES, RULES, SEARCHED_RULES
@@ -62,6 +62,19 @@ SCORED: dict[str, Any] = {
     "seed": 7,
     "workers": 3,
 }
+
+
+NOTHING = euds.Estimate(
+    *(0, 0, 0, 0, 0, 0, {}, 0.0, 0.0, {}),
+    workers=1,
+    largest_task=1.0,
+    device="cpu",
+    peak_bytes=0,
+    part_bytes=0,
+    work_bytes=0,
+    price_per_hour=None,
+    semantic={},
+)
 
 
 def parameters(verb: str) -> list[Any]:
@@ -131,8 +144,8 @@ def test_score_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_estimate_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = recorded(monkeypatch, "euds.engine.estimate", euds.estimate, "found")
-    invoke("estimate", SCORING + "--sample 50 --price-per-hour 2.5")
+    calls = recorded(monkeypatch, "euds.engine.estimate", euds.estimate, NOTHING)
+    invoke("estimate", SCORING + "--sample 50 --price-per-hour 2.5 --json")
     (given,) = calls
     samples = euds.SampleSettings(**SAMPLES)
     assert given == {**SCORED, "samples": samples, "sample_rows": 50, "price_per_hour": 2.5}
@@ -238,7 +251,9 @@ def test_run_report_and_demo_hand_every_option_on(monkeypatch: pytest.MonkeyPatc
         ("select", "axis", tuple(AXES)),
         ("score", "estimators", (*ESTIMATORS, *EMBEDDING_ESTIMATORS)),
         ("estimate", "text_field", ("text by default",)),
-        ("estimate", "label_field", ("label by default",)),
+        ("estimate", "label_field", ("label by default", "if there is one (JSONL: ")),
+        ("score", "inputs", (".zst", "CSV", "URLs", "fetched assets")),
+        ("score", "workers", ("one a GPU", "one a CPU", "--ray")),
         ("finetune", "text_field", ("text by default", "question and context")),
         ("finetune", "label_field", ("label by default", "answers")),
     ],
@@ -246,6 +261,17 @@ def test_run_report_and_demo_hand_every_option_on(monkeypatch: pytest.MonkeyPatc
 def test_the_help_of_an_option_leaves_nothing_out(verb: str, option: str, names: tuple[str, ...]) -> None:
     (text,) = (parameter.help for parameter in parameters(verb) if parameter.name == option)
     assert [name for name in names if name not in text] == []
+
+
+def test_the_list_of_verbs_is_not_cut() -> None:
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+    assert len(listed.strip().splitlines()) == len(VERBS)
+    assert "..." not in listed
+
+
+def test_the_version_is_told() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"euds {euds.__version__}\n")
 
 
 def test_the_docstring_of_select_leaves_nothing_out() -> None:

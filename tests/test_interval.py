@@ -1,6 +1,8 @@
 """Searches on one axis, from values and from histograms, against brute force."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from euds.ops.histogram import Histogram
 from euds.ops.search import find_histogram_interval
 from euds.reference import search as reference
 from euds.types import Box, Interval
+
+ROOT = Path(__file__).parents[1]
 
 
 def tied_scores(rng: np.random.Generator) -> np.ndarray:
@@ -197,3 +201,14 @@ def test_numpys_numbers_beside_nulls_are_taken() -> None:
     assert found.n_left_out == 1
     with pytest.raises(InvalidArgument, match="scores: must be real numbers, got object"):
         euds.find_interval([True, None, 1.0], keep=1)  # type: ignore[list-item]  # Wrong on purpose.
+
+
+def test_the_calls_of_the_documentation_run() -> None:
+    (calls,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
+    names = dict(
+        zip(("scores", "worth", "nll", "entropy"), np.random.default_rng(0).normal(size=(4, 200)), strict=True)
+    )
+    lines = calls.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert eval(line, {"euds": euds, **names}).n_kept >= 32

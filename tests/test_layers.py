@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import euds
 
 PACKAGE = Path(euds.__file__).parent
@@ -70,3 +72,14 @@ def test_every_public_name_is_there() -> None:
     for name in euds.__all__:
         assert getattr(euds, name) is not None
     assert set(euds.__all__) == {*euds._HOME, "__version__"} == set(dir(euds))
+
+
+def test_no_public_name_asks_for_an_extra() -> None:
+    hidden = "for name in ('jinja2', 'matplotlib', 'datasketches', 'ray'): sys.modules[name] = None"
+    program = f"import sys\n{hidden}\nimport euds\nprint(len([getattr(euds, name) for name in euds.__all__]))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == str(len(euds.__all__))
+    with pytest.raises(euds.InputError, match="not a run directory"):
+        euds.status("/nowhere")
+    with pytest.raises(euds.InputError, match="not a run directory"):
+        euds.write_report("/nowhere")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -69,3 +70,29 @@ def test_access_that_is_refused_on_the_way_says_so(status: int, hint: bool) -> N
     with pytest.raises(RunStopped, match="cannot be read") as caught, reading("https://host/a.jsonl?signature=x"):
         raise error
     assert ("whether a signed address has expired" in str(caught.value)) == hint
+
+
+def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in ("-", "/dev/stdin", "/dev/null", str(tmp_path / "pipe.jsonl")):
+        with pytest.raises(InputError, match=rf"^{name}: standard input and pipes can be read only once, .* to a file"):
+            list_inputs([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("https://h/a.csv", r"run: pip install 'euds\[http\]'"),
+        ("s3://b/a.csv", r"run: pip install 'euds\[s3\]'"),
+        ("gs://b/a.csv", "install the client"),
+    ],
+)
+def test_a_client_that_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("install the client")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(InputError, match=rf"^{name}: \w+:// needs a package that is not installed; {remedy}$"):
+        file_path(name)

@@ -27,7 +27,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
             yield progress
             ended.append((title, total, done, int(progress._progress.tasks[0].completed)))
 
-    for runner in ("local_runner", "process_runner"):
+    for runner in ("local_runner", "process_runner", "sampled"):
         monkeypatch.setattr(f"euds.engine.{runner}.bar", recorded)
     return ended
 
@@ -91,3 +91,13 @@ def test_rows_that_got_no_generations_are_counted_once(
     settings: dict[str, Any] = {"measures": ["semantic"], "semantic": "samples", "samples": samples, "lm": tiny_lm}
     assert euds.score(corpus, out=tmp_path / "run", **settings).n_quarantined == 2
     assert notes[-1] == "0 tokens/s, 2 quarantined"
+
+
+@pytest.mark.parametrize("measures", ["information", "generative"])
+def test_the_bar_of_an_estimate_leaves_the_warm_up_out(
+    write_jsonl: WriteJsonl, make_texts: Texts, tiny_lm: Path, shown: Shown, measures: str
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(60, 3)])
+    lm = None if measures == "information" else tiny_lm
+    euds.estimate(corpus, measures=measures, lm=lm, sample_rows=40)
+    assert shown == [("sample", 40, 0, 40)]

@@ -1,16 +1,20 @@
 """Recipes: the shipped ones load, mistakes are named before any work, overrides reach every key."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import euds
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import EudsError, InputError
+from euds.pipeline.data import RunData
 from euds.pipeline.demo import SENTIMENT
 from euds.pipeline.recipe import load_recipe, method_list, selected_method
+from euds.pipeline.run import _score
 from euds.selection.rules import FIXED_AXES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -63,6 +67,10 @@ def test_overrides_reach_inner_keys_and_are_typed() -> None:
         ("nll", "middle", ("nll",)),
     ]
     assert "limit" not in MINIMAL["data"]
+    for overrides, epochs, steps in (("", 3.0, None), ("epochs=5", 5, None), ("epochs=null steps=7", None, 7)):
+        train = load_recipe(MINIMAL, [f"train.{override}" for override in overrides.split()]).train
+        config = train.config(epochs=train.epochs, steps=train.steps)
+        assert (config.epochs, config.steps) == (epochs, steps)
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -189,6 +197,7 @@ def test_a_method_with_options_is_the_selection_like_one_by_its_name() -> None:
         (["task=question_answering", "select.keep=auto"], r"task question_answering has none"),
         (["train.max_tokens=4"], r"train.max_tokens: must be at least 8"),
         (["train.epochs=.inf"], r"train.epochs"),
+        (["train.epochs=5", "train.steps=10"], r"train.epochs, steps: give one of them; .*null in YAML"),
         (["seeds=[-1]"], r"seeds: must be in 0"),
         (["data.seed=-1"], r"data.seed"),
     ],
@@ -212,6 +221,36 @@ def test_generations_are_set_as_by_the_function() -> None:
     assert load_recipe(MINIMAL).score.sample_settings is None
     assert load_recipe(MINIMAL, ["score.semantic=[clusters, samples]"]).score.sample_settings == SampleSettings()
     assert [method.axes for method in method_list(recipe)] == [(), ("samples_discrete",)]
+
+
+def test_scores_are_set_as_by_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "tokenizer": "words",
+        "n_clusters": 7,
+        "n_neighbors": 3,
+        "similarity_temperature": 0.2,
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "seed": 5,
+        "cache": "scores",
+        "cache_limit_gb": 2.5,
+        "max_tokens": 99,
+        "token_budget": 999,
+        "shard_rows": 64,
+        "lm": "a",
+        "embedder": "b",
+        "measures": ["semantic"],
+    }
+    parameters = inspect.signature(euds.score).parameters
+    assert given == {name: value for name, value in given.items() if value != parameters[name].default}
+    recipe = load_recipe({**MINIMAL, "score": given, "select": {"keep": 0.1, "methods": ["semantic"]}})
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr("euds.pipeline.run.score", lambda *_, **named: calls.append(named))
+    _score(recipe, RunData(Path("pool.jsonl"), Path("test.jsonl"), 9))
+    assert {name: calls[0][name] for name in given} == given
+    # But for the fields, the rows and how the work is carried out, nothing is left out.
+    elsewhere = {"inputs", "id_field", "workers", "ray", "ray_address", "split", "force_new"}
+    assert parameters.keys() - calls[0].keys() == elsewhere
 
 
 def test_label_words_are_settings_and_a_method() -> None:

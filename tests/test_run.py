@@ -205,6 +205,13 @@ def test_a_dry_run_only_says_what_would_be_done(recipe: dict[str, Any], capsys: 
     assert "91 rows" in said
     assert "igse" in said
     assert not Path(recipe["out"]).exists()
+    one = {"name": "one", "rule": "random", "keep": 1}
+    methods = ["full", one, {**one, "name": "all", "keep": 1.0}, "igse"]
+    euds.run({**recipe, "select": {"keep": 0.2, "methods": methods}}, dry_run=True)
+    said = capsys.readouterr().err
+    kept = "full (keep 91 rows), one (keep 1 row), all (keep 91 rows), igse (keep 19 rows)"
+    assert f"then compare {kept} over seeds " in said
+    assert said.count("warning: keep: 1 is a count and keeps one row; 1.0 keeps all") == 1
 
 
 def test_other_rows_are_refused_before_those_of_a_run_are_written_over(recipe: dict[str, Any]) -> None:
@@ -381,7 +388,7 @@ def test_one_budget_found_by_labels_serves_every_method(
     result = euds.run(recipe, settings)
     assert isinstance(result, RunResult)
     assert result.selection is not None
-    keep: float = result.selection.record["keep"]  # type: ignore[assignment]  # A fraction was found.
+    keep: float = result.selection.record["keep"]
     assert [row.rows for row in result.table.methods] == [240, *[int(np.ceil(round(keep * 240, 6)))] * 3]
     assert [row.name for row in result.table.methods if row.search] == ["nll"]
 

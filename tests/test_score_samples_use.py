@@ -37,7 +37,11 @@ WriteJsonl = Callable[..., Path]
         ({}, {"lm": None}, "needs a causal language model"),
         ({}, {"embedder": None}, "needs an encoder"),
         ({}, {"semantic": "sample"}, "did you mean 'samples'|settings of generations"),
-        ({}, {"semantic": "clusters"}, "need semantic='samples'"),
+        (
+            {},
+            {"semantic": "clusters"},
+            r"given \(n_generations, .*\), which need semantic='samples'$",
+        ),
         ({"grouping": "entailment", "nli": "./nowhere"}, {}, "nowhere"),
     ],
 )
@@ -87,7 +91,7 @@ def test_generations_can_be_selected_by(sample: Sample, tmp_path: Path) -> None:
     with pytest.raises(EudsError, match="the run has no semantic_entropy_nats"):
         euds.select(tmp_path / "run", keep=7, rule="high", axes=["semantic"])
     # The encoder embedded generations only; the texts are embedded now.
-    assert euds.select(tmp_path / "run", keep=7).record["auto"]["rule"] == "facility"  # type: ignore[index]
+    assert euds.select(tmp_path / "run", keep=7).record["auto"]["rule"] == "facility"
 
 
 def test_the_command_line_takes_every_setting(

@@ -209,6 +209,8 @@ def test_taking_the_length_out_removes_its_correlation() -> None:
     lengths, _ = values(table, plain, "n_tokens")
     adjusted_lengths, _ = values(table, adjusted, "n_tokens")
     assert adjusted_lengths.mean() < lengths.mean() - 5
+    assert "information_entropy_nats (residuals on ln tokens): " in summary(adjusted)
+    assert "residuals" not in summary(plain)
 
 
 def test_sources_are_set_against_each_other() -> None:

@@ -10,7 +10,7 @@ import pytest
 from test_score_resume import digests
 
 import euds
-from euds.errors import InvalidArgument
+from euds.errors import InputError, InvalidArgument
 from euds.files import read_json
 
 Select = Callable[..., euds.Selection]
@@ -95,3 +95,31 @@ def test_what_cannot_be_recorded_takes_no_earlier_selections_place(
     with pytest.raises(KeyError):
         choose(select, whole, keep=20)
     assert digests(whole) == before
+
+
+@BOTH
+def test_a_rule_that_the_run_cannot_serve_says_what_it_needs(whole: Path, select: Select) -> None:
+    fixed = (
+        r"^rule: 'igse' looks at information, generative, semantic, and the run has no generative_entropy_nats, "
+        r"semantic_entropy_nats; take another rule, or score into a new directory, with measure generative, semantic "
+        r"\(--semantic clusters\) \(texts .* if --cache was given\)$"
+    )
+    with pytest.raises(InputError, match=fixed):
+        choose(select, whole, rule="igse", axes=None)
+    with pytest.raises(InputError, match=r"^axis: the run has no nll_nats; take another axis, or score into a new dir"):
+        choose(select, whole, rule="low", axes=["nll"])
+
+
+def test_typical_says_what_it_needs(whole: Path) -> None:
+    with pytest.raises(InputError, match=r"^rule: 'typical' looks at nll, generative, and the run has no nll_nats"):
+        choose(euds.select, whole, rule="typical", axes=None)
+
+
+@BOTH
+def test_a_count_of_one_is_told_from_all(whole: Path, select: Select, capsys: pytest.CaptureFixture[str]) -> None:
+    for one in (1, "1", np.int64(1)):
+        assert choose(select, whole, keep=one).n_kept == 1
+        assert "warning: keep: 1 is a count and keeps one row; 1.0 keeps all" in capsys.readouterr().err
+    for keep in (1.0, "1.0", 2):
+        assert choose(select, whole, keep=keep).n_kept == (2 if keep == 2 else 150)
+        assert "warning" not in capsys.readouterr().err

@@ -195,6 +195,7 @@ def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task
     [
         ({"task": "classify"}, "did you mean 'classification'"),
         ({"epochs": 0.0}, "epochs: must be above 0"),
+        ({"epochs": 5, "steps": 10}, "epochs, steps: give one of them; leave the other out"),
         ({"batch_size": 0}, "batch_size: must be above 0"),
         ({"batch_size": 1.5}, "batch_size: must be a whole number, got 1.5"),
         ({"steps": 2.5}, "steps: must be a whole number, got 2.5"),

@@ -2,8 +2,10 @@
 
 import signal
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -21,18 +23,41 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("fetch")(assets.fetch)
-app.command("estimate")(estimate.estimate)
-app.command("score")(score.score)
-app.command("status")(score.status)
-app.command("select")(select.select)
-app.command("finetune")(finetune.finetune)
-app.command("study")(study.study)
-app.command("run")(pipeline.run)
-app.command("report")(pipeline.report)
-app.command("demo")(pipeline.demo)
-app.command("bench")(doctor.bench)
-app.command("doctor")(doctor.doctor)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"euds {import_module('euds').__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say the version and exit.")
+    ] = False,
+) -> None:
+    """Take what stands before a verb."""
+
+
+VERBS: dict[str, tuple[Callable[..., None], str]] = {
+    "fetch": (assets.fetch, "Bring models and data sets into the cache, or list them."),
+    "estimate": (estimate.estimate, "Say what scoring a corpus would take, from a sample."),
+    "score": (score.score, "Give every sample its entropies; repeat to resume."),
+    "status": (score.status, "Say how far a run has come."),
+    "select": (select.select, "Choose rows from the scores, without scoring again."),
+    "finetune": (finetune.finetune, "Fine-tune a small model on selected rows and test it."),
+    "study": (study.study, "Compare methods of selection over a grid; repeat to go on."),
+    "run": (pipeline.run, "Do a recipe: score, select, fine-tune, report."),
+    "report": (pipeline.report, "Write RUN_DIR/report.html anew."),
+    "demo": (pipeline.demo, "Fetch models and data, and run the sentiment recipe."),
+    "bench": (doctor.bench, "Run benchmarks of the source tree."),
+    "doctor": (doctor.doctor, "Say what is installed and what this machine can run."),
+}
+"""The verbs, each with its line in the list of all."""
+
+for verb, (function, line) in VERBS.items():
+    app.command(verb, short_help=line)(function)
 
 BAD_INPUT = 2
 TRY_AGAIN = 75

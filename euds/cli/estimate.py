@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from euds.cli import options as opt
+from euds.cli.as_json import Json, print_json
 
 
 def estimate(
@@ -42,6 +43,7 @@ def estimate(
     seed: Annotated[int, typer.Option(help="Seed of the sample and of the generations.")] = 0,
     workers: Annotated[int, typer.Option("--workers", "--gpus", help="Workers of the run, one a GPU.")] = 1,
     price_per_hour: Annotated[float | None, typer.Option(help="Price of a worker for an hour.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Score a random sample and say what tokens, time, memory, disk and money the corpus would take."""
     from euds.engine.estimate import estimate as estimate_run
@@ -85,4 +87,7 @@ def estimate(
         workers=workers,
         price_per_hour=price_per_hour,
     )
-    typer.echo(str(found))
+    if as_json:
+        print_json(found, also=("total_seconds", "worker_hours", "cost"))
+    else:
+        typer.echo(str(found))

@@ -19,7 +19,7 @@ def finetune(
         str | None,
         typer.Option(help="Field of the label, label by default; of questions that of the answers, answers."),
     ] = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 3.0,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows; 3 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a training batch.")] = 16,
     learning_rate: Annotated[float | None, typer.Option(help="1e-4, for question answering 2e-4.")] = None,

@@ -13,16 +13,26 @@ from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 DEFAULT_MEASURES = ",".join(MEASURES)
 DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
 
-Inputs = Annotated[list[str], typer.Argument(help="JSONL, JSONL.gz, Parquet, CSV or Arrow files, or globs.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="JSONL and CSV files, plain, .gz or .zst, Parquet or Arrow files, globs or URLs of such, or files of "
+        "fetched assets."
+    ),
+]
 TextField = Annotated[list[str] | None, typer.Option(help="Field of the text, text by default; give two for pairs.")]
 IdField = Annotated[str | None, typer.Option(help="Field carried along as id.")]
 LabelField = Annotated[
     str | None,
-    typer.Option(help="Field carried along as label; label by default, if JSONL has it in the first 1,000 rows."),
+    typer.Option(
+        help="Field carried along as label; label by default, if there is one (JSONL: in the first 1,000 rows)."
+    ),
 ]
 SourceField = Annotated[
     str | None,
-    typer.Option(help="Field carried along as source; source by default, if JSONL has it in the first 1,000 rows."),
+    typer.Option(
+        help="Field carried along as source; source by default, if there is one (JSONL: in the first 1,000 rows)."
+    ),
 ]
 Measures = Annotated[str, typer.Option(help=f"Any of {DEFAULT_MEASURES}.")]
 Lm = Annotated[str | None, typer.Option(help="Causal LM: asset, folder or hub name.")]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from euds.cli import options as opt
+from euds.cli.as_json import Json, print_json
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 
 SHOWN_REASONS = 3
@@ -48,7 +49,13 @@ def score(
     nli: opt.Nli = None,
     estimators: opt.Estimators = opt.DEFAULT_ESTIMATORS,
     generations_from: Annotated[str | None, typer.Option(help="samples: run whose generations are taken over.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one for each CUDA device.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, one a GPU by default, or one without GPU or model; of --ray the most actors, one a GPU by "
+            "default, or one a CPU without GPU or model."
+        ),
+    ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Score by actors of Ray Data.")] = False,
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster; by default Ray's own rule.")] = None,
     split: Annotated[
@@ -116,8 +123,9 @@ def score(
         dry_run=dry_run,
     )
     if result.seconds:
+        before = "already finished; nothing was computed; " if result.already_finished else ""
         typer.echo(
-            f"{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
+            f"{before}{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
             f"{result.n_truncated:,} truncated; {result.n_tokens:,} tokens in {result.seconds['total']:,.1f} s "
             f"({result.tokens_per_second:,.0f} tokens/s); scores in {result.run_dir}/scores"
         )
@@ -134,8 +142,14 @@ def say_why(run_dir: Path) -> None:
     typer.echo("\n".join(lines[:SHOWN_REASONS] + more))
 
 
-def status(run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")]) -> None:
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")], as_json: Json = False
+) -> None:
     """Say how far a run has come: rows, rate, time left, quarantined rows by reason."""
     from euds.engine.status import run_status
 
-    typer.echo(str(run_status(run_dir)))
+    found = run_status(run_dir)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(str(found))

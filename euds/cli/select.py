@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from euds.cli.as_json import Json, print_json
 from euds.cli.options import names
 from euds.errors import InvalidArgument
 from euds.ops.search import INTERVAL_RULES
@@ -17,7 +18,7 @@ STREAMED = ", ".join((*BOX_RULES, *INTERVAL_RULES))
 
 def select(
     run_dir: Annotated[Path, typer.Argument(help="A scored run directory.")],
-    keep: Annotated[str, typer.Option(help="Fraction such as 0.16, a count such as 500, or auto.")],
+    keep: Annotated[str, typer.Option(help="Fraction such as 0.16 (1.0: all), a count such as 500 (1: one), or auto.")],
     rule: Annotated[
         str | None,
         typer.Option(help=f"{AUTO_RULE} (the default), {', '.join((*RULES, *COVERAGE_RULES))} or {VALIDATED}."),
@@ -36,13 +37,17 @@ def select(
         float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Selected rows; RUN_DIR/selected.parquet by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Selected rows: .parquet, .jsonl or .jsonl.gz; RUN_DIR/selected.parquet by default."),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Corpus fields to copy, comma-separated; default all (--streaming: the scored).")
     ] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help=f"For scores larger than memory, by one of these rules: {STREAMED}.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Choose rows from the scores, without scoring again; rules on embeddings embed the texts."""
     from euds.selection.select import AUTO, DEFAULT_MARGIN
@@ -58,23 +63,26 @@ def select(
             raise InvalidArgument("streaming: takes no --keep auto, --group-by, --adjust or --stability")
         if rule is None:
             raise InvalidArgument(f"rule: --streaming has no default; name one of {STREAMED}")
-        chosen = select_streaming(
+        selection = select_streaming(
             run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=fields
         )
-        typer.echo(summary(chosen))
-        return
-    selection = select_rows(
-        run_dir,
-        keep=keep,
-        rule=rule or AUTO_RULE,
-        axes=axis,
-        group_by=group_by,
-        adjust=adjust,
-        bins=bins,
-        stability=stability,
-        margin=DEFAULT_MARGIN if margin is None else margin,
-        seed=seed,
-        out=out,
-        columns=fields,
-    )
-    typer.echo(summary(selection))
+    else:
+        selection = select_rows(
+            run_dir,
+            keep=keep,
+            rule=rule or AUTO_RULE,
+            axes=axis,
+            group_by=group_by,
+            adjust=adjust,
+            bins=bins,
+            stability=stability,
+            margin=DEFAULT_MARGIN if margin is None else margin,
+            seed=seed,
+            out=out,
+            columns=fields,
+        )
+    if as_json:
+        # The rows' ids, which may be millions, are in their file.
+        print_json(selection, leave_out=("row_ids",), also=("n_kept",))
+    else:
+        typer.echo(summary(selection))

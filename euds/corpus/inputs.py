@@ -27,6 +27,9 @@ FORMATS: dict[str, ModuleType] = {
 and check."""
 
 
+STANDARD_INPUT = ("-", "/dev/stdin")
+
+
 def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
     """Return the files that `inputs` name: paths, URLs, globs of either (`**` too), or files of fetched assets.
 
@@ -35,7 +38,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
 
     Raises:
         InputError: a name matches no file, cannot be looked up or is not UTF-8, a format is unknown, a file is named
-            twice, or a URL's protocol is unknown or needs a package that is not installed.
+            twice, is a pipe or standard input, or a URL's protocol is unknown or needs a package that is not installed.
     """
     files: list[Path] = []
     for spec in inputs:
@@ -70,8 +73,13 @@ def reader(file: Path) -> ModuleType:
 def _expand(spec: str) -> list[Path]:
     path = file_path(spec)
     with reaching(spec):
-        if path.is_file():
+        if path.is_file() and spec not in STANDARD_INPUT:
             return [path]
+        if spec in STANDARD_INPUT or (not is_url(spec) and (path.is_fifo() or path.is_char_device())):
+            raise InputError(
+                f"{spec}: standard input and pipes can be read only once, and a corpus is read several times; write "
+                "the rows to a file, such as rows.jsonl, and name that"
+            )
     if is_pattern(spec):
         found = find_files(spec)
         if not found:

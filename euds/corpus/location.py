@@ -10,6 +10,9 @@ from euds.errors import EudsError, InputError, RunStopped, reason_of
 
 WEB = ("http://", "https://")
 
+EXTRAS = {"http": "http", "https": "http", "s3": "s3"}
+"""The extra of euds that brings what a protocol needs."""
+
 
 def file_path(name: str) -> Path:
     """Return the file that a path or URL names; it need not exist.
@@ -34,7 +37,8 @@ def file_path(name: str) -> Path:
         _, path = url_to_fs(name)
         return Path(path) if protocol in ("file", "local") else cast(Path, UPath(name))
     except ImportError as error:
-        raise InputError(f"{name}: {protocol}:// needs a package that is not installed: {error}") from error
+        remedy = f"run: pip install 'euds[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        raise InputError(f"{name}: {protocol}:// needs a package that is not installed; {remedy}") from error
     except ValueError as error:
         raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error
     except Exception as error:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +251,11 @@ def settle_semantic(
     for estimate in estimates:
         one_of("semantic", estimate, SEMANTIC)
     if samples is not None and "samples" not in estimates:
+        given = [field.name for field in fields(samples) if getattr(samples, field.name) != field.default]
+        instead = " or 'label_words'" if set(given) <= {"labels", "template"} else ""
+        named = ", ".join(given) or "samples"
         raise InvalidArgument(
-            "semantic: settings of generations were given, such as a template or labels, which need semantic='samples' "
-            "(or 'label_words')"
+            f"semantic: settings of generations were given ({named}), which need semantic='samples'{instead}"
         )
     if label_words is not None and "label_words" not in estimates:
         raise InvalidArgument("label_words: settings of label words need semantic='label_words'")

@@ -101,9 +101,11 @@ class Estimate:
     def _idle_lines(self) -> Iterator[str]:
         """A line where not all workers can be kept busy."""
         if self.largest_task * self.workers > 1:
+            times = f"{1 / self.largest_task:,.3g}"
+            gain = "no faster than one" if times == "1" else f"at most {times} times as fast as one"
             yield (
                 f"  idle      one worker has {self.largest_task:.0%} of the rows (one shard or compressed file): "
-                f"{self.workers} are at most {1 / self.largest_task:,.3g} times as fast as one"
+                f"{self.workers} are {gain}"
             )
 
 

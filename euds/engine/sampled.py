@@ -93,12 +93,12 @@ def score_sample(
     encoders = worker.models.encoders
     with SliceReader(plan.columns) as reader:
         rows = list(reader.read(slices, first_row_id=0))
-    with bar("sample", n_rows) as progress:
+    with bar("sample", sampled.n_rows) as progress:
         for shard in (warm_up, sampled):
             start = time.perf_counter()
             tokens = read_shard(plan, rows[: shard.n_rows], encoders)
             worker.work.write(TOKENS, shard.index, tokens, time.perf_counter() - start)
-            worker.measure(shard, Meter(progress))
+            worker.measure(shard, Meter(progress) if shard is sampled else _uncounted)
     work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in worker.stages)
     fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
@@ -115,6 +115,10 @@ def score_sample(
         kept += [generations_path(folder, SAMPLED), meanings_path(folder, SAMPLED)]
     peak = _peak_bytes(worker.precision)
     return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, fixed, work_bytes, peak)
+
+
+def _uncounted(rows: int, tokens: int, quarantined: int) -> None:
+    """Leave the warm-up out of the bar, which is for the sample."""
 
 
 def _with_clusters_of(pool: Pool, corpus_rows: int, seed: int) -> Pool:

@@ -92,9 +92,20 @@ def token_stats(
 
 
 def token_entropy(logits: "torch.Tensor", *, temperature: float = 1.0, backend: str = "auto") -> "torch.Tensor":
-    """Return the entropy of next-token distributions, nats, float32 of shape logits.shape[:-1].
+    """Return the entropy of the next-token distributions softmax(logits / temperature).
 
-    The same as `token_stats(..., varentropy=False).entropy`; arguments and errors are those of `token_stats`.
+    Args:
+        logits: (..., V), floating point, as for `token_stats`.
+        temperature: in 1e-30..1e30.
+        backend: "cpp" (CPU), "triton" (CUDA), "torch" (anything), or "auto", the first of them that fits.
+
+    Returns:
+        Nats, in 0..ln V, float32 of shape logits.shape[:-1], on the logits' device: the entropy of `token_stats`.
+
+    Raises:
+        InvalidType: logits are no floating-point tensor.
+        InvalidArgument: V is 0; the temperature is out of its range; the back end is unknown.
+        BackendUnavailable: the back end asked for does not take this device or dtype.
     """
     return token_stats(logits, temperature=temperature, varentropy=False, backend=backend).entropy
 

@@ -27,7 +27,7 @@ def check_scoring(recipe: Recipe) -> None:
         InputError: an input, field or model is missing, or `out` cannot be made.
         BackendUnavailable: generations are to be drawn by what is not installed.
     """
-    CacheSettings.of(recipe.score.cache, None)
+    CacheSettings.of(recipe.score.cache, recipe.score.cache_limit_gb)
     draft = draft_of(score_config(recipe.data.train, **recipe.score_arguments), local_folder(recipe.out))
     if not is_finished(draft):
         check_runnable(draft, Execution())

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from euds.ops.keep import Keep
-from euds.pipeline.recipe import Method, Recipe, measure_of, method_list, selected_method
-from euds.selection.axes import AXES, SAMPLE_COLUMNS, score_columns
+from euds.pipeline.recipe import Method, Recipe, method_list, selected_method
+from euds.selection.axes import AXES, SAMPLE_COLUMNS, measure_of, score_columns
 from euds.selection.choose import choose
 from euds.selection.features import RunTexts
 from euds.selection.rules import VALIDATED

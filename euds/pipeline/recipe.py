@@ -10,11 +10,12 @@ from euds.engine.config import MEASURES, score_config
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
+from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.ops.keep import parse_keep
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
-from euds.selection.axes import AXES
+from euds.selection.axes import AXES, measure_of
 from euds.selection.choose import check_choice
 from euds.selection.rules import COVERAGE_RULES, FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic, check_coverage
@@ -57,10 +58,11 @@ class LabelWordsSection(Section):
 
 
 class ScoreSection(Section):
-    """Settings of `euds.score`."""
+    """Settings of `euds.score`, but for the fields, which `data` has, and how the work is carried out."""
 
     lm: str | None = None
     embedder: str | None = None
+    tokenizer: str | None = None
     measures: list[str] = Field(default_factory=lambda: list(MEASURES))
     semantic: tuple[str, ...] = Field(default=("clusters",), strict=False)
     samples: SamplesSection = Field(default_factory=SamplesSection)
@@ -68,7 +70,14 @@ class ScoreSection(Section):
     max_tokens: PositiveInt | None = None
     token_budget: PositiveInt | None = None
     shard_rows: PositiveInt = 256
+    n_clusters: PositiveInt | None = None
+    n_neighbors: PositiveInt = DEFAULT_NEIGHBORS
+    similarity_temperature: PositiveFloat = DEFAULT_TEMPERATURE
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = Field(default=0, ge=0, lt=1 << 31)
     cache: str | None = None
+    cache_limit_gb: PositiveFloat | None = None
 
     @property
     def sample_settings(self) -> SampleSettings | None:
@@ -83,6 +92,11 @@ class ScoreSection(Section):
         if "label_words" not in self.semantic:
             return None
         return LabelWordSettings(**self.label_words.model_dump())
+
+
+OTHERWISE = ("samples", "label_words", "cache", "cache_limit_gb")
+AS_THEY_ARE = tuple(name for name in ScoreSection.model_fields if name not in OTHERWISE)
+"""Keys of `score` that `euds.score` takes under the same names, the cache apart, which changes no score."""
 
 
 class MethodSection(Section):
@@ -100,8 +114,8 @@ class MethodSection(Section):
 class SelectSection(Section):
     """How much to keep, and the methods to compare; `interval` is the rule of methods that name only a score.
 
-    `keep: auto` finds how much the run's selection may drop, and lets every method keep as much; `margin` is the loss
-    of accuracy that counts as none.
+    `keep: 1.0` keeps all rows, `keep: 1` one, as everywhere. `keep: auto` finds how much the run's selection may drop,
+    and lets every method keep as much; `margin` is the loss of accuracy that counts as none.
     """
 
     keep: float | int | Literal["auto"]
@@ -111,9 +125,9 @@ class SelectSection(Section):
 
 
 class TrainSection(TrainerSection):
-    """Settings of the fine-tuning; `steps` instead of `epochs` if they are given."""
+    """Settings of the fine-tuning; `steps` or `epochs`, 3 of these where neither is given."""
 
-    epochs: PositiveFloat = 3.0
+    epochs: PositiveFloat | None = None
     steps: PositiveInt | None = None
 
 
@@ -155,15 +169,9 @@ class Recipe(Section):
             "text_field": self.settled_task.text_fields,
             "label_field": self.settled_task.label_field if self.task == CLASSIFICATION else None,
             "source_field": self.source_field,
-            "measures": score.measures,
-            "semantic": score.semantic,
             "samples": score.sample_settings,
             "label_words": score.label_word_settings,
-            "lm": score.lm,
-            "embedder": score.embedder,
-            "max_tokens": score.max_tokens,
-            "token_budget": score.token_budget,
-            "shard_rows": score.shard_rows,
+            **{name: getattr(score, name) for name in AS_THEY_ARE},
         }
 
 
@@ -299,21 +307,27 @@ def _check_method(method: Method, recipe: Recipe) -> None:
             _check_estimate(method, axis, recipe.score)
 
 
-def check_budgets(recipe: Recipe, n_pool: int) -> None:
+def check_budgets(recipe: Recipe, n_pool: int) -> dict[str, int]:
     """Refuse what a pool is too small or too large for, before it is scored.
+
+    Returns:
+        By method, the rows that it is to keep if all of them can be scored; none for `keep: auto` and an empty pool.
 
     Raises:
         InvalidArgument: a method is to keep more rows than there are, or compares all pairs of too many.
     """
+    budgets = {}
     for method in method_list(recipe):
         keep = recipe.select.keep if method.keep is None else method.keep
+        keep = 1.0 if method.rule is None else keep
         try:
             # An empty pool is told by scoring, which knows why.
-            if method.rule is not None and keep != AUTO and n_pool:
-                parse_keep(keep, n_pool)
+            if keep != AUTO and n_pool:
+                budgets[method.name] = parse_keep(keep, n_pool)
             check_coverage(method.rule or "", n_pool, method.group_by)
         except InvalidArgument as error:
             raise InvalidArgument(f"select.methods: {method.name}: {error}") from None
+    return budgets
 
 
 def _embeds(score: ScoreSection) -> bool:
@@ -353,13 +367,3 @@ def _check_labels(recipe: Recipe) -> None:
                     f"methods: {method.name}: rule 'validated' and keep 'auto' train a classifier on labels; "
                     f"task {recipe.task} has none"
                 )
-
-
-def measure_of(axis: str) -> str | None:
-    """Return the measure that yields an axis, or None if there is no such axis."""
-    column = AXES.get(axis, axis)
-    if column in ("information_entropy_nats", "surprisal_nats"):
-        return "information"
-    if column in AXES.values() and column.startswith("semantic_"):
-        return "semantic"
-    return "generative" if column in AXES.values() else None

@@ -16,7 +16,8 @@ from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
 from euds.progress import console
 from euds.selection.features import RunTexts
-from euds.selection.select import select
+from euds.selection.rules import warn_of_one_row
+from euds.selection.select import AUTO, select
 from euds.study.compare import compare
 from euds.study.types import StudyTable
 from euds.types import ScoreResult, Selection
@@ -68,14 +69,14 @@ def run(
     if dry_run:
         with scratch_folder() as scratch:
             data = take_data(settings, instead=scratch)
-            check_budgets(settings, data.n_pool)
+            budgets = _budgets(settings, data)
             _score(settings, data, dry_run=True)
-        names = ", ".join(method.name for method in method_list(settings))
+        names = ", ".join(f"{method.name} ({_kept(budgets.get(method.name))})" for method in method_list(settings))
         seeds = ", ".join(map(str, settings.seed_list))
         console.print(f"then compare {names} over seeds {seeds}", markup=False, soft_wrap=True)
         return None
     data = take_data(settings)
-    check_budgets(settings, data.n_pool)
+    _budgets(settings, data)
     scored = _score(settings, data)
     run_dir = Path(settings.out)
     # Two at once would train every cell twice, and each write over the other's selection and table.
@@ -88,8 +89,28 @@ def run(
         return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
+def _budgets(recipe: Recipe, data: RunData) -> dict[str, int]:
+    """Return the rows that each method is to keep, if all can be scored; none where a search tells."""
+    budgets = check_budgets(recipe, data.n_pool)
+    for keep in dict.fromkeys([recipe.select.keep, *(method.keep for method in method_list(recipe))]):
+        if keep is not None and keep != AUTO:
+            warn_of_one_row(keep)
+    return budgets
+
+
+def _kept(budget: int | None) -> str:
+    return "keep auto" if budget is None else f"keep {budget:,} row{'s' if budget != 1 else ''}"
+
+
 def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResult:
-    return score(data.pool, out=recipe.out, cache=recipe.score.cache, dry_run=dry_run, **recipe.score_arguments)
+    return score(
+        data.pool,
+        out=recipe.out,
+        cache=recipe.score.cache,
+        cache_limit_gb=recipe.score.cache_limit_gb,
+        dry_run=dry_run,
+        **recipe.score_arguments,
+    )
 
 
 def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:

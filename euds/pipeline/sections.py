@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from euds.files import at_home
 from euds.pipeline.settings import Section
-from euds.study.types import TrainConfig
+from euds.study.types import TrainConfig, epochs_of
 
 LocalPath = Annotated[str, AfterValidator(at_home)]
 """A path as a user types it; no shell has looked at it."""
@@ -34,6 +34,10 @@ class TrainerSection(Section):
     by_length: bool = False
 
     def config(self, *, epochs: float | None, steps: int | None) -> TrainConfig:
-        """Return the settings with a schedule, `steps` if they are given."""
+        """Return the settings with a schedule: epochs or steps, 3 epochs where neither is given.
+
+        Raises:
+            InvalidArgument: both are given, or a setting is impossible.
+        """
         shared: dict[str, Any] = {name: getattr(self, name) for name in TrainerSection.model_fields}
-        return TrainConfig(**shared, epochs=None if steps is not None else epochs, steps=steps)
+        return TrainConfig(**shared, epochs=epochs_of(epochs, steps), steps=steps)

@@ -1,7 +1,7 @@
 """Write report.html."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import read_parquet
+from euds.corpus import field_names, read_parquet, read_rows
 from euds.errors import InputError
 from euds.files import file_sha256, permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
 from euds.selection.describe import SHOWN_GROUPS, largest
+from euds.selection.kept_file import is_lines
 from euds.study.table import TITLES, keep_name, notes
 from euds.types import Int64Array
 
@@ -78,18 +79,29 @@ def _kept_ids(folder: Path) -> Int64Array | None:
     if not file.exists():
         raise InputError(f"{file}: the selected rows are no longer there; {again}")
     try:
-        names = pq.read_schema(file).names
+        names = _fields_of(file)
         # A selection of an earlier version does not say which.
         column = record.get("row_id_column") or ("euds_row_id" if "euds_row_id" in names else "row_id")
         if column not in names:
             raise InputError(f"{file}: the selected rows have lost their column {column}; {again}")
-        ids: Int64Array = read_parquet(file, columns=[column]).column(0).to_numpy()
+        ids = _read_ids(file, column)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{file}: unreadable: {str(error).splitlines()[0]}; {again}") from error
     if len(ids) != record["n_kept"]:
         raise InputError(f"{file}: {len(ids):,} rows, but {path.name} counts {record['n_kept']:,}; {again}")
     if not is_own:
         raise InputError(f"{file}: belongs to another selection than {path.name}, or was changed since; {again}")
+    return ids
+
+
+def _fields_of(file: Path) -> Sequence[str]:
+    return field_names([file]) if is_lines(file) else pq.read_schema(file).names
+
+
+def _read_ids(file: Path, column: str) -> Int64Array:
+    if is_lines(file):
+        return np.array([row.fields.get(column) for row in read_rows([file]) if row.fields is not None])
+    ids: Int64Array = read_parquet(file, columns=[column]).column(0).to_numpy()
     return ids
 
 

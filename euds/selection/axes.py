@@ -36,22 +36,59 @@ ENTROPIES = ("information_entropy_nats", "generative_entropy_nats", "semantic_en
 """The three axes of IGSE."""
 
 
-def axis_columns(axes: Sequence[str], scores: "pa.Table") -> tuple[str, ...]:
+def axis_columns(axes: Sequence[str], scores: "pa.Table", *, fixed_by: str | None = None) -> tuple[str, ...]:
     """Return the score columns that short or full names mean.
+
+    Args:
+        axes: names.
+        scores: of a run.
+        fixed_by: the rule that always looks at these axes; None: they were chosen.
 
     Raises:
         InvalidArgument: a name is unknown or stands twice.
-        InputError: the run has not scored that axis.
+        InputError: the run has not scored an axis; the message says what to do.
     """
     columns = tuple(AXES.get(axis, axis) for axis in axes)
     for axis, column in zip(axes, columns, strict=True):
         if column not in AXES.values():
             raise InvalidArgument(f"axis: unknown score {axis!r}{nearest(axis, AXES)}; known: {', '.join(AXES)}")
-        if column not in scores.column_names:
-            raise InputError(f"axis: the run has no {column}; score it with that measure, or choose another axis")
+    missing = [column for column in columns if column not in scores.column_names]
+    if missing:
+        raise InputError(_told(missing, axes, fixed_by))
     if len(set(columns)) < len(columns):
         raise InvalidArgument(f"axis: a score is named twice in {', '.join(axes)}")
     return columns
+
+
+def measure_of(axis: str) -> str | None:
+    """Return the measure that yields an axis, or None if there is no such axis."""
+    column = AXES.get(axis, axis)
+    if column in ("information_entropy_nats", "surprisal_nats"):
+        return "information"
+    if column in AXES.values() and column.startswith("semantic_"):
+        return "semantic"
+    return "generative" if column in AXES.values() else None
+
+
+def _told(missing: Sequence[str], axes: Sequence[str], rule: str | None) -> str:
+    """Say which scores a run lacks, and how to come by them or without them."""
+    lacks = f"the run has no {', '.join(missing)}"
+    who = f"axis: {lacks}" if rule is None else f"rule: {rule!r} looks at {', '.join(axes)}, and {lacks}"
+    other = "axis" if rule is None else "rule"
+    measures = ", ".join(dict.fromkeys(map(_source_of, missing)))
+    return (
+        f"{who}; take another {other}, or score into a new directory, with measure {measures} (texts that the models "
+        "have seen are not computed again if --cache was given)"
+    )
+
+
+def _source_of(column: str) -> str:
+    """Return the measure that yields a score, and of semantic entropy the estimate."""
+    measure = str(measure_of(column))
+    if measure != "semantic":
+        return measure
+    by = "samples" if column in SAMPLE_COLUMNS else "label_words" if column == AXES["label_words"] else "clusters"
+    return f"{measure} (--semantic {by})"
 
 
 def score_columns(scores: "pa.Table") -> tuple[str, ...]:

@@ -249,7 +249,9 @@ def _columns_of(rule: str, named: Sequence[str], scores: pa.Table, pairs: bool) 
     """Return the columns that a rule looks at."""
     if rule == AUTO_RULE:
         return (EVIDENCE_AXIS,) if pairs and EVIDENCE_AXIS in scores.column_names else ()
-    return _entropies(scores) if rule == VALIDATED and not named else axis_columns(named, scores)
+    if rule == VALIDATED and not named:
+        return _entropies(scores)
+    return axis_columns(named, scores, fixed_by=rule if rule in FIXED_AXES else None)
 
 
 def _bins_used(rule: str, bins: int) -> int | None:

@@ -21,7 +21,14 @@ from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, p
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
+from euds.selection.kept_file import check_suffix, in_format_of, metadata_of, record_beside
 from euds.types import Int64Array
+
+SELECTED = "selected.parquet"
+"""Where a run directory has the rows of its selection."""
+
+FORMAT = 1
+"""Of selection.json."""
 
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
@@ -41,10 +48,10 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
 
     Raises:
-        InvalidArgument: it is a folder, or a file of the corpus or the run, which would be lost.
+        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, or of no known suffix.
         InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
     """
-    path = folder / "selected.parquet" if out is None else Path(out)
+    path = folder / SELECTED if out is None else Path(out)
     with permitted(path):
         if any(_is_same(path, file) for file in files):
             raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
@@ -54,6 +61,7 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
             )
     if _is_of_run(path, folder):
         raise InvalidArgument(f"out: {path} is a file of the run; name another for the kept rows")
+    check_suffix(path)
     for place in {path.parent, folder}:
         check_place(place)
     return path
@@ -68,7 +76,7 @@ def _is_same(path: Path, file: Path) -> bool:
 def _is_of_run(path: Path, folder: Path) -> bool:
     """Whether a path leads to what a run keeps, but for the kept rows of an earlier selection."""
     target = Path(os.path.realpath(path))
-    if str(target) == os.path.realpath(folder / "selected.parquet"):
+    if str(target) == os.path.realpath(folder / SELECTED):
         return False
     # Where `euds run` keeps the rows that it tests on.
     return is_of_run(path, folder) or target.is_relative_to(os.path.realpath(folder / "data"))
@@ -114,7 +122,7 @@ def with_scores(columns: Mapping[str, pa.Array], kept: pa.Table, called: Mapping
 
 
 def write_rows(
-    partial: Path,
+    writer: "RowWriter",
     files: Sequence[Path],
     parts: Sequence[Path],
     kept: Int64Array,
@@ -122,12 +130,12 @@ def write_rows(
     called: Mapping[str, str],
     axes: Sequence[str],
 ) -> Rates:
-    """Write fields of the corpus and scores of the kept rows to a Parquet file, and count them by group.
+    """Write fields of the corpus and scores of the kept rows, and count them by group.
 
     A field gets the type that holds all of its values, and keeps its name before a score's, as in `euds.select`.
 
     Args:
-        partial: file to write, as `appearing` gives it.
+        writer: takes them.
         files: the corpus.
         parts: part files of the scores, in order.
         kept: row ids, ascending.
@@ -143,25 +151,21 @@ def write_rows(
     """
     counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
     rows = iter(read_rows(files, columns=list(columns)))
-    writer = _Writer(partial)
-    try:
-        for scores in _scores(parts):
-            chunk = list(islice(rows, scores.num_rows))
-            row_ids = scores.column("row_id").to_numpy()
-            if not np.array_equal([row.row_id for row in chunk], row_ids):
-                raise InputError(
-                    f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
-                    "rows; a part is missing: score into a new directory"
-                )
-            chosen = np.zeros(len(row_ids), np.bool_)
-            begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
-            chosen[kept[begin:end] - row_ids[0]] = True
-            _count(counts, scores, axes, chosen)
-            if not chosen.any():
-                continue
-            writer.write(_joined(chunk, chosen, columns, scores, called, writer.schema))
-    finally:
-        writer.close()
+    for scores in _scores(parts):
+        chunk = list(islice(rows, scores.num_rows))
+        row_ids = scores.column("row_id").to_numpy()
+        if not np.array_equal([row.row_id for row in chunk], row_ids):
+            raise InputError(
+                f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
+                "rows; a part is missing: score into a new directory"
+            )
+        chosen = np.zeros(len(row_ids), np.bool_)
+        begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
+        chosen[kept[begin:end] - row_ids[0]] = True
+        _count(counts, scores, axes, chosen)
+        if not chosen.any():
+            continue
+        writer.write(_joined(chunk, chosen, columns, scores, called, writer.schema))
     return {name: _rates(*counted) for name, counted in counts.items()}
 
 
@@ -180,28 +184,46 @@ def appearing(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def written_record(record: Mapping[str, Any], path: Path, partial: Path, columns: Container[str]) -> dict[str, Any]:
-    """Return the record of a selection with what tells its rows: where they go, their SHA-256, the column of ids.
+def settled_record(record: Mapping[str, Any], columns: Container[str]) -> dict[str, Any]:
+    """Return the record of a choice with its format and what the row ids are called.
+
+    Args:
+        record: of the choice.
+        columns: fields of the corpus among the kept rows.
+    """
+    return {"format": FORMAT, **record, "row_id_column": own_name("row_id", columns)}
+
+
+def written_record(record: Mapping[str, Any], path: Path, partial: Path) -> dict[str, Any]:
+    """Bring kept rows into the format of `path`; return their settled record with where they go and their SHA-256.
 
     Args:
         record: of the choice.
         path: what the rows will be called.
         partial: where they are; of this very file, as another selection may put its own in its place at any time.
-        columns: fields of the corpus among them.
+
+    Raises:
+        InputError: a value has no place in the format.
     """
-    file = {"selected_file": str(path.absolute()), "selected_sha256": file_sha256(partial)}
-    return {**record, **file, "row_id_column": own_name("row_id", columns)}
+    in_format_of(path, partial)
+    return {**record, "selected_file": str(path.absolute()), "selected_sha256": file_sha256(partial)}
 
 
-def write_record(folder: Path, content: bytes) -> None:
-    """Write RUN_DIR/selection.json, as `json_content` has made it.
+def write_record(folder: Path, path: Path, content: bytes) -> None:
+    """Write RUN_DIR/selection.json, as `json_content` has made it, and the same beside rows elsewhere than usual.
+
+    Args:
+        folder: run directory.
+        path: of the rows.
+        content: the record.
 
     Raises:
         InputError: it cannot be written.
     """
-    path = folder / "selection.json"
-    with permitted(path):
-        write_atomic(path, lambda handle: handle.write(content))
+    is_usual = os.path.realpath(path) == os.path.realpath(folder / SELECTED)
+    for place in ([] if is_usual else [record_beside(path)]) + [folder / "selection.json"]:
+        with permitted(place):
+            write_atomic(place, lambda handle: handle.write(content))
 
 
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
@@ -249,7 +271,7 @@ def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | N
     return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
 
 
-class _Writer:
+class RowWriter:
     """Writes tables to a Parquet file; when one comes with wider types, the rows before it are written anew."""
 
     def __init__(self, path: Path) -> None:
@@ -272,6 +294,11 @@ class _Writer:
         elif self._writer.schema != table.schema:
             self._widen(table.schema)
         self._writer.write_table(table)
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Put the record of the choice into the file, before it ends."""
+        if self._writer is not None:
+            self._writer.add_key_value_metadata(metadata_of(record))
 
     def close(self) -> None:
         """End the file."""

@@ -1,13 +1,13 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InvalidArgument, check_seed, whole_number
@@ -18,8 +18,18 @@ from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
 from euds.selection.fields import corpus_columns, fields_of
-from euds.selection.rows import REPEATED, appearing, output_path, score_names, with_scores, write_record, written_record
-from euds.selection.rules import COVERAGE_RULES, VALIDATED, named
+from euds.selection.rows import (
+    REPEATED,
+    RowWriter,
+    appearing,
+    output_path,
+    score_names,
+    settled_record,
+    with_scores,
+    write_record,
+    written_record,
+)
+from euds.selection.rules import COVERAGE_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -60,8 +70,9 @@ def select(
 
     Args:
         run_dir: finished run directory of `euds.score`.
-        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs; "auto":
-            the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs: 1.0 keeps
+            all, 1 keeps one row; "auto": the smallest fraction on which the probe loses at most `margin`, by learning
+            curves; everything if none.
         rule: see above.
         axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic",
             "label_words", "samples_NAME" by an estimator of `euds.SampleSettings` ("samples_discrete"), or columns.
@@ -73,17 +84,18 @@ def select(
         stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
             with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
-        out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
+        out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
 
     Returns:
-        The kept row ids and the record that `run_dir`/selection.json holds. The Parquet file has the fields of the
-        corpus under their own names and the scores; a score whose name a copied field has is prefixed with "euds_",
-        again if that name is used, too. The scores' id, label and source are left out where they repeat the copied
-        field of that name, and prefixed where the corpus has another one of that name, copied or not. Fields of which
-        no type holds all values are text: ids, labels and sources as they were scored, other strings, numbers and truth
-        values as they are, the rest as JSON; the record tells which.
+        The kept row ids and the record that `run_dir`/selection.json holds until the next selection; beside another
+        `out` it stays as `out`.selection.json, and in Parquet under the key "euds.selection" of its metadata, without
+        seconds. The file has the fields of the corpus under their own names and the scores; a score whose name a copied
+        field has is prefixed with "euds_", again if that name is used, too. The scores' id, label and source are left
+        out where they repeat the copied field of that name, and prefixed where the corpus has another one of that name,
+        copied or not. Fields of which no type holds all values are text: ids, labels and sources as they were scored,
+        other strings, numbers and truth values as they are, the rest as JSON; the record tells which.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -91,6 +103,8 @@ def select(
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
+    if keep != AUTO:
+        warn_of_one_row(keep)
     seed = check_seed("seed", seed)
     if keep == AUTO:
         margin = check_automatic(rule, margin)
@@ -125,12 +139,15 @@ def select(
     called = score_names(kept.column_names, manifest["config"], fields, files)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
+    record = settled_record(record, fields)
     with appearing(path) as partial:
-        pq.write_table(with_scores(fields, kept, called), partial, compression="zstd")
-        record = written_record(record, path, partial, fields)
+        with closing(RowWriter(partial)) as writer:
+            writer.write(with_scores(fields, kept, called))
+            writer.note(record)
+        record = written_record(record, path, partial)
         # What cannot be recorded takes no earlier selection's place.
         content = json_content(record)
-    write_record(folder, content)
+    write_record(folder, path, content)
     return replace(selection, record=record)
 
 

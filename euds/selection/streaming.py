@@ -7,6 +7,7 @@ histograms merge, so that parts can be counted anywhere.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +28,17 @@ from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_i
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.fields import fields_of
-from euds.selection.rows import appearing, output_path, score_names, write_record, write_rows, written_record
-from euds.selection.rules import BOX_RULES, axes_for, bins_for, named
+from euds.selection.rows import (
+    RowWriter,
+    appearing,
+    output_path,
+    score_names,
+    settled_record,
+    write_record,
+    write_rows,
+    written_record,
+)
+from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named, warn_of_one_row
 from euds.types import AxisBounds, Float64Array, Int64Array, Selection
 
 INTERVAL_BINS = 4096
@@ -129,13 +139,13 @@ def select_streaming(
         axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies.
         seed: of ties.
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
-        out: Parquet file of the kept rows; `run_dir`/selected.parquet if None.
+        out: file of the kept rows, as in `euds.select`.
         columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
             Scores are called as in `euds.select`.
         quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
 
     Returns:
-        The kept row ids and the record that `run_dir`/selection.json holds.
+        The kept row ids and the record, which is kept as that of `euds.select`.
 
     Raises:
         InvalidArgument: an argument is impossible.
@@ -152,6 +162,7 @@ def select_streaming(
     path = output_path(folder, out, files)
     # What no pool of the run could satisfy, before any pass over the scores.
     parse_keep(keep, manifest["counts"]["rows"])
+    warn_of_one_row(keep)
     columns = _scored_fields(manifest) if columns is None else named(columns) or ()
     check_fields(files, columns)
     parts = whole_parts(folder)
@@ -183,19 +194,23 @@ def select_streaming(
         "config_sha256": manifest["config_sha256"],
     }
     with appearing(path) as partial:
-        rates = write_rows(partial, files, parts, kept, fields_of(columns, files), called, axis_names)
-        record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
-        record["seconds"] = round(time.perf_counter() - start, 4)
-        record = written_record(record, path, partial, columns)
+        with closing(RowWriter(partial)) as writer:
+            rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
+            record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
+            record["seconds"] = round(time.perf_counter() - start, 4)
+            record = settled_record(record, columns)
+            writer.note(record)
+        record = written_record(record, path, partial)
         # What cannot be recorded takes no earlier selection's place.
         content = json_content(record)
-    write_record(folder, content)
+    write_record(folder, path, content)
     return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
 
 
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     """Return the score columns that a rule looks at."""
-    return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table())
+    fixed_by = rule if rule in FIXED_AXES else None
+    return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table(), fixed_by=fixed_by)
 
 
 def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Bins, float]:

@@ -15,8 +15,9 @@ def summary(selection: Selection) -> str:
     if isinstance(decided, dict):
         lines.append(f"  auto: {' '.join((decided['rule'], *decided['axes']))}; {decided['reason']}")
     lines += [f"  {line}" for line in label_lines(record)]
+    unit = " (residuals on ln tokens)" if record.get("adjust") else ""
     lines += [
-        f"  {side.axis}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
+        f"  {side.axis}{unit}: {side.low:.4g} .. {side.high:.4g} (ranks {side.low_rank:.3f} .. {side.high_rank:.3f})"
         for side in selection.bounds
     ]
     if record.get("lift") is not None:

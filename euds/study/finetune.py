@@ -9,7 +9,7 @@ from euds.errors import InputError, InvalidArgument, check_seed
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
 from euds.study.examples import Rows, check_labels, examples_of
-from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, task_of
+from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, epochs_of, task_of
 
 
 def finetune(
@@ -20,7 +20,7 @@ def finetune(
     task: str = CLASSIFICATION,
     text_field: str | Sequence[str] | None = None,
     label_field: str | None = None,
-    epochs: float = 3.0,
+    epochs: float | None = None,
     steps: int | None = None,
     batch_size: int = 16,
     learning_rate: float | None = None,
@@ -39,8 +39,8 @@ def finetune(
         task: "classification" (one text or a pair) or "question_answering" (extractive, answers as in SQuAD).
         text_field: field or two fields of the text; None: "text", for questions ("question", "context").
         label_field: field of the label or the answers; None: "label", for questions "answers".
-        epochs: passes over the training rows, unless `steps` is given.
-        steps: optimizer steps.
+        epochs: passes over the training rows; None: 3, unless `steps` is given.
+        steps: optimizer steps, instead of `epochs`.
         batch_size: rows of a training batch.
         learning_rate: peak of the linear warm-up schedule; None: 1e-4, for questions 2e-4.
         max_tokens: tokens read of each text; None: 256, for questions windows of 384.
@@ -64,7 +64,7 @@ def finetune(
         check_seed("seeds", seed)
     config = TrainConfig(
         model=str(model),
-        epochs=None if steps is not None else epochs,
+        epochs=epochs_of(epochs, steps),
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,

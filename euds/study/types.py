@@ -17,6 +17,7 @@ METRICS = {CLASSIFICATION: ("accuracy", "macro_f1"), QUESTION_ANSWERING: ("f1", 
 LEARNING_RATE = {CLASSIFICATION: 1e-4, QUESTION_ANSWERING: 2e-4}
 MAX_TOKENS = {CLASSIFICATION: 256, QUESTION_ANSWERING: 384}
 PRECISIONS = ("float32", "bfloat16")
+DEFAULT_EPOCHS = 3.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def task_of(kind: str, text_field: str | Sequence[str] | None = None, label_fiel
     return Task(kind, fields, label_field or ("answers" if questions else "label"))
 
 
+def epochs_of(epochs: float | None, steps: int | None) -> float | None:
+    """Return the passes over the training rows: 3 where neither they nor steps are given."""
+    return DEFAULT_EPOCHS if epochs is None and steps is None else epochs
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How a model is fine-tuned; AdamW, linear warm-up and decay.
@@ -74,7 +80,7 @@ class TrainConfig:
     """
 
     model: str
-    epochs: float | None = 3.0
+    epochs: float | None = DEFAULT_EPOCHS
     steps: int | None = None
     batch_size: int = 16
     learning_rate: float | None = None
@@ -87,7 +93,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse impossible settings before a model is loaded."""
         if (self.epochs is None) == (self.steps is None):
-            raise InvalidArgument("epochs, steps: give one of them")
+            raise InvalidArgument("epochs, steps: give one of them; leave the other out, or None (null in YAML)")
         one_of("precision", self.precision, PRECISIONS)
         for name in ("steps", "batch_size", "max_tokens"):
             if not isinstance(getattr(self, name), Integral | None):
