@@ -12,7 +12,7 @@ from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
-from euds.measures.packing import PROBE_LENGTHS, PaddedLayout
+from euds.measures.packing import LARGEST_BLOCK, PROBE_LENGTHS, PaddedLayout
 from euds.reference import entropy as reference
 
 VOCABULARY = 211
@@ -106,8 +106,11 @@ def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(tmp_path: 
         GenerativeScorer(lm, None)
 
 
-def test_the_layout_finds_every_token_again() -> None:
-    layout = PaddedLayout.of([*PROBE_LENGTHS, 1, 4], torch.device("cpu"))
-    tokens = torch.arange(layout.packed.shape[0]) * 10
-    assert torch.equal(tokens[layout.padded].flatten()[layout.packed], tokens)
-    assert layout.padded.shape == (4, 5)
+@pytest.mark.parametrize("lengths", [[*PROBE_LENGTHS, 1, 4], [6, 600, *[6] * 70, 1, 300]])
+def test_the_layout_finds_every_token_again_in_blocks_without_much_padding(lengths: list[int]) -> None:
+    layout = PaddedLayout.of(lengths, torch.device("cpu"))
+    tokens = torch.arange(sum(lengths)) * 10
+    lifted = torch.cat([tokens[block].flatten() for block in layout.blocks])
+    assert torch.equal(lifted[layout.packed], tokens)
+    assert sum(block.shape[0] for block in layout.blocks) == len(lengths)
+    assert len(lifted) <= LARGEST_BLOCK * len(tokens)
