@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from euds.errors import InputError
+from euds.measures import generative
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
@@ -33,8 +34,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {**SHAPE, "sliding_window": 4},
     "gemma2": {**SHAPE, "head_dim": 8, "sliding_window": 64, "final_logit_softcapping": 2.0},
     "gpt_neox": {**SHAPE, "num_key_value_heads": None},
+    "granite": {**SHAPE, "logits_scaling": 0.5, "attention_multiplier": 0.35},
+    "cohere": {**SHAPE, "logit_scale": 2.0},
 }
-PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox"}
+PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox", "granite", "cohere"}
 """Mistral and Gemma 2 look through a window, which packed texts have no place for."""
 
 
@@ -86,6 +89,32 @@ def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None
     alone = [scorer.score([ids]) for ids in texts()]
     np.testing.assert_allclose(together.nll, [scores.nll[0] for scores in alone], atol=1e-5)
     np.testing.assert_allclose(together.entropy, [scores.entropy[0] for scores in alone], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("gemma2", {"final_logit_softcapping": 30.0}),
+        ("recurrent_gemma", {"logits_soft_cap": 30.0, "lru_width": 32, "num_hidden_layers": 3}),
+    ],
+)
+def test_a_soft_cap_is_found_by_its_name_and_refused_under_another(
+    tmp_path: Path, kind: str, more: dict[str, Any], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AutoConfig.for_model(kind, **{**SHAPE, "head_dim": 8, "tie_word_embeddings": False, **more})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        # Logits up to 15 and more.
+        model.get_output_embeddings().weight.mul_(50)
+    model.save_pretrained(tmp_path)
+    lm = CausalLM.load(tmp_path, precision("cpu", dtype))
+    scorer = GenerativeScorer(lm, None)
+    assert (scorer.softcap, scorer.temperature) == (30, 1)
+    monkeypatch.setattr(generative, "SOFT_CAPS", ())
+    with pytest.raises(InputError, match="does more to its logits than"):
+        GenerativeScorer(lm, None)
 
 
 def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None:
