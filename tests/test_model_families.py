@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from euds.errors import InputError
-from euds.measures import generative
+from euds.measures import generative, packing
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
@@ -36,9 +36,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": {**SHAPE, "num_key_value_heads": None},
     "granite": {**SHAPE, "logits_scaling": 0.5, "attention_multiplier": 0.35},
     "cohere": {**SHAPE, "logit_scale": 2.0},
+    "llama4_text": {
+        **SHAPE,
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "intermediate_size_mlp": 48,
+        "pad_token_id": 0,
+        "attention_chunk_size": 8,
+    },
 }
 PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox", "granite", "cohere"}
-"""Mistral and Gemma 2 look through a window, which packed texts have no place for."""
+"""Mistral, Gemma 2 and Llama 4 look through a window or at chunks, which packed texts have no place for."""
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -126,12 +134,15 @@ def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None:
         GenerativeScorer(CausalLM.load(tmp_path, precision("cpu", "float32")), None)
 
 
-def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(tmp_path: Path) -> None:
-    shape = {**SHAPE, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "pad_token_id": 0}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **shape)).save_pretrained(tmp_path)
-    lm = CausalLM.load(tmp_path, precision("cpu", "float32"))
+def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(
+    tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "base_model", property(lambda model: model))
+    monkeypatch.setattr(packing, "backbone", lambda model: model)
+    monkeypatch.setattr(generative, "backbone", lambda model: model)
+    lm = CausalLM.load(tiny_lm, precision("cpu", "float32"))
     assert not lm.packs
-    with pytest.raises(InputError, match="Llama4ForCausalLM has no output projection apart from its backbone"):
+    with pytest.raises(InputError, match="LlamaForCausalLM has no output projection apart from its backbone"):
         GenerativeScorer(lm, None)
 
 

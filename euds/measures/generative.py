@@ -11,7 +11,7 @@ import torch
 from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device
-from euds.measures.packing import packed_hidden_states
+from euds.measures.packing import backbone, packed_hidden_states
 from euds.ops.sample_stats import begin_sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
@@ -68,7 +68,7 @@ class GenerativeScorer:
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (n, length, H) of right-padded ids; causality keeps padding out of them."""
-        output = self.model.base_model(input_ids=input_ids, use_cache=False)
+        output = backbone(self.model)(input_ids=input_ids, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 
@@ -151,7 +151,7 @@ def _temperature(scorer: GenerativeScorer, lm: CausalLM) -> float:
     """
     model = lm.model
     projection = model.get_output_embeddings()
-    if projection is None or model.base_model is model:
+    if projection is None or backbone(model) is model:
         raise InputError(f"{lm.folder}: {type(model).__name__} has no output projection apart from its backbone")
     ids = torch.arange(1, PROBE_LENGTH + 1, device=scorer.device)[None, :] % projection.weight.shape[0]
     expected = model(input_ids=ids, use_cache=False).logits.float()

@@ -111,18 +111,25 @@ def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
 _layout: ContextVar[Layout | PaddedLayout | None] = ContextVar("layout", default=None)
 
 
+def backbone(model: Any) -> Any:
+    """Return a causal LM without its output projection, or the model itself where the two are not apart."""
+    # The prefix that Llama 4 and Mllama give names no attribute of theirs.
+    return getattr(model, "model", model) if model.base_model is model else model.base_model
+
+
 def use_packing(model: Any) -> bool:
     """Prepare a causal LM for `packed_hidden_states`, if it can do it.
 
     Returns:
         False, with the model as it was, where its attention is none that texts can be kept apart in: not torch's scaled
-        dot product, a window, no backbone apart from its output projection, or a computation that comes out differently
-        on packed texts.
+        dot product, a window or chunks, no backbone apart from its output projection, or a computation that comes out
+        differently on packed texts.
     """
     config = model.config
     text = config.get_text_config()
     windowed = getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)
-    if windowed or config._attn_implementation != "sdpa" or model.base_model is model:
+    windowed |= getattr(text, "attention_chunk_size", None) is not None
+    if windowed or config._attn_implementation != "sdpa" or backbone(model) is model:
         return False
     for name in (NAME, PADDED_NAME) if model.device.type == "cuda" and model.dtype.itemsize == 2 else (PADDED_NAME,):
         model.set_attn_implementation(name)
@@ -145,7 +152,7 @@ def packed_hidden_states(model: Any, ids: torch.Tensor, lengths: Sequence[int]) 
     positions = on_device(torch.arange(len(ids)) - starts.repeat_interleave(n_tokens), ids.device)
     kind = Layout if model.config._attn_implementation == NAME else PaddedLayout
     with _laid_out(kind.of(lengths, ids.device)):
-        output = model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+        output = backbone(model)(input_ids=ids[None], position_ids=positions[None], use_cache=False)
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
 
@@ -167,7 +174,7 @@ def _same_packed(model: Any) -> bool:
     n_tokens = len(model.get_input_embeddings().weight)
     ids = torch.randint(n_tokens, (sum(PROBE_LENGTHS),), generator=generator).to(model.device)
     first, second = ids.split(PROBE_LENGTHS)
-    padded = model.base_model(
+    padded = backbone(model)(
         input_ids=torch.nn.utils.rnn.pad_sequence([first, second], batch_first=True), use_cache=False
     ).last_hidden_state
     try:
