@@ -79,14 +79,22 @@ class Source:
         behind = self._begin + (0 if self._batch is None else self._batch.num_rows)
         if self._batch is None or start < self._begin or behind < self._file.entries[entry]:
             self._batches = self._file.batches(entry)
-            self._begin, self._batch = self._file.entries[entry], next(self._batches, None)
+            self._begin, self._batch = self._file.entries[entry], self._fetch()
         while self._batch is not None and self._begin + self._batch.num_rows <= start:
             self._next_batch()
 
     def _next_batch(self) -> None:
         if self._batch is not None:
             self._begin += self._batch.num_rows
-        self._batch = next(self._batches, None)
+        self._batch = self._fetch()
+
+    def _fetch(self) -> pa.RecordBatch | None:
+        """Return the next batch, its dictionaries checked: any rows of it may use any of their values."""
+        batch = next(self._batches, None)
+        for column in () if batch is None else batch.columns:
+            if isinstance(column, pa.DictionaryArray):
+                _as_bytes(column.dictionary).validate(full=True)
+        return batch
 
 
 def marks(path: Path) -> Iterator[Marks]:
@@ -162,13 +170,16 @@ def _open(path: Path, columns: Sequence[str] | None) -> ParquetFile | ArrowFile 
 def _validate(batch: pa.RecordBatch) -> None:
     """Check what Arrow takes on trust: a damaged offset would read memory that is not the file's."""
     for column in batch.columns:
-        _as_bytes(column).validate(full=True)
+        if isinstance(column, pa.DictionaryArray):
+            column.indices.validate(full=True)
+            # Refuses an index that its dictionary does not have.
+            pa.DictionaryArray.from_arrays(column.indices, column.dictionary)
+        else:
+            _as_bytes(column).validate(full=True)
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:
     """View texts as bytes, nested ones too, since a text that is not UTF-8 spoils its own row only."""
-    if isinstance(column, pa.DictionaryArray):
-        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary))
     bytes_type = _bytes_type(column.type)
     return column if bytes_type == column.type else column.view(bytes_type)
 
