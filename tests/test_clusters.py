@@ -2,13 +2,17 @@
 
 import math
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import euds
+from euds.engine.pool import _embedded
+from euds.engine.work import Work
 from euds.errors import InvalidArgument
 from euds.kernels import cluster_faiss
 from euds.ops import cluster
@@ -295,3 +299,22 @@ def test_half_precision_takes_no_second_copy() -> None:
     assert found.n_sampled == 1000
     # In float64 it would be 77 MB.
     assert peak < 30e6
+
+
+def test_where_embeddings_are_is_told_by_their_reasons_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(tmp_path)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 * 8, np.float32)), 8)
+    reasons = {"tokens": [None, "bad", None, None], "embeddings": [None, None, None, "bad"]}
+    for stage, own in reasons.items():
+        work.write(stage, 0, pa.table({"vector": vectors, "reason": pa.array(own, pa.string())}), 0.0)
+    read: list[pa.Table] = []
+    real = Work.read
+
+    def reading(*arguments: Any) -> pa.Table:
+        read.append(real(*arguments))
+        return read[-1]
+
+    monkeypatch.setattr(Work, "read", reading)
+    assert _embedded(work, 0).tolist() == [0, 2]
+    assert [table.column_names for table in read] == [["reason"], ["reason"]]
+    assert real(work, "tokens", 0).column_names == ["vector", "reason"]

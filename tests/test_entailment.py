@@ -11,8 +11,15 @@ import pytest
 
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import precision
-from euds.measures.entailment import EntailmentModel, batches_of, entailment_label, entailment_meanings
+from euds.measures.entailment import (
+    EntailmentModel,
+    JudgmentNotFinite,
+    batches_of,
+    entailment_label,
+    entailment_meanings,
+)
 from euds.reference import grouping as reference
+from euds.types import BoolArray
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +147,29 @@ def test_pairs_that_are_too_long_are_cut_and_counted(tiny_nli: Path) -> None:
     assert model.max_tokens == 64
     model.entails(["film " * 100, "film", "film " * 31], ["plot", "plot", "plot " * 30])
     assert model.n_truncated == 1
+
+
+def test_pairs_of_a_grouping_that_failed_do_not_count(model: EntailmentModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, offsets = texts(10), [0, 4, 10]
+    n_tokens = model.n_tokens
+    entailment_meanings(answers, offsets, model)
+    of_one = model.n_tokens - n_tokens
+    judge = model._judge
+    seen: list[int] = []
+
+    def fails_late(batch: dict[str, list[list[int]]]) -> BoolArray:
+        seen.append(len(batch["input_ids"]))
+        if len(seen) == 8:
+            raise JudgmentNotFinite
+        return judge(batch)
+
+    monkeypatch.setattr(model, "_judge", fails_late)
+    n_tokens = model.n_tokens
+    with pytest.raises(JudgmentNotFinite):
+        entailment_meanings(answers, offsets, model)
+    assert model.n_tokens == n_tokens
+    entailment_meanings(answers, offsets, model)
+    assert model.n_tokens - n_tokens == of_one
 
 
 def test_a_model_without_an_entailment_label_is_refused(tmp_path: Path, tiny_encoder: Path) -> None:

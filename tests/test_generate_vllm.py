@@ -1,7 +1,10 @@
 """Generations through a real vLLM on the CPU: `make test-vllm` makes the environment that has it."""
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 import euds
 from euds.corpus import generations_path
+from euds.engine.loaded import Models
 from euds.errors import BackendUnavailable, InputError, InvalidArgument
 from euds.measures.device import Precision, precision
 from euds.measures.tokens import load_tokenizer
@@ -49,6 +53,20 @@ def test_vllm_that_is_not_there_is_refused_before_work_starts(tmp_path: Path, ti
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"sampler: unknown value 'vlm' \(did you mean 'vllm'\?\)"):
         euds.SampleSettings(sampler="vlm")
+
+
+@pytest.mark.parametrize(("context", "most"), [(256, 25), (None, None)])
+def test_vllm_keeps_memory_for_the_longest_prompt_and_generation(
+    tiny_lm: Path, monkeypatch: pytest.MonkeyPatch, context: int | None, most: int | None
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **arguments: given.update(arguments)))
+    settings = euds.SampleSettings(sampler="vllm", max_new_tokens=5)
+    plan: Any = SimpleNamespace(config=SimpleNamespace(samples=settings), folders={"lm": tiny_lm}, context=context)
+    models = Models(plan, precision("cpu"))
+    models.__dict__["_encoders"] = SimpleNamespace(prompts=SimpleNamespace(max_tokens=20))
+    assert models.generator is not None
+    assert given["max_model_len"] == most
 
 
 @needs_vllm

@@ -20,7 +20,7 @@ from euds.measures.device import precision
 from euds.measures.label_words import LabelWordScorer
 from euds.measures.prompted import Remembered
 from euds.measures.prompts import PromptEncoder, template_of
-from euds.measures.tokens import Encoded
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, Encoded
 from euds.reference import entropy as reference
 
 Texts = Callable[[int, int], list[str]]
@@ -186,6 +186,28 @@ def test_a_text_that_becomes_more_tokens_when_it_is_cut_ends_somewhere(tmp_path:
     found = encoder.encode({"text": "zebra " * 30})
     assert found.truncated
     assert 0 < len(found.ids) <= 10
+
+
+def test_a_long_text_is_tokenised_only_as_far_as_a_prompt_could_hold_it(
+    tiny_lm: Path, monkeypatch: pytest.MonkeyPatch, make_texts: Texts
+) -> None:
+    most = 10 * CHARS_PER_TOKEN_CAP
+    text = " ".join(make_texts(400, 5))
+    assert len(text) > 8 * most
+    encoder = PromptEncoder(tiny_lm, "Say: {1}", (), 10)
+    of_a_short_text = encoder.encode({"text": text[:most]})
+    given: list[str] = []
+    real = encoder.tokens.encode
+
+    def encode(texts: Sequence[str]) -> list[Encoded]:
+        given.extend(texts)
+        return real(texts)
+
+    monkeypatch.setattr(encoder.tokens, "encode", encode)
+    assert encoder.encode({"text": text}) == of_a_short_text
+    assert of_a_short_text.truncated
+    assert len(of_a_short_text.ids) == 10
+    assert max(map(len, given)) < 2 * most
 
 
 @pytest.mark.parametrize("template", ["{text} {1}", "{text} {title}", "{text} {Text}"])

@@ -3,10 +3,14 @@
 import json
 import struct
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from transformers import T5Config, T5EncoderModel, T5Model, ViTConfig, ViTModel
 
 import euds
 from euds.corpus import read_manifest
@@ -14,6 +18,7 @@ from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.models import load_model
 from euds.measures.parameters import parameter_count, parameters_met
+from euds.measures.semantic import Embedder
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
@@ -100,3 +105,36 @@ def test_files_beside_the_weights_do_not_cost_a_run(corpus: Path, tmp_path: Path
     (folder / "consolidated.safetensors").write_text(POINTER)
     euds.score(corpus, out=tmp_path / "run", measures=["semantic"], embedder=folder)
     assert read_manifest(tmp_path / "run")["cost"]["parameters"]["embedder"] == parameters_met(folder, causal=False)
+
+
+def test_the_encoder_of_an_encoder_and_decoder_embeds(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(copytree(tiny_encoder, tmp_path / "t5"))
+    vocabulary = json.loads((tiny_encoder / "config.json").read_text())["vocab_size"]
+    shape: dict[str, Any] = {
+        "d_model": 16,
+        "d_kv": 4,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+    }
+    torch.manual_seed(0)
+    model = T5Model(T5Config(vocab_size=vocabulary, **shape)).eval()
+    model.save_pretrained(folder)
+    embedder = Embedder(folder, precision("cpu"))
+    with torch.inference_mode():
+        hidden = model.encoder(torch.tensor([[2, 9, 10, 3]])).last_hidden_state[0].mean(0)
+    np.testing.assert_allclose(embedder.embed([[9, 10]])[0], hidden / hidden.norm(), atol=1e-5)
+    assert embedder.width == 16
+    # As sentence-t5 is: without a decoder's weights.
+    T5EncoderModel.from_pretrained(folder).save_pretrained(folder)
+    np.testing.assert_array_equal(Embedder(folder, precision("cpu")).embed([[9, 10]]), embedder.embed([[9, 10]]))
+
+
+def test_a_model_that_embeds_no_text_is_refused_when_it_is_loaded(tiny_encoder: Path, tmp_path: Path) -> None:
+    vit = Path(copytree(tiny_encoder, tmp_path / "vit"))
+    ViTModel(
+        ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32, image_size=32)
+    ).save_pretrained(vit)
+    with pytest.raises(InputError, match=r"vit: ViTModel gives no embedding of a text \(.*\); choose a sentence enc"):
+        Embedder(vit, precision("cpu"))

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from euds.errors import InputError
+from euds.measures import generative, packing
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.generative import GenerativeScorer
-from euds.measures.packing import PROBE_LENGTHS, PaddedLayout
+from euds.measures.packing import LARGEST_BLOCK, PROBE_LENGTHS, PaddedLayout
 from euds.reference import entropy as reference
 
 VOCABULARY = 211
@@ -33,9 +34,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {**SHAPE, "sliding_window": 4},
     "gemma2": {**SHAPE, "head_dim": 8, "sliding_window": 64, "final_logit_softcapping": 2.0},
     "gpt_neox": {**SHAPE, "num_key_value_heads": None},
+    "granite": {**SHAPE, "logits_scaling": 0.5, "attention_multiplier": 0.35},
+    "cohere": {**SHAPE, "logit_scale": 2.0},
+    "llama4_text": {
+        **SHAPE,
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "intermediate_size_mlp": 48,
+        "pad_token_id": 0,
+        "attention_chunk_size": 8,
+    },
 }
-PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox"}
-"""Mistral and Gemma 2 look through a window, which packed texts have no place for."""
+PACKED = {"gpt2", "llama", "qwen2", "qwen3", "gpt_neox", "granite", "cohere"}
+"""Mistral, Gemma 2 and Llama 4 look through a window or at chunks, which packed texts have no place for."""
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -88,6 +99,32 @@ def test_a_text_scores_the_same_whatever_it_is_packed_with(folder: Path) -> None
     np.testing.assert_allclose(together.entropy, [scores.entropy[0] for scores in alone], atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("gemma2", {"final_logit_softcapping": 30.0}),
+        ("recurrent_gemma", {"logits_soft_cap": 30.0, "lru_width": 32, "num_hidden_layers": 3}),
+    ],
+)
+def test_a_soft_cap_is_found_by_its_name_and_refused_under_another(
+    tmp_path: Path, kind: str, more: dict[str, Any], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AutoConfig.for_model(kind, **{**SHAPE, "head_dim": 8, "tie_word_embeddings": False, **more})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        # Logits up to 15 and more.
+        model.get_output_embeddings().weight.mul_(50)
+    model.save_pretrained(tmp_path)
+    lm = CausalLM.load(tmp_path, precision("cpu", dtype))
+    scorer = GenerativeScorer(lm, None)
+    assert (scorer.softcap, scorer.temperature) == (30, 1)
+    monkeypatch.setattr(generative, "SOFT_CAPS", ())
+    with pytest.raises(InputError, match="does more to its logits than"):
+        GenerativeScorer(lm, None)
+
+
 def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None:
     shape = {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}
     config = AutoConfig.for_model("xlnet", **shape, initializer_range=0.2)
@@ -97,17 +134,23 @@ def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path) -> None:
         GenerativeScorer(CausalLM.load(tmp_path, precision("cpu", "float32")), None)
 
 
-def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(tmp_path: Path) -> None:
-    shape = {**SHAPE, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 48, "pad_token_id": 0}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **shape)).save_pretrained(tmp_path)
-    lm = CausalLM.load(tmp_path, precision("cpu", "float32"))
+def test_a_backbone_that_is_not_apart_is_told_only_where_it_is_needed(
+    tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaForCausalLM, "base_model", property(lambda model: model))
+    monkeypatch.setattr(packing, "backbone", lambda model: model)
+    monkeypatch.setattr(generative, "backbone", lambda model: model)
+    lm = CausalLM.load(tiny_lm, precision("cpu", "float32"))
     assert not lm.packs
-    with pytest.raises(InputError, match="Llama4ForCausalLM has no output projection apart from its backbone"):
+    with pytest.raises(InputError, match="LlamaForCausalLM has no output projection apart from its backbone"):
         GenerativeScorer(lm, None)
 
 
-def test_the_layout_finds_every_token_again() -> None:
-    layout = PaddedLayout.of([*PROBE_LENGTHS, 1, 4], torch.device("cpu"))
-    tokens = torch.arange(layout.packed.shape[0]) * 10
-    assert torch.equal(tokens[layout.padded].flatten()[layout.packed], tokens)
-    assert layout.padded.shape == (4, 5)
+@pytest.mark.parametrize("lengths", [[*PROBE_LENGTHS, 1, 4], [6, 600, *[6] * 70, 1, 300]])
+def test_the_layout_finds_every_token_again_in_blocks_without_much_padding(lengths: list[int]) -> None:
+    layout = PaddedLayout.of(lengths, torch.device("cpu"))
+    tokens = torch.arange(sum(lengths)) * 10
+    lifted = torch.cat([tokens[block].flatten() for block in layout.blocks])
+    assert torch.equal(lifted[layout.packed], tokens)
+    assert sum(block.shape[0] for block in layout.blocks) == len(lengths)
+    assert len(lifted) <= LARGEST_BLOCK * len(tokens)

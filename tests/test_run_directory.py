@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import euds
 from euds.cli.app import app
-from euds.corpus import generations_path, meanings_path, read_scores
-from euds.errors import EudsError, InputError, InvalidArgument
+from euds.corpus import generations_path, meanings_path, open_manifest, read_quarantine, read_scores, whole_parts
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
 
 WriteJsonl = Callable[..., Path]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
@@ -186,3 +186,19 @@ def test_a_tilde_is_the_home_folder(corpus: Path, tmp_path: Path, monkeypatch: p
     for out in ("~/runs/a", Path("~/runs/b")):
         assert euds.score(corpus, out=out, **INFORMATION).run_dir == tmp_path / "home" / "runs" / Path(out).name
     assert not any((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("read", [whole_parts, read_scores, lambda run_dir: list(read_quarantine(run_dir))])
+def test_a_file_server_that_is_gone_is_no_damage(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    assert read(whole)
+    manifest = open_manifest(whole)
+    monkeypatch.setattr("euds.corpus.run_files.open_manifest", lambda run_dir: manifest)
+    monkeypatch.setattr("euds.corpus.run_files.pq.read_metadata", gone)
+    monkeypatch.setattr(Path, "open", gone)
+    with pytest.raises(RunStopped, match="the file system or the network failed"):
+        read(whole)

@@ -26,6 +26,14 @@ BYTES_TYPES = {
     pa.string_view(): pa.binary_view(),
 }
 
+LIST_TYPES: tuple[tuple[Any, Any], ...] = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_list_view, pa.list_view),
+    (pa.types.is_large_list_view, pa.large_list_view),
+)
+"""Lists of any length: how each is told, and made of a field."""
+
 VALUE_ERRORS = (ValueError, OverflowError, NotImplementedError)
 """What turning a value into Python's raises, for instance a date beyond the year 9999."""
 
@@ -71,14 +79,22 @@ class Source:
         behind = self._begin + (0 if self._batch is None else self._batch.num_rows)
         if self._batch is None or start < self._begin or behind < self._file.entries[entry]:
             self._batches = self._file.batches(entry)
-            self._begin, self._batch = self._file.entries[entry], next(self._batches, None)
+            self._begin, self._batch = self._file.entries[entry], self._fetch()
         while self._batch is not None and self._begin + self._batch.num_rows <= start:
             self._next_batch()
 
     def _next_batch(self) -> None:
         if self._batch is not None:
             self._begin += self._batch.num_rows
-        self._batch = next(self._batches, None)
+        self._batch = self._fetch()
+
+    def _fetch(self) -> pa.RecordBatch | None:
+        """Return the next batch, its dictionaries checked: any rows of it may use any of their values."""
+        batch = next(self._batches, None)
+        for column in () if batch is None else batch.columns:
+            if isinstance(column, pa.DictionaryArray):
+                _as_bytes(column.dictionary).validate(full=True)
+        return batch
 
 
 def marks(path: Path) -> Iterator[Marks]:
@@ -154,15 +170,40 @@ def _open(path: Path, columns: Sequence[str] | None) -> ParquetFile | ArrowFile 
 def _validate(batch: pa.RecordBatch) -> None:
     """Check what Arrow takes on trust: a damaged offset would read memory that is not the file's."""
     for column in batch.columns:
-        _as_bytes(column).validate(full=True)
+        if isinstance(column, pa.DictionaryArray):
+            column.indices.validate(full=True)
+            # Refuses an index that its dictionary does not have.
+            pa.DictionaryArray.from_arrays(column.indices, column.dictionary)
+        else:
+            _as_bytes(column).validate(full=True)
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:
-    """View texts as bytes, since a text that is not UTF-8 spoils its own row only."""
-    if isinstance(column, pa.DictionaryArray):
-        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary))
-    bytes_type = BYTES_TYPES.get(column.type)
-    return column if bytes_type is None else column.view(bytes_type)
+    """View texts as bytes, nested ones too, since a text that is not UTF-8 spoils its own row only."""
+    bytes_type = _bytes_type(column.type)
+    return column if bytes_type == column.type else column.view(bytes_type)
+
+
+def _bytes_type(kind: Any) -> pa.DataType:
+    """Return a type with bytes in place of texts, of the same layout."""
+    if kind in BYTES_TYPES:
+        return BYTES_TYPES[kind]
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _bytes_type(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([_bytes_field(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_bytes_field(kind.key_field), _bytes_field(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_bytes_field(kind.value_field), kind.list_size)
+    for is_kind, list_of in LIST_TYPES:
+        if is_kind(kind):
+            return list_of(_bytes_field(kind.value_field))
+    return kind
+
+
+def _bytes_field(field: Any) -> Any:
+    return field.with_type(_bytes_type(field.type))
 
 
 def _converted(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, object] | None, str | None]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError, reason_of
-from euds.files import file_sha256, permitted, read_json
+from euds.files import file_sha256, needs_storage, permitted, read_json, storage_failure
 
 PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
@@ -59,6 +59,7 @@ def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
 
     Raises:
         InputError: the file of them is gone or damaged.
+        RunStopped: the disk or file server failed.
     """
     yield from _entries(run_dir / QUARANTINE_FILE)
 
@@ -74,6 +75,7 @@ def whole_parts(run_dir: Path) -> tuple[Path, ...]:
 
     Raises:
         InputError: the run has not finished, or a part is missing or has no readable footer.
+        RunStopped: the disk or file server failed.
     """
     expected = read_manifest(run_dir)["counts"]["rows"]
     parts = part_files(run_dir)
@@ -92,6 +94,7 @@ def read_scores(run_dir: Path) -> pa.Table:
 
     Raises:
         InputError: the run has not finished, or a part is missing or unreadable.
+        RunStopped: the disk or file server failed.
     """
     parts = whole_parts(run_dir)
     with readable_scores(run_dir):
@@ -104,11 +107,15 @@ def readable_scores(run_dir: Path) -> Iterator[None]:
 
     Raises:
         InputError: the part is unreadable.
+        RunStopped: the disk or file server failed.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{run_dir}/scores: unreadable: {reason_of(error)}; score into a new directory") from error
+        folder = run_dir / "scores"
+        raise storage_failure(folder, error) or InputError(
+            f"{folder}: unreadable: {reason_of(error)}; score into a new directory"
+        ) from error
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -181,7 +188,7 @@ def verify_parts(run_dir: Path) -> None:
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file of JSON lines."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with needs_storage(path), path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield json.loads(line)
     except (FileNotFoundError, ValueError):

@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from euds.measures.device import free_cached_memory
+
 Result = TypeVar("Result")
 
 
@@ -88,11 +90,14 @@ def run_batches(
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            if len(batch) == 1:
-                yield batch, None
-            else:
-                budget.tokens = min(budget.tokens, size(lengths, batch, padded=padded))
-                budget.halve()
-                todo.append(batch)
+        else:
+            yield batch, result
             continue
-        yield batch, result
+        # Not before: the error held on to what the batch had in memory.
+        free_cached_memory()
+        if len(batch) == 1:
+            yield batch, None
+        else:
+            budget.tokens = min(budget.tokens, size(lengths, batch, padded=padded))
+            budget.halve()
+            todo.append(batch)

@@ -86,7 +86,10 @@ class Models:
         if settings.sampler == "vllm":
             from euds.measures.generate_vllm import VllmGenerator
 
-            folder = self.plan.folders["lm"]
+            folder, prompts = self.plan.folders["lm"], self.encoders.prompts
+            # Where the context is not known, vLLM has a rule of its own.
+            if self.plan.context is not None and prompts is not None:
+                arguments["most_tokens"] = prompts.max_tokens + settings.max_new_tokens
             return self._timed(lambda: VllmGenerator(folder, self.precision, settings.warping, **arguments))
         from euds.measures.generate import Generator
 

@@ -13,7 +13,7 @@ from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable
 from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import SampleSettings
-from euds.measures.device import is_out_of_memory
+from euds.measures.device import free_cached_memory, is_out_of_memory
 from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import ModelTokenizer
@@ -207,9 +207,10 @@ def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
                 raise
             if nli.n_together <= 1 or nli.token_budget == 1:
                 break
-            nli.token_budget //= 2
         else:
             return _Entailed(found.groups, found.n_evaluated, {})
+        free_cached_memory()
+        nli.token_budget //= 2
     n = len(answers.offsets) - 1
     if n <= 1:
         return _Entailed(np.zeros(len(answers.texts), np.int64), 0, dict.fromkeys(range(n), reason))

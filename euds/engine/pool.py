@@ -147,8 +147,8 @@ def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
 
 def _embedded(work: Work, shard: int) -> Int64Array:
     """Return the lines of a shard that have an embedding, ascending; int32, as millions of them are kept."""
-    usable = pc.is_null(work.read("tokens", shard).column("reason"))
-    present = pc.and_(usable, pc.is_null(work.read("embeddings", shard).column("reason")))
+    usable = pc.is_null(work.read("tokens", shard, ["reason"]).column("reason"))
+    present = pc.and_(usable, pc.is_null(work.read("embeddings", shard, ["reason"]).column("reason")))
     return np.flatnonzero(np.asarray(present)).astype(np.int32)
 
 

@@ -71,11 +71,15 @@ class Work:
         ):
             writer.write_table(table)
 
-    def read(self, stage: str, shard: int) -> pa.Table:
-        """Read a stage's result."""
+    def read(self, stage: str, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a stage's result: the given columns, at least one, or all of them."""
         # Not mapped into memory: a file server that goes away would end this process with SIGBUS.
         with pa.OSFile(str(self.path(stage, shard))) as source:
-            return pa.ipc.open_file(source).read_all()
+            file = pa.ipc.open_file(source)
+            if columns is not None:
+                fields = [file.schema.get_field_index(name) for name in columns]
+                file = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+            return file.read_all()
 
     def seconds(self, stage: str, shard: int) -> float:
         """Return the seconds that a stage took for a shard."""

@@ -8,6 +8,12 @@ from euds.errors import InvalidArgument, one_of
 from euds.ops.token_stats import logits_dtype
 from euds.progress import console
 
+OUT_OF_MEMORY_SIGNS = (
+    *("can't allocate memory", "not enough memory", "CUDA error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "Triton Error [CUDA]: out of memory"),
+)
+"""What RuntimeErrors of allocations say: torch's on a CPU, CUDA's, and those of the libraries on a GPU."""
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -88,5 +94,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell an allocation that failed, on any device, from every other error."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
+
+
+def free_cached_memory() -> None:
+    """Give back what torch keeps of a GPU for later: its libraries allocate beside it, and find no room."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

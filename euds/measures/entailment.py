@@ -36,7 +36,8 @@ class EntailmentModel:
         token_budget: padded tokens in a forward pass, >= 1; one pair alone may exceed it.
 
     Attributes:
-        n_truncated: pairs so far whose texts were longer together than the model reads, cut at the end of the longer.
+        n_truncated: of the pairs judged so far, those whose texts were longer together than the model reads, cut at the
+            end of the longer.
         n_tokens: tokens of the pairs judged so far, padding left out.
         n_together: pairs in the last forward pass; of 1 that ran out of memory there is no smaller one.
 
@@ -79,12 +80,12 @@ class EntailmentModel:
             verbose=False,
         )
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-        self.n_truncated += self._count_truncated(premises, hypotheses, lengths)
-        self.n_tokens += int(lengths.sum())
         result = np.empty(len(lengths), np.bool_)
         for batch in batches_of(lengths, self.token_budget):
             self.n_together = len(batch)
             result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})
+        self.n_truncated += self._count_truncated(premises, hypotheses, lengths)
+        self.n_tokens += int(lengths.sum())
         return result
 
     def shortened(self, question: str, answers: Sequence[str]) -> str:
@@ -151,7 +152,13 @@ def entailment_meanings(
             own = answers[first:last]
             shorter = model.shortened(question, own) if own else question
             texts += [f"{shorter} {answer}" for answer in own]
-    return entailment_groups(texts, offsets, model.entails, empty=empty)
+    counts = model.n_tokens, model.n_truncated
+    try:
+        return entailment_groups(texts, offsets, model.entails, empty=empty)
+    except Exception:
+        # Whoever tries again in smaller parts judges these pairs once more.
+        model.n_tokens, model.n_truncated = counts
+        raise
 
 
 def judge_of(folder: Path) -> tuple[int, PreTrainedTokenizerBase]:

@@ -28,13 +28,23 @@ class VllmGenerator:
         precision: device, the CPU or the first GPU in sight, and dtype.
         warping: how distributions are cut.
         stop_at_newline: end a generation at the first token that holds a line break, as at an end token.
+        most_tokens: of a prompt and its generation together, at most the model's context, for which memory is kept;
+            None: its whole context.
 
     Raises:
         InvalidArgument: the device is another GPU than the first.
         InputError: vLLM cannot load the model.
     """
 
-    def __init__(self, folder: Path, precision: Precision, warping: Warping, *, stop_at_newline: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        precision: Precision,
+        warping: Warping,
+        *,
+        stop_at_newline: bool = False,
+        most_tokens: int | None = None,
+    ) -> None:
         if precision.torch_device.index:
             raise InvalidArgument(
                 f"device: vLLM takes the first GPU in sight, not {precision.device}; set CUDA_VISIBLE_DEVICES and give "
@@ -52,6 +62,7 @@ class VllmGenerator:
                 model=str(folder),
                 dtype=precision.dtype,
                 seed=0,
+                max_model_len=most_tokens,
                 load_format="safetensors",
                 trust_remote_code=False,
                 # Log-probabilities of the whole distribution, before temperature, top-k and top-p.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,19 @@ import torch
 from euds.errors import InputError
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device
-from euds.measures.packing import packed_hidden_states
+from euds.measures.packing import backbone, packed_hidden_states
 from euds.ops.sample_stats import begin_sample_mean_max
 from euds.ops.token_stats import linear_token_stats
 from euds.types import Float32Array, Int64Array
 
 PROBE_LENGTH = 8
 """Tokens of the check that hidden states times output projection really are the model's logits."""
+
+LARGEST_ERROR = {4: 1e-4, 2: 1e-2}
+"""By bytes of a number, of the norm of the difference over that of the logits; the products are the same."""
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
+"""What families call the soft cap of their logits: Gemma, RecurrentGemma."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,8 @@ class GenerativeScorer:
         bos_id: token to put before every text, or None; without it the first token of a text is not scored.
 
     Raises:
-        InputError: the model's logits are not a plain projection of the hidden states, or it is not causal.
+        InputError: the model's logits are no projection of the hidden states, soft-capped or divided by a constant at
+            most, or it is not causal.
     """
 
     def __init__(self, lm: CausalLM, bos_id: int | None) -> None:
@@ -55,12 +63,12 @@ class GenerativeScorer:
         self.device = lm.device
         self.model = lm.model
         self.packs = lm.packs
-        self.softcap: float | None = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-        _check_projection(self, lm)
+        self.softcap = _softcap(self.model.config.get_text_config())
+        self.temperature = _temperature(self, lm)
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states (n, length, H) of right-padded ids; causality keeps padding out of them."""
-        output = self.model.base_model(input_ids=input_ids, use_cache=False)
+        output = backbone(self.model)(input_ids=input_ids, use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 
@@ -93,7 +101,12 @@ class GenerativeScorer:
         targets = torch.cat([row[1:] for row in rows])
         projection = self.model.get_output_embeddings()
         stats = linear_token_stats(
-            hidden, projection.weight, targets, bias=getattr(projection, "bias", None), softcap=self.softcap
+            hidden,
+            projection.weight,
+            targets,
+            bias=getattr(projection, "bias", None),
+            softcap=self.softcap,
+            temperature=self.temperature,
         )
         assert stats.target_logprob is not None
         assert stats.varentropy is not None
@@ -123,25 +136,49 @@ class GenerativeScorer:
         return hidden[on_device(inside.flatten().nonzero()[:, 0], self.device)]
 
 
+def _softcap(config: Any) -> float | None:
+    """Return the soft cap of a model's logits, by its configuration."""
+    return next((getattr(config, name) for name in SOFT_CAPS if getattr(config, name, None) is not None), None)
+
+
 @torch.inference_mode()
-def _check_projection(scorer: GenerativeScorer, lm: CausalLM) -> None:
-    """Refuse a model whose logits are anything but softcap(hidden @ weight.T + bias), or look at tokens behind them."""
+def _temperature(scorer: GenerativeScorer, lm: CausalLM) -> float:
+    """Return the constant that a model divides its logits by, 1 for most.
+
+    Raises:
+        InputError: its logits are anything but softcap(hidden @ weight.T + bias) or a multiple of the projection, or
+            look at tokens behind them.
+    """
     model = lm.model
     projection = model.get_output_embeddings()
-    if projection is None or model.base_model is model:
+    if projection is None or backbone(model) is model:
         raise InputError(f"{lm.folder}: {type(model).__name__} has no output projection apart from its backbone")
     ids = torch.arange(1, PROBE_LENGTH + 1, device=scorer.device)[None, :] % projection.weight.shape[0]
     expected = model(input_ids=ids, use_cache=False).logits.float()
     hidden = scorer.hidden_states(ids)
-    found = torch.nn.functional.linear(hidden, projection.weight, getattr(projection, "bias", None))
-    found = found.float()
-    if scorer.softcap is not None:
-        found = scorer.softcap * torch.tanh(found / scorer.softcap)
+    # Two runs of the backbone over other tokens, where rounding adds up.
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     other_end = scorer.hidden_states(torch.cat([ids[:, :-1], ids[:, :1]], 1))
     if not torch.allclose(other_end[:, :-1], hidden[:, :-1], rtol=tolerance, atol=tolerance, equal_nan=True):
         raise InputError(f"{lm.folder}: {type(model).__name__} sees the tokens that it predicts; choose a causal LM")
-    same = expected.shape == found.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
-    # A model whose weights give NaN is caught row by row, where the reason can be told.
-    if not same and bool(torch.isfinite(expected).all()):
-        raise InputError(f"{lm.folder}: {type(model).__name__} does more to its logits than project and soft-cap them")
+    if not expected.isfinite().all():
+        # A model whose weights give NaN is caught row by row, where the reason can be told.
+        return 1.0
+    found = torch.nn.functional.linear(hidden, projection.weight, getattr(projection, "bias", None)).float()
+    if scorer.softcap is not None:
+        found = scorer.softcap * torch.tanh(found / scorer.softcap)
+    largest = LARGEST_ERROR[model.dtype.itemsize]
+    if expected.shape == found.shape:
+        if _error(found, expected) <= largest:
+            return 1.0
+        scale = float((found * expected).sum() / found.square().sum())
+        if scorer.softcap is None and scale > 0 and _error(scale * found, expected) <= largest:
+            return 1 / scale
+    raise InputError(
+        f"{lm.folder}: {type(model).__name__} does more to its logits than project them and soft-cap or divide them"
+    )
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the norm of the difference over that of what is expected; 0 where both are 0."""
+    return float((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float32).tiny))

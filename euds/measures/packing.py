@@ -1,7 +1,7 @@
 """Run a causal LM over many texts laid end to end, so that no layer computes on padding.
 
 Linear layers, norms and activations see one long sequence. Attention alone must keep the texts apart. On a GPU and in
-2-byte dtypes torch's variable-length attention does; elsewhere they are lifted into a padded block, where causality
+2-byte dtypes torch's variable-length attention does; elsewhere they are lifted into padded blocks, where causality
 keeps right padding out of every text, and their result is laid end to end again.
 """
 
@@ -30,6 +30,9 @@ PROBE_LENGTHS = (5, 3)
 LARGEST_ERROR = {4: 1e-4, 2: 0.15}
 """By bytes of a number, of the norm of the difference over that of the states. On SmolLM2-135M in bfloat16 two kinds of
 attention differ by 0.01 to 0.03, texts that are not kept apart by 0.4 to 0.5."""
+
+LARGEST_BLOCK = 2
+"""Places of a padded block for each token in it, at most; beside a long text, a short one would cost what that does."""
 
 KNOWN_ARGUMENTS = frozenset(
     (
@@ -61,28 +64,57 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class PaddedLayout:
-    """Where the tokens of packed texts stand in a padded block.
+    """Where the tokens of packed texts stand in padded blocks of texts of similar length.
 
     Attributes:
-        padded: index into the packed tokens for each place of the block, int64 (n, longest). Padding repeats the text's
-            own first token: a weight of 0 on another text's NaN would still be NaN.
-        packed: index into the flat block for each packed token, int64 (tokens,).
+        blocks: index into the packed tokens for each place of a block, int64 (n, longest) each. Padding repeats the
+            text's own first token: a weight of 0 on another text's NaN would still be NaN.
+        packed: index into the flat blocks, one after another, for each packed token, int64 (tokens,).
     """
 
-    padded: torch.Tensor
+    blocks: tuple[torch.Tensor, ...]
     packed: torch.Tensor
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "PaddedLayout":
         """Return the layout of texts with the given numbers of tokens."""
         n_tokens = torch.tensor(lengths)
-        inside = torch.arange(max(lengths))[None, :] < n_tokens[:, None]
         starts = n_tokens.cumsum(0) - n_tokens
-        padded = torch.where(inside, starts[:, None] + torch.arange(max(lengths)), starts[:, None])
-        return cls(on_device(padded, device), on_device(inside.flatten().nonzero()[:, 0], device))
+        packed = torch.empty(sum(lengths), dtype=torch.int64)
+        blocks = []
+        n_places = 0
+        for texts in _alike(lengths):
+            places = torch.arange(max(lengths[at] for at in texts))
+            first = starts[texts, None]
+            inside = places < n_tokens[texts, None]
+            block = torch.where(inside, first + places, first)
+            packed[block[inside]] = n_places + inside.flatten().nonzero()[:, 0]
+            n_places += inside.numel()
+            blocks.append(on_device(block, device))
+        return cls(tuple(blocks), on_device(packed, device))
+
+
+def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield groups of texts whose padded blocks have at most `LARGEST_BLOCK` places a token, the longest first."""
+    group: list[int] = []
+    longest = tokens = 0
+    for at in sorted(range(len(lengths)), key=lambda at: -lengths[at]):
+        if group and longest * (len(group) + 1) > LARGEST_BLOCK * (tokens + lengths[at]):
+            yield sorted(group)
+            group, tokens = [], 0
+        longest = longest if group else lengths[at]
+        group.append(at)
+        tokens += lengths[at]
+    yield sorted(group)
 
 
 _layout: ContextVar[Layout | PaddedLayout | None] = ContextVar("layout", default=None)
+
+
+def backbone(model: Any) -> Any:
+    """Return a causal LM without its output projection, or the model itself where the two are not apart."""
+    # The prefix that Llama 4 and Mllama give names no attribute of theirs.
+    return getattr(model, "model", model) if model.base_model is model else model.base_model
 
 
 def use_packing(model: Any) -> bool:
@@ -90,13 +122,14 @@ def use_packing(model: Any) -> bool:
 
     Returns:
         False, with the model as it was, where its attention is none that texts can be kept apart in: not torch's scaled
-        dot product, a window, no backbone apart from its output projection, or a computation that comes out differently
-        on packed texts.
+        dot product, a window or chunks, no backbone apart from its output projection, or a computation that comes out
+        differently on packed texts.
     """
     config = model.config
     text = config.get_text_config()
     windowed = getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)
-    if windowed or config._attn_implementation != "sdpa" or model.base_model is model:
+    windowed |= getattr(text, "attention_chunk_size", None) is not None
+    if windowed or config._attn_implementation != "sdpa" or backbone(model) is model:
         return False
     for name in (NAME, PADDED_NAME) if model.device.type == "cuda" and model.dtype.itemsize == 2 else (PADDED_NAME,):
         model.set_attn_implementation(name)
@@ -119,7 +152,7 @@ def packed_hidden_states(model: Any, ids: torch.Tensor, lengths: Sequence[int]) 
     positions = on_device(torch.arange(len(ids)) - starts.repeat_interleave(n_tokens), ids.device)
     kind = Layout if model.config._attn_implementation == NAME else PaddedLayout
     with _laid_out(kind.of(lengths, ids.device)):
-        output = model.base_model(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+        output = backbone(model)(input_ids=ids[None], position_ids=positions[None], use_cache=False)
     hidden: torch.Tensor = output.last_hidden_state[0]
     return hidden
 
@@ -141,7 +174,7 @@ def _same_packed(model: Any) -> bool:
     n_tokens = len(model.get_input_embeddings().weight)
     ids = torch.randint(n_tokens, (sum(PROBE_LENGTHS),), generator=generator).to(model.device)
     first, second = ids.split(PROBE_LENGTHS)
-    padded = model.base_model(
+    padded = backbone(model)(
         input_ids=torch.nn.utils.rnn.pad_sequence([first, second], batch_first=True), use_cache=False
     ).last_hidden_state
     try:
@@ -183,10 +216,14 @@ def _attention(
         raise NotImplementedError(f"attention with {', '.join(sorted(more)) or 'a mask'}")
     if isinstance(layout, Layout):
         return _variable_length(query, key, value, layout, **arguments), None
-    query, key, value = (packed[0][:, layout.padded].transpose(0, 1) for packed in (query, key, value))
-    # (n, heads, longest, width) each, to (n, longest, heads, width).
-    attended, _ = sdpa_attention_forward(module, query, key, value, None, **{**arguments, "is_causal": True})
-    return attended.flatten(0, 1)[layout.packed][None], None
+    arguments["is_causal"] = True
+    places = []
+    for block in layout.blocks:
+        q, k, v = (packed[0][:, block].transpose(0, 1) for packed in (query, key, value))
+        # (n, heads, longest, width) each, to (n, longest, heads, width).
+        attended, _ = sdpa_attention_forward(module, q, k, v, None, **arguments)
+        places.append(attended.flatten(0, 1))
+    return torch.cat(places)[layout.packed][None], None
 
 
 def _variable_length(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.errors import InvalidArgument, nearest
-from euds.measures.tokens import Encoded, ModelTokenizer
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, Encoded, ModelTokenizer
 
 TEMPLATES = ("continuation", "labels", "question")
 """Templates by name: go on with the text; name its label; answer a question."""
@@ -70,10 +70,11 @@ class PromptEncoder:
             fields: texts by name, in the order of the template's numbers.
         """
         given = {str(at): text for at, text in enumerate(fields.values(), 1)} | {"text": "\n".join(fields.values())}
-        values = {place: given[place] for place in _PLACE.findall(self.template) if place != "labels"}
+        places = [place for place in _PLACE.findall(self.template) if place != "labels"]
+        values = {place: self._start(given[place]) for place in places}
         ids = self._ids(values)
         if len(ids) <= self.max_tokens:
-            return Encoded(ids, truncated=False)
+            return Encoded(ids, any(len(values[place]) < len(given[place]) for place in places))
         pieces = {name: self.tokens.encode([value])[0].ids for name, value in values.items()}
         while len(ids) > self.max_tokens:
             longest = max(pieces, key=lambda name: len(pieces[name]))
@@ -99,6 +100,13 @@ class PromptEncoder:
         before = self._ids(stand_in)
         n = len(before)
         return [ids[n:] if ids[:n] == before else other.ids for ids, other in zip(whole, alone, strict=True)]
+
+    def _start(self, text: str) -> str:
+        """Return a text without an end that no prompt could hold, so that no book is tokenised for one page."""
+        chars = self.max_tokens * CHARS_PER_TOKEN_CAP
+        while chars < len(text) and len(self.tokens.encode([text[:chars]])[0].ids) <= self.max_tokens:
+            chars *= 2
+        return text[:chars]
 
     def _ids(self, values: Mapping[str, str], after: str = "") -> list[int]:
         known = {**values, "labels": self.labels}

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForTextEncoding
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from euds.assets import POOLING_FILE
-from euds.errors import InputError
-from euds.measures.device import Precision, on_device
+from euds.errors import InputError, reason_of
+from euds.measures.device import Precision, is_out_of_memory, on_device
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_settings, positions_of
+from euds.measures.models import load_model, model_config, model_settings, positions_of
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
 
@@ -25,21 +26,37 @@ class Embedder:
         folder: model folder with safetensors weights.
         precision: device and dtype.
 
+    Attributes:
+        width: length H of an embedding.
+
     Raises:
-        InputError: the folder holds no encoder that can be loaded, or one that pools in another way.
+        InputError: the folder holds no encoder that can be loaded or that embeds a text, or one that pools in another
+            way.
     """
 
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
         self._first_token = pools_first_token(folder)
-        self.model = load_model(AutoModel, folder, precision, "encoder", pooled=False)
+        # Sentence encoders of T5's kind are its encoder, often without a decoder's weights.
+        known = type(model_config(folder)) in MODEL_FOR_TEXT_ENCODING_MAPPING
+        kind = AutoModelForTextEncoding if known else AutoModel
+        self.model = load_model(kind, folder, precision, "encoder", pooled=False)
         for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
+        self.width = self._tried(folder)
 
-    @property
-    def width(self) -> int:
-        """Length H of an embedding."""
-        return int(self.model.config.hidden_size)
+    def _tried(self, folder: Path) -> int:
+        """Return the width of an embedding, of one token, and refuse a model that gives none."""
+        try:
+            return len(self.embed([[0]])[0])
+        # Models of images, of sound or of pairs ask for whatever they need.
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"{folder}: {type(self.model).__name__} gives no embedding of a text ({reason_of(error)}); choose a "
+                "sentence encoder"
+            ) from error
 
     @property
     def n_special(self) -> int:
