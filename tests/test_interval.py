@@ -200,7 +200,7 @@ def test_numpys_numbers_beside_nulls_are_taken() -> None:
     assert found.indices.tolist() == [0, 2]
     assert found.n_left_out == 1
     with pytest.raises(InvalidArgument, match="scores: must be real numbers, got object"):
-        euds.find_interval([True, None, 1.0], keep=1)  # type: ignore[list-item]  # Wrong on purpose.
+        euds.find_interval([True, None, 1.0], keep=1)  # type: ignore[arg-type]  # Wrong on purpose.
 
 
 def test_the_calls_of_the_documentation_run() -> None:
