@@ -60,7 +60,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         real = getattr(owner, method)
 
         def counted(self: Any, samples: Any) -> Any:
-            counts[name] += len(samples)
+            # An encoder is tried on one token when it is loaded.
+            counts[name] += len(samples) if list(map(list, samples)) != [[0]] else 0
             return real(self, samples)
 
         monkeypatch.setattr(owner, method, counted)

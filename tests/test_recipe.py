@@ -239,7 +239,7 @@ def test_scores_are_set_as_by_the_function(monkeypatch: pytest.MonkeyPatch) -> N
         "shard_rows": 64,
         "lm": "a",
         "embedder": "b",
-        "measures": ["semantic"],
+        "measures": ["information", "semantic"],
     }
     parameters = inspect.signature(euds.score).parameters
     assert given == {name: value for name, value in given.items() if value != parameters[name].default}

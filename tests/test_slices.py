@@ -368,5 +368,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(InputError, match=r"s3://a/b.jsonl: s3:// needs .*s3fs"):
+    with pytest.raises(InputError, match=r"s3://a/b.jsonl: s3:// needs .*euds\[s3\]"):
         list_inputs(["s3://a/b.jsonl"])
