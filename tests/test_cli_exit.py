@@ -21,6 +21,8 @@ main()
 EARLY = """
 import signal, sys
 from euds.cli import app
+# Whoever runs the tests may be deaf to Ctrl-C, as a shell's background jobs are.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 app.app = lambda: signal.raise_signal({number})
 sys.argv = ["euds", "{verb}", "a"]
 app.main()
