@@ -48,7 +48,7 @@ class Bar:
             console.print(self._line(), markup=False, soft_wrap=True)
 
     def _line(self) -> str:
-        (task,) = (task for task in self._progress.tasks if task.id == self._task)
+        (task,) = self._progress.tasks
         total = "" if task.total is None else f"/{task.total:,.0f}"
         left = "" if task.time_remaining is None else f", {timedelta(seconds=round(task.time_remaining))} left"
         return f"{task.description} {task.completed:,.0f}{total}{left} {task.fields['note']}".rstrip()

@@ -156,7 +156,7 @@ def entailment_meanings(
     try:
         return entailment_groups(texts, offsets, model.entails, empty=empty)
     except Exception:
-        # Whoever tries again in smaller parts judges these pairs once more.
+        # Whatever it was goes on to the caller, who tries again in smaller parts, and judges these pairs once more.
         model.n_tokens, model.n_truncated = counts
         raise
 

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, check_seed, real_number, whole_number
-from euds.ops.embeddings import unit_rows, usable_rows
+from euds.ops.embeddings import BLOCK_ROWS, unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
 DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE = 16, 0.05
 TRAINED_ROWS = 65_536
 TRAINED_ROWS_PER_CLUSTER = 64
-BLOCK_ROWS = 65_536
-"""Rows searched at a time, so that a pool needs no second copy in memory."""
 
 
 @dataclass(frozen=True, eq=False)

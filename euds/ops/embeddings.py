@@ -9,7 +9,7 @@ from euds.errors import InvalidArgument
 from euds.types import BoolArray, Float32Array, Float64Array
 
 BLOCK_ROWS = 65_536
-"""Rows converted at a time."""
+"""Rows converted or searched at a time, so that a pool needs no second copy in memory."""
 
 
 def unit_rows(embeddings: npt.ArrayLike) -> tuple[Float32Array, BoolArray]:

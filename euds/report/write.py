@@ -41,18 +41,7 @@ LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 
 def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
-    """Write `run_dir`/report.html, one file that needs no network, and return its path.
-
-    It shows as much as the run has: scores always, the selection and the study where they are done.
-
-    Args:
-        run_dir: finished run directory.
-        examples: texts to show of kept and of dropped rows each, >= 0.
-
-    Raises:
-        InputError: the run is not finished, its corpus or its selected rows have changed since, or the page cannot be
-            written.
-    """
+    """Write the page of a run, and return its path; `euds.write_report` says more."""
     folder = Path(run_dir)
     content = gather(folder, _kept_ids(folder), max(examples, 0))
     environment = jinja2.Environment(
