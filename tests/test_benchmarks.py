@@ -108,3 +108,14 @@ def test_the_text_says_what_the_clusters_are_worth(name: str, n_rows: int, said:
     ours, theirs = (row for row in rows_of(name) if row["part"] == "clusters" and row["rows"] == n_rows)
     said = said.format(100 * ours["purity"], 100 * theirs["purity"], ours["p50"] / theirs["p50"])
     assert re.search(said, text_of(table.FOLDER.parent / "docs" / "semantic.md"))
+
+
+def test_the_text_says_what_share_of_reading_the_histograms_reach() -> None:
+    reached = [
+        f"{100 * row['ratio_to_limit']:.0f}"
+        for row in rows_of("search-cpu_avx512")
+        if row["part"] == "histogram" and row["contender"] == "euds"
+    ]
+    assert len(reached) == 4
+    said = "the Intel Xeon of the second table has {} and {} %, and {} and {} %".format(*reached)
+    assert said in text_of(table.FOLDER / "README.md")

@@ -20,7 +20,7 @@ from euds.study.grid.conclusions import conclusions
 from euds.study.grid.config import load_study, planned_cells
 from euds.study.grid.statistics import LEVEL, MIN_SEEDS, Difference
 from euds.study.grid.summary import TaskSummary, summarise
-from euds.study.grid.task import read_task
+from euds.study.grid.task import GridTask, read_task
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "benchmarks" / "study"
@@ -49,12 +49,16 @@ DRAWS = [f"{AGAIN}/{name}" for name in names_in(AGAIN)]
 
 
 @cache
-def summary_of(name: str) -> TaskSummary:
+def task_of(name: str) -> GridTask:
     study = load_study(STUDY / f"{name}.yaml")
     planned = [cell.key for cell in planned_cells(study)]
     path = STUDY / name
-    task = read_task(path.parent, path.name, (), planned, study.main_schedule, study.timed_cells)
-    return summarise(task)
+    return read_task(path.parent, path.name, (), planned, study.main_schedule, study.timed_cells)
+
+
+@cache
+def summary_of(name: str) -> TaskSummary:
+    return summarise(task_of(name))
 
 
 @pytest.fixture(scope="module", params=[*NAMES, *DRAWS])
@@ -236,6 +240,41 @@ def test_the_documents_say_what_random_loses_on_the_snippets() -> None:
     counts = [len(entry.seeds) for name in NAMES for entry in summary_of(name).entries if not entry.fake]
     said = f"and {min(counts)} to {max(counts)} seeds; methods are compared from {MIN_SEEDS} on"
     assert said in text_of("README.md")
+
+
+def test_the_documents_say_what_fixed_epochs_give() -> None:
+    means: dict[str, dict[str, str]] = {}
+    for name in ("newsgroups", "questions"):
+        found = summary_of(name)
+        full = found.full("5 epochs")
+        assert full is not None
+        means[name] = {entry.method: f"{100 * entry.mean:.1f}" for entry in (full, *found.at(0.16, "5 epochs"))}
+    topics, asked = means["newsgroups"], means["questions"]
+    assert (
+        f"Newsgroups have random {topics['random']}, facility location {topics['facility']} and the box "
+        f"{topics['igse_box']} (shown to be worse; full {topics['full']}), the questions random {asked['random']}, "
+        f"facility location {asked['facility']} and the box {asked['igse_box']} (full {asked['full']})"
+    ) in text_of("docs/study.md")
+    box = next(entry for entry in summary_of("newsgroups").at(0.16, "5 epochs") if entry.method == "igse_box")
+    assert box.worse_than_random
+
+
+def test_the_documents_say_how_close_the_best_rule_of_the_snippets_comes() -> None:
+    found = summary_of("movies")
+    best = found.headline("generative_densest")
+    assert best is not None
+    assert best.vs_random is not None
+    gap = best.vs_random
+    shown = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] on ten seeds"
+    assert len(gap.seeds) == 10
+    assert f"{shown}, {best.p_random:.2f} after correction" in text_of("docs/study.md")
+    # The seeds before and after it was known to lead.
+    groups = task_of("movies").groups
+    rule, random = (groups[method, 0.16, "5 epochs"].scores for method in ("generative_densest", "random"))
+    leads = [100 * float(np.mean(rule[seed]) - np.mean(random[seed])) for seed in range(10)]
+    old, new = mean(leads[:5]), mean(leads[5:])
+    notes = " ".join(load_study(STUDY / "movies.yaml").notes)
+    assert f"on the five new seeds alone it is {new:.1f} points above random, on the first five {old:.1f}" in notes
 
 
 def differences(found: Any, written: Any, where: str = "") -> list[str]:
