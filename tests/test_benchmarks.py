@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +119,27 @@ def test_the_text_says_what_share_of_reading_the_histograms_reach() -> None:
     assert len(reached) == 4
     said = "the Intel Xeon of the second table has {} and {} %, and {} and {} %".format(*reached)
     assert said in text_of(table.FOLDER / "README.md")
+
+
+def shares(name: str, op: str, contender: str, hidden: Sequence[int | None]) -> str:
+    """The least and the largest share of the limit that a contender reaches, as the text gives them."""
+    found = [
+        100 * row["ratio_to_limit"]
+        for row in rows_of(name)
+        if (row["op"], row["contender"]) == (op, contender) and row.get("hidden") in hidden
+    ]
+    assert len(found) in (10, 15)
+    return f"{min(found):.1f} to {max(found):.1f} %"
+
+
+def test_the_text_says_what_share_of_their_limits_the_gpu_kernels_reach() -> None:
+    text = text_of(table.FOLDER / "README.md")
+    h100, h200 = "kernels-cuda_h100_80gb_hbm3", "kernels-cuda_h200"
+    for contender in ("euds triton", "euds triton, with varentropy"):
+        for name in (h100, h200):
+            assert shares(name, "token_stats", contender, [None]) in text
+    narrow, wide = (576, 1024), (2048, 4096)
+    for name in (h100, h200):
+        for hidden in (narrow, wide):
+            assert shares(name, "linear_token_stats", "euds triton", hidden) in text
+            assert shares(name, "linear_token_stats", "Liger", hidden) in text

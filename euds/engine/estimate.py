@@ -104,8 +104,8 @@ def estimate(
         )
     )
     kind = precision(device, dtype).torch_device.type
+    uses_models = stages_of(config.measures, config.semantic) != ["tokens"]
     if sample_rows is None:
-        uses_models = stages_of(config.measures, config.semantic) != ["tokens"]
         sample_rows = SAMPLE_ROWS[kind] if uses_models else MODEL_FREE_ROWS
     start = time.perf_counter()
     file_rows, slices = sample(files, sample_rows, config.seed)
@@ -113,7 +113,7 @@ def estimate(
     n_rows = sum(file_rows)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    shard_rows = config.shard_rows or default_shard_rows(n_rows)
+    shard_rows = config.shard_rows or default_shard_rows(n_rows, kind if uses_models else "cpu")
     with scratch_folder() as folder:
         scored = score_sample(config, files, folders, slices, n_rows, folder)
         return extrapolate(

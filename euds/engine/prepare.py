@@ -151,7 +151,8 @@ def prepare(
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows))
+    device = "cpu" if precision is None else precision["device"]
+    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows, device))
     models = {
         role: {
             "name": _models(config)[role],

@@ -22,7 +22,7 @@ LANES = tl.constexpr(32 * N_WARPS)
 STEP = tl.constexpr(2048)
 """Logits that a program works on at once: 32 a thread."""
 LINE = tl.constexpr(128)
-"""Bytes of a cache line. A warp's load that begins within one touches a line more: 1.5 to 2.5 % of the time on an H100."""
+"""Bytes of a cache line. A load that begins within one touches a line more: 1.5 to 2.5 % of the time on an H100."""
 MINUS_INFINITIES = tl.constexpr(-0x7F0080)
 """Two bfloat16 of -inf, 0xFF80, as int32."""
 
