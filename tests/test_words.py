@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 import euds
-from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, WordTokenizer
+from euds.measures import tokens
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, WordTokenizer, load_tokenizer
 
 Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_categories=["Cs"]))
 
@@ -58,3 +61,31 @@ def test_a_text_is_read_until_its_tokens_suffice_however_long_their_characters_a
     assert [one.truncated for one in found] == [len(one.ids) > 16 for one in oracle]
     assert [len(one.ids) for one in found] == [4, 16, 16, 1, 0, 16, 2]
     assert limited.encode([]) == []
+
+
+def test_ids_are_those_of_the_tokenizer_whatever_its_file_says(tmp_path: Path, tiny_encoder: Path) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "cutting")
+    path = tmp_path / "cutting" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    padding = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None}
+    content["padding"] = padding | {"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    content["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    path.write_text(json.dumps(content))
+    texts = ["the film was sad and long", "", "film [SEP] film", "\u00e9t\u00e9 \U0001f600 the"]
+    for folder in (tiny_encoder, tmp_path / "cutting"):
+        encoder = ModelTokenizer(folder, None)
+        assert encoder._is_plain
+        expected = load_tokenizer(folder)(texts, add_special_tokens=False)["input_ids"]
+        assert [one.ids for one in encoder.encode(texts)] == expected
+        assert len(expected[0]) == 6
+
+
+def test_what_a_tokenizer_does_in_python_is_not_left_out(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reversing(BertTokenizer):
+        def _encode_plus(self, *args: Any, **options: Any) -> Any:
+            found = super()._encode_plus(*args, **options)
+            return {"input_ids": [ids[::-1] for ids in found["input_ids"]]}
+
+    forward = ModelTokenizer(tiny_encoder, None).encode(["the film was sad"])[0].ids
+    monkeypatch.setattr(tokens, "load_tokenizer", Reversing.from_pretrained)
+    assert ModelTokenizer(tiny_encoder, None).encode(["the film was sad"])[0].ids == forward[::-1]
