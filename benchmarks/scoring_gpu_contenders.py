@@ -29,10 +29,10 @@ HARNESS_BATCH = 64
 PRODUCT_ROWS = 8192
 """Products of so many hidden states are held at once."""
 SHARD_ROWS = 1024
-"""What the engine takes by itself for a corpus of this size."""
+"""What the engine takes by itself on a CPU for a corpus of this size."""
 LARGE_SHARD_ROWS = 3000
 LARGE = ", shards of 3,000 rows"
-"""Nearer to the 16,384 that it takes for a large one: between shards a GPU waits."""
+"""Nearer to the 8,192 and more that it takes on a GPU: between shards a GPU waits."""
 OF_EVERY_SHAPE = (*(name + size for name in (BACKBONE, PRODUCT, "euds") for size in ("", LARGE)), REFERENCE)
 """Who reads with the large model, too."""
 MAX_TOKENS = 1024

@@ -310,9 +310,14 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     # What is left of a run that goes on: a shard behind one that is done reads again what is before it.
     left = [shards[at] for at in (4, 6, 7)]
     assert [[shard.index for shard in task] for task in tasks(left)] == [[4], [6, 7]]
-    assert [default_shard_rows(n, "cpu") for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
-    assert [default_shard_rows(n, "cpu") for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
-    assert [default_shard_rows(n, "cuda:1") for n in (6000, 10**5, 10**6, 10**9)] == [1024, 2048, 16384, 16384]
+    assert [default_shard_rows(n, gpu_reads=False) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+    assert [default_shard_rows(n, gpu_reads=False) for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
+    assert [default_shard_rows(n, gpu_reads=True) for n in (1, 1 << 23, (1 << 23) + 1, 10**9)] == [
+        8192,
+        8192,
+        16384,
+        16384,
+    ]
 
 
 def test_each_compressed_file_is_a_task_of_its_own(corpus: Path, tmp_path: Path) -> None:

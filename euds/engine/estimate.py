@@ -113,7 +113,9 @@ def estimate(
     n_rows = sum(file_rows)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    shard_rows = config.shard_rows or default_shard_rows(n_rows, kind if uses_models else "cpu")
+    shard_rows = config.shard_rows or default_shard_rows(
+        n_rows, gpu_reads=kind == "cuda" and uses_models and config.samples is None
+    )
     with scratch_folder() as folder:
         scored = score_sample(config, files, folders, slices, n_rows, folder)
         return extrapolate(

@@ -151,8 +151,8 @@ def prepare(
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    device = "cpu" if precision is None else precision["device"]
-    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows, device))
+    gpu_reads = precision is not None and precision["device"] != "cpu" and config.samples is None
+    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows, gpu_reads=gpu_reads))
     models = {
         role: {
             "name": _models(config)[role],

@@ -12,11 +12,10 @@ import numpy as np
 from euds.corpus import Slice, cut, file_path, splittable
 from euds.files import write_atomic
 
-MIN_ROWS = 1024
-MAX_ROWS = 16384
-AIMED_SHARDS = {"cpu": 1024, "cuda": 64}
-"""Shards of `shard_rows=None` by kind of device: so small that a crash costs little, so few that a billion rows are no
-burden. A GPU waits for some 75 ms between two of them, and reads 16,384 rows in seconds."""
+MIN_ROWS, MIN_ROWS_OF_A_GPU, MAX_ROWS = 1024, 8192, 16384
+AIMED_SHARDS = 1024
+"""Shards of `shard_rows=None`: so small that a crash costs little, so few that a billion rows are no burden. A GPU waits
+for some 75 ms between two of them, and reads a thousand rows in a third of a second."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,15 @@ class Shard:
         return cls(value["index"], value["first_row_id"], tuple(map(Slice.from_json, value["slices"])))
 
 
-def default_shard_rows(n_rows: int, device: str) -> int:
-    """Return the power of two from 1,024 to 16,384 that gives about a thousand shards, or 64 on a GPU.
+def default_shard_rows(n_rows: int, *, gpu_reads: bool) -> int:
+    """Return the power of two up to 16,384 that gives about a thousand shards: at least 1,024.
 
     Args:
         n_rows: of the corpus.
-        device: "cpu", also where no model runs, or "cuda" with or without a number.
+        gpu_reads: whether a GPU reads the texts and generates none; a shard then has 8,192 rows or more.
     """
-    rows = MIN_ROWS
-    while rows < MAX_ROWS and rows * AIMED_SHARDS[device.partition(":")[0]] < n_rows:
+    rows = MIN_ROWS_OF_A_GPU if gpu_reads else MIN_ROWS
+    while rows < MAX_ROWS and rows * AIMED_SHARDS < n_rows:
         rows *= 2
     return rows
 
