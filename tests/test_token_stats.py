@@ -1,6 +1,7 @@
 """Token statistics against the float64 reference on planted rows, odd sizes, every dtype and every back end."""
 
 import math
+import re
 from functools import cache
 from typing import cast
 
@@ -331,8 +332,12 @@ def test_a_soft_cap_that_float32_lacks_is_refused(backend: str) -> None:
     (hidden, weight, _, _), _ = linear_problem(3, 33, None, 1.0)
     largest = euds.linear_token_stats(hidden, weight, softcap=1e38, backend=backend)
     torch.testing.assert_close(largest.entropy, euds.linear_token_stats(hidden, weight, backend=backend).entropy)
-    with pytest.raises(InvalidArgument, match=r"softcap: must be a number above 0, at most 1e\+38; got 1e\+39"):
-        euds.linear_token_stats(hidden, weight, softcap=1e39, backend=backend)
+    least = euds.linear_token_stats(hidden, weight, softcap=1e-30, backend=backend)
+    torch.testing.assert_close(least.entropy, torch.full_like(least.entropy, math.log(33)))
+    for wrong in (1e39, 1e-31):
+        said = re.escape(f"softcap: must be a number in 1e-30..1e+38, got {wrong}")
+        with pytest.raises(InvalidArgument, match=said):
+            euds.linear_token_stats(hidden, weight, softcap=wrong, backend=backend)
 
 
 def test_without_the_extension_torch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The machine code of the logits kernel, compiled for GPUs that need not be there: loads, spills, cost."""
 
 import functools
+import re
 from typing import Any
 
 import pytest
@@ -94,13 +95,47 @@ def test_a_row_of_any_length_is_read_by_whole_words(dtype: str, capability: int)
     assert len(loads) > 3
 
 
+@functools.cache
+def launched(dtype: torch.dtype, varentropy: bool) -> Any:
+    """Return the kernel that a call of `token_stats` compiles for whole rows on an H100."""
+    with pytest.MonkeyPatch.context() as patched, compiling(90) as kernels:
+        patched.setattr(token_stats_triton, "_multiprocessors", lambda _: 132)
+        logits = torch.empty(50257, dtype=dtype).expand(1100, 50257)
+        token_stats_triton.token_stats(logits, torch.zeros(1100, dtype=torch.long), 1.0, varentropy)
+    (kernel,) = kernels
+    return kernel
+
+
 def test_rows_lie_anywhere_in_memory() -> None:
     # Beyond 2^31 logits an offset in 32 bits would wrap around.
-    ttir = compiled(90, "bf16", True).asm["ttir"].splitlines()
+    ttir = launched(torch.bfloat16, True).asm["ttir"]
+    for name in ("batch_stride", "row_stride", "part_stride", "step"):
+        assert re.search(rf"%{name}: i64\b", ttir)
     for name in ("logits", "out", "targets", "of_targets"):
-        offsets = [line for line in ttir if f"tt.addptr %{name}, " in line]
+        offsets = [line for line in ttir.splitlines() if f"tt.addptr %{name}, " in line]
         assert offsets
         assert all(", i64" in line for line in offsets)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "varentropy", "most"),
+    [
+        (torch.bfloat16, False, 9.3),
+        (torch.bfloat16, True, 11.4),
+        (torch.float16, False, 9.1),
+        (torch.float16, True, 11.2),
+    ],
+)
+def test_a_call_takes_the_registers_that_two_loads_at_once_need(
+    dtype: torch.dtype, varentropy: bool, most: float
+) -> None:
+    kernel = launched(dtype, varentropy)
+    # 64 registers, where the compiler stops by itself, are too few for both; ten programs have room with 96.
+    assert 64 < resources_of(kernel)["REG"] <= MAX_REGISTERS
+    loop = main_loop(sass_of(kernel))
+    last = max(at for at, line in enumerate(loop) if "LDG" in line)
+    assert last < len(loop) / 4
+    assert len(loop) / LOGITS_A_THREAD <= most
 
 
 def test_one_compilation_serves_every_shape_and_stride(monkeypatch: pytest.MonkeyPatch) -> None:

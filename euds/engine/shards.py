@@ -14,8 +14,9 @@ from euds.files import write_atomic
 
 MIN_ROWS, MIN_ROWS_OF_A_GPU, MAX_ROWS = 1024, 8192, 16384
 AIMED_SHARDS = 1024
-"""Shards of `shard_rows=None`: so small that a crash costs little, so few that a billion rows are no burden. A GPU waits
-for some 75 ms between two of them, and reads a thousand rows in a third of a second."""
+"""Shards of `shard_rows=None`: so small that a crash costs little, so few that a billion rows are no burden. A GPU
+waits some 75 ms between two of them; an H200 reads a thousand rows with SmolLM2-135M in a third of a second, with the
+1.7B in 1.6 s."""
 
 
 @dataclass(frozen=True)

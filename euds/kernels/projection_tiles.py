@@ -9,6 +9,9 @@ import torch
 
 from euds.kernels import products_onednn
 
+WHOLE = 64
+"""Rows of products lie a multiple of so many numbers apart: at an odd distance cuBLAS is several times slower."""
+
 
 def tiles(
     hidden: torch.Tensor, weight: torch.Tensor, n_rows: int, n_columns: int
@@ -22,7 +25,8 @@ def tiles(
         n_columns: largest number of columns in a tile.
     """
     onednn = hidden.device.type == "cpu" and hidden.dtype == torch.float32 and products_onednn.is_faster_here()
-    buffer = None if onednn else hidden.new_empty(min(n_rows, len(hidden)) * min(n_columns, len(weight)))
+    apart = -(-min(n_columns, len(weight)) // WHOLE) * WHOLE
+    buffer = None if onednn else hidden.new_empty(min(n_rows, len(hidden)), apart)
     for first in range(0, len(weight), n_columns):
         columns = slice(first, min(first + n_columns, len(weight)))
         for start in range(0, len(hidden), n_rows):
@@ -31,8 +35,7 @@ def tiles(
             if buffer is None:
                 yield rows, columns, products_onednn.linear(hidden[rows], weight[columns])
                 continue
-            width = columns.stop - columns.start
-            z = buffer[: (rows.stop - start) * width].view(-1, width)
+            z = buffer[: rows.stop - start, : columns.stop - first]
             torch.mm(hidden[rows], weight[columns].T, out=z)
             yield rows, columns, z
 

@@ -29,8 +29,8 @@ MINUS_INFINITIES = tl.constexpr(-0x7F0080)
 LOG2_E = math.log2(math.e)
 
 MAX_REGISTERS = 96
-"""A thread's limit with 2-byte logits, so that ten programs share a multiprocessor and 80 KiB are under way. It is not
-set where it would make the compiler spill: with 4-byte logits, with a bias, and with a soft cap."""
+"""Of a thread with 2-byte logits: ten programs share a multiprocessor, and 80 KiB are under way. By itself the compiler
+stops at 64 and puts the second load off; at 96 a bias or a soft cap spills (Triton 3.9). Untried with 4 bytes."""
 FINISH_ROWS = 16
 PROGRAMS_PER_MULTIPROCESSOR = 8
 """With fewer rows than this many a multiprocessor, each row is split over several programs."""
@@ -150,7 +150,7 @@ def _with_row(
     N: tl.constexpr = LANES * W // 2 if BY_WORDS else LANES * W
     columns = tl.arange(0, K)[:, None] * N + tl.arange(0, N)[None, :]
     for at in range(start, whole, 2 * STEP):
-        # The second load is under way while the first is worked on; one tile twice as large would take more registers.
+        # Two loads at once where the registers suffice; one tile twice as large would take more of them.
         if BY_WORDS:
             z = _logits_of_words(words, at // 2, columns, None)
             z2 = _logits_of_words(words, (at + STEP) // 2, columns, None)

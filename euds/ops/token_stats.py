@@ -35,7 +35,7 @@ MOST_SOFTCAP = 128.0
 """Largest soft cap on GPUs, whose tanh has an error of a ten-millionth: times the cap it is the logit's."""
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
-HIGHEST_SOFTCAP = 1e38
+LOWEST_SOFTCAP, HIGHEST_SOFTCAP = 1e-30, 1e38
 """Beyond, it or logits over it leave the range of float32."""
 
 IGNORED_TARGET = -100
@@ -134,7 +134,7 @@ def linear_token_stats(
         targets: (...) integer token ids in 0..V-1, or -100 for positions to ignore, beside the other tensors or on the
             CPU, where their range is checked without waiting for a GPU.
         bias: (V,) or None.
-        softcap: > 0, at most 1e38, or None; "triton" takes up to 128.
+        softcap: 1e-30 to 1e38, or None; "triton" takes up to 128.
         temperature: in 1e-30..1e30.
         varentropy: False leaves that field None and saves its cost.
         backend: "cpp" (CPU) and "triton" (CUDA), both for float32, bfloat16 and float16, "torch" (anything), or "auto",
@@ -181,7 +181,8 @@ def logits_dtype(device: "torch.device", dtype: "torch.dtype") -> "torch.dtype":
     """Return the dtype in which `linear_token_stats` sees a language model's logits by "auto".
 
     It is that of the hidden states, but for 2-byte dtypes on cards whose kernel reads its float32 accumulators:
-    rounding logits to bfloat16 moves entropies by hundredths of a nat, so that scores of both do not mix.
+    rounding logits to bfloat16 moves entropies by hundredths of a nat, so that scores of both do not mix. Only
+    the card is asked: widths below 64, or no multiple of 16 bytes, which that kernel does not take, are not known here.
     """
     import torch
 
@@ -297,9 +298,9 @@ def _checked_temperature(temperature: object) -> float:
 
 def _checked_softcap(softcap: object) -> float:
     value = float(softcap) if isinstance(softcap, Real) else math.nan
-    # Beyond float32, in which logits are capped, it would be infinite there.
-    if not 0 < value <= HIGHEST_SOFTCAP:
-        raise InvalidArgument(f"softcap: must be a number above 0, at most {HIGHEST_SOFTCAP:g}; got {softcap!r}")
+    # Beyond float32, in which logits are capped, it or its inverse would be infinite there.
+    if not LOWEST_SOFTCAP <= value <= HIGHEST_SOFTCAP:
+        raise InvalidArgument(f"softcap: must be a number in {LOWEST_SOFTCAP:g}..{HIGHEST_SOFTCAP:g}, got {softcap!r}")
     return value
 
 

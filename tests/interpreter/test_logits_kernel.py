@@ -8,7 +8,7 @@ import torch
 from planted import FIELDS, allowed_entropy_error, check_logprob, expected, hopeless, planted
 
 from euds.kernels import token_stats_triton
-from euds.kernels.token_stats_triton import STEP, finish, token_stats, update_sums
+from euds.kernels.token_stats_triton import LINE, STEP, finish, token_stats, update_sums
 
 # The interpreter is NumPy, which warns of infinities that the kernel means.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -87,14 +87,15 @@ def test_a_row_that_is_no_distribution_is_nan_and_spoils_no_other(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("vocabulary", [2, 131])
+@pytest.mark.parametrize("vocabulary", [2, 71, 131])
 def test_any_alignment_reads_its_own_row_only(vocabulary: int, dtype: torch.dtype) -> None:
-    # Every neighbour of every row is NaN, and rows start at all distances from a 16-byte boundary.
-    n_rows, stride = 8, 8 * (vocabulary // 8) + 11
-    buffer = torch.full((n_rows * stride + 16,), math.nan, dtype=dtype)
+    # Every neighbour of every row is NaN, and rows start at all distances from a cache line.
+    in_line = LINE.value // dtype.itemsize
+    n_rows, stride = in_line, in_line * (vocabulary // in_line) + in_line + 9
+    buffer = torch.full((n_rows * stride + in_line,), math.nan, dtype=dtype)
     logits = buffer.as_strided((n_rows, vocabulary), (stride, 1), 4)
-    logits.copy_(planted(vocabulary, dtype)[:n_rows])
-    assert len({row.data_ptr() % 16 for row in logits}) == 16 // logits.element_size()
+    logits.copy_(planted(vocabulary, dtype).repeat(in_line, 1)[:n_rows])
+    assert len({row.data_ptr() % LINE.value for row in logits}) == in_line
     targets = torch.zeros(n_rows, dtype=torch.long)
     found, logprob = token_stats(logits, targets, 1.0)
     check(found, logprob, logits, targets)
