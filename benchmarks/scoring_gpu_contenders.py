@@ -28,12 +28,12 @@ SINGLE_ROWS, HARNESS_ROWS = 200, 1000
 HARNESS_BATCH = 64
 PRODUCT_ROWS = 8192
 """Products of so many hidden states are held at once."""
-SHARD_ROWS = 1024
-"""What the engine takes by itself on a CPU for a corpus of this size."""
-LARGE_SHARD_ROWS = 3000
-LARGE = ", shards of 3,000 rows"
-"""Nearer to the 8,192 and more that it takes on a GPU: between shards a GPU waits."""
-OF_EVERY_SHAPE = (*(name + size for name in (BACKBONE, PRODUCT, "euds") for size in ("", LARGE)), REFERENCE)
+SHARD_ROWS = 8192
+"""What the engine takes by itself on a GPU for a corpus of this size."""
+SMALL_SHARD_ROWS = 1024
+SMALL = ", shards of 1,024 rows"
+"""As on a CPU: between shards a GPU waits."""
+OF_EVERY_SHAPE = (*(name + size for name in (BACKBONE, PRODUCT, "euds") for size in ("", SMALL)), REFERENCE)
 """Who reads with the large model, too."""
 MAX_TOKENS = 1024
 TOLERANCE_NATS = 0.1
@@ -75,17 +75,17 @@ class Contenders:
         return {
             BACKBONE: lambda: self.packed_backbone(SHARD_ROWS),
             PRODUCT: lambda: self.packed_product(SHARD_ROWS),
-            BACKBONE + LARGE: lambda: self.packed_backbone(LARGE_SHARD_ROWS),
-            PRODUCT + LARGE: lambda: self.packed_product(LARGE_SHARD_ROWS),
+            BACKBONE + SMALL: lambda: self.packed_backbone(SMALL_SHARD_ROWS),
+            PRODUCT + SMALL: lambda: self.packed_product(SMALL_SHARD_ROWS),
             "backbone, padded": self.padded_backbone,
             REFERENCE: self.full_logits,
             SINGLE: self.one_text_at_a_time,
             HARNESS: self.harness,
-            "euds": lambda: self.engine(SHARD_ROWS),
-            "euds" + LARGE: lambda: self.engine(LARGE_SHARD_ROWS),
+            "euds": lambda: self.engine(None),
+            "euds" + SMALL: lambda: self.engine(SMALL_SHARD_ROWS),
         }
 
-    def engine(self, shard_rows: int) -> Outcome:
+    def engine(self, shard_rows: int | None) -> Outcome:
         """Score the corpus as a user does; the seconds are those of the model's stage, without loading."""
         out = Path(tempfile.mkdtemp(dir=self._folder))
         settings: dict[str, Any] = {"measures": ["generative"], "lm": self._model_folder, "device": "cuda"}

@@ -191,7 +191,7 @@ def test_an_inverted_file_finds_nearly_what_a_flat_search_finds() -> None:
     centroids, _ = planted(3000, 12, 32, 2, noise=0.15)
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
     queries = centroids[rng.integers(0, 3000, 200)]
-    flat, inverted = cluster_faiss.index_of(centroids), cluster_faiss.index_of(centroids, flat_up_to=2999)
+    flat, inverted = cluster_faiss.index_of(centroids, "cpu"), cluster_faiss.index_of(centroids, "cpu", flat_up_to=2999)
     assert isinstance(flat, faiss.IndexFlat)
     assert isinstance(inverted, faiss.IndexIVFFlat)
     assert inverted.nlist == 219
@@ -200,18 +200,22 @@ def test_an_inverted_file_finds_nearly_what_a_flat_search_finds() -> None:
     shared = np.mean([len(np.intersect1d(left, right)) / 8 for left, right in zip(expected, found, strict=True)])
     assert shared > 0.9
     np.testing.assert_allclose(similarities[:, 0], exact[:, 0], atol=1e-6)
-    again, _ = cluster_faiss.search(cluster_faiss.index_of(centroids, flat_up_to=2999), queries, 8)
+    again, _ = cluster_faiss.search(cluster_faiss.index_of(centroids, "cpu", flat_up_to=2999), queries, 8)
     np.testing.assert_array_equal(similarities, again)
 
 
 def test_a_gpu_is_used_only_where_the_module_and_a_device_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
-    assert not cluster_faiss.has_gpu()
+    assert cluster_faiss.gpu_of("auto") is None
     monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
-    assert not cluster_faiss.has_gpu()
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
-    assert cluster_faiss.has_gpu()
+    assert cluster_faiss.gpu_of("cuda:1") is None
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2, raising=False)
+    # What runs on the CPU also clusters there: a run that goes on elsewhere must not change its place.
+    assert [cluster_faiss.gpu_of(device) for device in ("cpu", "auto", "cuda", "cuda:1")] == [None, 0, 0, 1]
+    for device, said in (("cuda:2", "FAISS sees 2 GPU"), ("gpu", "must be auto, cpu, cuda or cuda:N")):
+        with pytest.raises(InvalidArgument, match=f"device: {said}.*{device}"):
+            fit_centroids(blobs(50, 4, 2), n_clusters=2, device=device)
 
 
 @pytest.mark.parametrize("target", [0.1, 0.5, 0.9])

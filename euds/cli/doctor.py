@@ -150,10 +150,10 @@ def _clusters() -> str:
         return "none; FAISS is not installed; run: pip install faiss-cpu"
     import faiss
 
-    from euds.kernels.cluster_faiss import has_gpu
+    from euds.kernels.cluster_faiss import n_gpus
 
-    if has_gpu():
-        where = f"on the first of {faiss.get_num_gpus()} GPU(s)"
+    if n_gpus():
+        where = f"on the GPU that runs the models; it finds {n_gpus()}"
     elif hasattr(faiss, "StandardGpuResources"):
         where = "on the CPU; it is built for GPUs, but finds none"
     else:

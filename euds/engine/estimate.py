@@ -10,10 +10,10 @@ from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.estimated import Estimate
 from euds.engine.extrapolate import extrapolate
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.prepare import resolve
+from euds.engine.prepare import resolve, shard_rows_of
 from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
-from euds.engine.shards import default_shard_rows, largest_task
+from euds.engine.shards import largest_task
 from euds.errors import InputError, InvalidArgument, real_number, whole_number
 from euds.files import scratch_folder
 from euds.measures.device import precision
@@ -113,9 +113,7 @@ def estimate(
     n_rows = sum(file_rows)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    shard_rows = config.shard_rows or default_shard_rows(
-        n_rows, gpu_reads=kind == "cuda" and uses_models and config.samples is None
-    )
+    shard_rows = shard_rows_of(config, n_rows, kind if uses_models else None)
     with scratch_folder() as folder:
         scored = score_sample(config, files, folders, slices, n_rows, folder)
         return extrapolate(

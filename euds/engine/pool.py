@@ -55,8 +55,13 @@ class Pool:
     centroids: CentroidIndex | None
 
     @classmethod
-    def load(cls, work: Work) -> "Pool":
-        """Read what `fit_pool` has left in `work`; nothing, for a run that does not need the pool."""
+    def load(cls, work: Work, device: str) -> "Pool":
+        """Read what `fit_pool` has left in `work`; nothing, for a run that does not need the pool.
+
+        Args:
+            work: of the run.
+            device: where the centroids are searched if FAISS can.
+        """
         unigram = None
         if _counts_path(work).exists():
             counts: Int64Array = np.load(_counts_path(work), allow_pickle=False)
@@ -64,7 +69,7 @@ class Pool:
             unigram = Unigram(counts, None if words is None else {word: at for at, word in enumerate(words)})
         centroids = None
         if _centroids_path(work).exists():
-            centroids = index_centroids(np.load(_centroids_path(work), allow_pickle=False))
+            centroids = index_centroids(np.load(_centroids_path(work), allow_pickle=False), device)
         return cls(unigram, centroids)
 
 
@@ -135,7 +140,9 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
             if len(lines)
         ]
     )
-    _save(_centroids_path(work), fit_centroids(sample, n_clusters=n_clusters, seed=plan.config.seed))
+    config = plan.config
+    centroids = fit_centroids(sample, n_clusters=n_clusters, seed=config.seed, device=config.device)
+    _save(_centroids_path(work), centroids)
 
 
 def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:

@@ -151,8 +151,9 @@ def prepare(
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    gpu_reads = precision is not None and precision["device"] != "cpu" and config.samples is None
-    config = replace(config, shard_rows=config.shard_rows or default_shard_rows(n_rows, gpu_reads=gpu_reads))
+    config = replace(
+        config, shard_rows=shard_rows_of(config, n_rows, None if precision is None else precision["device"])
+    )
     models = {
         role: {
             "name": _models(config)[role],
@@ -173,6 +174,12 @@ def prepare(
     if not anew:
         refuse_other_run(plan)
     return plan
+
+
+def shard_rows_of(config: ScoreConfig, n_rows: int, device: str | None) -> int:
+    """Return the rows of a shard, by the settings or by default; device: of the models, None: there are none."""
+    gpu_reads = device not in (None, "cpu") and config.samples is None
+    return config.shard_rows or default_shard_rows(n_rows, gpu_reads=gpu_reads)
 
 
 def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:

@@ -103,7 +103,7 @@ def score_sample(
     fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
         fit_pool(plan, worker.work, encoders.tokens)
-    pool = _with_clusters_of(worker.pool, corpus_rows, config.seed)
+    pool = _with_clusters_of(worker, corpus_rows, config.seed)
     # The first time compiles kernels.
     _, short, record = (finish_shard(plan, worker.work, shard, pool) for shard in (WARM_UP, WARM_UP, SAMPLED))
     fixed["finish"] = _fixed_part(short, record)
@@ -121,20 +121,22 @@ def _uncounted(rows: int, tokens: int, quarantined: int) -> None:
     """Leave the warm-up out of the bar, which is for the sample."""
 
 
-def _with_clusters_of(pool: Pool, corpus_rows: int, seed: int) -> Pool:
+def _with_clusters_of(worker: Worker, corpus_rows: int, seed: int) -> Pool:
     """Return a sample's pool with random centroids added: the search takes as long as it has centroids.
 
     Args:
-        pool: of the sample.
+        worker: of the sample.
         corpus_rows: of the corpus, whose pool would have more of them.
         seed: of the random ones.
     """
+    pool = worker.pool
     if pool.centroids is None:
         return pool
     own = pool.centroids.centroids
     n_more = max(0, default_n_clusters(corpus_rows) - len(own))
     more = np.random.default_rng(seed).standard_normal((n_more, own.shape[1]), np.float32)
-    return replace(pool, centroids=index_centroids(np.concatenate([own, unit_rows(more)[0]])))
+    centroids = index_centroids(np.concatenate([own, unit_rows(more)[0]]), worker.precision.device)
+    return replace(pool, centroids=centroids)
 
 
 def _fixed_part(short: Record, whole: Record) -> float:

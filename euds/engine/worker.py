@@ -139,7 +139,7 @@ class Worker:
     @cached_property
     def pool(self) -> Pool:
         """What the scores take from the whole pool, as `fit_pool` has left it."""
-        return Pool.load(self.work)
+        return Pool.load(self.work, self.precision.device)
 
     @cached_property
     def _budgets(self) -> dict[str, TokenBudget]:

@@ -13,13 +13,18 @@ FLAT_UP_TO = 16_384
 PROBED_LISTS = 32
 
 
-def has_gpu() -> bool:
-    """Tell whether FAISS was built for GPUs and finds one."""
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+def n_gpus() -> int:
+    """Return how many GPUs FAISS finds; 0 where it was built without."""
+    return faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
 
 
-def fit(embeddings: Float32Array, n_clusters: int, seed: int) -> Float32Array:
-    """Return unit-norm centroids (K, H) of unit-norm embeddings (n, H), n >= K."""
+def gpu_of(device: str) -> int | None:
+    """Return the number of the GPU that "auto", "cuda" or "cuda:N" means to FAISS; None: the CPU."""
+    return None if device == "cpu" or n_gpus() == 0 else int(device.partition(":")[2] or 0)
+
+
+def fit(embeddings: Float32Array, n_clusters: int, seed: int, device: str) -> Float32Array:
+    """Return unit-norm centroids (K, H) of unit-norm embeddings (n, H), n >= K; of GPUs FAISS takes the first."""
     kmeans = faiss.Kmeans(
         embeddings.shape[1],
         n_clusters,
@@ -29,7 +34,8 @@ def fit(embeddings: Float32Array, n_clusters: int, seed: int) -> Float32Array:
         # Recovers 91 % of the rows of planted clusters where a random start recovers 88, and costs next to nothing;
         # k-means++ in full recovers no more and takes half as long again.
         init_method=faiss.ClusteringInitMethod_AFK_MC2,
-        gpu=has_gpu(),
+        # How many: True would mean all of them.
+        gpu=0 if gpu_of(device) is None else 1,
         # FAISS would drop points above 256 a centroid and warn below 39; the caller has sampled already.
         max_points_per_centroid=len(embeddings),
         min_points_per_centroid=1,
@@ -39,7 +45,7 @@ def fit(embeddings: Float32Array, n_clusters: int, seed: int) -> Float32Array:
     return kmeans.centroids
 
 
-def index_of(centroids: Float32Array, flat_up_to: int = FLAT_UP_TO) -> Any:
+def index_of(centroids: Float32Array, device: str, flat_up_to: int = FLAT_UP_TO) -> Any:
     """Return a FAISS index of centroids (K, H): exact up to `flat_up_to` of them, an inverted file beyond."""
     k, width = centroids.shape
     index: Any = faiss.IndexFlatIP(width)
@@ -50,7 +56,8 @@ def index_of(centroids: Float32Array, flat_up_to: int = FLAT_UP_TO) -> Any:
         index.train(centroids)
         index.nprobe = PROBED_LISTS
     index.add(centroids)
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index) if has_gpu() else index
+    gpu = gpu_of(device)
+    return index if gpu is None else faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), gpu, index)
 
 
 def search(index: Any, embeddings: Float32Array, n_neighbors: int) -> tuple[Float32Array, Int64Array]:

@@ -11,6 +11,7 @@ The rules, each of them an argument that a caller may set:
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ def cluster_entropy(
     n_neighbors: int | None = None,
     similarity_temperature: float = DEFAULT_TEMPERATURE,
     seed: int = 0,
+    device: str = "auto",
 ) -> Float32Array:
     """Return the entropy of each embedding's membership in the clusters of all of them.
 
@@ -57,6 +59,7 @@ def cluster_entropy(
         n_neighbors: m, 1..K; None: 16, or K if that is less.
         similarity_temperature: divisor of the cosine similarities, > 0.
         seed: of the sample that the clustering looks at (see the module) and of the clustering, in 0..2^31-1.
+        device: "cpu", or "auto", "cuda" or "cuda:N" for that GPU where FAISS is a build for GPUs and sees one.
 
     Returns:
         (n,) float32, nats, in 0..ln m.
@@ -72,10 +75,13 @@ def cluster_entropy(
     if len(usable) == 0:
         return np.full(len(array), np.nan, np.float32)
     trained = usable[sample_rows(len(usable), trained_rows(n_clusters), seed)]
-    centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed)
+    centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed, device=device)
     neighbors = min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors
     entropy, _ = entropy_to_centroids(
-        array, centroids, n_neighbors=neighbors, similarity_temperature=similarity_temperature
+        array,
+        index_centroids(centroids, device=device),
+        n_neighbors=neighbors,
+        similarity_temperature=similarity_temperature,
     )
     return entropy
 
@@ -102,7 +108,7 @@ def sample_rows(n: int, size: int, seed: int) -> Int64Array:
     return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
 
 
-def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) -> Float32Array:
+def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0, device: str = "auto") -> Float32Array:
     """Return the centroids of a spherical k-means (FAISS), as `euds.cluster_entropy` fits them.
 
     It looks at every row given: give a sample of a large pool, such as 64 rows a cluster.
@@ -111,6 +117,7 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) 
         embeddings: (n, H) real numbers; only their directions matter, and every row needs one.
         n_clusters: K, 1..n.
         seed: in 0..2^31-1.
+        device: as of `euds.cluster_entropy`; of several GPUs FAISS fits on the first.
 
     Returns:
         (K, H) float32, unit norm.
@@ -128,14 +135,24 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0) 
     if not 1 <= n_clusters <= len(unit):
         raise InvalidArgument(f"n_clusters: must be 1..{len(unit)}, got {n_clusters}")
     seed = check_seed("seed", seed)
-    return fit(unit, n_clusters, seed)
+    return fit(unit, n_clusters, seed, _checked_device(device))
 
 
-def index_centroids(centroids: Float32Array) -> CentroidIndex:
-    """Return centroids (K, H), float32 and unit norm, ready to be searched."""
+def index_centroids(centroids: Float32Array, device: str = "auto") -> CentroidIndex:
+    """Return centroids (K, H), float32 and unit norm, ready to be searched on a device as of `euds.cluster_entropy`."""
     from euds.kernels.cluster_faiss import index_of
 
-    return CentroidIndex(centroids, index_of(centroids))
+    return CentroidIndex(centroids, index_of(centroids, _checked_device(device)))
+
+
+def _checked_device(device: object) -> str:
+    from euds.kernels.cluster_faiss import gpu_of, n_gpus
+
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise InvalidArgument(f"device: must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if (gpu_of(device) or 0) >= max(n_gpus(), 1):
+        raise InvalidArgument(f"device: FAISS sees {n_gpus()} GPU(s), got {device!r}")
+    return device
 
 
 def entropy_to_centroids(
