@@ -1,4 +1,4 @@
-"""Malformed rows of every format: none is lost, none ends the run, none scores 0.0 for being bad; and malformed files."""
+"""Malformed rows of every format: none is lost, ends the run, or scores 0.0 for being bad; and malformed files."""
 
 import csv
 import datetime
