@@ -123,7 +123,9 @@ def test_entailment_groups_with_the_question_in_front(
     settings = {"grouping": "entailment", "nli": str(tiny_nli), "template": "question"}
     real = sample("real", settings, inputs=pairs, text_field=["q", "c"], embedder=None)
     assert all(1 <= row["semantic_n_groups"] <= 5 for row in real)
-    cost = json.loads((tmp_path / "real" / "manifest.json").read_text())["cost"]["samples"]["grouping"]
+    manifest = json.loads((tmp_path / "real" / "manifest.json").read_text())
+    assert manifest["models"]["nli"]["dtype"] == "float32"
+    cost = manifest["cost"]["samples"]["grouping"]
     assert 0 < cost["judged_pairs"] <= cost["all_pairs"] == 40
     assert cost["tokens"] > 0
     assert cost["truncated_pairs"] == 0
