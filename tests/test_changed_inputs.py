@@ -1,5 +1,7 @@
 """Inputs that change before, while or after they are scored are found, here or remote; stores that fail are named."""
 
+import errno
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +13,7 @@ import pytest
 from upath import UPath
 
 import euds
-from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_rows
+from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_rows, read_slices
 from euds.engine.pool import fit_pool
 from euds.engine.worker import Worker
 from euds.errors import InputError, RunStopped
@@ -102,6 +104,47 @@ def test_a_corpus_that_was_only_touched_while_it_was_scored_is_resumed(
         with pytest.raises(InputError, match="has changed while it was scored"):
             euds.score(corpus, out=tmp_path / "run", **INFORMATION)
     assert euds.score(corpus, out=tmp_path / "run", **INFORMATION).n_scored == 40
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.csv.gz"])
+def test_a_slice_of_other_content_of_the_same_size_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+
+    def write(*texts: str) -> None:
+        whole = [json.dumps({"text": text}) for text in texts] if name == "a.jsonl" else ["text", *texts]
+        content = "".join(line + "\n" for line in whole).encode()
+        path.write_bytes(gzip.compress(content, 0, mtime=0) if name.endswith(".gz") else content)
+
+    write("one", "two and more", "three", "four")
+    shards = list(cut([path], 1))
+    write("two and more", "one", "three", "four")
+    with pytest.raises(InputError, match=rf"{name}: no line begins at byte \d+; the file has changed since it was cut"):
+        list(read_slices(shards[1], first_row_id=1))
+    assert [row.fields for row in read_slices(shards[2], first_row_id=2)] == [{"text": "three"}]
+
+
+def test_a_file_that_has_grown_or_lost_one_row_since_it_was_cut_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(LINE * 2)
+    (shard,) = cut([path], 2)
+    for content, message in (
+        (LINE * 3, "54 bytes, but 36 when it was cut; start a new run"),
+        (LINE.replace("\n", " ") + LINE, "1 rows less than when it was cut; start a new run"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=rf"a\.jsonl: {message}"):
+            list(read_slices(shard, first_row_id=0))
+
+
+def test_a_disk_that_fails_before_a_file_is_cut_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_text(LINE)
+
+    def fail(*_: object, **named: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "stat", fail)
+    with pytest.raises(RunStopped, match=r"a\.jsonl: the file system or the network failed"):
+        list(cut([tmp_path / "a.jsonl"], 1))
 
 
 class ClientError(Exception):

@@ -114,6 +114,13 @@ def test_a_bad_line_has_its_reason_and_spoils_no_other(tmp_path: Path, line: byt
     assert [row.position for row in read_rows([path])] == [1, 3, 4]
 
 
+def test_integers_that_are_too_long_have_one_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(b'{"text": ' + b"9" * digits + b"}\n" for digits in (5000, 6000)))
+    first, second = read_rows([path])
+    assert first.error == second.error
+
+
 def test_pairs_are_joined_and_need_both_fields(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"q": "why", "c": "because"}\n{"q": "why"}\n')
@@ -140,9 +147,6 @@ def test_a_quote_that_is_never_closed_is_a_bad_row(tmp_path: Path) -> None:
     rows = list(read_rows([path]))
     assert [row.error for row in rows] == [None, None, "a quote is never closed"]
     assert count_rows([path]) == 3
-    path.write_text('"text,label\nfoo,4\n')
-    with pytest.raises(InputError, match=r"a\.csv: a quote in the header is never closed"):
-        check_inputs([path])
 
 
 def test_a_csv_record_beyond_the_limit_is_a_bad_row_and_spoils_no_other(

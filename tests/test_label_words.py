@@ -1,26 +1,31 @@
-"""Label words after prompts of tiny real models, against float64 forwards of whole sequences and a loop."""
+"""Prompts, and label words after those of tiny real models, against float64 forwards of whole sequences and a loop."""
 
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.normalizers import Strip
+from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from euds.corpus import Row
+from euds.engine.prompts import add_prompts, add_questions
 from euds.errors import InvalidArgument
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.label_words import LabelWordScorer
 from euds.measures.prompted import Remembered
 from euds.measures.prompts import PromptEncoder, template_of
-from euds.measures.tokens import CHARS_PER_TOKEN_CAP, Encoded
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, Encoded, ModelTokenizer
 from euds.reference import entropy as reference
 
 Texts = Callable[[int, int], list[str]]
@@ -175,13 +180,70 @@ def test_a_prompt_with_a_bos_token_of_its_own_gets_no_second(tiny_lm: Path, tmp_
     assert PromptEncoder(folder, "[{text}]", (), 200).encode({"text": "a film"}).ids == whole
 
 
+def of_words(folder: Path, words: Sequence[str], pieces: str) -> Path:
+    """Save a tokenizer that knows a few words, with the ids 1 and on, and splits a text into pieces of a pattern."""
+    known = Tokenizer(WordLevel({word: at for at, word in enumerate(["[UNK]", *words])}, unk_token="[UNK]"))
+    known.pre_tokenizer = Split(Regex(pieces), "removed", invert=True)
+    PreTrainedTokenizerFast(tokenizer_object=known).save_pretrained(folder)
+    return folder
+
+
+def test_a_prompt_is_cut_only_if_it_must_be_and_by_its_longest_field(tmp_path: Path) -> None:
+    folder = of_words(tmp_path, ["the", "film"], r"\w+")
+    encoder = PromptEncoder(folder, "{1} {2}", (), 6)
+    assert encoder.encode({"a": "film film", "b": "the " * 4}) == Encoded([2, 2, 1, 1, 1, 1], truncated=False)
+    assert encoder.encode({"a": "film film", "b": "the " * 9}) == Encoded([2, 2, 1, 1, 1, 1], truncated=True)
+    assert encoder.encode({"a": "the " * 9, "b": "film film"}) == Encoded([1, 1, 1, 1, 2, 2], truncated=True)
+    # Spaces are no tokens, so that more characters than a prompt of prose could have are no reason to cut.
+    spaces = " " * 9 * CHARS_PER_TOKEN_CAP
+    text = PromptEncoder(folder, "{text}", (), 3)
+    assert text.encode({"a": f"the{spaces}the film"}) == Encoded([1, 1, 2], truncated=False)
+    assert text.encode({"a": f"the the film{spaces}"}) == Encoded([1, 1, 2], truncated=False)
+    assert PromptEncoder(folder, "the the {1}", (), 1).encode({"a": "film"}) == Encoded([], truncated=True)
+
+
+def test_a_prompt_is_cut_between_characters(tiny_lm: Path) -> None:
+    (half, other) = ModelTokenizer(tiny_lm, None).encode(["\u00fc"])[0].ids
+    encoder = PromptEncoder(tiny_lm, "{text}", (), 5)
+    assert encoder.encode({"text": "\u00fc" * 9}) == Encoded([half, other] * 2, truncated=True)
+
+
+def test_a_word_in_a_prompt_may_have_other_tokens_than_alone(tmp_path: Path) -> None:
+    words = ["a", "good", " good", "\n", "\ngood"]
+    folder = of_words(tmp_path, words, r"^ ?good|[ \n]?good|\w|\n")
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    known.normalizer = Strip(left=True, right=False)
+    PreTrainedTokenizerFast(tokenizer_object=known).save_pretrained(folder)
+    assert PromptEncoder(folder, "{text}", (), 9).followed_by(["good"]) == [[3]]
+    # It takes the line break for its own, which the prompt has already.
+    assert PromptEncoder(folder, "{text}\n", (), 9).followed_by(["good"]) == [[2]]
+
+
+def test_a_row_keeps_its_own_reason_and_gets_that_of_its_prompt(tmp_path: Path) -> None:
+    encoder = PromptEncoder(of_words(tmp_path, ["the", "film"], r"\w+"), "{text}", (), 2)
+    texts = ["the film", "film", "the", "film the film", "..."]
+    rows = [Row(at, "a", at + 1, {"text": text}) for at, text in enumerate(texts)]
+    reasons, truncated = [None, "bad", None, None, None], [False, False, True, False, False]
+    tokens = pa.table({"reason": pa.array(reasons, pa.string()), "truncated": truncated})
+    found = add_prompts(tokens, "prompt_tokens", rows, ["text"], encoder).to_pydict()
+    assert found["prompt_tokens"] == [[1, 2], [], [1], [2, 1], []]
+    assert found["reason"] == [None, "bad", None, None, "text has no tokens"]
+    assert found["truncated"] == [False, False, True, True, False]
+
+
+def test_only_good_rows_of_the_template_for_questions_have_a_question() -> None:
+    rows = [Row(0, "a", 1, {"q": "why", "c": "so"}), Row(1, "a", 2, None, "not JSON")]
+    tokens = pa.table({"reason": pa.array([None, "not JSON"], pa.string())})
+    for template, expected in (("question", ["why", None]), ("{q} {c}", [None, None])):
+        config = SimpleNamespace(text_fields=("q", "c"), samples=SimpleNamespace(template=template))
+        plan: Any = SimpleNamespace(config=config)
+        assert add_questions(plan, tokens, rows).column("question").to_pylist() == expected
+
+
 @pytest.mark.timeout(60)
 def test_a_text_that_becomes_more_tokens_when_it_is_cut_ends_somewhere(tmp_path: Path) -> None:
     # What the tokenizer does not know comes back as three words that it does not know either.
-    words = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "film": 2}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
-    encoder = PromptEncoder(tmp_path, "the {text} film", (), 10)
+    encoder = PromptEncoder(of_words(tmp_path, ["the", "film"], r"\w+|[^\w\s]+"), "the {text} film", (), 10)
     assert encoder.encode({"text": "the " * 9}) == Encoded([1] * 9 + [2], truncated=True)
     found = encoder.encode({"text": "zebra " * 30})
     assert found.truncated
@@ -214,6 +276,15 @@ def test_a_long_text_is_tokenised_only_as_far_as_a_prompt_could_hold_it(
 def test_other_words_in_braces_are_unknown_places(template: str) -> None:
     with pytest.raises(InvalidArgument, match="unknown place"):
         template_of(template, ["the title", "text"])
+    with pytest.raises(
+        InvalidArgument, match=r"place \{txt\} \(did you mean 'text'\?\); known: the title, text, labels"
+    ):
+        template_of("{txt}", ["the title", "text"])
+
+
+def test_labels_alone_are_no_place_for_the_text() -> None:
+    with pytest.raises(InvalidArgument, match="has no place for the text"):
+        template_of("One of {labels}:", ["text"])
 
 
 @pytest.mark.parametrize("template", ["labels", "question", "{text}", "Verdict: {text} {labels}\n"])

@@ -1,4 +1,4 @@
-"""Ten thousand malformed rows of every format: none is lost, none ends the run, none scores 0.0 for being bad."""
+"""Malformed rows of every format: none is lost, ends the run, or scores 0.0 for being bad; and malformed files."""
 
 import csv
 import datetime
@@ -17,7 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
-from euds.corpus import count_rows, cut, extract_text, read_rows, read_scores, read_slices
+from euds.corpus import (
+    check_inputs,
+    count_rows,
+    cut,
+    delimited,
+    extract_text,
+    read_rows,
+    read_scores,
+    read_slices,
+)
+from euds.errors import InputError
 
 WORDS = ["film", "plot", "actor", "sad", "über", "写", "e\u0301", "1.5", "don't", "\u200d", "🎬"]
 N_JSONL, N_CSV, N_COLUMN = 5400, 2400, 90
@@ -182,6 +192,31 @@ def write_columns(folder: Path, rng: random.Random) -> tuple[list[Path], list[st
         else:
             texts += [None] * N_COLUMN
     return paths, texts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\ntext\na\n", "no header line"),
+        ("text,label,text\na,b,c\n", "a name stands twice in the header: text, label, text"),
+        ('"text,label\na,b\n', "a quote in the header is never closed"),
+        ("t" * 60 + "\na\n", "not CSV: record is longer than 50 bytes"),
+    ],
+)
+def test_a_csv_header_that_names_no_columns_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 50)
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=rf"a\.csv: {message}"):
+        check_inputs([tmp_path / "a.csv"])
+
+
+def test_every_file_is_looked_at_before_work_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(InputError, match=r"b\.jsonl\.gz: damaged gzip file"):
+        check_inputs([tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"])
 
 
 @pytest.mark.slow

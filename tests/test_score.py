@@ -75,6 +75,8 @@ def test_information_entropy_of_words_equals_scipy_and_needs_no_model(corpus: Pa
         assert row["information_entropy_nats"] == pytest.approx(scipy.stats.entropy(counts), abs=1e-5)
         assert row["surprisal_nats"] == pytest.approx(-np.mean([smoothed[word] for word in words]), abs=1e-5)
         assert row["n_tokens"] == len(words)
+    unigram = json.loads((tmp_path / "run" / "manifest.json").read_text())["pool"]["unigram"]
+    assert (unigram["unit"], unigram["tokens"]) == ("word", pool_counts.sum())
 
 
 def test_semantic_entropy_is_within_its_range_and_does_not_depend_on_shards(
@@ -136,6 +138,7 @@ def test_a_tokenizer_with_bos_scores_the_first_token(tiny_lm: Path, tmp_path: Pa
     assert table[-1]["n_tokens"] == 255
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["models"]["lm"]["first_token_rule"].startswith("scored after the BOS token")
+    assert manifest["models"]["lm"]["max_tokens"] == 255
 
 
 def test_label_and_source_are_carried_and_the_manifest_accounts_for_everything(
@@ -165,6 +168,9 @@ def test_label_and_source_are_carried_and_the_manifest_accounts_for_everything(
     )
     assert manifest["models"]["lm"]["dtype"] == "float32"
     assert manifest["models"]["lm"]["first_token_rule"].startswith("not scored")
+    assert manifest["models"]["embedder"]["max_tokens"] == 62
+    unigram = manifest["pool"]["unigram"]
+    assert (unigram["unit"], unigram["tokens"]) == ("token", result.n_tokens)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "manifest.json",
         "quarantine.jsonl",

@@ -125,6 +125,7 @@ def test_a_field_that_is_named_may_appear_as_late_as_it_likes(
     named = euds.score(corpus, out=tmp_path / "a", measures=["information"], label_field="kind")
     assert read_scores(named.run_dir)["label"].to_pylist() == [None] * 1001 + ["a"] + [None] * 1000
     assert field_names([corpus]) == ("text",)
+    assert jsonl.field_names(corpus, ("kind",)) == ("text", "kind")
     alone = euds.score(corpus, out=tmp_path / "b", measures=["information"])
     assert set(read_scores(alone.run_dir)["label"].to_pylist()) == {None}
     with pytest.raises(euds.EudsError, match=r"unknown field 'kin' \(did you mean 'kind'\?\)"):

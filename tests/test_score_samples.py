@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from sampled_runs import MOST_TOKENS, Sample, limit_memory, table
 from test_score_bad_input import quarantine
 
+from euds.engine.facts import pool_facts
+from euds.engine.pool import Pool
+from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.generate import Generations, Generator
@@ -84,6 +88,9 @@ def test_both_estimates_stand_side_by_side_and_the_manifest_accounts_for_them(sa
         "order": "temperature, top_k, top_p",
     }
     assert manifest["pool"]["samples"]["template"] == "{text}"
+    assert manifest["pool"]["samples"]["draws"].startswith("inverse of the cumulated probabilities")
+    # No more neighbours than clusters.
+    assert (manifest["pool"]["clusters"]["n_clusters"], manifest["pool"]["clusters"]["n_neighbors"]) == (3, 3)
     assert {"lm", "embedder"} <= manifest["models"].keys()
     cost = manifest["cost"]["samples"]
     generations = table(tmp_path / "run", "generations")
@@ -116,7 +123,9 @@ def test_entailment_groups_with_the_question_in_front(
     settings = {"grouping": "entailment", "nli": str(tiny_nli), "template": "question"}
     real = sample("real", settings, inputs=pairs, text_field=["q", "c"], embedder=None)
     assert all(1 <= row["semantic_n_groups"] <= 5 for row in real)
-    cost = json.loads((tmp_path / "real" / "manifest.json").read_text())["cost"]["samples"]["grouping"]
+    manifest = json.loads((tmp_path / "real" / "manifest.json").read_text())
+    assert manifest["models"]["nli"]["dtype"] == "float32"
+    cost = manifest["cost"]["samples"]["grouping"]
     assert 0 < cost["judged_pairs"] <= cost["all_pairs"] == 40
     assert cost["tokens"] > 0
     assert cost["truncated_pairs"] == 0
@@ -132,6 +141,29 @@ def test_entailment_groups_with_the_question_in_front(
             lambda i, j, t=texts, b=blank: b[i] == b[j] and len(t[i]) % 3 == len(t[j]) % 3,  # type: ignore[misc]
         )
         assert meant["group"] == groups
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "ends", "asks"),
+    [
+        ({}, "{text}", "end tokens", False),
+        ({"grouping": "entailment", "nli": "x"}, "{text}", "end tokens", False),
+        ({"template": "question"}, "{2}\n\nQuestion: {1}\nAnswer:", "end tokens or a line break", False),
+        (
+            {"template": "question", "grouping": "entailment", "nli": "x"},
+            "{2}\n\nQuestion: {1}\nAnswer:",
+            "end tokens or a line break",
+            True,
+        ),
+    ],
+)
+def test_the_manifest_tells_how_answers_were_asked_for(
+    settings: dict[str, Any], template: str, ends: str, asks: bool
+) -> None:
+    config = SimpleNamespace(samples=SampleSettings(**settings), label_words=None, text_fields=("q", "c"), seed=3)
+    plan: Any = SimpleNamespace(config=config)
+    facts = pool_facts(plan, Pool(None, None))["samples"]
+    assert (facts["template"], facts["ends"], facts["question_in_front"]) == (template, ends, asks)
 
 
 def test_labels_group_by_the_word_a_generation_begins_with(sample: Sample, tmp_path: Path) -> None:
@@ -190,10 +222,13 @@ def test_a_prompt_longer_than_the_context_is_cut_and_one_without_room_is_quarant
     assert [row["truncated"] for row in scores] == [True, False]
     prompts = [row["n_prompt_tokens"] for row in table(tmp_path / "run", "generations")]
     assert 240 < prompts[0] <= 256 - 4
+    sample("short", inputs=long, max_tokens=10)
+    assert table(tmp_path / "short", "generations")[0]["n_prompt_tokens"] == 10
     sample("none", {"template": "{text}" + " and the film was sad" * 70}, inputs=long)
     assert set(quarantine(tmp_path / "none").values()) == {"the template alone is longer than a prompt may be"}
     with pytest.raises(InputError, match="choose fewer max_new_tokens"):
         sample("room", {"max_new_tokens": 256}, inputs=long)
+    assert not (tmp_path / "room").exists()
 
 
 def test_memory_that_runs_out_halves_the_batches(

@@ -235,6 +235,24 @@ def test_slices_of_csv_with_records_beyond_the_limit_are_the_corpus(
         assert alone == [[row] for row in rows]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_row_as_long_as_the_limit_is_none_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 60)
+    monkeypatch.setattr(jsonl, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", 60)
+    for name, head, byte, fits in (("a.jsonl", b"", b" ", []), ("a.csv", b"text\n", b"x", [None])):
+        path = tmp_path / name
+        for size, errors in (
+            (60, fits),
+            (61, [f"{'line' if name == 'a.jsonl' else 'record'} is longer than 60 bytes"]),
+        ):
+            path.write_bytes(head + byte * (size - len(end)) + end)
+            assert [row.error for row in read_rows([path])] == errors
+            assert count_rows([path]) == len(errors)
+
+
 def numbers(path: Path, n: int) -> Path:
     """Write `n` rows of varying length."""
     texts = [f"row {at} " * (at % 7 + 1) for at in range(n)]
@@ -257,6 +275,8 @@ def test_a_reader_goes_on_where_the_last_slice_ended(
 ) -> None:
     path = numbers(tmp_path / name, 5000)
     shards = list(cut([path], 50))
+    # So small that a step back is hardly ever within what is held.
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 16)
     opened = count_opens(monkeypatch)
     with SliceReader() as reader:
         rows = [row for at, shard in enumerate(shards) for row in reader.read(shard, first_row_id=at * 50)]

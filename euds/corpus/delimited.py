@@ -71,7 +71,7 @@ class Source:
         number = position - 1
         try:
             if self._lines.at != max(start, self._first):
-                self._lines = _Lines(self._handle, max(start, self._first))
+                self._lines = self._lines_from(start)
             records = csv.reader(self._lines)
             while True:
                 begin = self._lines.begin()
@@ -95,6 +95,13 @@ class Source:
     def close(self) -> None:
         """Close the file."""
         self._handle.close()
+
+    def _lines_from(self, start: int) -> "_Lines":
+        if start > self._first:
+            self._handle.seek(start - 1)
+            if self._handle.read(1) not in (b"\n", b"\r"):
+                raise InputError(f"{self._path}: no line begins at byte {start}; the file has changed since it was cut")
+        return _Lines(self._handle, max(start, self._first))
 
 
 def marks(path: Path) -> Iterator[Marks]:

@@ -167,8 +167,8 @@ def _parse(number: int, line: bytes) -> RawRow:
     except RecursionError:
         return RawRow(number, None, "not JSON that can be read: nested too deeply")
     except ValueError as error:
-        # An integer of thousands of digits.
-        return RawRow(number, None, f"not JSON that can be read: {str(error).partition(';')[0]}")
+        # An integer of thousands of digits; how many would make every reason another.
+        return RawRow(number, None, f"not JSON that can be read: {str(error).partition(':')[0]}")
     if not isinstance(value, dict):
         return RawRow(number, None, f"not a JSON object but {type(value).__name__}")
     return RawRow(number, value, None)
