@@ -242,6 +242,29 @@ def test_the_documents_say_what_random_loses_on_the_snippets() -> None:
     assert said in text_of("README.md")
 
 
+def test_the_documents_say_what_five_seeds_show_of_the_snippets_at_30_and_50_percent() -> None:
+    text = text_of("docs/study.md")
+    for keep, best, worse in (
+        (0.3, "generative_densest", {"el2n_high", "label_surprisal_high"}),
+        (0.5, "nll_low", {"el2n_high"}),
+    ):
+        entries = [entry for entry in summary_of("movies").at(keep, "5 epochs") if not entry.fake]
+        assert {len(entry.seeds) for entry in entries} == {5}
+        assert not any(entry.better_than_random for entry in entries)
+        assert {entry.method for entry in entries if entry.worse_than_random} == worse
+        gaps = {
+            entry.method: entry.vs_random for entry in entries if entry.vs_random is not None and not entry.uses_labels
+        }
+        gap = gaps[best]
+        assert max(gaps, key=lambda method: gaps[method].mean) == best
+        assert f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" in text
+    means = {entry.method: 100 * entry.mean for entry in entries}
+    apart = [f"{means.pop(method):.1f}" for method in ("el2n_high", "el2n_low", "label_surprisal_high")]
+    assert f"to be worse ({apart[0]}): random has {means['random']:.1f}" in text
+    assert f"all but three of the rules between {min(means.values()):.1f} and {max(means.values()):.1f}" in text
+    assert f"the lowest EL2N ({apart[1]}), the highest label surprisal ({apart[2]})" in text
+
+
 def test_the_documents_say_what_fixed_epochs_give() -> None:
     means: dict[str, dict[str, str]] = {}
     for name in ("newsgroups", "questions"):
