@@ -14,6 +14,7 @@ FLOOR = tl.constexpr(-200.0)
 LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
 """Where a maximum starts: finite, so that the distance to it is defined for a logit of -inf."""
 LN2 = tl.constexpr(math.log(2))
+LOG2_E = math.log2(math.e)
 
 
 @triton.jit

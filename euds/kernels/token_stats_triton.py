@@ -13,7 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from euds.kernels.sums_triton import LN2, LOWEST, bounded, rebased
+from euds.kernels.finish_triton import finish, log_probability, store_stats
+from euds.kernels.sums_triton import LN2, LOG2_E, LOWEST, bounded, rebased
 
 N_WARPS = 2
 """On an H200 two warps and 2,048 logits a step took 1 to 10 % less time than four and 4,096, most for short rows."""
@@ -26,12 +27,9 @@ LINE = tl.constexpr(128)
 MINUS_INFINITIES = tl.constexpr(-0x7F0080)
 """Two bfloat16 of -inf, 0xFF80, as int32."""
 
-LOG2_E = math.log2(math.e)
-
 MAX_REGISTERS = 96
 """Of a thread with 2-byte logits: ten programs share a multiprocessor, and 80 KiB are under way. By itself the compiler
 stops at 64 and puts the second load off; at 96 a bias or a soft cap spills (Triton 3.9). Untried with 4 bytes."""
-FINISH_ROWS = 16
 PROGRAMS_PER_MULTIPROCESSOR = 8
 """With fewer rows than this many a multiprocessor, each row is split over several programs."""
 
@@ -85,36 +83,6 @@ def _logits_of_words(words: tl.tensor, at: tl.int32, columns: tl.tensor, inside:
     pair = tl.load(words) if inside is None else tl.load(words, mask=inside, other=MINUS_INFINITIES)
     low, high = (pair << 16).to(tl.float32, bitcast=True), (pair & -65536).to(tl.float32, bitcast=True)
     return tl.reshape(tl.join(low, high), (pair.shape[0], 2 * pair.shape[1]))
-
-
-@triton.jit
-def _store_stats(
-    stats: tl.tensor,
-    step: tl.int64,
-    mask: tl.tensor | None,
-    m: tl.tensor,
-    s: tl.tensor,
-    a: tl.tensor,
-    q: tl.tensor,
-    temperature: tl.float32,
-) -> None:
-    """Store entropy, varentropy, logsumexp and max_prob, step apart; NaN where the row is no distribution."""
-    # A row of -inf only has s = 0; NaN or +inf has made s NaN.
-    s = tl.where(s > 0, s, float("nan"))
-    log_s = tl.log2(s)
-    mean = a / s
-    varentropy = tl.maximum(q / s - mean * mean, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    tl.store(stats, (log_s - mean) * LN2, mask=mask)
-    tl.store(stats + step, varentropy * (LN2 * LN2), mask=mask)
-    tl.store(stats + 2 * step, tl.div_rn(m, temperature) + log_s * LN2, mask=mask)
-    tl.store(stats + 3 * step, 1 / s, mask=mask)
-
-
-@triton.jit
-def _log_probability(z: tl.tensor, m: tl.tensor, s: tl.tensor, temperature: tl.float32) -> tl.tensor:
-    """Natural log-probability of a logit of a row with these sums; NaN where the row is no distribution."""
-    # The difference to the maximum first: it is exact where the logits are far from 0, and their log-sum-exp is not.
-    return tl.div_rn(z - m, temperature) - tl.log2(tl.where(s > 0, s, float("nan"))) * LN2
 
 
 @triton.jit
@@ -233,7 +201,7 @@ def _rows_kernel(
     s, a, q = rebased(s, a, q, (m - top) * scale, VARENTROPY)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
     if FINISH:
-        _store_stats(out, step, None, top, s, a, q, temperature)
+        store_stats(out, step, None, top, s, a, q, temperature)
     else:
         tl.store(out, top)
         tl.store(out + step, s)
@@ -242,44 +210,8 @@ def _rows_kernel(
     if targets is not None:
         z = tl.load(pointer + tl.load(targets + row)).to(tl.float32)
         if FINISH:
-            z = _log_probability(z, top, s, temperature)
+            z = log_probability(z, top, s, temperature)
         tl.store(of_targets + row, z, mask=part == 0)
-
-
-@triton.jit(do_not_specialize=["n_rows", "n_parts"], do_not_specialize_on_alignment=["sums", "stats", "of_targets"])
-def _finish_kernel(
-    sums: tl.tensor,
-    stats: tl.tensor,
-    of_targets: tl.tensor | None,
-    n_rows: tl.int64,
-    n_parts: tl.int32,
-    scale: tl.float32,
-    temperature: tl.float32,
-    PARTS: tl.constexpr,
-    ROWS: tl.constexpr,
-) -> None:
-    """Merge the parts of sums (4, n_parts, N) of ROWS rows to statistics (4, N); PARTS is n_parts rounded up.
-
-    Logits of targets (N,) become their log-probabilities, in place.
-    """
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    parts = tl.arange(0, PARTS)[:, None]
-    mask = (parts < n_parts) & (rows < n_rows)[None, :]
-    slots = sums + parts * n_rows + rows[None, :]
-    step = n_parts * n_rows
-    # [PARTS, ROWS]
-    m = tl.load(slots, mask=mask, other=LOWEST)
-    s = tl.load(slots + step, mask=mask, other=0.0)
-    a = tl.load(slots + 2 * step, mask=mask, other=0.0)
-    q = tl.load(slots + 3 * step, mask=mask, other=0.0)
-    top = tl.max(m, 0)
-    s, a, q = rebased(s, a, q, (m - top[None, :]) * scale, True)
-    s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
-    inside = rows < n_rows
-    _store_stats(stats + rows, n_rows, inside, top, s, a, q, temperature)
-    if of_targets is not None:
-        z = tl.load(of_targets + rows, mask=inside, other=0.0)
-        tl.store(of_targets + rows, _log_probability(z, top, s, temperature), mask=inside)
 
 
 def token_stats(
@@ -320,31 +252,6 @@ def update_sums(
     """
     n_steps = triton.cdiv(tile.shape[-1], STEP.value)
     _launch(tile, sums[:, None], n_steps, temperature, varentropy, bias=bias, softcap=softcap, first=first)
-
-
-def finish(sums: torch.Tensor, temperature: float, of_targets: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the statistics (4, N) float32 of the contiguous sums (4, N), or of (4, parts, N) that belong together.
-
-    Contiguous logits of targets (N,) float32, before the temperature, become their log-probabilities, in place.
-    """
-    n_parts, n_rows = math.prod(sums.shape[1:-1]), sums.shape[-1]
-    stats = sums.new_empty((4, n_rows))
-    if n_rows:
-        with torch.cuda.device_of(sums):
-            _finish_kernel[(triton.cdiv(n_rows, FINISH_ROWS),)](
-                sums,
-                stats,
-                of_targets,
-                n_rows,
-                n_parts,
-                LOG2_E / temperature,
-                temperature,
-                PARTS=triton.next_power_of_2(n_parts),
-                ROWS=FINISH_ROWS,
-                num_warps=N_WARPS,
-                enable_fp_fusion=True,
-            )
-    return stats
 
 
 def _launch(

@@ -155,8 +155,8 @@ def entailment_meanings(
     counts = model.n_tokens, model.n_truncated
     try:
         return entailment_groups(texts, offsets, model.entails, empty=empty)
-    except Exception:
-        # Whatever it was goes on to the caller, who tries again in smaller parts, and judges these pairs once more.
+    except (MemoryError, RuntimeError):
+        # After these the caller tries again in smaller parts, and judges these pairs once more.
         model.n_tokens, model.n_truncated = counts
         raise
 

@@ -8,7 +8,8 @@ import torch
 from planted import FIELDS, allowed_entropy_error, check_logprob, expected, hopeless, planted
 
 from euds.kernels import token_stats_triton
-from euds.kernels.token_stats_triton import LINE, STEP, finish, token_stats, update_sums
+from euds.kernels.finish_triton import finish
+from euds.kernels.token_stats_triton import LINE, STEP, token_stats, update_sums
 
 # The interpreter is NumPy, which warns of infinities that the kernel means.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
