@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.report import write_report
     from euds.pipeline.run import RunResult, run
+    from euds.progress import Message, StepProgress, listen
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
@@ -71,6 +72,7 @@ _HOME = {
     "InvalidArgument": "euds.errors",
     "InvalidType": "euds.errors",
     "LabelWordSettings": "euds.engine.label_words_config",
+    "Message": "euds.progress",
     "MissingExtra": "euds.errors",
     "RunResult": "euds.pipeline.run",
     "RunStatus": "euds.engine.status",
@@ -79,6 +81,7 @@ _HOME = {
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
     "Stability": "euds.types",
+    "StepProgress": "euds.progress",
     "TemperatureCalibration": "euds.ops.calibration",
     "TokenStats": "euds.types",
     "calibrate_temperature": "euds.ops.calibration",
@@ -102,6 +105,7 @@ _HOME = {
     "kernel_language_entropy": "euds.ops.semantic",
     "label_groups": "euds.ops.grouping",
     "linear_token_stats": "euds.ops.token_stats",
+    "listen": "euds.progress",
     "nearest_neighbor_entropy": "euds.ops.semantic",
     "region_stability": "euds.ops.search",
     "run": "euds.pipeline.run",
@@ -132,6 +136,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidType",
     "LabelWordSettings",
+    "Message",
     "MissingExtra",
     "RunResult",
     "RunStatus",
@@ -140,6 +145,7 @@ __all__ = [
     "ScoreResult",
     "Selection",
     "Stability",
+    "StepProgress",
     "TemperatureCalibration",
     "TokenStats",
     "__version__",
@@ -164,6 +170,7 @@ __all__ = [
     "kernel_language_entropy",
     "label_groups",
     "linear_token_stats",
+    "listen",
     "nearest_neighbor_entropy",
     "region_stability",
     "run",

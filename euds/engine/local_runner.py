@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from importlib import import_module
 from itertools import chain
 from types import TracebackType
@@ -51,10 +52,12 @@ class LocalRunner:
                 for name in ("models", "samples", "label_words"):
                     import_module(f"euds.engine.{name}")
             meter = Meter(progress)
+            # The other thread tells whom this one tells.
+            context = copy_context()
             with ThreadPoolExecutor(1, thread_name_prefix="read") as reading:
-                ahead = reading.submit(self._worker.read, shards[0])
+                ahead = reading.submit(context.run, self._worker.read, shards[0])
                 for shard, following in zip(shards, [*shards[1:], None], strict=True):
                     ahead.result()
                     if following is not None:
-                        ahead = reading.submit(self._worker.read, following)
+                        ahead = reading.submit(context.run, self._worker.read, following)
                     self._worker.score_shard(shard, meter)

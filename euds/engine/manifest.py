@@ -19,7 +19,7 @@ from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.errors import RunStopped
 from euds.files import atomic_path, json_sha256, permitted, write_json
-from euds.progress import console
+from euds.progress import say
 from euds.types import ScoreResult
 
 PACKAGES = (
@@ -55,11 +55,9 @@ def warn_of_other_versions(plan: Plan) -> None:
     # A run of an older euds does not say with which it was begun.
     found = changes(open_manifest(plan.run_dir).get("versions", versions), versions)
     if found:
-        console.print(
+        say(
             "warning: other versions than when this run was begun: its parts may differ in the last bits of their "
             "scores; --force-new scores all of them with these:\n" + "\n".join(found),
-            markup=False,
-            soft_wrap=True,
         )
 
 
@@ -146,7 +144,7 @@ def follow_inputs(plan: Plan) -> dict[str, Any]:
     if [entry["path"] for entry in manifest["inputs"]] != [entry["path"] for entry in plan.inputs]:
         manifest["inputs"] = list(plan.inputs)
         write_json(plan.manifest_path, manifest)
-        console.print("the corpus has moved, and is the same: the run names its new place", soft_wrap=True)
+        say("the corpus has moved, and is the same: the run names its new place")
     return manifest
 
 

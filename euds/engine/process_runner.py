@@ -16,10 +16,16 @@ from euds.errors import RunStopped
 from euds.measures.device import precision
 from euds.ops.ranks import check_threads
 from euds.processes import deaf_to_interrupts, end_with_parent
-from euds.progress import bar
+from euds.progress import Message, StepProgress, bar, listen_on, say
 
 _worker: Worker | None = None
 """The worker of this process, in a process of the pool."""
+
+_said: list[str] = []
+"""What this process has to say, until its task is done: the parent shows it above its bar, or tells who listens."""
+
+Done = tuple[tuple[int, int, int], list[str]]
+"""What `run_task` returns, and what was said meanwhile."""
 
 
 class ProcessRunner:
@@ -63,7 +69,7 @@ class ProcessRunner:
         if not tasks:
             return
         waiting = iter(tasks)
-        running: set[Future[tuple[int, int, int]]] = set()
+        running: set[Future[Done]] = set()
         with bar(step, last_row(tasks, done), done=done) as progress:
             meter = Meter(progress)
             try:
@@ -76,7 +82,10 @@ class ProcessRunner:
                         return
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        meter(*future.result())
+                        counts, said = future.result()
+                        for text in said:
+                            say(text)
+                        meter(*counts)
             except BrokenProcessPool:
                 raise RunStopped(
                     "a scoring process was killed (out of memory?), or could not start (a script must call euds.score "
@@ -88,12 +97,21 @@ def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_threads: int, aliv
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
     end_with_parent(alive)
+    listen_on(_keep)
     import torch
 
     torch.set_num_threads(n_threads)
     _worker = Worker(plan, turns.get(), tells_loading=False)
 
 
-def _run(step: str, task: Task) -> tuple[int, int, int]:
+def _keep(event: StepProgress | Message) -> None:
+    if isinstance(event, Message):
+        _said.append(event.text)
+
+
+def _run(step: str, task: Task) -> Done:
     assert _worker is not None
-    return run_task(_worker, step, task)
+    counts = run_task(_worker, step, task)
+    said = _said.copy()
+    _said.clear()
+    return counts, said

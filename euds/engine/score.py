@@ -29,7 +29,7 @@ from euds.engine.work import Work
 from euds.errors import InvalidArgument
 from euds.files import at_home, check_place, check_writable, needs_storage
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
-from euds.progress import console
+from euds.progress import say
 from euds.types import ScoreResult
 
 
@@ -160,7 +160,7 @@ def score(
     cached = not TOKENS_OF.keys().isdisjoint(stages_of(config.measures, config.semantic))
     unused = config.unused + (["cache"] if kept is not None and not cached else [])
     if unused:
-        console.print(f"warning: no measure of this run uses: {', '.join(unused)}", markup=False, soft_wrap=True)
+        say(f"warning: no measure of this run uses: {', '.join(unused)}")
     if force_new:
         check_forgettable(run_dir)
 
@@ -174,7 +174,7 @@ def score(
     if force_new:
         check_unneeded(run_dir, (*plan.files, *plan.folders.values()))
     if dry_run:
-        console.print(plan.describe(anew=force_new))
+        say(plan.describe(anew=force_new))
         return _nothing_scored(plan)
     if force_new:
         # Last of all: whatever is wrong with the new run must not cost the old one.
@@ -224,7 +224,7 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
 
         facts = run_plan(plan, work, execution, split, held)
         if facts is None:
-            console.print("this piece is done; the piece that ends last completes the run")
+            say("this piece is done; the piece that ends last completes the run")
             return _nothing_scored(plan)
         # All parts are there: an actor or a piece may have been killed while it wrote, or is late with one of them.
         work.sweep()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from euds.corpus import read_parquet
 from euds.errors import EudsError
 from euds.files import atomic_path
-from euds.progress import console
+from euds.progress import say
 from euds.types import BoolArray, Int64Array
 
 KEY_BYTES, CHECK_BYTES = 16, 8
@@ -183,7 +183,7 @@ def discard(path: Path, reason: Exception) -> bool:
         path.unlink(missing_ok=True)
     except OSError as error:
         removed, outcome = False, f"but cannot be removed ({error.strerror or error})"
-    console.print(f"warning: {path}: damaged, {outcome}: {text}", markup=False, soft_wrap=True)
+    say(f"warning: {path}: damaged, {outcome}: {text}")
     return removed
 
 

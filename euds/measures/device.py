@@ -6,7 +6,7 @@ import torch
 
 from euds.errors import InvalidArgument, one_of
 from euds.ops.token_stats import logits_dtype
-from euds.progress import console
+from euds.progress import say
 
 OUT_OF_MEMORY_SIGNS = (
     *("can't allocate memory", "not enough memory", "CUDA error: out of memory"),
@@ -82,11 +82,9 @@ def emulates_bfloat16(device: str) -> bool:
 def warn_of_emulated_bfloat16(setting: str, dtype: str, device: str) -> None:
     """Say that products of bfloat16 will be slow here, where they will, and which setting asked for them."""
     if dtype == "bfloat16" and emulates_bfloat16(device):
-        console.print(
+        say(
             f"warning: {setting}: this processor has no instructions for bfloat16, whose products take about ten "
             "times as long as float32's here; use float32",
-            markup=False,
-            soft_wrap=True,
         )
 
 

@@ -21,7 +21,7 @@ from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
 from euds.pipeline.recipe import Recipe
-from euds.progress import console
+from euds.progress import say
 from euds.study.examples import Example, check_labels, example_of
 from euds.study.types import CLASSIFICATION
 
@@ -126,10 +126,9 @@ def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
     known = set(test.texts)
     n_repeats = sum(text in known for text in pool.texts)
     if n_repeats:
-        console.print(
+        say(
             f"warning: {n_repeats:,} of {len(pool.lines):,} rows of the pool have the text of a test row; results "
             "flatter the methods that keep them",
-            soft_wrap=True,
         )
 
 

@@ -14,7 +14,7 @@ from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
-from euds.progress import console
+from euds.progress import say
 from euds.selection.features import RunTexts
 from euds.selection.rules import warn_of_one_row
 from euds.selection.select import AUTO, select
@@ -73,7 +73,7 @@ def run(
             _score(settings, data, dry_run=True)
         names = ", ".join(f"{method.name} ({_kept(budgets.get(method.name))})" for method in method_list(settings))
         seeds = ", ".join(map(str, settings.seed_list))
-        console.print(f"then compare {names} over seeds {seeds}", markup=False, soft_wrap=True)
+        say(f"then compare {names} over seeds {seeds}")
         return None
     data = take_data(settings)
     _budgets(settings, data)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from euds.corpus import Row, extract_text, take_rows
 from euds.errors import InputError, InvalidArgument
-from euds.progress import bar, console
+from euds.progress import bar, say
 from euds.selection.axes import values_of
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.rules import AUTO_RULE, COVERAGE_RULES
@@ -173,7 +173,7 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
             n_lost += len(batch) if vectors is None else 0
             progress.advance(len(batch))
     if n_lost:
-        console.print(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone", soft_wrap=True)
+        say(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone")
     return found
 
 

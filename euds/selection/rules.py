@@ -9,7 +9,7 @@ import numpy as np
 from euds.errors import InvalidArgument, whole_number
 from euds.ops.keep import Keep, number_of, tie_hash
 from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
-from euds.progress import console, reading_bar
+from euds.progress import reading_bar, say
 from euds.selection.coverage import facility_location, k_center
 from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection
 
@@ -129,7 +129,7 @@ def warn_of_one_row(keep: Keep) -> None:
     """Say aloud that a count of 1, which may be meant to be everything, keeps one row."""
     number = number_of(keep)
     if isinstance(number, int) and number == 1:
-        console.print("warning: keep: 1 is a count and keeps one row; 1.0 keeps all", markup=False, soft_wrap=True)
+        say("warning: keep: 1 is a count and keeps one row; 1.0 keeps all")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
-from euds.progress import console
+from euds.progress import say
 from euds.study.examples import Rows, classes_of
 from euds.study.types import (
     METRICS,
@@ -107,7 +107,7 @@ def _cell(
     result = train_and_test(train, test, task=task, config=config, seed=seed, title=title, classes=classes)
     write_json(path, result.to_json())
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
-    console.print(f"{title}: {metrics} in {result.train_seconds:.0f} s", markup=False, soft_wrap=True)
+    say(f"{title}: {metrics} in {result.train_seconds:.0f} s")
     return result
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from euds.errors import InputError, InvalidArgument
 from euds.files import make_folder, needs_room, sync_folder
-from euds.progress import console
+from euds.progress import say
 from euds.types import BoolArray, Float64Array, Int64Array
 
 SCORE_STEPS = 255
@@ -84,7 +84,7 @@ def read_cells(path: Path) -> list[Cell]:
         raise InputError(f"{path}: no such file") from None
     if torn:
         text = f"{path}, line {len(lines) + 1}: cut off by a crash, skipped; its cell will be trained again"
-        console.print(f"note: {text}", markup=False, soft_wrap=True)
+        say(f"note: {text}")
     cells: dict[Key, Cell] = {}
     for number, line in enumerate(lines, 1):
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from euds.errors import RunStopped
 from euds.ops.ranks import check_threads
 from euds.processes import deaf_to_interrupts, end_with_parent
+from euds.progress import listen_on
 from euds.study.examples import Rows
 from euds.study.types import FineTuned, Task, TrainConfig
 
@@ -110,10 +111,8 @@ def _start(bench: Bench, alive: Connection) -> None:
     """Make this process a silent trainer."""
     global _bench
     end_with_parent(alive)
-    from euds.progress import console
-
     # The parent shows one bar for all.
-    console.quiet = True
+    listen_on(lambda event: None)
     _bench = bench
 
 

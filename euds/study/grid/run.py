@@ -18,7 +18,7 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import check_writable, json_sha256, needs_room, permitted, take_lock, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
-from euds.progress import bar, console
+from euds.progress import bar, say
 from euds.study.examples import classes_of, examples_of
 from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
@@ -77,7 +77,7 @@ def run_study(
     grid.refuse_other_scorers()
     planned = list(planned_cells(study))
     missing = [cell for cell in planned if cell.key not in grid.finished]
-    console.print(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished", soft_wrap=True)
+    say(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished")
     if missing:
         _check_trainable(study, splits, missing[0])
     if dry_run:
@@ -315,10 +315,9 @@ class Grid:
                 done += self._examples(job.planned)
                 metric = next(iter(tuned.judged["test"].metrics.values()))
                 planned = job.planned
-                console.print(
+                say(
                     f"{planned.method} {keep_name(planned.keep)} of {planned.block.schedule}, seed {planned.seed}: "
                     f"{100 * metric:.1f} in {tuned.train_seconds:.0f} s",
-                    markup=False,
                 )
                 rate = done / (time.perf_counter() - start)
                 progress.advance(round(self._examples(planned)), f"{rate:.0f} examples/s")
