@@ -127,7 +127,8 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("data=5", r"data: input should be"),
         ("nokey", r"write key=value"),
         ("data.train.x=1", r"train has no keys below it"),
-        ("out=[", r"the value is not YAML"),
+        ("out=[", r"override 'out=\[': the value is not YAML: while parsing"),
+        ("out=2026-02-30", r"override 'out=2026-02-30': the value is not YAML: day is out of range"),
     ],
 )
 def test_a_mistake_is_named_before_any_work(override: str, message: str) -> None:
@@ -144,6 +145,9 @@ def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
         ("a: [", "not YAML"),
         ("- a", "must hold keys"),
         ("a: !!python/object:x.y {}", "not YAML"),
+        ("out: 2026-02-30", "r.yaml: not YAML: day is out of range"),
+        ("[" * 3000, "not YAML"),
+        ("data:\n  train: a\n  seed: 1\n  train: b", "not YAML: key 'train' stands twice .*, line 4, column 3"),
     ):
         (tmp_path / "r.yaml").write_text(content)
         with pytest.raises(InputError, match=message):
