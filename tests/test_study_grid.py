@@ -116,10 +116,10 @@ def test_a_cell_is_not_trained_again_by_the_way(option: str, monkeypatch: pytest
         (
             "train",
             {"text": "the film was good", "label": None},
-            r"train\.jsonl row 201: 'label' must be text or an integer",
+            r"train\.jsonl, row 201: 'label' must be text or an integer",
         ),
-        ("train", {"text": None, "label": 1}, r"train\.jsonl row 201: 'text' must be text"),
-        ("test", {"text": "the film was good"}, r"test\.jsonl row 31: no field 'label'"),
+        ("train", {"text": None, "label": 1}, r"train\.jsonl, row 201: 'text' must be text"),
+        ("test", {"text": "the film was good"}, r"test\.jsonl, row 31: no field 'label'"),
     ],
 )
 def test_a_row_that_does_not_suit_the_task_is_named_before_anything_is_scored(
