@@ -14,6 +14,12 @@ from euds.errors import InputError, InvalidArgument, nearest
 UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
 """What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
 
+IN_YAML = {
+    **dict.fromkeys(("list_type", "tuple_type"), "input should be a list, such as [a, b]"),
+    **dict.fromkeys(("model_type", "dict_type"), "input should be keys and values"),
+}
+"""What pydantic says of Python's types, for those who write YAML."""
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which follows YAML 1.1, with floats such as 2e-4 and 1e3, which YAML 1.2 has.
@@ -124,7 +130,8 @@ def _explain(model: type[Section], error: ValidationError) -> str:
         return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
     if mistake["type"] == "missing":
         return f"key {path!r} is missing"
-    return f"{path}: {mistake['msg'][:1].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+    said = IN_YAML.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
+    return f"{path}: {said[:1].lower()}{said[1:]}, got {mistake['input']!r}"
 
 
 def _keys_at(model: type[Section], location: Sequence[int | str]) -> list[str]:
