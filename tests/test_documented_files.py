@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
+from euds.study.types import Spread, StudyRow, StudyTable
 
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
 
@@ -79,3 +81,8 @@ def test_every_key_of_the_manifest_is_named(run: Path) -> None:
 def test_every_key_of_a_selection_is_named(run: Path) -> None:
     found = json.loads((run / "selection.json").read_text())
     assert sorted(documented("`selected.parquet` and `selection.json`")) == sorted(found)
+
+
+def test_every_key_of_the_study_is_named() -> None:
+    named = set(re.findall(r"`([a-z_0-9]+)`", section("`study/table.json`")))
+    assert named == {field.name for kind in (StudyTable, StudyRow, Spread) for field in fields(kind)}

@@ -71,6 +71,7 @@ def test_methods_keep_what_their_names_say(pool: StudyPool) -> None:
         for rows in (kept("igse_box"), kept("random_length_matched"))
     ]
     assert lengths[0] == lengths[1]
+    assert kept("random_length_matched", 0).tolist() != kept("random_length_matched", 1).tolist()
     per_class = METHODS["igse_box_per_class"].choose(pool, 60, 0)
     labels = np.array(pool.scores.column("label").to_pylist())
     assert abs((labels[per_class] == "1").mean() - (labels == "1").mean()) < 0.02
@@ -92,6 +93,14 @@ def test_of_repetitions_inside_a_box_one_is_left(pool: StudyPool) -> None:
     texts[wide[-2]] = texts[wide[-3]]
     rows = within_box(2, lambda part, budget, seed: np.arange(len(part)))(replace(pool, texts=texts), 24, 0)
     assert rows.tolist() == [at for at in wide if at != wide[-2]]
+
+
+def test_where_nearly_everything_repeats_a_box_keeps_repetitions(pool: StudyPool) -> None:
+    alike = replace(pool, texts=["one text for all of them"] * N)
+    wide = METHODS["igse_box"].choose(pool, 48, 0).tolist()
+    rows = METHODS["box2_k_center"].choose(alike, 24, 0)
+    assert len(rows) == 24
+    assert set(rows.tolist()) <= set(wide)
 
 
 def test_a_box_inside_an_interval_narrows_the_label_surprisal(pool: StudyPool) -> None:

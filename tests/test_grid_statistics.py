@@ -40,6 +40,13 @@ def test_the_bootstrap_is_the_same_under_its_seed_and_another_under_another() ->
     assert not np.array_equal(first, other)
 
 
+def test_seeds_are_drawn_apart_from_the_test_rows() -> None:
+    # As many of either: the product of both weights is 1 in the mean, and the variance more were they the same draws.
+    n = 12
+    drawn = Bootstrap(n, n_resamples=2000).means(np.eye(n))
+    assert drawn.mean() == pytest.approx(1 / n, rel=0.05)
+
+
 def test_a_difference_is_paired_over_the_shared_seeds() -> None:
     scores = {seed: np.full(40, 0.5 + 0.1 * seed) for seed in range(4)}
     better = {seed: scores[seed] + 0.02 for seed in (0, 1, 3)} | {9: np.ones(40)}

@@ -97,7 +97,12 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("select.methods=[igs]", r"select.methods: unknown value 'igs' \(did you mean 'igse'\?\)"),
         ("select.methods=[]", r"select.methods: name at least one"),
         ("select.methods=[full, full]", r"none twice"),
-        ("select.methods=[{name: a, rule: box}]", r"rule 'box' looks at one to three"),
+        ("select.methods=[{name: a, rule: box}]", r"select.methods: a: axis: rule 'box' looks at one to three"),
+        ("select.methods=[{name: a, rule: igse, keep: 2.0}]", r"select.methods: a: keep: give a fraction .*, got 2.0"),
+        ("select.methods=[{name: a, rule: igs}]", r"select.methods: a: rule: unknown value 'igs'"),
+        ("select={keep: 0.1, methods: [{name: a, rule: igse, keep: auto}], margin: 2.0}", r"select.margin: "),
+        ("select.margin=-1", r"select.margin: "),
+        ("select.methods=full", r"select.methods: input should be a list, such as \[a, b\], got 'full'"),
         ("select.methods=[{name: a, rule: low, axes: [nl]}]", r"unknown score 'nl' \(did you mean 'nll'\?\)"),
         ("select.interval=centre", r"interval: unknown value 'centre'"),
         ("score.measures=[information]", r"score.measures lacks generative"),
@@ -124,10 +129,11 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("seeds=[1, 1]", r"seeds: give a number of seeds"),
         ("task=regression", r"task: input should be 'classification' or 'question_answering'"),
         ("train.epochs=-1", r"train.epochs: input should be greater than 0, got -1"),
-        ("data=5", r"data: input should be"),
+        ("data=5", r"data: input should be keys and values, got 5"),
         ("nokey", r"write key=value"),
         ("data.train.x=1", r"train has no keys below it"),
-        ("out=[", r"the value is not YAML"),
+        ("out=[", r"override 'out=\[': the value is not YAML: while parsing"),
+        ("out=2026-02-30", r"override 'out=2026-02-30': the value is not YAML: day is out of range"),
     ],
 )
 def test_a_mistake_is_named_before_any_work(override: str, message: str) -> None:
@@ -144,6 +150,9 @@ def test_a_missing_key_or_file_is_named(tmp_path: Path) -> None:
         ("a: [", "not YAML"),
         ("- a", "must hold keys"),
         ("a: !!python/object:x.y {}", "not YAML"),
+        ("out: 2026-02-30", "r.yaml: not YAML: day is out of range"),
+        ("[" * 3000, "not YAML"),
+        ("data:\n  train: a\n  seed: 1\n  train: b", "not YAML: key 'train' stands twice .*, line 4, column 3"),
     ):
         (tmp_path / "r.yaml").write_text(content)
         with pytest.raises(InputError, match=message):

@@ -1,5 +1,6 @@
 """Reports of runs that were moved, changed, of scores alone, and of many groups."""
 
+import re
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,31 @@ def test_a_study_of_an_earlier_selection_is_called_that(
     del table["selection_sha256"], table["methods"][0]["search_seconds"]
     write_json(tmp_path / "study" / "table.json", table)
     assert said not in write_report(tmp_path).read_text()
+
+
+def test_a_comparison_that_has_not_finished_is_called_that(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    euds.score(write_jsonl([{"text": "the film was sad"}] * 3), out=tmp_path, measures=["information"])
+    for at, words in enumerate(("1 model has been fine-tuned so far", "2 models have been fine-tuned so far")):
+        write_json(tmp_path / "study" / "cells" / f"{at}.json", {})
+        page = write_report(tmp_path).read_text()
+        assert words in page
+        assert "Nothing has been fine-tuned" not in page
+    write_json(tmp_path / "study" / "table.json", study_of(None, ("a", "high", 0.5)).to_json())
+    assert "has not finished" not in write_report(tmp_path).read_text()
+
+
+def test_characters_that_no_page_may_hold_are_shown_and_text_of_either_direction_stays_apart(
+    tmp_path: Path, write_jsonl: WriteJsonl
+) -> None:
+    labels = ["a\x00b", "ab", "\u202ebackwards", "a\x1bb"]
+    corpus = write_jsonl([{"text": f"فيلم {at}", "label": label} for at, label in enumerate(labels)])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"], label_field="label")
+    euds.select(tmp_path / "run", keep=2, rule="random")
+    page = write_report(tmp_path / "run").read_bytes().decode()
+    assert not set(page) & {"\x00", "\x1b"}
+    assert {"<td>a\ufffdb</td>", "<td>ab</td>"} <= set(re.findall("<td>.*?</td>", page))
+    assert " · <bdi>\u202ebackwards</bdi> · " in page
+    assert page.count('<p dir="auto">فيلم ') == 4
 
 
 def test_each_random_selection_has_its_dashed_line(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

@@ -207,6 +207,7 @@ def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task
         ({"train": "nothing.jsonl"}, "no such file"),
         ({"train": []}, "there are no training rows"),
         ({"seeds": [-1]}, "seeds: must be in 0"),
+        ({"seeds": []}, "seeds: give at least one"),
         (
             {"test": [{"text": "a", "label": "good"}]},
             "no label of the test rows is one of the training rows: 'good' against '0', '1'; write them alike",
@@ -221,6 +222,30 @@ def test_impossible_settings_are_named(change: dict[str, object], message: str, 
         euds.finetune(**arguments)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="give one of them"):
         TrainConfig("m", epochs=1.0, steps=1)
+
+
+def test_a_bad_row_is_named_by_its_own_file_and_line(write_jsonl: WriteJsonl, tmp_path: Path) -> None:
+    write_jsonl(sentiment(3, 0), "part-1.jsonl")
+    second = write_jsonl(sentiment(1, 1), "part-2.jsonl")
+    for line, message in (
+        (
+            '\n{"text": "a film", "label": null}\n',
+            "part-2.jsonl, row 3: 'label' must be text or an integer, got NoneType",
+        ),
+        ("no row\n", "part-2.jsonl, row 2: .*; rows to train or test on must all be readable"),
+    ):
+        second.write_text(json.dumps(sentiment(1, 1)[0]) + "\n" + line)
+        with pytest.raises(InputError, match=message):
+            euds.finetune(sentiment(4, 0), tmp_path / "part-*.jsonl", model="not looked for yet")
+
+
+def test_a_test_row_that_no_model_can_read_is_named_before_training(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("euds.study.cell.train_and_test", lambda *arguments, **named: pytest.fail("trained"))
+    rows = [question("a b c", "b")]
+    with pytest.raises(InputError, match=r"a question of .* leaves too few of 64 for its passage"):
+        euds.finetune(rows, [*rows, LONG_QUESTION], model=tiny_encoder, task="question_answering")
 
 
 def test_a_causal_model_is_fine_tuned_where_it_can_pad(tiny_lm: Path, tmp_path: Path) -> None:

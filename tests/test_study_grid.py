@@ -35,7 +35,10 @@ from euds.study.types import task_of
     ("block", "message"),
     [
         ({"keep": [0.2], "seeds": 1, "steps": 5, "epochs": 1.0}, "give epochs or steps"),
-        ({"keep": [0.2], "seeds": 1}, "give epochs or steps"),
+        ({"keep": [0.2], "seeds": 1}, "grid.0: give epochs or steps"),
+        ({"keep": [0.2], "seeds": 1, "epochs": float("inf")}, "grid.0.epochs: input should be a finite number"),
+        ({"keep": [], "seeds": 1, "steps": 5}, "grid.0.keep: list should have at least 1 item"),
+        ({"keep": [0.2], "seeds": 1, "steps": 5, "methods": []}, "grid.0.methods: list should have at least 1 item"),
         ({"keep": [0.0], "seeds": 1, "steps": 5}, r"fractions in \(0, 1\]"),
         ({"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["igse_bux"]}, "did you mean 'igse_box'"),
         ({"keep": [0.2, 1.0], "seeds": 1, "steps": 5, "methods": ["full", "random"]}, r"full keeps .* keep: \[1.0\]"),
@@ -49,6 +52,16 @@ from euds.study.types import task_of
 def test_impossible_grids_are_refused(study: dict[str, Any], block: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         load_study({**study, "grid": [block]})
+
+
+def test_settings_outside_the_blocks_are_named_by_their_keys(study: dict[str, Any]) -> None:
+    for changes, message in (
+        ({"grid": []}, "grid: list should have at least 1 item"),
+        ({"train": {"max_tokens": 4}}, "train.max_tokens: must be at least 8, got 4"),
+        ({"grid": study["grid"] * 2, "main_schedule": "9 steps"}, "known: 3 steps$"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            load_study(changed(study, **changes))
 
 
 def test_few_draws_of_many_models_need_paired_ones_beside_them(study: dict[str, Any]) -> None:
@@ -116,10 +129,10 @@ def test_a_cell_is_not_trained_again_by_the_way(option: str, monkeypatch: pytest
         (
             "train",
             {"text": "the film was good", "label": None},
-            r"train\.jsonl row 201: 'label' must be text or an integer",
+            r"train\.jsonl, row 201: 'label' must be text or an integer",
         ),
-        ("train", {"text": None, "label": 1}, r"train\.jsonl row 201: 'text' must be text"),
-        ("test", {"text": "the film was good"}, r"test\.jsonl row 31: no field 'label'"),
+        ("train", {"text": None, "label": 1}, r"train\.jsonl, row 201: 'text' must be text"),
+        ("test", {"text": "the film was good"}, r"test\.jsonl, row 31: no field 'label'"),
     ],
 )
 def test_a_row_that_does_not_suit_the_task_is_named_before_anything_is_scored(

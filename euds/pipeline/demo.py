@@ -30,7 +30,8 @@ def demo(overrides: Sequence[str] = ()) -> RunResult | None:
 
     Raises:
         InvalidArgument: an override is wrong.
-        InputError: an asset cannot be fetched.
+        InputError: an asset cannot be fetched, or what an override names is wrong.
+        MissingExtra, RunStopped: as of `run`.
     """
     for name in ASSETS:
         fetch(name)

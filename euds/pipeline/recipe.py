@@ -11,12 +11,13 @@ from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
-from euds.ops.keep import parse_keep
+from euds.ops.keep import check_keep, parse_keep
 from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES, measure_of
 from euds.selection.choose import check_choice
+from euds.selection.curves import check_margin
 from euds.selection.rules import COVERAGE_RULES, FIXED_AXES, SEARCHED_RULES, VALIDATED
 from euds.selection.select import AUTO, check_automatic, check_coverage
 from euds.study.types import CLASSIFICATION, Task, task_of
@@ -213,6 +214,10 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: score.{error}") from None
     try:
+        one_of("interval", settings.select.interval, INTERVAL_RULES)
+        if settings.select.keep != AUTO:
+            check_keep(settings.select.keep)
+        check_margin(settings.select.margin)
         for method in method_list(settings):
             _check_method(method, settings)
         _check_labels(settings)
@@ -278,20 +283,21 @@ def _check_estimates(score: ScoreSection) -> None:
 
 
 def _check_method(method: Method, recipe: Recipe) -> None:
-    one_of("interval", recipe.select.interval, INTERVAL_RULES)
     if method.rule is None:
         return
-    keep = recipe.select.keep if method.keep is None else method.keep
-    axes = check_choice(
-        keep=1.0 if keep == AUTO else keep,
-        rule=method.rule,
-        axes=method.axes,
-        group_by=method.group_by,
-        adjust=method.adjust,
-        bins=method.bins,
-    )
-    if method.keep == AUTO:
-        check_automatic(method.rule, recipe.select.margin)
+    try:
+        axes = check_choice(
+            keep=1.0 if method.keep is None or method.keep == AUTO else method.keep,
+            rule=method.rule,
+            axes=method.axes,
+            group_by=method.group_by,
+            adjust=method.adjust,
+            bins=method.bins,
+        )
+        if method.keep == AUTO:
+            check_automatic(method.rule, recipe.select.margin)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"methods: {method.name}: {error}") from None
     if method.rule in COVERAGE_RULES and not _embeds(recipe.score):
         raise InvalidArgument(
             f"methods: {method.name} covers embeddings, but score.semantic has neither clusters nor samples that are "

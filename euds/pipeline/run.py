@@ -58,6 +58,8 @@ def run(
     Raises:
         InvalidArgument, InputError: the recipe or something it names is wrong, and the message says where; or another
             process is at work in its run directory.
+        BackendUnavailable: generations are to be drawn by what is not installed.
+        MissingExtra: a report is wanted, and the packages of the extra "report" are not installed.
         RunStopped: the disk is full, or a disk, file server or store failed; the same call resumes.
     """
     settings = load_recipe(recipe, overrides)

@@ -7,20 +7,45 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.composer import ComposerError
 
 from euds.errors import InputError, InvalidArgument, nearest
 
 UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
 """What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
 
+IN_YAML = {
+    **dict.fromkeys(("list_type", "tuple_type"), "input should be a list, such as [a, b]"),
+    **dict.fromkeys(("model_type", "dict_type"), "input should be keys and values"),
+}
+"""What pydantic says of Python's types, for those who write YAML."""
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which follows YAML 1.1, with floats such as 2e-4 and 1e3, which YAML 1.2 has."""
+    """PyYAML's safe loader, which follows YAML 1.1, with floats such as 2e-4 and 1e3, which YAML 1.2 has.
+
+    A key that stands twice is refused, as YAML asks for: PyYAML would take the last and drop the first unseen.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of a mapping, of whose keys none stands twice."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
+
+
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What the loader raises: of values such as the date 2026-02-30, and of deep nesting, Python's own errors."""
 
 
 class Section(BaseModel):
@@ -61,12 +86,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not YAML: {reason}") from None
+    except NOT_YAML as error:
+        raise InputError(f"{path}: not YAML: {_words(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: the file must hold keys and values")
     return content
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
@@ -75,8 +103,8 @@ def _override(content: Mapping[str, Any], override: str) -> dict[str, Any]:
         raise InvalidArgument(f"override {override!r}: write key=value, such as select.keep=0.3")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise InvalidArgument(f"override {override!r}: the value is not YAML") from None
+    except NOT_YAML as error:
+        raise InvalidArgument(f"override {override!r}: the value is not YAML: {_words(error)}") from None
     *outer, last = key.split(".")
     changed: dict[str, Any] = dict(content)
     inner = changed
@@ -102,7 +130,8 @@ def _explain(model: type[Section], error: ValidationError) -> str:
         return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
     if mistake["type"] == "missing":
         return f"key {path!r} is missing"
-    return f"{path}: {mistake['msg'][:1].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+    said = IN_YAML.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
+    return f"{path}: {said[:1].lower()}{said[1:]}, got {mistake['input']!r}"
 
 
 def _keys_at(model: type[Section], location: Sequence[int | str]) -> list[str]:

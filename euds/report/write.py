@@ -1,6 +1,7 @@
 """Write report.html."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -37,6 +38,9 @@ STAGES = {
     "finish": "write scores",
 }
 
+NO_HTML = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What no page may hold: left out by browsers, it would make two labels look like one."""
+
 LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 
@@ -51,10 +55,10 @@ def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(**_view(content))
+    page = NO_HTML.sub("\N{REPLACEMENT CHARACTER}", environment.get_template("report.html").render(**_view(content)))
     path = folder / "report.html"
     with permitted(path):
-        write_atomic(path, lambda handle: handle.write(page.encode("utf-8", "replace")))
+        write_atomic(path, lambda handle: handle.write(page.encode()))
     return path
 
 
@@ -136,6 +140,7 @@ def _view(content: Content) -> dict[str, Any]:
         "selection": selection,
         "overall": overall,
         "study": content.study,
+        "n_trained": sum(1 for _ in (content.run_dir / "study" / "cells").glob("*.json")),
         "study_is_older": content.study_is_older,
         "study_notes": notes(content.study["methods"]) if content.study else [],
         "study_figure": figures.study(content.study) if content.study else None,

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, nearest
 from euds.study.types import QUESTION_ANSWERING, Task
 
@@ -35,6 +37,34 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
     if not rows:
         raise InputError(f"there are no {what} rows")
     return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
+
+
+def read_examples(
+    source: str | Path, task: Task, others: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], list[Example]]:
+    """Return the rows of a corpus file or glob: their fields by name, and the same rows as examples.
+
+    Args:
+        source: file or glob.
+        task: what is learned.
+        others: fields that must be there beside those of the task.
+
+    Raises:
+        InputError: a file or field is missing, there is no row, or one cannot be read or does not suit the task; file
+            and row are named.
+    """
+    files = list_inputs([source])
+    check_inputs(files)
+    check_fields(files, [*task.text_fields, task.label_field, *others])
+    rows: list[dict[str, Any]] = []
+    examples: list[Example] = []
+    for row in read_rows(files):
+        where = f"{row.file}, row {row.position}"
+        if row.fields is None:
+            raise InputError(f"{where}: {row.error}; rows to train or test on must all be readable")
+        rows.append(dict(row.fields))
+        examples.append(example_of(rows[-1], task, where))
+    return rows, examples
 
 
 def classes_of(rows: Rows, task: Task) -> frozenset[str]:

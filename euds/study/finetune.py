@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
-from euds.errors import InputError, InvalidArgument, check_seed
+from euds.errors import InvalidArgument, check_seed
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
-from euds.study.examples import Rows, check_labels, examples_of
+from euds.study.examples import Example, Rows, check_labels, examples_of, read_examples
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, epochs_of, task_of
 
 
@@ -55,11 +53,13 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
-        InputError: a file, field or model is not there, a row does not suit the task, or the folder of the results or
-            for the model takes no file.
+        InputError: a file, field or model is not there, a row does not suit the task or the model, or the folder of the
+            results or for the model takes no file. All of that is told before anything is trained.
         RunStopped: the disk is full.
     """
     settled = task_of(task, text_field, label_field)
+    if not seeds:
+        raise InvalidArgument("seeds: give at least one")
     for seed in seeds:
         check_seed("seeds", seed)
     config = TrainConfig(
@@ -72,13 +72,10 @@ def finetune(
         precision=precision,
         by_length=by_length,
     )
-    train_rows, test_rows = _rows(train, settled), _rows(test, settled)
-    learned, judged = (
-        {example.label for example in examples_of(rows, settled, what)}
-        for rows, what in ((train_rows, "training"), (test_rows, "test"))
-    )
+    train_rows, learned = _examples(train, settled, "training")
+    test_rows, judged = _examples(test, settled, "test")
     if task == CLASSIFICATION:
-        check_labels(learned, judged)
+        check_labels({example.label for example in learned}, {example.label for example in judged})
     model_folder(config.model)
     out = None if out is None else _results_file(Path(out))
     if save_model is not None:
@@ -86,8 +83,9 @@ def finetune(
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16
-    from euds.study.cell import train_and_test
+    from euds.study.cell import check_trainable, train_and_test
 
+    check_trainable(learned, judged, task=settled, config=config)
     warn_of_emulated_bfloat16("precision", config.precision, settle().device)
     results: list[CellResult] = []
 
@@ -120,15 +118,7 @@ def _results_file(path: Path) -> Path:
     return path
 
 
-def _rows(source: str | Path | Rows, task: Task) -> Rows:
-    if not isinstance(source, str | Path):
-        return source
-    files = list_inputs([source])
-    check_inputs(files)
-    check_fields(files, [*task.text_fields, task.label_field])
-    rows: list[dict[str, Any]] = []
-    for row in read_rows(files):
-        if row.fields is None:
-            raise InputError(f"{row.file}, row {row.position}: {row.error}")
-        rows.append(dict(row.fields))
-    return rows
+def _examples(source: str | Path | Rows, task: Task, what: str) -> tuple[Rows, list[Example]]:
+    if isinstance(source, str | Path):
+        return read_examples(source, task)
+    return source, examples_of(source, task, what)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -50,10 +50,10 @@ class BlockSection(Section):
     seed; without it the two seeds are the same. Fewer selections than seeds need a block of as many seeds without it.
     """
 
-    keep: list[float]
-    methods: list[str] | Literal["all"] = "all"
+    keep: list[float] = Field(min_length=1)
+    methods: Annotated[list[str], Field(min_length=1)] | Literal["all"] = "all"
     seeds: PositiveInt
-    epochs: PositiveFloat | None = None
+    epochs: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
     steps: PositiveInt | None = None
     selections: PositiveInt | None = None
 
@@ -84,7 +84,7 @@ class StudyFile(Section):
     data: DataSection
     score: ScoreSection
     train: TrainSection
-    grid: list[BlockSection]
+    grid: list[BlockSection] = Field(min_length=1)
     out: LocalPath
     results: LocalPath
     notes: list[str] = Field(default_factory=list)
@@ -164,6 +164,11 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     if study.data.passage_words is not None and study.task != QUESTION_ANSWERING:
         raise InvalidArgument(f"{where}: data.passage_words: task {study.task} has no passages")
     try:
+        # Epochs and steps are the blocks' own.
+        study.train.config(epochs=None, steps=1)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: train.{error}") from None
+    try:
         for block in study.grid:
             if not all(0 < keep <= 1 for keep in block.keep):
                 raise InvalidArgument(f"grid: keep must be fractions in (0, 1], got {block.keep}")
@@ -173,10 +178,9 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
                     raise InvalidArgument("grid: method full keeps the whole pool; give it a block with keep: [1.0]")
                 if study.task != CLASSIFICATION and METHODS[name].needs_classes:
                     raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
-            study.train_config(block)
             _refuse_single_draws(study, block)
         if study.main_schedule is not None:
-            one_of("main_schedule", study.main_schedule, [block.schedule for block in study.grid])
+            one_of("main_schedule", study.main_schedule, dict.fromkeys(block.schedule for block in study.grid))
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: {error}") from None
     return study

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, one_of
 from euds.selection.duplicates import near_duplicates
-from euds.study.examples import check_labels, examples_of
+from euds.study.examples import check_labels, examples_of, read_examples
 from euds.study.grid.config import StudyFile
 from euds.study.types import CLASSIFICATION, Task
 
@@ -45,14 +44,12 @@ def take_splits(study: StudyFile) -> Splits:
     """
     data = study.data
     task = study.settled_task
-    fields = [*task.text_fields, task.label_field]
-    train = _rows(data.train, [*fields, *([data.source_field] if data.source_field else [])])
-    test = _rows(data.test, fields)
-    learned, judged = (
-        {row.label for row in examples_of(rows, task, file)} for file, rows in ((data.train, train), (data.test, test))
-    )
+    train: Sequence[Record]
+    test: Sequence[Record]
+    train, learned = read_examples(data.train, task, [data.source_field] if data.source_field else [])
+    test, judged = read_examples(data.test, task)
     if task.kind == CLASSIFICATION:
-        check_labels(learned, judged)
+        check_labels({example.label for example in learned}, {example.label for example in judged})
     if data.classes is not None:
         train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
     if data.passage_words is not None:
@@ -93,18 +90,6 @@ def take_splits(study: StudyFile) -> Splits:
 def whole_text(row: Record, fields: Sequence[str]) -> str:
     """Return the text or pair of a row as one string."""
     return "\n".join(str(row[field]) for field in fields)
-
-
-def _rows(spec: str, fields: Sequence[str]) -> list[Record]:
-    files = list_inputs([spec])
-    check_inputs(files)
-    check_fields(files, fields)
-    rows: list[Record] = []
-    for row in read_rows(files):
-        if row.fields is None:
-            raise InputError(f"{row.file}, row {row.position}: {row.error}; a study needs rows that can all be read")
-        rows.append(dict(row.fields))
-    return rows
 
 
 def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str]) -> list[Record]:
