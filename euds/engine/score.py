@@ -102,8 +102,8 @@ def score(
         seed: of the clustering and of the generations.
         workers: processes, or the most actors under Ray; None: one for each CUDA device, and where there is none, or no
             model, one process, or under Ray an actor for each CPU. They share the cores: scores may differ in their
-            last bits, as with any other number of threads. A script that starts processes must call this under
-            `if __name__ == "__main__":`.
+            last bits, as with any other number of threads. Those beyond the number of shards would have no work and are
+            not started. A script that starts processes must call this under `if __name__ == "__main__":`.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
         split: "I/N" (I in 0..N-1) scores only every N-th shard from the I-th on, "slurm" those of this task of a job
