@@ -14,7 +14,7 @@ from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.manifest import (
-    follow_inputs,
+    follow_places,
     is_finished,
     result_of,
     warn_of_other_versions,
@@ -202,7 +202,7 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         result = None if is_finished(plan) else _run(plan, work, execution, split)
         if result is None:
             verify_parts(plan.run_dir)
-            result = replace(result_of(plan.run_dir, follow_inputs(plan)), already_finished=True)
+            result = replace(result_of(plan.run_dir, follow_places(plan)), already_finished=True)
         if is_finished(plan):
             # Also what looking has made anew, or a run that was killed between its manifest and here.
             work.remove_left()
