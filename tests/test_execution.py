@@ -134,7 +134,7 @@ def test_the_manifest_tells_the_threads_of_the_workers(
 
 def _plan(device: str, *roles: str) -> Plan:
     settings: dict[str, Any] = dict.fromkeys(field.name for field in fields(ScoreConfig))
-    settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device, "shard_rows": 64}
-    settings |= {"dtype": "auto", "seed": 0, "n_neighbors": 1, "similarity_temperature": 1.0}
+    settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device}
+    settings |= {"shard_rows": 64, "dtype": "auto", "seed": 0, "n_neighbors": 1, "similarity_temperature": 1.0}
     folders = {role: Path(role) for role in roles}
     return Plan(Path("run"), ScoreConfig(**settings), (), (), 0, folders, {})

@@ -27,7 +27,7 @@ from euds.measures.models import context_length, model_folder
 FORMAT = 1
 
 NAMES = ("inputs", "lm", "embedder", "tokenizer")
-"""Settings that name what the fingerprint has by its hash: under another name, the same content gives the same scores."""
+"""Settings that name what the fingerprint has by its hash: by another name, the same content gives the same scores."""
 
 
 @dataclass(frozen=True)
