@@ -154,7 +154,7 @@ def permitted(path: Path) -> Iterator[None]:
 
 
 def take_lock(path: Path, handle: IO[Any], kind: int) -> None:
-    """Take a lock of an open file; it is let go when the file is closed, or this process dies.
+    """Take a lock of an open file; it is let go when this process dies. See also `letting_go`.
 
     Args:
         path: of the file.
@@ -175,6 +175,22 @@ def take_lock(path: Path, handle: IO[Any], kind: int) -> None:
             f"{path}: no lock can be had there ({error.strerror}); mount the file system with flock, or choose another "
             "folder"
         ) from error
+
+
+@contextmanager
+def letting_go(handle: IO[Any]) -> Iterator[None]:
+    """Let go of the lock of an open file in the end, if there is one.
+
+    Closing the file is not enough: a child that was forked meanwhile has it open, too, and would keep the lock.
+    """
+    owner = os.getpid()
+    try:
+        yield
+    finally:
+        # Such a child must not let go of it itself.
+        if os.getpid() == owner:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 @contextmanager

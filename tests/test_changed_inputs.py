@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from upath import UPath
 
 import euds
-from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_rows, read_slices
+from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_manifest, read_rows, read_slices
 from euds.engine.pool import fit_pool
 from euds.engine.worker import Worker
 from euds.errors import InputError, RunStopped
@@ -210,6 +211,29 @@ def test_an_unfinished_run_keeps_to_its_files(tmp_path: Path, monkeypatch: pytes
     before.rename(after)
     with pytest.raises(InputError, match=r"inputs\[0\]\.path: .*a\.jsonl -> .*b\.jsonl"):
         euds.score(after, out=run, **INFORMATION)
+
+
+def test_the_same_files_and_models_by_other_names_are_the_same_run(
+    tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text(LINE * 30)
+    first, second, third = (Path(shutil.copytree(tiny_lm, tmp_path / name)) for name in ("lm", "lm-2", "lm-3"))
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.engine.worker.finish_shard", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score("a.jsonl", out="run", measures="generative", lm="lm")
+    shutil.rmtree(first)
+    assert not euds.score(tmp_path / "a.jsonl", out="run", measures="generative", lm=second).already_finished
+    assert read_manifest(Path("run"))["models"]["lm"]["folder"] == str(second)
+    shutil.rmtree(second)
+    assert euds.score("*.jsonl", out="run", measures="generative", lm=third).already_finished
+    assert "the lm has moved" in capfd.readouterr().err
+    assert read_manifest(Path("run"))["models"]["lm"]["folder"] == str(third)
+    # Other content is another run, whatever its name.
+    (third / "config.json").write_text((third / "config.json").read_text() + " ")
+    with pytest.raises(InputError, match=r"models\.lm\.sha256: "):
+        euds.score("a.jsonl", out="run", measures="generative", lm=third)
 
 
 def interrupted(*_: object) -> None:

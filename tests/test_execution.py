@@ -37,14 +37,32 @@ def test_every_gpu_gets_a_process_unless_one_is_named(
     n_gpus: int, workers: int | None, device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
-    assert Execution(workers)._devices(_plan(device, "lm")) == expected
-    assert Execution(workers)._devices(_plan(device, "embedder")) == expected
+    assert Execution(workers)._devices(_plan(device, "lm"), 9) == expected
+    assert Execution(workers)._devices(_plan(device, "embedder"), 9) == expected
+
+
+def test_no_more_processes_are_started_than_can_have_work(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert Execution()._devices(_plan("auto", "lm"), 2) == ["cuda:0", "cuda:1"]
+    assert "warning: only 2 of 3 workers can have work: a shard (of 64 rows)" in capsys.readouterr().err
+    assert Execution(10**9)._devices(_plan("cpu"), 1) == ["cpu"]
+    assert "only 1 of 1,000,000,000 workers" in capsys.readouterr().err
+    assert Execution(2)._devices(_plan("cpu"), 2) == ["cpu", "cpu"]
+    assert capsys.readouterr().err == ""
+    # All of it by a real run: one shard is worked on in this process.
+    found = euds.score(corpus, out=tmp_path / "run", measures=["information"], workers=10**9)
+    assert found.n_rows == 152
+    assert "only 1 of 1,000,000,000 workers can have work: a shard (of 1,024 rows)" in capsys.readouterr().err
+    euds.score(corpus, out=tmp_path / "split", measures=["information"], split="1/2")
+    assert "only 1 of 2 pieces can have work" in capsys.readouterr().err
 
 
 def test_what_needs_no_model_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert Execution()._devices(_plan("auto", "tokenizer")) == ["auto"]
-    assert Execution(2)._devices(_plan("auto")) == ["auto", "auto"]
+    assert Execution()._devices(_plan("auto", "tokenizer"), 9) == ["auto"]
+    assert Execution(2)._devices(_plan("auto"), 9) == ["auto", "auto"]
 
 
 def test_a_run_on_the_cpu_takes_no_gpu() -> None:
@@ -117,6 +135,6 @@ def test_the_manifest_tells_the_threads_of_the_workers(
 def _plan(device: str, *roles: str) -> Plan:
     settings: dict[str, Any] = dict.fromkeys(field.name for field in fields(ScoreConfig))
     settings |= {"measures": ("information",), "text_fields": ("text",), "semantic": (), "device": device}
-    settings |= {"dtype": "auto", "seed": 0, "n_neighbors": 1, "similarity_temperature": 1.0}
+    settings |= {"shard_rows": 64, "dtype": "auto", "seed": 0, "n_neighbors": 1, "similarity_temperature": 1.0}
     folders = {role: Path(role) for role in roles}
     return Plan(Path("run"), ScoreConfig(**settings), (), (), 0, folders, {})

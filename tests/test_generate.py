@@ -189,6 +189,11 @@ def test_warping_leaves_what_transformers_leaves(seed: int, top_k: int, top_p: f
     assert torch.allclose(found.logprobs, logits.log_softmax(-1).gather(1, found.ids), atol=1e-5)
 
 
+def test_top_p_is_reached_by_a_sum_that_equals_it() -> None:
+    found = warp(torch.zeros(1, 4), Warping(top_p=0.5))
+    assert torch.diff(found.upto, prepend=torch.zeros(1, 1, dtype=torch.float64)).tolist() == [[0.5, 0.5, 0.0, 0.0]]
+
+
 def test_minus_infinity_is_never_drawn_and_nan_is_told() -> None:
     logits = torch.tensor([[0.0, -torch.inf, 1.0], [torch.nan, 0.0, 0.0], [-torch.inf] * 3, [torch.inf, 0.0, 0.0]])
     found = warp(logits, Warping(top_p=1.0))

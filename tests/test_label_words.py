@@ -46,6 +46,14 @@ def scorer(folder: Path, words: list[list[int]]) -> LabelWordScorer:
     return LabelWordScorer(CausalLM.load(folder, precision("cpu")), words)
 
 
+def test_a_batch_counts_a_prompt_for_each_word_of_several_tokens(tiny_lm: Path) -> None:
+    found = scorer(tiny_lm, [[7], [8, 9, 10], [11, 12]])
+    # Two prompts, each with the longest word's tokens behind it but the last, which is predicted and never read.
+    assert found.n_remembered(10) == 2 * (10 + 2)
+    assert found.n_read == 2 + 1
+    assert scorer(tiny_lm, [[7], [8]]).n_remembered(10) == 10
+
+
 def test_words_are_scored_as_by_a_float64_forward_of_prompt_and_word(
     lm_folder: Path, encoder: PromptEncoder, prompts: list[list[int]]
 ) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import copytree
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,32 @@ def test_weights_that_are_missing_are_not_drawn_at_random(tiny_lm: Path, corpus:
     whole.model.save_pretrained(headless)
     with pytest.raises(InputError, match=r"headless: weights of the causal .* missing \(lm_head\.weight"):
         euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=headless)
+
+
+def test_two_threads_load_one_after_the_other(tiny_lm: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    both = Barrier(2)
+    alone = []
+
+    class Meeting:
+        """Waits for another thread inside of what transformers does under torch's default dtype."""
+
+        @staticmethod
+        def from_pretrained(folder: Path, **arguments: Any) -> Any:
+            try:
+                both.wait(0.5)
+            except BrokenBarrierError:
+                alone.append(arguments["dtype"])
+            return transformers.AutoModelForCausalLM.from_pretrained(folder, **arguments)
+
+    def load(dtype: str) -> set[torch.dtype]:
+        model = load_model(Meeting, tiny_lm, precision("cpu", dtype), "language model")
+        return {weight.dtype for weight in model.parameters()}
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(load, ("bfloat16", "float32"))) == [{torch.bfloat16}, {torch.float32}]
+    assert len(alone) == 2
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_only_a_head_that_is_trained_may_be_missing(tiny_encoder: Path) -> None:

@@ -3,19 +3,24 @@
 import errno
 import fcntl
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import euds
+from euds.engine.cache_upkeep import _locked
 from euds.engine.forget import forget
 from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import REMOVED, Work
 from euds.errors import InputError
 from euds.files import atomic_path
+from euds.study.grid.run import _alone
 from euds.study.types import CellResult
 
 WriteJsonl = Callable[..., Path]
@@ -133,6 +138,43 @@ def test_the_lock_of_a_folder_that_was_deleted_is_none(tmp_path: Path, monkeypat
     monkeypatch.setattr("euds.engine.work.fcntl.flock", removed_before)
     with work.locked(), pytest.raises(InputError, match="another process"), other.locked():
         pass
+
+
+# Of Python from 3.12 on, where the process has threads.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("name", ["run", "cache", "study"])
+def test_a_child_that_is_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path, name: str) -> None:
+    def lock() -> AbstractContextManager[None]:
+        if name == "run":
+            return Work(tmp_path).locked()
+        return _locked(tmp_path) if name == "cache" else _alone(tmp_path / "lock")
+
+    with lock():
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        path = tmp_path / "work" / "lock" if name == "run" else tmp_path / "lock"
+        with path.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_does_not_let_go_of_its_parents_lock(tmp_path: Path) -> None:
+    lock = Work(tmp_path).locked()
+    with lock:
+        child = os.fork()
+        if child == 0:
+            # As where it unwinds the stack that it was forked on.
+            lock.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        with pytest.raises(InputError, match="another process"), Work(tmp_path).locked():
+            pass
 
 
 def test_a_folder_that_was_half_deleted_is_deleted_by_the_next_command(corpus: Path, stopped: Path) -> None:

@@ -57,13 +57,38 @@ def test_actors_elsewhere_write_into_the_folder_that_was_named(
     Path("lm").symlink_to(tiny_lm)
     plans = planned(monkeypatch)
     euds.score(write_jsonl([{"text": "the film"}]), out="run", measures=["generative"], lm="./lm")
-    plan = ray_runner.RayRunner(plans[0], workers=1, address=None)._plan
+    plan = ray_runner.RayRunner(plans[0], workers=1, address=None, n_tasks=1)._plan
     assert plan.run_dir == tmp_path / "run"
     assert plan.folders == {"lm": tmp_path / "lm"}
     task: dict[str, Any] = {"task": 3, "shards": []}
     settled = {"precision": {"device": "cuda", "dtype": "bfloat16"}}
     actor = ray_runner._Actor(replace(plan, fingerprint=settled), "score")
     assert "has settled cuda and bfloat16, but a Ray worker has cpu and float32" in actor(task)["error"]
+
+
+@pytest.mark.slow
+def test_actors_without_work_are_told_of_once(
+    write_jsonl: WriteJsonl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from euds.engine import ray_runner
+    from euds.engine.shards import Shard
+
+    plans = planned(monkeypatch)
+    euds.score(write_jsonl([{"text": "the film"}]), out=tmp_path / "run", measures=["information"], shard_rows=64)
+    counts = {"rows": 0, "tokens": 0, "quarantined": 0, "torch_threads": 1, "error": ""}
+    monkeypatch.setattr(ray_runner.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr(
+        ray_runner.RayRunner, "_rows", lambda self, step, left, needs_gpu: iter([{"task": min(left), **counts}])
+    )
+    tasks = [(Shard(at, at, ()),) for at in range(3)]
+    for workers, told in ((None, "only 3 of 8 workers"), (4, "only 3 of 4 workers"), (3, "")):
+        runner = ray_runner.RayRunner(plans[0], workers=workers, address=None, n_tasks=3)
+        # A task comes back in each round.
+        runner.run("score", tasks, done=0)
+        runner.run("finish", tasks, done=0)
+        said = capsys.readouterr().err
+        assert said.count("can have work") == bool(told)
+        assert told in said
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import euds
 from euds.corpus import read_scores
 from euds.errors import InputError
+from euds.ops.cluster import fit_centroids
 
 Texts = Callable[[int, int], list[str]]
 WriteJsonl = Callable[..., Path]
@@ -177,3 +179,30 @@ def test_label_and_source_are_carried_and_the_manifest_accounts_for_everything(
         "scores",
     ]
     assert pq.read_schema(tmp_path / "run" / "scores" / "part-00000.parquet").field("nll_nats").type == "float"
+
+
+def test_clusters_are_fitted_to_a_sample_of_the_pool_by_the_seed(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[object] = [{"text": text} for text in make_texts(40, 6)]
+    rows[9:9] = [{"text": None}, "no object"]
+    corpus = write_jsonl(rows)
+    seen: list[np.ndarray] = []
+
+    def fit(sample: np.ndarray, **settings: Any) -> np.ndarray:
+        seen.append(sample)
+        return fit_centroids(sample, **settings)
+
+    monkeypatch.setattr("euds.engine.pool.fit_centroids", fit)
+    settings: dict[str, Any] = {"measures": "semantic", "embedder": tiny_encoder, "n_clusters": 3, "shard_rows": 8}
+    euds.score(corpus, out=tmp_path / "whole", **settings)
+    monkeypatch.setattr("euds.engine.pool.POINTS_PER_CENTROID", 4)
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        euds.score(corpus, out=tmp_path / name, seed=seed, **settings)
+    pool, first, again, other = (set(map(bytes, sample)) for sample in seen)
+    assert [len(sample) for sample in seen] == [40, 12, 12, 12]
+    # Each row once, of all shards, and none of the two that have no embedding.
+    assert len(pool) == 40
+    assert len(first) == len(other) == 12
+    assert first | other <= pool
+    assert first == again != other

@@ -27,7 +27,7 @@ from euds.engine.segments import (
     segment_names,
     write_segment,
 )
-from euds.files import PARTIAL_PATTERN
+from euds.files import PARTIAL_PATTERN, letting_go
 from euds.progress import say
 from euds.types import BoolArray, Int64Array
 
@@ -69,7 +69,7 @@ def keep_within(cache: Path, limit_bytes: int) -> None:
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as handle:
+    with (cache / "lock").open("w") as handle, letting_go(handle):
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

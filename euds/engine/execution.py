@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.errors import InputError, InvalidArgument, whole_number
+from euds.progress import say
 
 if TYPE_CHECKING:
     # These bring torch along, which a finished run does without.
@@ -37,6 +38,24 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 def last_row(tasks: Sequence[Task], done: int) -> int:
     """Return where a bar over the rows of `tasks` ends that begins after `done` rows."""
     return done + sum(shard.n_rows for task in tasks for shard in task)
+
+
+def with_work(kind: str, count: int, plan: Plan, n_tasks: int) -> int:
+    """Return how many of `count` can have work, after saying on standard error that the others cannot.
+
+    Args:
+        kind: of them, in the plural, for the message.
+        count: that were asked for, or that there are.
+        plan: the run.
+        n_tasks: of the whole run, finished ones included.
+    """
+    if count > n_tasks:
+        say(
+            f"warning: only {n_tasks:,} of {count:,} {kind} can have work: a shard (of {plan.config.shard_rows:,} "
+            "rows), or a compressed file, is worked on as a whole; a new run with a smaller --shard-rows, or with more "
+            "files if they are compressed, has work for more"
+        )
+    return min(count, n_tasks)
 
 
 def refuse_other_precision(plan: Plan, own: "Precision", whose: str, remedy: str) -> None:
@@ -76,6 +95,7 @@ class Execution:
 
     Attributes:
         workers: processes; None: one for each CUDA device if there are several and no device was named, else this one.
+            There are no more than tasks.
         ray: whether the shards are scored by actors of Ray Data.
         ray_address: address of a Ray cluster; None: Ray's own rule, a local one if it knows none.
     """
@@ -108,18 +128,18 @@ class Execution:
         precision(plan.config.device, plan.config.dtype)
         if self.ray:
             import_module("euds.engine.ray_runner")
-        elif plan.draws_by_vllm and len(self._devices(plan)) > 1:
+        elif plan.draws_by_vllm and (self.workers or len(self._cards(plan))) > 1:
             raise InvalidArgument(
                 "workers: vLLM takes one process; give each GPU its own --split under CUDA_VISIBLE_DEVICES"
             )
 
-    def runner(self, plan: Plan, worker: "Worker") -> Runner:
-        """Return the runner; `worker` is this process' own."""
+    def runner(self, plan: Plan, worker: "Worker", n_tasks: int) -> Runner:
+        """Return the runner; `worker` is this process' own, and `n_tasks` are those of the whole run."""
         if self.ray:
             from euds.engine.ray_runner import RayRunner
 
-            return RayRunner(plan, workers=self.workers, address=self.ray_address)
-        devices = self._devices(plan)
+            return RayRunner(plan, workers=self.workers, address=self.ray_address, n_tasks=n_tasks)
+        devices = self._devices(plan, n_tasks)
         if len(devices) > 1:
             from euds.engine.process_runner import ProcessRunner
 
@@ -128,13 +148,15 @@ class Execution:
 
         return LocalRunner(plan, worker)
 
-    def _devices(self, plan: Plan) -> list[str]:
-        """The device of each process: all CUDA devices in turn unless one was named."""
+    def _devices(self, plan: Plan, n_tasks: int) -> list[str]:
+        """The device of each process that can have work: all of `_cards` in turn."""
+        cards = self._cards(plan)
+        count = with_work("workers", self.workers or max(1, len(cards)), plan, n_tasks)
+        return [cards[at % len(cards)] if cards else plan.config.device for at in range(count)]
+
+    def _cards(self, plan: Plan) -> list[str]:
+        """The CUDA devices that processes may choose from: none where one was named, or no model takes any."""
         import torch
 
-        device = plan.config.device
-        cuda = [f"cuda:{at}" for at in range(torch.cuda.device_count())] if device in ("auto", "cuda") else []
-        if not plan.takes_gpu:
-            cuda = []
-        count = self.workers or max(1, len(cuda))
-        return [cuda[at % len(cuda)] if cuda else device for at in range(count)]
+        chooses = plan.takes_gpu and plan.config.device in ("auto", "cuda")
+        return [f"cuda:{at}" for at in range(torch.cuda.device_count())] if chooses else []

@@ -138,13 +138,22 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
     return manifest
 
 
-def follow_inputs(plan: Plan) -> dict[str, Any]:
-    """Return a finished run's manifest, after writing down where its corpus lies now if that has moved."""
+def follow_places(plan: Plan) -> dict[str, Any]:
+    """Return a finished run's manifest, after writing down where its corpus and models lie now if they have moved."""
     manifest = open_manifest(plan.run_dir)
+    moved = []
     if [entry["path"] for entry in manifest["inputs"]] != [entry["path"] for entry in plan.inputs]:
         manifest["inputs"] = list(plan.inputs)
+        moved.append("corpus")
+    for role, facts in manifest["models"].items():
+        place = str(plan.folders[role].absolute())
+        if facts.get("folder", place) != place:
+            facts["folder"] = place
+            moved.append(role)
+    if moved:
         write_json(plan.manifest_path, manifest)
-        say("the corpus has moved, and is the same: the run names its new place")
+    for what in moved:
+        say(f"the {what} has moved, and is the same: the run names its new place")
     return manifest
 
 

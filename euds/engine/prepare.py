@@ -26,6 +26,9 @@ from euds.measures.models import context_length, model_folder
 
 FORMAT = 1
 
+NAMES = ("inputs", "lm", "embedder", "tokenizer")
+"""Settings that name what the fingerprint has by its hash: by another name, the same content gives the same scores."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -272,7 +275,8 @@ def refuse_other_run(plan: Plan) -> None:
         manifest = open_manifest(plan.run_dir)
         before, now = manifest["fingerprint"], plan.fingerprint
         # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
-        if not (manifest["finished"] and _without_paths(before) == _without_paths(now)):
+        paths = not manifest["finished"]
+        if _decisive(before, paths=paths) != _decisive(now, paths=paths):
             refuse_change(plan.run_dir, before, now)
     elif left:
         # Nothing tells what they were made with.
@@ -281,7 +285,15 @@ def refuse_other_run(plan: Plan) -> None:
         raise InputError(f"{plan.run_dir / 'work'}: holds files that are no run's; choose another --out")
 
 
-def _without_paths(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    config = {name: value for name, value in fingerprint["config"].items() if name != "inputs"}
-    inputs = [{name: value for name, value in entry.items() if name != "path"} for entry in fingerprint["inputs"]]
-    return {**fingerprint, "config": config, "inputs": inputs}
+def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
+    """Return what two runs must have in common to share a directory, with or without the paths of the inputs."""
+    config = {name: value for name, value in fingerprint["config"].items() if name not in NAMES}
+    if config["samples"] is not None:
+        config["samples"] = _without("nli", config["samples"])
+    models = {role: _without("name", facts) for role, facts in fingerprint["models"].items()}
+    inputs = [entry if paths else _without("path", entry) for entry in fingerprint["inputs"]]
+    return {**fingerprint, "config": config, "models": models, "inputs": inputs}
+
+
+def _without(key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name != key}

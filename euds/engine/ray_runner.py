@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 
 from euds import errors
-from euds.engine.execution import Task, last_row, refuse_other_precision
+from euds.engine.execution import Task, last_row, refuse_other_precision, with_work
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
@@ -47,12 +47,14 @@ class RayRunner:
         plan: the run; its directory and inputs must be visible to every node.
         workers: most actors at once; None: one a GPU, or one a CPU where there is no GPU or none is taken.
         address: address of a cluster; None: Ray's own rule.
+        n_tasks: of the whole run; more actors would have no work.
     """
 
-    def __init__(self, plan: Plan, *, workers: int | None, address: str | None) -> None:
+    def __init__(self, plan: Plan, *, workers: int | None, address: str | None, n_tasks: int) -> None:
         self._plan = _everywhere(plan)
         self._workers = workers
         self._address = address
+        self._n_tasks = n_tasks
         self._started_ray = False
         self._threads: set[int] = set()
 
@@ -99,6 +101,8 @@ class RayRunner:
         needs_gpu = step == "score" and "GPU" in ray.cluster_resources() and self._plan.takes_gpu
         left = dict(enumerate(tasks))
         n_vain = 0
+        if step == "score":
+            with_work("workers", self._n_workers(needs_gpu), self._plan, self._n_tasks)
         with bar(step, last_row(tasks, done), done=done) as progress, _lost_quietly():
             meter = Meter(progress)
             while left:
@@ -127,8 +131,6 @@ class RayRunner:
 
     def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
         """What the actors return for those tasks that are not lost with one, as it comes."""
-        cluster: dict[str, float] = ray.cluster_resources()
-        n_workers = self._workers or max(1, int(cluster.get("GPU" if needs_gpu else "CPU", 0)))
         rows = [{"task": at, "shards": [shard.to_json() for shard in task]} for at, task in tasks.items()]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         # Progress is counted in rows here, not in Ray's blocks, and a shard may take longer than Ray waits for one.
@@ -146,12 +148,16 @@ class RayRunner:
             counts = data.map(
                 actor,
                 fn_constructor_args=(self._plan, step),
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(n_workers, len(rows))),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self._n_workers(needs_gpu), len(rows))),
                 num_cpus=1,
                 num_gpus=1 if needs_gpu else None,
                 max_task_retries=0,
             )
         yield from counts.iter_rows()
+
+    def _n_workers(self, needs_gpu: bool) -> int:
+        cluster: dict[str, float] = ray.cluster_resources()
+        return self._workers or max(1, int(cluster.get("GPU" if needs_gpu else "CPU", 0)))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from euds.engine.execution import Execution, Runner
+from euds.engine.execution import Execution, Runner, with_work
 from euds.engine.facts import device_facts, model_facts, pool_facts
 from euds.engine.manifest import is_finished
 from euds.engine.pool import fit_pool, is_fitted, pool_seconds
@@ -39,7 +39,10 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
     worker = Worker(plan, tells_loading=split is None)
     if plan.folders.keys() - {"tokenizer"}:
         warn_of_emulated_bfloat16("dtype", worker.precision.dtype, worker.precision.device)
-    runner = execution.runner(plan, worker)
+    all_tasks = list(tasks(shards))
+    if split is not None:
+        with_work("pieces", split.count, plan, len(all_tasks))
+    runner = execution.runner(plan, worker, len(all_tasks))
     with runner:
         # In this order: another piece that finishes a shard records it before it drops what was measured.
         missing = [shard for shard in shards if not worker.measured(shard.index)]
@@ -49,7 +52,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
         own = list(tasks(unmeasured))
         if split is not None:
             # Pieces are of all shards: what the others have done must not move the bounds.
-            mine = {shard.index for task in list(tasks(shards))[split.index :: split.count] for shard in task}
+            mine = {shard.index for task in all_tasks[split.index :: split.count] for shard in task}
             own = list(tasks([shard for shard in unmeasured if shard.index in mine]))
         if own:
             work.begin("score", split)

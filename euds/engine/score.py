@@ -14,7 +14,7 @@ from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.manifest import (
-    follow_inputs,
+    follow_places,
     is_finished,
     result_of,
     warn_of_other_versions,
@@ -102,8 +102,8 @@ def score(
         seed: of the clustering and of the generations.
         workers: processes, or the most actors under Ray; None: one for each CUDA device, and where there is none, or no
             model, one process, or under Ray an actor for each CPU. They share the cores: scores may differ in their
-            last bits, as with any other number of threads. A script that starts processes must call this under
-            `if __name__ == "__main__":`.
+            last bits, as with any other number of threads. Those beyond the number of shards would have no work and are
+            not started. A script that starts processes must call this under `if __name__ == "__main__":`.
         ray: score the shards by actors of Ray Data; `out` and the inputs must be visible to every node.
         ray_address: address of a Ray cluster; None: Ray's own rule.
         split: "I/N" (I in 0..N-1) scores only every N-th shard from the I-th on, "slurm" those of this task of a job
@@ -202,7 +202,7 @@ def execute(plan: Plan, execution: Execution, split: Split | None = None) -> Sco
         result = None if is_finished(plan) else _run(plan, work, execution, split)
         if result is None:
             verify_parts(plan.run_dir)
-            result = replace(result_of(plan.run_dir, follow_inputs(plan)), already_finished=True)
+            result = replace(result_of(plan.run_dir, follow_places(plan)), already_finished=True)
         if is_finished(plan):
             # Also what looking has made anew, or a run that was killed between its manifest and here.
             work.remove_left()

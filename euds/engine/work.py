@@ -15,7 +15,16 @@ import pyarrow as pa
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
-from euds.files import PARTIAL_PATTERN, atomic_path, make_folder, needs_room, permitted, take_lock, write_atomic
+from euds.files import (
+    PARTIAL_PATTERN,
+    atomic_path,
+    letting_go,
+    make_folder,
+    needs_room,
+    permitted,
+    take_lock,
+    write_atomic,
+)
 
 LOCK = "lock"
 """How the names of lock files begin."""
@@ -236,7 +245,7 @@ class Work:
     @contextmanager
     def _lock(self, name: str, kind: int, *, waits: bool = False) -> Iterator[None]:
         path = self.folder / name
-        with self._open_lock(path) as handle:
+        with self._open_lock(path) as handle, letting_go(handle):
             try:
                 take_lock(path, handle, kind if waits else kind | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -1,5 +1,6 @@
 """Find a model's folder and load it, ready to be read: safetensors weights only, no code from the folder."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ LATE_POSITIONS = (
     *("ibert", "luke", "lilt", "markuplm"),
 )
 """Families whose positions begin after the number of their padding token, by what their model types hold."""
+
+_loading = threading.Lock()
+"""transformers loads under settings of the whole process, such as torch's default dtype: two threads that load at once
+would get weights of each other's dtype, and the process would keep it."""
 
 
 def model_folder(name: str) -> Path:
@@ -120,7 +125,7 @@ def load_model(
     new_head: bool = False,
     **arguments: Any,
 ) -> Any:
-    """Load `folder` with one of transformers' Auto classes, on its device and in evaluation mode.
+    """Load `folder` with one of transformers' Auto classes, on its device and in evaluation mode; one at a time.
 
     Args:
         auto_class: such as `transformers.AutoModel`.
@@ -142,7 +147,7 @@ def load_model(
 
     model: nn.Module
     try:
-        with quiet():
+        with _loading, quiet():
             model, found = auto_class.from_pretrained(
                 folder,
                 dtype=precision.torch_dtype,

@@ -192,7 +192,9 @@ def _place_of(facts: Mapping[str, Any]) -> str:
         return str(folder)
     # A path that leads nowhere from here would be taken for a hub's name.
     if given_folder(name) is None:
-        raise InputError(f"{folder}: the run's encoder is no longer there; put it back, or score into a new directory")
+        raise InputError(
+            f"{folder}: the run's encoder is no longer there; put it back, or repeat `euds score` with its new place"
+        )
     return name
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import check_writable, json_sha256, needs_room, permitted, take_lock, write_json
+from euds.files import check_writable, json_sha256, letting_go, needs_room, permitted, take_lock, write_json
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, say
@@ -132,7 +132,7 @@ def _alone(lock: Path) -> Iterator[None]:
     check_writable(lock.parent)
     with needs_room(lock), permitted(lock):
         handle = lock.open("w")
-    with handle:
+    with handle, letting_go(handle):
         try:
             take_lock(lock, handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
