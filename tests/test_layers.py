@@ -83,3 +83,15 @@ def test_no_public_name_asks_for_an_extra() -> None:
         euds.status("/nowhere")
     with pytest.raises(euds.InputError, match="not a run directory"):
         euds.write_report("/nowhere")
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] not in ("cli", "progress.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("print", "console.print", "typer.echo", "warnings.warn")
+    ]
+    assert printing == []
