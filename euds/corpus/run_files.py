@@ -20,7 +20,10 @@ PARTS_FILE = "_parts.jsonl"
 
 QUARANTINE_FILE = "quarantine.jsonl"
 
-MANIFEST_KEYS = {"config", "fingerprint", "inputs", "finished"}
+MANIFEST_FORMAT = 1
+"""Counts up when what reads the manifests of before would misread those of now."""
+
+MANIFEST_KEYS = {"format", "config", "fingerprint", "inputs", "finished"}
 """What the manifest of every run has, finished or not."""
 
 
@@ -28,7 +31,8 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
     Raises:
-        InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged.
+        InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged or has the format
+            of another version of euds.
         RunStopped: the disk or file server failed.
     """
     path = run_dir / "manifest.json"
@@ -38,6 +42,11 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
         manifest = read_json(path)
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
         raise InputError(f"{path}: is no run's manifest; start over with --force-new")
+    if manifest["format"] != MANIFEST_FORMAT:
+        raise InputError(
+            f"{path}: has format {manifest['format']!r}, and this euds reads {MANIFEST_FORMAT}; read it with the "
+            f"version that wrote it ({manifest.get('euds_version')}), or score anew with --force-new"
+        )
     return manifest
 
 
