@@ -38,7 +38,7 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Selected rows: .parquet, .jsonl or .jsonl.gz; RUN_DIR/selected.parquet by default."),
     ] = None,
     columns: Annotated[

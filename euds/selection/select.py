@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InvalidArgument, check_seed, whole_number
-from euds.files import json_content
+from euds.files import at_home, json_content
 from euds.ops.keep import Keep
 from euds.selection.choose import check_choice, choose, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
@@ -112,7 +112,7 @@ def select(
         stability = DEFAULT_STABILITY if group_by is None else 0
     stability = whole_number("stability", stability, least=0)
     columns = named(columns)
-    folder = Path(run_dir)
+    folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files)
