@@ -29,7 +29,7 @@ from euds.selection.rows import (
     write_record,
     written_record,
 )
-from euds.selection.rules import COVERAGE_RULES, VALIDATED, named, warn_of_one_row
+from euds.selection.rules import COVERAGE_RULES, REGIONLESS_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -50,7 +50,7 @@ def select(
     adjust: str | None = None,
     bins: int | None = None,
     stability: int | None = None,
-    margin: float = DEFAULT_MARGIN,
+    margin: float | None = None,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
@@ -81,9 +81,9 @@ def select(
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
         bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64. "validated"
             searches its boxes on at most 32.
-        stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
-            with `group_by`, where every group takes as many.
-        margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
+        stability: pools to resample for the spread of the bounds and the overlap of the regions, if the rule has one;
+            None: 100, and 0 with `group_by`, where every group takes as many.
+        margin: loss of accuracy against the full pool that counts as none, for `keep="auto"` alone; None: 0.005.
         out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
@@ -107,10 +107,10 @@ def select(
         warn_of_one_row(keep)
     seed = check_seed("seed", seed)
     if keep == AUTO:
-        margin = check_automatic(rule, margin)
-    if stability is None:
-        stability = DEFAULT_STABILITY if group_by is None else 0
-    stability = whole_number("stability", stability, least=0)
+        margin = check_automatic(rule, DEFAULT_MARGIN if margin is None else margin)
+    elif margin is not None:
+        raise InvalidArgument("margin: is of keep 'auto'; leave it out")
+    stability = _stability_of(rule, stability, group_by)
     columns = named(columns)
     folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
@@ -128,7 +128,7 @@ def select(
     uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
     found = None
-    if trainee is not None and keep == AUTO:
+    if trainee is not None and margin is not None:
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
@@ -149,6 +149,16 @@ def select(
         content = json_content(record)
     write_record(folder, path, content)
     return replace(selection, record=record)
+
+
+def _stability_of(rule: str, stability: int | None, group_by: str | None) -> int:
+    """Return the pools to resample."""
+    if stability is None:
+        return DEFAULT_STABILITY if group_by is None else 0
+    stability = whole_number("stability", stability, least=0)
+    if stability and rule in REGIONLESS_RULES:
+        raise InvalidArgument(f"stability: rule {rule!r} finds no region that could be stable; leave it out")
+    return stability
 
 
 def check_automatic(rule: str, margin: float) -> float:
