@@ -103,6 +103,8 @@ def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: Write
         ({"keep": 1.5}, "keep: give a fraction"),
         ({"keep": 403}, r"keep: give .* count in 1..402, got 403"),
         ({"columns": ["txt"]}, "unknown field 'txt'.*did you mean 'text'"),
+        ({"quantile_limit": 1e6}, r"quantile_limit: must be an integer, got 1000000\.0"),
+        ({"rule": None}, "rule: unknown value None; known: box"),
     ],
 )
 def test_what_is_wrong_about_arguments_is_named_before_the_scores_are_read(
