@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InvalidArgument, check_seed, whole_number
 from euds.files import at_home, json_content
-from euds.ops.keep import Keep
-from euds.selection.choose import check_choice, choose, rows_of_rule
+from euds.ops.keep import Keep, parse_keep
+from euds.selection.choose import check_choice, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
@@ -120,12 +120,12 @@ def select(
         check_fields(files, columns)
     scores = read_scores(folder)
     texts = RunTexts(manifest, files, scores) if texts is None else texts
-    if rule in COVERAGE_RULES:
-        check_coverage(rule, scores.num_rows, group_by)
+    uses_labels = keep == AUTO or rule == VALIDATED
+    if uses_labels or texts.covers(rule):
+        _check_pool(scores, keep, rule, axes, group_by)
     if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
     settings |= {"pairs": texts.pairs}
-    uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
     found = None
     if trainee is not None and margin is not None:
@@ -172,16 +172,33 @@ def check_automatic(rule: str, margin: float) -> float:
     return check_margin(margin)
 
 
+def _check_pool(scores: pa.Table, keep: Keep, rule: str, axes: Sequence[str] | None, group_by: str | None) -> None:
+    """Refuse what no rows of the run could satisfy, before their texts are embedded.
+
+    Raises:
+        InvalidArgument: `keep` is more than there are, or there are too many for the rule.
+        InputError: the run lacks a score or group that is asked for.
+    """
+    if rule not in COVERAGE_RULES:
+        rows_of_rule(scores, rule, axes)
+    if keep != AUTO:
+        parse_keep(keep, scores.num_rows)
+    sizes = [scores.num_rows] if group_by is None else [len(rows) for _, rows in groups_by(scores, group_by)]
+    check_coverage(rule, max(sizes), group_by)
+
+
 def check_coverage(rule: str, n_rows: int, group_by: str | None) -> None:
-    """Refuse a pool that facility location cannot compare all pairs of, before its texts are embedded.
+    """Refuse a pool, or a largest group, that facility location cannot compare all pairs of.
 
     Raises:
         InvalidArgument: there are too many rows.
     """
-    if rule == "facility" and group_by is None and n_rows > MAX_FACILITY_ROWS:
+    if rule == "facility" and n_rows > MAX_FACILITY_ROWS:
+        whose = "the run" if group_by is None else f"the largest {group_by}"
+        other = "" if group_by else ", or --group-by smaller parts"
         raise InvalidArgument(
-            f"rule: 'facility' compares all pairs of at most {MAX_FACILITY_ROWS:,} rows, and the run has {n_rows:,}; "
-            "take 'k_center', or --group-by smaller parts"
+            f"rule: 'facility' compares all pairs of at most {MAX_FACILITY_ROWS:,} rows, and {whose} has {n_rows:,}; "
+            f"take 'k_center'{other}"
         )
 
 
