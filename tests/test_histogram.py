@@ -240,6 +240,7 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
     assert first.edges(16).tolist() == equal_mass_edges(values, 16).tolist()
     assert second.edges(16).tolist() == equal_mass_edges(np.append(values, values[:3]), 16).tolist()
     assert first.n_left_out == (~np.isfinite(values)).sum()
+    assert second.n_left_out == first.n_left_out + (~np.isfinite(values[:3])).sum() > 0
     assert first.rank_error == 0.0
     with pytest.raises(InvalidArgument, match="none is finite"):
         EqualMassEdges().edges(4)
