@@ -56,7 +56,8 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     if value not in known:
-        raise InvalidArgument(f"{name}: unknown value {value!r}{nearest(value, known)}; known: {', '.join(known)}")
+        meant = nearest(value, known) if isinstance(value, str) else ""
+        raise InvalidArgument(f"{name}: unknown value {value!r}{meant}; known: {', '.join(known)}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Numbers that functions over arrays refuse by name: no numbers at all, and truth values."""
+"""What functions over arrays refuse by name: numbers that are none, truth values, and arrays that cannot be read."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +21,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     ),
     "min_similarity": lambda number: euds.embedding_groups(ROWS, [0, 10, 20], min_similarity=number),
     "max_overlap": lambda number: euds.find_boxes(ROWS[:, :2], keep=5, k=2, max_overlap=number),
+    "min_width": lambda number: euds.find_interval(ROWS[:, 0], keep=5, rule="density", min_width=number),
     "temperature": lambda number: euds.token_stats(torch.from_numpy(ROWS), temperature=number),
 }
 
@@ -28,10 +29,34 @@ CALLS: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("wrong", ["0.5", True, None])
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_no_number_is_named(name: str, wrong: object) -> None:
-    with pytest.raises(InvalidArgument, match=f"{name}: must be a number, got {wrong!r}"):
+    said = "rule 'density' needs it" if (name, wrong) == ("min_width", None) else f"must be a number, got {wrong!r}"
+    with pytest.raises(InvalidArgument, match=f"{name}: {said}"):
         CALLS[name](wrong)
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_numpys_numbers_are_taken(name: str) -> None:
     CALLS[name](np.float32(0.5))
+
+
+def find(**arguments: Any) -> object:
+    """Search a box of three rows."""
+    return euds.find_box(**{"scores": np.eye(3), "keep": 1, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": torch.eye(3, dtype=torch.bfloat16)}, "scores: must be real numbers .*: Got unsupported .*BFloat16"),
+        ({"scores": torch.eye(3, requires_grad=True)}, r"scores: must be real numbers .*: Can't call numpy\(\)"),
+        ({"ids": torch.ones(3, requires_grad=True)}, r"ids: must be a flat array of integers: Can't call numpy\(\)"),
+        ({"ids": np.ma.masked_array([1, 2, 3], [0, 0, 1])}, "ids: must be a flat array of integers, none of them mask"),
+        ({"groups": [["a"], ["a", "b"], []]}, "groups: must be 3 labels: setting an array element"),
+        ({"groups": np.ma.masked_array([1, 2, 3], [0, 0, 1])}, "groups: must be labels of one kind, all given; some"),
+        ({"objective": 3}, "objective: unknown value 3; known: volume"),
+    ],
+)
+def test_arrays_and_names_that_cannot_be_read_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{message}"):
+        find(**arguments)
+    find(scores=torch.eye(3), ids=torch.arange(3), groups=np.ma.masked_array([1, 1, 2]))

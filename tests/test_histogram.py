@@ -240,6 +240,7 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
     assert first.edges(16).tolist() == equal_mass_edges(values, 16).tolist()
     assert second.edges(16).tolist() == equal_mass_edges(np.append(values, values[:3]), 16).tolist()
     assert first.n_left_out == (~np.isfinite(values)).sum()
+    assert second.n_left_out == first.n_left_out + (~np.isfinite(values[:3])).sum() > 0
     assert first.rank_error == 0.0
     with pytest.raises(InvalidArgument, match="none is finite"):
         EqualMassEdges().edges(4)
@@ -247,8 +248,20 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
         first.edges(0)
     with pytest.raises(InvalidArgument, match=r"bins: must be an integer, got 2\.5"):
         first.edges(2.5)  # type: ignore[arg-type]  # Wrong on purpose.
-    with pytest.raises(InvalidArgument, match="sketch_size in"):
+    with pytest.raises(InvalidArgument, match=r"sketch_size: must be in 8\.\.65535, got 1"):
         EqualMassEdges(sketch_size=1)
+    with pytest.raises(InvalidArgument, match=r"sketch_size: must be an integer, got 10\.5"):
+        EqualMassEdges(sketch_size=10.5)  # type: ignore[arg-type]  # Wrong on purpose.
+    for limit in (-1, "5"):
+        with pytest.raises(InvalidArgument, match=f"limit: must be .* got {limit!r}"):
+            EqualMassEdges(limit=limit)  # type: ignore[arg-type]  # Wrong on purpose.
+
+
+def test_edges_of_several_axes_may_come_one_by_one() -> None:
+    axes = [[0.0, 1.0, 2.0], [0.0, 5.0]]
+    for edges in (axes, iter(axes), (np.array(own) for own in axes)):
+        assert Histogram(edges).counts.shape == (2, 1)  # type: ignore[arg-type]  # What users have.
+    assert Histogram(iter(axes[0])).counts.shape == (2,)  # type: ignore[arg-type]  # What users have.
 
 
 def test_a_sketch_takes_over_and_keeps_its_error() -> None:

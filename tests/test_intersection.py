@@ -112,6 +112,8 @@ def test_groups_take_their_own_part_of_what_belongs_to_rows() -> None:
     for search, extra, values in searches:
         found = euds.find_by_group(search, values, labels, keep=0.4, **extra)  # type: ignore[arg-type]  # Of several kinds.
         known = np.isfinite(expected) if "expected" in extra else np.ones(90, bool)
+        if "max_keep" not in extra:
+            assert sum(region.n_kept for region in found.values()) == 0.4 * known.sum()
         for label, region in found.items():
             rows = np.flatnonzero((labels == label) & known)
             own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in extra.items()}

@@ -118,6 +118,7 @@ def test_nulls_are_left_out_and_counted() -> None:
         [3.0, None, 1, np.nan],
         np.ma.masked_array([3.0, 0.0, 1.0, 0.0], [False, True, False, True]),
         np.ma.masked_array([3, 0, 1, 0], [False, True, False, True]),
+        np.ma.masked_array([3, 0, 1, None], [False, True, False, True], object),
     ):
         found = euds.find_interval(scores, keep=1.0, rule="low")  # type: ignore[arg-type]  # What users have.
         assert (found.indices.tolist(), found.n_scores, found.n_left_out) == ([0, 2], 2, 2)

@@ -1,6 +1,7 @@
 """Where a run may write, and what starting over may delete."""
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import euds
 from euds.cli.app import app
 from euds.corpus import generations_path, meanings_path, open_manifest, read_quarantine, read_scores, whole_parts
 from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
+from euds.files import read_json
 
 WriteJsonl = Callable[..., Path]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
@@ -202,3 +204,21 @@ def test_a_file_server_that_is_gone_is_no_damage(
     monkeypatch.setattr(Path, "open", gone)
     with pytest.raises(RunStopped, match="the file system or the network failed"):
         read(whole)
+
+
+def test_a_run_of_another_format_is_refused_by_its_readers_and_scored_anew_by_force(corpus: Path, whole: Path) -> None:
+    path = whole / "manifest.json"
+    path.write_text(json.dumps({**read_json(path), "format": 2, "euds_version": "9.1"}))
+    readers: list[Callable[[], object]] = [
+        lambda: euds.select(whole, keep=0.5, rule="random"),
+        lambda: euds.select_streaming(whole, keep=0.5, rule="low", axes=["information"]),
+        lambda: euds.status(whole),
+        lambda: euds.score(corpus, out=whole, **INFORMATION),
+    ]
+    for reader in readers:
+        with pytest.raises(
+            InputError, match=r"manifest\.json: has format 2, and this euds reads 1; .* wrote it \(9\.1\)"
+        ):
+            reader()
+    euds.score(corpus, out=whole, force_new=True, **INFORMATION)
+    assert read_json(path)["format"] == 1

@@ -167,7 +167,7 @@ def test_no_file_of_somebodys_own_is_written_over(
         assert own.read_text() == '{"text": "my own", "label": 1}\n'
         assert [path.name for path in own.parent.iterdir()] == [name]
         entry = {"path": "/elsewhere/pool.jsonl", "sha256": file_sha256(Path(recipe["data"]["train"]))}
-        manifest = {"config": {}, "fingerprint": {}, "inputs": [entry], "finished": False}
+        manifest = {"format": 1, "config": {}, "fingerprint": {}, "inputs": [entry], "finished": False}
         _write(tmp_path / "run" / "manifest.json", manifest)
 
 

@@ -54,6 +54,38 @@ def test_trimming_drops_the_rows_farthest_from_the_centre() -> None:
     assert found.indices.tolist() == [2, 3]
 
 
+def test_surplus_at_both_ends_of_a_searched_interval_is_dropped_by_hash() -> None:
+    # Both ends are equally far from the centre, however many rows lie there; of 16 rows ranks are exact floats.
+    scores = np.array([0.0] * 4 + [1.0] + [2.0] * 2 + [50.0 * 2**at for at in range(9)])
+    dropped = []
+    for seed in range(20):
+        found = euds.find_interval(scores, keep=6, seed=seed)
+        assert found.n_in_region == 7
+        hashes = tie_hash(np.arange(7), seed)
+        hashes[4] = 0
+        dropped.append(int(hashes.argmax()))
+        assert found.indices.tolist() == [at for at in range(7) if at != dropped[-1]]
+    assert min(dropped) < 4 < max(dropped)
+
+
+def test_ranks_are_those_among_the_finite_scores() -> None:
+    found = euds.find_interval([1.0, np.nan, 3.0, np.inf], keep=1.0)
+    assert (found.low_rank, found.high_rank) == (0.25, 0.75)
+
+
+def test_sums_of_equal_utilities_do_not_overflow() -> None:
+    n = 1023
+    worth = np.full(n, 1.9)
+    interval = euds.find_interval(np.arange(n), keep=1, rule="utility", utility=worth, max_keep=1.0)
+    assert interval.n_kept == n
+    assert euds.find_box(np.arange(n)[:, None], keep=1, bins=8, utility=worth, max_keep=1.0).n_kept == n
+
+
+def test_earlier_groups_get_the_rows_that_are_left_over() -> None:
+    assert split_budget(4, [5, 5, 5]) == [2, 1, 1]
+    assert split_budget(1, [3, 3]) == [1, 0]
+
+
 def test_equal_rows_are_kept_by_a_seeded_hash_of_their_id() -> None:
     scores = np.zeros(1000)
     ids = np.arange(1000) * 7

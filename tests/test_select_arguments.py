@@ -77,11 +77,20 @@ def test_a_stability_below_0_is_refused_before_anything_is_read(tmp_path: Path) 
             euds.select(tmp_path / "missing", keep=keep, rule="random", stability=-1)
 
 
+@pytest.mark.parametrize("rule", ["random", "facility", "k_center"])
+def test_no_stability_is_asked_of_a_rule_without_a_region(whole: Path, rule: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"stability: rule '{rule}' finds no region that could be stable"):
+        choose(euds.select, whole, rule=rule, axes=None, stability=5)
+
+
 def test_other_types_of_plain_selections_are_named(whole: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"stability: must be an integer, got 1\.5"):
         choose(euds.select, whole, stability=1.5)
     with pytest.raises(InvalidArgument, match="margin: must be a number, got '1'"):
         choose(euds.select, whole, keep="auto", margin="1")
+    # Elsewhere it would say nothing.
+    with pytest.raises(InvalidArgument, match="margin: is of keep 'auto'; leave it out"):
+        choose(euds.select, whole, margin=0.01)
 
 
 @BOTH

@@ -38,7 +38,7 @@ def test_the_command_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> N
         "stability": 3,
         "margin": 0.01,
         "seed": 7,
-        "out": Path("kept.parquet"),
+        "out": "kept.parquet",
         "columns": ["text", "id"],
     }
     expected = {**defaults, "run_dir": Path("run"), "keep": "0.2"}

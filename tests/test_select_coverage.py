@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 
 import euds
 from euds.corpus import corpus_files, read_manifest, read_scores
-from euds.errors import InputError, InvalidArgument
+from euds.errors import EudsError, InputError, InvalidArgument
 from euds.measures.device import Precision, precision
 from euds.pipeline.recipe import load_recipe
 from euds.report import write_report
@@ -151,6 +152,30 @@ def test_the_command_line_and_keep_auto_know_the_rules(
     assert "facility" in finished.stdout
     record = json.loads((folder / "selection.json").read_text())
     assert [curve["rule"] for curve in record["keep_auto"]["curves"]] == ["facility", "random"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep": N + 1}, f"keep: give a fraction .* or a count in 1..{N}, got {N + 1}"),
+        (
+            {"keep": N + 1, "rule": "validated", "axes": ["semantic"]},
+            f"keep: give .* or a count in 1..{N}, got {N + 1}",
+        ),
+        ({"rule": "validated", "axes": ["nll"]}, "axis: the run has no nll_nats; take another axis"),
+        ({"keep": "auto", "rule": "low", "axes": ["nll"]}, "axis: the run has no nll_nats; take another axis"),
+        ({"group_by": "source"}, "group_by: the scores have no source; score with --source-field"),
+        ({"group_by": "label"}, "'facility' .* at most 29 rows, and the largest label has 30; take 'k_center'$"),
+        ({}, f"'facility' .* at most 29 rows, and the run has {N}; take 'k_center', or --group-by smaller parts"),
+    ],
+)
+def test_no_text_is_embedded_for_what_no_pool_could_satisfy(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("euds.selection.select.MAX_FACILITY_ROWS", 29)
+    monkeypatch.setattr("euds.selection.features.embed_texts", lambda *_: pytest.fail("texts were embedded"))
+    with pytest.raises(EudsError, match=message):
+        euds.select(run_dir, **{"keep": 0.2, "rule": "facility", **arguments})
 
 
 def test_what_cannot_be_covered_is_refused(tmp_path: Path, write_jsonl: WriteJsonl, run_dir: Path) -> None:

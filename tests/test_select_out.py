@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_score_resume import digests
+from typer.testing import CliRunner
 
 import euds
+from euds.cli.app import app
 from euds.errors import InvalidArgument
 
 Texts = Callable[[int, int], list[str]]
@@ -82,3 +84,39 @@ def test_a_file_of_the_run_is_not_written_over(tmp_path: Path, real: Path, selec
     # Rows of an earlier selection may go.
     for _ in range(2):
         choose(select, run_dir, tmp_path / "linked" / "selected.parquet")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("s3://bucket/kept.parquet", "out: must be a local path, got s3://bucket/kept.parquet"),
+        ("", "out: is empty; name a file for the kept rows"),
+        ("r\udce9.parquet", r"out: r\\udce9\.parquet is not UTF-8"),
+    ],
+)
+def test_rows_go_to_a_local_file(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: Select, out: str, message: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InvalidArgument, match=message):
+        select(whole, keep=5, rule="low", axes=["information"], out=out)
+    arguments = ["select", str(whole), "--keep", "5", "--rule", "random", "--out", "s3://bucket/kept.parquet"]
+    assert "out: must be a local path" in str(CliRunner().invoke(app, arguments).exception)
+    assert not any((tmp_path / "here").iterdir())
+
+
+@BOTH
+def test_a_tilde_is_the_home_folder(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: Select
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for out in ("~/kept.parquet", Path("~/kept.parquet")):
+        kept = select("~/whole", keep=5, rule="low", axes=["information"], out=out)
+        assert kept.record["selected_file"] == str(tmp_path / "kept.parquet")
+    assert euds.status("~/whole").state == "finished"
+    assert euds.write_report(Path("~/whole")) == whole / "report.html"
+    assert not any((tmp_path / "here").iterdir())

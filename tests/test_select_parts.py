@@ -1,8 +1,9 @@
-"""Scores of which parts are missing or damaged give no selection, read whole or in passes."""
+"""Scores of which parts are missing, damaged or others give no selection, read whole or in passes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -44,7 +45,51 @@ def test_a_damaged_part_is_one_line(whole: Path, select: Select, column: str | N
         begin = chunk.dictionary_page_offset or chunk.data_page_offset
         content[begin : begin + 20] = b"\xff" * 20
     part.write_bytes(content)
-    with pytest.raises(InputError, match=r"whole/scores: unreadable: .*; score into a new directory") as raised:
+    said = r"whole/scores: unreadable: .*" if column is None else r"part-00003\.parquet: missing or damaged"
+    with pytest.raises(InputError, match=f"{said}; score into a new directory") as raised:
         choose(select, whole)
     assert "\n" not in str(raised.value)
     assert not (whole / "selected.parquet").exists()
+
+
+def other_scores(parts: Sequence[Path]) -> None:
+    """Write the third part anew, with a score of the first row that is another one."""
+    table = pq.read_table(parts[2])
+    at = table.column_names.index("information_entropy_nats")
+    values = table.column(at).to_pylist()
+    pq.write_table(table.set_column(at, table.field(at), pa.array([9.0, *values[1:]], pa.float32())), parts[2])
+
+
+def in_each_others_place(parts: Sequence[Path]) -> None:
+    """Let two parts of as many rows change places."""
+    contents = [part.read_bytes() for part in parts[2:4]]
+    for part, content in zip(parts[2:4], reversed(contents), strict=True):
+        part.write_bytes(content)
+
+
+def twice(parts: Sequence[Path]) -> None:
+    """Put a part in the place of another one of as many rows."""
+    parts[2].write_bytes(parts[3].read_bytes())
+
+
+@BOTH
+@pytest.mark.parametrize("change", [other_scores, in_each_others_place, twice])
+def test_parts_that_are_not_those_that_were_written_are_named(
+    whole: Path, select: Select, change: Callable[[Sequence[Path]], None]
+) -> None:
+    change(part_files(whole))
+    with pytest.raises(InputError, match=r"part-00002\.parquet: missing or damaged; score into a new directory, or ag"):
+        choose(select, whole)
+    assert not (whole / "selected.parquet").exists()
+
+
+@BOTH
+@pytest.mark.parametrize("lines", [None, 3])
+def test_parts_that_nothing_tells_of_are_not_trusted(whole: Path, select: Select, lines: int | None) -> None:
+    path = whole / "scores" / "_parts.jsonl"
+    if lines is None:
+        path.unlink()
+    else:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+    with pytest.raises(InputError, match=r"_parts\.jsonl: missing or damaged; score into a new directory"):
+        choose(select, whole)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import euds
 from euds.cli.app import app
+from euds.corpus import part_files
 from euds.errors import EudsError, InputError
 from euds.selection import rows, streaming
 
@@ -102,6 +103,8 @@ def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: Write
         ({"keep": 1.5}, "keep: give a fraction"),
         ({"keep": 403}, r"keep: give .* count in 1..402, got 403"),
         ({"columns": ["txt"]}, "unknown field 'txt'.*did you mean 'text'"),
+        ({"quantile_limit": 1e6}, r"quantile_limit: must be an integer, got 1000000\.0"),
+        ({"rule": None}, "rule: unknown value None; known: box"),
     ],
 )
 def test_what_is_wrong_about_arguments_is_named_before_the_scores_are_read(
@@ -122,21 +125,19 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
     with pytest.raises(InputError, match="unknown field 'txt'"):
         euds.select_streaming(run_dir, keep=0.1, rule="igse", columns=["txt"])
     corpus = [{"text": "the film was sad", "n": at if at < 9000 else str(at)} for at in range(9100)]
-    euds.score(write_jsonl(corpus), out=tmp_path / "mixed", measures=["information"])
+    path = write_jsonl(corpus)
+    euds.score(path, out=tmp_path / "mixed", measures=["information"])
     with pytest.raises(InputError, match="the run has no generative_entropy_nats"):
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="igse")
     with pytest.raises(EudsError, match="looks at one to three scores"):
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="box")
     with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
-    parts = sorted((tmp_path / "mixed" / "scores").glob("part-*.parquet"))
-    # As if the two had changed places.
-    for part, other in zip(parts[:2], (parts[1], parts[0]), strict=True):
-        part.rename(other.with_suffix(".moved"))
-    for part in parts[:2]:
-        part.with_suffix(".moved").rename(part)
+    parts = part_files(tmp_path / "mixed")[::-1]
     with pytest.raises(InputError, match="are not those of the corpus"):
-        euds.select_streaming(tmp_path / "mixed", keep=0.5, rule="low", axes=["information"], columns=["text"])
+        rows.write_rows(
+            rows.RowWriter(tmp_path / "kept"), [path], parts, np.array([0]), {"text": None}, {}, ["n_tokens"]
+        )
     command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
     assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
     outcome = CliRunner().invoke(app, [*command, "--rule", "igse"])

@@ -71,6 +71,10 @@ def test_fixed_quantiles_move_as_those_of_resampled_rows(d: int) -> None:
 def test_a_quantile_between_two_rows_still_has_a_bin() -> None:
     found = quantile_stability(np.array([[1.0], [1.0], [5.0]]), [(0.9, 0.95)], n_replicates=5)
     assert 0 < found.overlap <= 1
+    # Their ranks are about 0.33 and 0.83, and the middle of the quantiles lies nearer to the latter.
+    two = np.repeat([1.0, 5.0], [2000, 1000])[:, None]
+    (side,) = quantile_stability(two, [(0.45, 0.81)], n_replicates=5).sides
+    assert side.low == side.high == (5.0, 5.0, 5.0)
     # The lowest tenths of two axes that oppose each other share no row, in any pool.
     falling = np.linspace(0, 1, 1000)
     empty = quantile_stability(np.column_stack([falling, 1 - falling]), [(0, 0.1), (0, 0.1)], n_replicates=3)
@@ -115,6 +119,14 @@ def test_the_spread_is_that_of_resampled_rows(rule: str) -> None:
             assert quantiles[1] == pytest.approx(np.median(bounds), abs=0.25)
             assert quantiles[2] - quantiles[0] == pytest.approx(np.ptp(np.quantile(bounds, [0.05, 0.95])), abs=0.45)
         assert all(0 <= low <= high <= 1 for low, high in zip(side.low_rank, side.high_rank, strict=True))
+
+
+@pytest.mark.parametrize("rule", ["low", "box"])
+def test_a_region_of_all_rows_goes_from_the_first_rank_to_the_last(rule: str) -> None:
+    scores = np.random.default_rng(3).normal(size=500)
+    (side,) = euds.region_stability(scores, keep=1.0, rule=rule, n_replicates=3, bins=1).sides
+    assert (side.low_rank, side.high_rank) == ((0.0,) * 3, (1.0,) * 3)
+    assert (side.low[0], side.high[0]) == (scores.min(), scores.max())
 
 
 def test_a_cluster_is_stable_and_noise_is_not() -> None:

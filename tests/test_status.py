@@ -63,6 +63,7 @@ def measured(run_dir: Path, times: Sequence[float], n_shards: int, began: Mappin
         began: when the steps, and pieces of them, last began.
     """
     manifest = {
+        "format": 1,
         "finished": None,
         "fingerprint": {},
         "inputs": [{"rows": 10 * n_shards}],

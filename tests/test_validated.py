@@ -98,6 +98,22 @@ def test_the_planted_interval_wins_and_stands_beside_the_fixed_ones() -> None:
     assert same.fixed == found.fixed
 
 
+def test_no_region_is_judged_by_rows_that_it_trains_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, trainee = planted(400)
+    n_trained = []
+
+    def accuracy(trials: Trials, rows: Int64Array, validation: Int64Array) -> float:
+        trials.count += 1
+        n_trained.append(len(rows))
+        assert not np.isin(rows, validation).any()
+        return 0.5
+
+    monkeypatch.setattr(Trials, "accuracy", accuracy)
+    search_validated(pool, 100, trainee, seed=0, bins=8)
+    # Of 100 rows some 80 lie outside the split; the first trials are on a quarter of them.
+    assert 10 <= min(n_trained) <= 30 < 60 <= max(n_trained) <= 100
+
+
 class Judged(Trainee):
     """A trainee with a split of the test's own."""
 
@@ -134,6 +150,10 @@ def test_a_power_law_gives_back_the_smallest_part(scale: float, exponent: float)
     assert curve.keep == pytest.approx(exact, rel=0.05)
     assert curve.keep is not None
     assert scale * (curve.keep**-exponent - 1) < 0.0055
+    # Rounded upwards: never beyond the margin by the curve itself.
+    near = fit_curve("low", fractions, reached, full, margin=0.004, seed=0)
+    assert near.keep is not None
+    assert near.scale * (near.keep**-near.exponent - 1) <= 0.004
     assert fit_curve("low", fractions, reached, full, margin=1e-6, seed=0).keep is None
     better = fit_curve("low", fractions, full[:, None] + np.zeros((1, 5)), full, margin=0.005, seed=0)
     assert better.keep == pytest.approx(0.05)
@@ -151,10 +171,12 @@ def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
     wide = rng.normal(size=(n, 300)) * 0.5
     wide[:, :40] += 0.35 * labels[:, None]
     keeps = []
+    drawn = set()
     for features in (easy, wide):
         trainee = Trainee(np.arange(n), features, labels, "planted")
 
         def choose_rows(rule: str, fraction: float, seed: int) -> Int64Array:
+            drawn.add((rule, seed))
             return np.sort(np.random.default_rng(seed).permutation(n)[: int(fraction * n)])
 
         found = find_keep(trainee, choose_rows, "middle", n_rows=n, margin=0.01, seed=0)
@@ -163,6 +185,8 @@ def test_keep_is_smaller_where_rows_repeat_each_other() -> None:
         assert found.n_trials == 5 * (1 + 2 * len(found.curves[0].fractions))
         keeps.append(found.keep or 1.0)
     assert keeps[0] < 0.1 < 0.15 < keeps[1]
+    # Random rows are others for every split.
+    assert drawn == {("middle", 0), *(("random", seed) for seed in range(5))}
     with pytest.raises(InputError, match="too few for learning curves"):
         find_keep(trainee, choose_rows, "middle", n_rows=40, margin=0.01, seed=0)
     for margin in (0, 1, float("nan")):

@@ -38,7 +38,7 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of ties and trimming.")] = 0,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Selected rows: .parquet, .jsonl or .jsonl.gz; RUN_DIR/selected.parquet by default."),
     ] = None,
     columns: Annotated[
@@ -50,7 +50,7 @@ def select(
     as_json: Json = False,
 ) -> None:
     """Choose rows from the scores, without scoring again; rules on embeddings embed the texts."""
-    from euds.selection.select import AUTO, DEFAULT_MARGIN
+    from euds.selection.select import AUTO
     from euds.selection.select import select as select_rows
     from euds.selection.streaming import select_streaming
     from euds.selection.summary import summary
@@ -76,7 +76,7 @@ def select(
             adjust=adjust,
             bins=bins,
             stability=stability,
-            margin=DEFAULT_MARGIN if margin is None else margin,
+            margin=margin,
             seed=seed,
             out=out,
             columns=fields,

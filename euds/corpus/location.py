@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
-from euds.errors import EudsError, InputError, RunStopped, reason_of
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped, reason_of
+from euds.files import at_home
 
 WEB = ("http://", "https://")
 
@@ -112,6 +113,27 @@ def is_pattern(name: str) -> bool:
 def printable(name: str | Path) -> str:
     """Return a name that can be printed; bytes of it that are no UTF-8 are escaped."""
     return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def local_output(out: str | Path, what: str) -> Path:
+    """Return where this machine is to write; a `~` at the beginning is the home folder.
+
+    Args:
+        out: the argument of that name.
+        what: it names.
+
+    Raises:
+        InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
+    """
+    if not str(out):
+        raise InvalidArgument(f"out: is empty; name {what}")
+    if is_url(out):
+        raise InvalidArgument(f"out: must be a local path, got {out}; only inputs may be URLs")
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"out: {printable(out)} is not UTF-8; choose another name") from None
+    return Path(at_home(out))
 
 
 @contextmanager

@@ -20,7 +20,10 @@ PARTS_FILE = "_parts.jsonl"
 
 QUARANTINE_FILE = "quarantine.jsonl"
 
-MANIFEST_KEYS = {"config", "fingerprint", "inputs", "finished"}
+MANIFEST_FORMAT = 1
+"""Counts up when what reads the manifests of before would misread those of now."""
+
+MANIFEST_KEYS = {"format", "config", "fingerprint", "inputs", "finished"}
 """What the manifest of every run has, finished or not."""
 
 
@@ -28,7 +31,8 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
     Raises:
-        InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged.
+        InputError: `run_dir` is no run directory or cannot be looked into, or its manifest is damaged or has the format
+            of another version of euds.
         RunStopped: the disk or file server failed.
     """
     path = run_dir / "manifest.json"
@@ -38,6 +42,11 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
         manifest = read_json(path)
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
         raise InputError(f"{path}: is no run's manifest; start over with --force-new")
+    if manifest["format"] != MANIFEST_FORMAT:
+        raise InputError(
+            f"{path}: has format {manifest['format']!r}, and this euds reads {MANIFEST_FORMAT}; read it with the "
+            f"version that wrote it ({manifest.get('euds_version')}), or score anew with --force-new"
+        )
     return manifest
 
 
@@ -71,21 +80,25 @@ def part_files(run_dir: Path) -> tuple[Path, ...]:
 
 
 def whole_parts(run_dir: Path) -> tuple[Path, ...]:
-    """Return the part files of a finished run, in row order, after counting their rows by what their footers say.
+    """Return the part files of a finished run, in row order, after checking that they are those that were written.
+
+    Their rows are counted by what the footers say, and all bytes are hashed, which takes less time than to read them as
+    tables: Parquet by itself would read many a changed byte as another score.
 
     Raises:
-        InputError: the run has not finished, or a part is missing or has no readable footer.
+        InputError: the run has not finished, or a part is missing or damaged.
         RunStopped: the disk or file server failed.
     """
     expected = read_manifest(run_dir)["counts"]["rows"]
     parts = part_files(run_dir)
     with readable_scores(run_dir):
         n_rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    if n_rows != expected:
-        raise InputError(
-            f"{run_dir}/scores: {n_rows} rows, but the manifest counts {expected}; "
-            "a part is missing: score into a new directory"
-        )
+        if n_rows != expected:
+            raise InputError(
+                f"{run_dir}/scores: {n_rows} rows, but the manifest counts {expected}; "
+                "a part is missing: score into a new directory"
+            )
+        _verify_hashes(run_dir, expected)
     return parts
 
 
@@ -93,7 +106,7 @@ def read_scores(run_dir: Path) -> pa.Table:
     """Return the scores of a finished run, in row order.
 
     Raises:
-        InputError: the run has not finished, or a part is missing or unreadable.
+        InputError: the run has not finished, or a part is missing or damaged.
         RunStopped: the disk or file server failed.
     """
     parts = whole_parts(run_dir)
@@ -171,18 +184,23 @@ def verify_parts(run_dir: Path) -> None:
         InputError: a file is gone or damaged.
         RunStopped: the disk or file server failed.
     """
+    _verify_hashes(run_dir, open_manifest(run_dir)["counts"]["rows"])
+    if not (run_dir / QUARANTINE_FILE).exists():
+        raise _damaged(run_dir / QUARANTINE_FILE)
+
+
+def _verify_hashes(run_dir: Path, n_rows: int) -> None:
+    """Check that all `n_rows` rows of a finished run are in parts that are as they were written."""
     parts_path = run_dir / "scores" / PARTS_FILE
-    n_rows = 0
+    n_found = 0
     for entry in _entries(parts_path):
         part = run_dir / "scores" / entry["part"]
         if not part.exists() or file_sha256(part) != entry["sha256"]:
             raise _damaged(part)
-        n_rows += entry["rows"]
+        n_found += entry["rows"]
     # Lines may be missing as well.
-    if n_rows != open_manifest(run_dir)["counts"]["rows"]:
+    if n_found != n_rows:
         raise _damaged(parts_path)
-    if not (run_dir / QUARANTINE_FILE).exists():
-        raise _damaged(run_dir / QUARANTINE_FILE)
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

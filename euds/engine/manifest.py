@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from euds.backends import FAISS_BUILDS
-from euds.corpus.run_files import PARTS_FILE, open_manifest
+from euds.corpus.run_files import MANIFEST_FORMAT, PARTS_FILE, open_manifest
 from euds.engine.config import changes
 from euds.engine.cost import semantic_cost
-from euds.engine.prepare import FORMAT, Plan, refuse_other_run
+from euds.engine.prepare import Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.errors import RunStopped
@@ -174,7 +174,7 @@ def result_of(run_dir: Path, manifest: Mapping[str, Any]) -> ScoreResult:
 
 def _head(plan: Plan) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "euds_version": _euds_version(),
         "config": plan.config.to_json(),
         "config_sha256": json_sha256(plan.fingerprint),

@@ -16,6 +16,7 @@ from euds.corpus import (
     list_inputs,
     open_manifest,
 )
+from euds.corpus.run_files import MANIFEST_FORMAT
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
 from euds.engine.shards import default_shard_rows
@@ -23,8 +24,6 @@ from euds.engine.work import SHARDS_FILE, Work
 from euds.errors import InputError
 from euds.files import permitted
 from euds.measures.models import context_length, model_folder
-
-FORMAT = 1
 
 NAMES = ("inputs", "lm", "embedder", "tokenizer")
 """Settings that name what the fingerprint has by its hash: by another name, the same content gives the same scores."""
@@ -166,7 +165,7 @@ def prepare(
         for role, folder in folders.items()
     }
     fingerprint = {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "config": config.to_json(),
         "precision": precision,
         "models": models,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from euds.corpus import check_unchanged, verify_parts
-from euds.corpus.location import printable
+from euds.corpus.location import local_output
 from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import TOKENS_OF, CacheSettings
 from euds.engine.config import MEASURES, score_config, stages_of
@@ -27,7 +27,7 @@ from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
-from euds.files import at_home, check_place, check_writable, needs_storage
+from euds.files import check_place, check_writable, needs_storage
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.progress import say
 from euds.types import ScoreResult
@@ -128,7 +128,7 @@ def score(
         RunStopped: a full disk, killed workers, or a disk, file server or store that fails have ended the run; the
             same call resumes.
     """
-    run_dir = local_folder(out)
+    run_dir = local_output(out, "the run directory")
     config = score_config(
         inputs,
         text_field=text_field,
@@ -235,23 +235,6 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
 
         keep_within(plan.cache.folder, plan.cache.limit_bytes)
     return result_of(plan.run_dir, manifest)
-
-
-def local_folder(out: str | Path) -> Path:
-    """Return the run directory.
-
-    Raises:
-        InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
-    """
-    if not str(out):
-        raise InvalidArgument("out: is empty; name the run directory")
-    if "://" in str(out):
-        raise InvalidArgument(f"out: must be a local path, got {out}; only inputs may be URLs")
-    try:
-        str(out).encode()
-    except UnicodeEncodeError:
-        raise InvalidArgument(f"out: {printable(out)} is not UTF-8; choose another name") from None
-    return Path(at_home(out))
 
 
 def _nothing_scored(plan: Plan) -> ScoreResult:

@@ -12,6 +12,7 @@ from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
 from euds.engine.work import POOL_FILE, Work, changed_at
 from euds.errors import InputError
+from euds.files import at_home
 
 STEPS = {
     "score": "",
@@ -84,7 +85,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
         InputError: `run_dir` is no run directory, or what it holds is damaged.
         RunStopped: the disk or file server failed.
     """
-    folder = Path(run_dir)
+    folder = Path(at_home(run_dir))
     manifest = open_manifest(folder)
     if manifest["finished"]:
         return _finished(folder, manifest)

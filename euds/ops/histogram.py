@@ -1,7 +1,7 @@
 """Histograms of scores on 1 to 3 axes, fed in chunks and merged exactly, and the edges of their bins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -208,6 +208,9 @@ def refuse_rows(**given: object) -> None:
 
 
 def _as_edges(edges: npt.ArrayLike | Sequence[npt.ArrayLike]) -> tuple[Float64Array, ...]:
+    if isinstance(edges, Iterator):
+        # A look at its first entry would take it away.
+        edges = list(edges)
     try:
         axes: list[npt.ArrayLike] = [edges] if np.ndim(next(iter(edges), 0.0)) == 0 else list(edges)  # type: ignore[arg-type, list-item]  # A sequence of numbers or of axes.
     except TypeError:

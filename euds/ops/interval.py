@@ -1,12 +1,11 @@
 """Find the interval of one score that holds the samples to keep."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.histogram import Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, parse_max_keep, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_utility, nearest_rows, utility_scale
@@ -168,5 +167,5 @@ def _check_needs(rule: str, **given: object) -> None:
         if value is None and name in uses - {"max_keep"}:
             raise InvalidArgument(f"{name}: rule {rule!r} needs it")
     width = given["min_width"]
-    if width is not None and not (isinstance(width, Real) and 0 <= float(width) < np.inf):
+    if width is not None and not 0 <= real_number("min_width", width) < np.inf:
         raise InvalidArgument(f"min_width: must be at least 0 and finite, got {width!r}")

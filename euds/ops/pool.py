@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
-from euds.ops.ragged import check_ids
+from euds.errors import InvalidArgument, reason_of
+from euds.ops.ragged import ARRAY_ERRORS, check_ids
 from euds.types import Float64Array, Int64Array
 
 FloatArray = npt.NDArray[np.floating]
@@ -23,12 +23,14 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "fiu":
         filled: FloatArray = np.ma.filled(values.astype(np.float64), np.nan)
         return filled
+    if isinstance(values, np.ma.MaskedArray) and values.dtype == object:
+        values = values.filled(np.nan)
     try:
         array = np.asarray(values)
         if array.dtype == object and all(value is None or _is_real(value) for value in array.flat):
             return array.astype(np.float64)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {error}") from None
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {reason_of(error)}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
@@ -80,11 +82,16 @@ def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
     """Return the group labels of n rows.
 
     Raises:
-        InvalidArgument: the shape is not (n,), or some cannot be compared with others, as None cannot.
+        InvalidArgument: the shape is not (n,), some are masked, or cannot be compared with others, as None cannot.
     """
-    labels = np.asarray(groups)
+    try:
+        labels = np.asarray(groups)
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"groups: must be {n} labels: {reason_of(error)}") from None
     if labels.shape != (n,):
         raise InvalidArgument(f"groups: must have shape ({n},), got {labels.shape}")
+    if np.ma.is_masked(groups):
+        raise InvalidArgument("groups: must be labels of one kind, all given; some are masked")
     if labels.dtype == object:
         try:
             labels.argsort()

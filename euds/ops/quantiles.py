@@ -33,12 +33,12 @@ class EqualMassEdges:
             sketch_size: the sketch's k, 8..65535; the rank error is 1.3 % of the rows at 200 and 0.14 % at 2000.
 
         Raises:
-            InvalidArgument: the limit is negative, or the size is out of its range.
+            InvalidArgument: the limit is negative, the size is out of its range, or one is no integer.
         """
-        if limit < 0 or not 8 <= sketch_size <= 65535:
-            raise InvalidArgument(f"limit: must be >= 0, and sketch_size in 8..65535, got {limit} and {sketch_size}")
-        self._limit = limit
-        self._sketch_size = sketch_size
+        self._limit = whole_number("limit", limit, least=0)
+        self._sketch_size = whole_number("sketch_size", sketch_size)
+        if not 8 <= self._sketch_size <= 65535:
+            raise InvalidArgument(f"sketch_size: must be in 8..65535, got {sketch_size}")
         self._chunks: list[Float64Array] = []
         self._n_kept = 0
         self._sketch: kll_doubles_sketch | None = None

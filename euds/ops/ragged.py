@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, reason_of
 from euds.types import Int64Array
 
 WORTH_THREADS = 1 << 20
@@ -12,6 +12,9 @@ WORTH_THREADS = 1 << 20
 PIECES = 32
 TABLE_ENTRIES = 1 << 23
 """Ids are counted in tables, one for each of 32 pieces of the samples, if all of them have no more entries."""
+
+ARRAY_ERRORS = (ValueError, OverflowError, TypeError, RuntimeError)
+"""What `np.asarray` raises, and tensors that it cannot read: those of bfloat16, on a GPU, or with a gradient."""
 
 
 def table_entries(ids: Int64Array) -> int | None:
@@ -28,12 +31,14 @@ def check_ids(name: str, values: npt.ArrayLike) -> Int64Array:
     """Return `values` as contiguous int64.
 
     Raises:
-        InvalidArgument: not a flat array of integers.
+        InvalidArgument: not a flat array of integers, or some are masked.
     """
     try:
         array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidArgument(f"{name}: must be a flat array of integers: {error}") from None
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"{name}: must be a flat array of integers: {reason_of(error)}") from None
+    if np.ma.is_masked(values):
+        raise InvalidArgument(f"{name}: must be a flat array of integers, none of them masked")
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidArgument(f"{name}: must be a flat array of integers, got {array.dtype} of shape {array.shape}")
     return np.ascontiguousarray(array, np.int64)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from euds.corpus.location import local_output
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import score_config
 from euds.engine.execution import Execution
 from euds.engine.manifest import is_finished
 from euds.engine.prepare import draft_of
-from euds.engine.score import check_runnable, local_folder
+from euds.engine.score import check_runnable
 from euds.errors import InputError
 from euds.pipeline.recipe import Recipe, method_list, selected_method
 from euds.selection.curves import fractions_of
@@ -28,7 +29,9 @@ def check_scoring(recipe: Recipe) -> None:
         BackendUnavailable: generations are to be drawn by what is not installed.
     """
     CacheSettings.of(recipe.score.cache, recipe.score.cache_limit_gb)
-    draft = draft_of(score_config(recipe.data.train, **recipe.score_arguments), local_folder(recipe.out))
+    draft = draft_of(
+        score_config(recipe.data.train, **recipe.score_arguments), local_output(recipe.out, "the run directory")
+    )
     if not is_finished(draft):
         check_runnable(draft, Execution())
 

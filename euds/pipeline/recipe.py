@@ -330,7 +330,8 @@ def check_budgets(recipe: Recipe, n_pool: int) -> dict[str, int]:
             # An empty pool is told by scoring, which knows why.
             if keep != AUTO and n_pool:
                 budgets[method.name] = parse_keep(keep, n_pool)
-            check_coverage(method.rule or "", n_pool, method.group_by)
+            if method.group_by is None:
+                check_coverage(method.rule or "", n_pool, None)
         except InvalidArgument as error:
             raise InvalidArgument(f"select.methods: {method.name}: {error}") from None
     return budgets

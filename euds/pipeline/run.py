@@ -133,7 +133,7 @@ def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
         group_by=method.group_by,
         adjust=method.adjust,
         bins=method.bins,
-        margin=recipe.select.margin,
+        margin=recipe.select.margin if keep == AUTO else None,
         texts=texts,
     )
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import field_names, read_parquet, read_rows
 from euds.errors import InputError
-from euds.files import file_sha256, permitted, read_json, write_atomic
+from euds.files import at_home, file_sha256, permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
@@ -46,7 +46,7 @@ LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
     """Write the page of a run, and return its path; `euds.write_report` says more."""
-    folder = Path(run_dir)
+    folder = Path(at_home(run_dir))
     content = gather(folder, _kept_ids(folder), max(examples, 0))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("euds.report"),

@@ -129,7 +129,7 @@ def choose(
     if decision is not None:
         pool = pool.on(decision.axes)
     applied = rule if decision is None else decision.rule
-    groups = [("", np.arange(len(places)))] if group_by is None else _groups(usable, group_by)
+    groups = [("", np.arange(len(places)))] if group_by is None else groups_by(usable, group_by)
     found, validation = _search(_Plan(applied, seed, n_bins, stability), pool, groups, budget, trainee)
     kept = np.sort(np.concatenate([rows[region.kept] for _, rows, region in found]))
     whole = found[0][2] if group_by is None else Region(kept, (), sum(region.n_in_region for *_, region in found))
@@ -155,6 +155,18 @@ def choose(
         "seconds": round(time.perf_counter() - start, 4),
     }
     return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
+
+
+def groups_by(scores: pa.Table, column: str) -> list[tuple[str, Int64Array]]:
+    """Return the names of the labels or sources of a scores table, and the positions of their rows.
+
+    Raises:
+        InputError: no row has one.
+    """
+    if scores.column(column).null_count == scores.num_rows:
+        raise InputError(f"group_by: the scores have no {column}; score with --{column}-field")
+    groups = groups_of(scores, column)
+    return list(zip(groups.names, groups.members(), strict=True))
 
 
 def rows_of_rule(
@@ -294,13 +306,6 @@ def _pool(usable: pa.Table, columns: tuple[str, ...], adjust: str | None) -> Poo
         values = [without_length(axis, n_tokens) for axis in values]
     matrix = np.column_stack(values) if values else np.empty((usable.num_rows, 0))
     return Pool(columns, matrix, n_tokens, usable.column("row_id").to_numpy())
-
-
-def _groups(usable: pa.Table, group_by: str) -> list[tuple[str, Int64Array]]:
-    if usable.column(group_by).null_count == usable.num_rows:
-        raise InputError(f"group_by: the scores have no {group_by}; score with --{group_by}-field")
-    groups = groups_of(usable, group_by)
-    return list(zip(groups.names, groups.members(), strict=True))
 
 
 def _region_record(region: Region) -> dict[str, Any]:

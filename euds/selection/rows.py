@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
-from euds.corpus.location import local_file
+from euds.corpus.location import local_file, local_output
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
 from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
@@ -48,10 +48,11 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
 
     Raises:
-        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, or of no known suffix.
+        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, or no
+            local path in UTF-8.
         InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
     """
-    path = folder / SELECTED if out is None else Path(out)
+    path = folder / SELECTED if out is None else local_output(out, "a file for the kept rows")
     with permitted(path):
         if any(_is_same(path, file) for file in files):
             raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")

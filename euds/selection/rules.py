@@ -22,6 +22,9 @@ RULES = (*INTERVAL_RULES, "typical", "random", "longest", "shortest", "intersect
 COVERAGE_RULES = ("k_center", "facility")
 """The rules that look at embeddings instead of scores."""
 
+REGIONLESS_RULES = ("random", *COVERAGE_RULES)
+"""The rules whose rows lie in no region of scores."""
+
 VALIDATED = "validated"
 AUTO_RULE = "auto"
 SEARCHED_RULES = (AUTO_RULE, VALIDATED)
@@ -143,7 +146,7 @@ class Search:
 
 def search_of(rule: str, pool: Pool) -> Search | None:
     """Return the search of a rule, or None for those that look at no score."""
-    if rule == "random" or rule in COVERAGE_RULES:
+    if rule in REGIONLESS_RULES:
         return None
     if rule == "typical":
         distance = np.abs(pool.values[:, 0] - pool.values[:, 1])

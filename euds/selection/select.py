@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InvalidArgument, check_seed, whole_number
-from euds.files import json_content
-from euds.ops.keep import Keep
-from euds.selection.choose import check_choice, choose, rows_of_rule
+from euds.files import at_home, json_content
+from euds.ops.keep import Keep, parse_keep
+from euds.selection.choose import check_choice, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep
 from euds.selection.features import RunTexts
@@ -29,7 +29,7 @@ from euds.selection.rows import (
     write_record,
     written_record,
 )
-from euds.selection.rules import COVERAGE_RULES, VALIDATED, named, warn_of_one_row
+from euds.selection.rules import COVERAGE_RULES, REGIONLESS_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee
 from euds.types import Int64Array, Selection
 
@@ -50,7 +50,7 @@ def select(
     adjust: str | None = None,
     bins: int | None = None,
     stability: int | None = None,
-    margin: float = DEFAULT_MARGIN,
+    margin: float | None = None,
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
@@ -81,9 +81,9 @@ def select(
         adjust: "log_length": replace each axis by its residual on ln(n_tokens) first; bounds are then of residuals.
         bins: equal-mass bins per axis, of rules that search a box ("igse", "box", "validated"); None: 64. "validated"
             searches its boxes on at most 32.
-        stability: pools to resample for the spread of the bounds and the overlap of the regions; None: 100, and 0
-            with `group_by`, where every group takes as many.
-        margin: loss of accuracy against the full pool that counts as none for `keep="auto"`.
+        stability: pools to resample for the spread of the bounds and the overlap of the regions, if the rule has one;
+            None: 100, and 0 with `group_by`, where every group takes as many.
+        margin: loss of accuracy against the full pool that counts as none, for `keep="auto"` alone; None: 0.005.
         out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
@@ -107,12 +107,12 @@ def select(
         warn_of_one_row(keep)
     seed = check_seed("seed", seed)
     if keep == AUTO:
-        margin = check_automatic(rule, margin)
-    if stability is None:
-        stability = DEFAULT_STABILITY if group_by is None else 0
-    stability = whole_number("stability", stability, least=0)
+        margin = check_automatic(rule, DEFAULT_MARGIN if margin is None else margin)
+    elif margin is not None:
+        raise InvalidArgument("margin: is of keep 'auto'; leave it out")
+    stability = _stability_of(rule, stability, group_by)
     columns = named(columns)
-    folder = Path(run_dir)
+    folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files)
@@ -120,15 +120,15 @@ def select(
         check_fields(files, columns)
     scores = read_scores(folder)
     texts = RunTexts(manifest, files, scores) if texts is None else texts
-    if rule in COVERAGE_RULES:
-        check_coverage(rule, scores.num_rows, group_by)
+    uses_labels = keep == AUTO or rule == VALIDATED
+    if uses_labels or texts.covers(rule):
+        _check_pool(scores, keep, rule, axes, group_by)
     if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
     settings |= {"pairs": texts.pairs}
-    uses_labels = keep == AUTO or rule == VALIDATED
     trainee = texts.trainee if uses_labels else None
     found = None
-    if trainee is not None and keep == AUTO:
+    if trainee is not None and margin is not None:
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
@@ -151,6 +151,16 @@ def select(
     return replace(selection, record=record)
 
 
+def _stability_of(rule: str, stability: int | None, group_by: str | None) -> int:
+    """Return the pools to resample."""
+    if stability is None:
+        return DEFAULT_STABILITY if group_by is None else 0
+    stability = whole_number("stability", stability, least=0)
+    if stability and rule in REGIONLESS_RULES:
+        raise InvalidArgument(f"stability: rule {rule!r} finds no region that could be stable; leave it out")
+    return stability
+
+
 def check_automatic(rule: str, margin: float) -> float:
     """Refuse `keep="auto"` where it is impossible, and return the margin as Python's float.
 
@@ -162,16 +172,33 @@ def check_automatic(rule: str, margin: float) -> float:
     return check_margin(margin)
 
 
+def _check_pool(scores: pa.Table, keep: Keep, rule: str, axes: Sequence[str] | None, group_by: str | None) -> None:
+    """Refuse what no rows of the run could satisfy, before their texts are embedded.
+
+    Raises:
+        InvalidArgument: `keep` is more than there are, or there are too many for the rule.
+        InputError: the run lacks a score or group that is asked for.
+    """
+    if rule not in COVERAGE_RULES:
+        rows_of_rule(scores, rule, axes)
+    if keep != AUTO:
+        parse_keep(keep, scores.num_rows)
+    sizes = [scores.num_rows] if group_by is None else [len(rows) for _, rows in groups_by(scores, group_by)]
+    check_coverage(rule, max(sizes), group_by)
+
+
 def check_coverage(rule: str, n_rows: int, group_by: str | None) -> None:
-    """Refuse a pool that facility location cannot compare all pairs of, before its texts are embedded.
+    """Refuse a pool, or a largest group, that facility location cannot compare all pairs of.
 
     Raises:
         InvalidArgument: there are too many rows.
     """
-    if rule == "facility" and group_by is None and n_rows > MAX_FACILITY_ROWS:
+    if rule == "facility" and n_rows > MAX_FACILITY_ROWS:
+        whose = "the run" if group_by is None else f"the largest {group_by}"
+        other = "" if group_by else ", or --group-by smaller parts"
         raise InvalidArgument(
-            f"rule: 'facility' compares all pairs of at most {MAX_FACILITY_ROWS:,} rows, and the run has {n_rows:,}; "
-            "take 'k_center', or --group-by smaller parts"
+            f"rule: 'facility' compares all pairs of at most {MAX_FACILITY_ROWS:,} rows, and {whose} has {n_rows:,}; "
+            f"take 'k_center'{other}"
         )
 
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, whole_parts
-from euds.errors import InputError, check_seed, one_of
-from euds.files import json_content
+from euds.errors import InputError, check_seed, one_of, whole_number
+from euds.files import at_home, json_content
 from euds.ops.histogram import Histogram, marginals_of
 from euds.ops.histogram_interval import densest_bins
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
@@ -156,7 +156,8 @@ def select_streaming(
     seed = check_seed("seed", seed)
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     box_bins = bins_for(rule, bins)
-    folder = Path(run_dir)
+    quantile_limit = whole_number("quantile_limit", quantile_limit, least=0)
+    folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files)
