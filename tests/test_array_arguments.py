@@ -50,9 +50,15 @@ def find(**arguments: Any) -> object:
         ({"scores": torch.eye(3, dtype=torch.bfloat16)}, "scores: must be real numbers .*: Got unsupported .*BFloat16"),
         ({"scores": torch.eye(3, requires_grad=True)}, r"scores: must be real numbers .*: Can't call numpy\(\)"),
         ({"ids": torch.ones(3, requires_grad=True)}, r"ids: must be a flat array of integers: Can't call numpy\(\)"),
-        ({"ids": np.ma.masked_array([1, 2, 3], [0, 0, 1])}, "ids: must be a flat array of integers, none of them mask"),
+        (
+            {"ids": np.ma.masked_array([1, 2, 3], [False, False, True])},
+            "ids: must be a flat array of integers, none of them mask",
+        ),
         ({"groups": [["a"], ["a", "b"], []]}, "groups: must be 3 labels: setting an array element"),
-        ({"groups": np.ma.masked_array([1, 2, 3], [0, 0, 1])}, "groups: must be labels of one kind, all given; some"),
+        (
+            {"groups": np.ma.masked_array([1, 2, 3], [False, False, True])},
+            "groups: must be labels of one kind, all given; some",
+        ),
         ({"objective": 3}, "objective: unknown value 3; known: volume"),
     ],
 )

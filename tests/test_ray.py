@@ -76,7 +76,7 @@ def test_actors_without_work_are_told_of_once(
     plans = planned(monkeypatch)
     euds.score(write_jsonl([{"text": "the film"}]), out=tmp_path / "run", measures=["information"], shard_rows=64)
     counts = {"rows": 0, "tokens": 0, "quarantined": 0, "torch_threads": 1, "error": ""}
-    monkeypatch.setattr(ray_runner.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0})
     monkeypatch.setattr(
         ray_runner.RayRunner, "_rows", lambda self, step, left, needs_gpu: iter([{"task": min(left), **counts}])
     )

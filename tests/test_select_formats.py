@@ -17,8 +17,7 @@ from euds.errors import InputError, InvalidArgument
 from euds.files import read_json
 from euds.report import write_report
 from euds.selection.kept_file import MOST_METADATA, metadata_of
-from euds.study.examples import examples_of
-from euds.study.finetune import _rows
+from euds.study.examples import read_examples
 from euds.study.types import task_of
 
 Texts = Callable[[int, int], list[str]]
@@ -52,7 +51,7 @@ def test_json_lines_hold_what_parquet_holds(dated: Path, select: Select, suffix:
     assert path.read_bytes() == content
     # Fine-tuning and the report read either.
     task = task_of("classification")
-    assert examples_of(_rows(path, task), task, "train") == examples_of(_rows(table, task), task, "train")
+    assert read_examples(path, task)[1] == read_examples(table, task)[1]
     page = write_report(dated).read_text().split("Dropped")[0]
     assert all(f"<small>row {at} " in page for at in selection.row_ids)
 

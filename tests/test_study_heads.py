@@ -32,8 +32,8 @@ def test_the_best_span_is_that_of_all_pairs_of_tokens(n_tokens: int) -> None:
             if first <= last < first + MAX_ANSWER_TOKENS
         ]
         # What fills a batch up stands behind the tokens.
-        padded = [torch.from_numpy(np.append(logits, [99.0, 99.0]).astype(np.float32)) for logits in (starts, ends)]
-        assert _best_span(*padded, offsets) == max(pairs)
+        padded = (torch.from_numpy(np.append(logits, [99.0, 99.0]).astype(np.float32)) for logits in (starts, ends))
+        assert _best_span(next(padded), next(padded), offsets) == max(pairs)
 
 
 def test_a_target_ends_where_the_answer_does(tiny_encoder: Path) -> None:

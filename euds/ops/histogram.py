@@ -207,7 +207,7 @@ def refuse_rows(**given: object) -> None:
             raise InvalidArgument(f"{name}: a histogram has no rows; leave it out, or give the scores themselves")
 
 
-def _as_edges(edges: npt.ArrayLike | Sequence[npt.ArrayLike]) -> tuple[Float64Array, ...]:
+def _as_edges(edges: npt.ArrayLike | Sequence[npt.ArrayLike] | Iterator[npt.ArrayLike]) -> tuple[Float64Array, ...]:
     if isinstance(edges, Iterator):
         # A look at its first entry would take it away.
         edges = list(edges)
