@@ -98,19 +98,20 @@ def test_what_a_process_or_thread_of_the_run_says_is_told(
     workers: int | None,
 ) -> None:
     corpus = write_jsonl([{"text": text} for text in make_texts(12, 3)])
-    settings: dict[str, Any] = {"measures": "generative", "lm": tiny_lm, "cache": tmp_path / "cache"}
+    settings: dict[str, Any] = {"measures": "generative", "lm": tiny_lm, "cache": tmp_path / "cache", "shard_rows": 6}
     events: list[Event] = []
     with euds.listen(events.append):
         euds.score(corpus, out=tmp_path / "run", **settings)
     assert steps(events, "score")[-1].note.endswith(" tokens/s, 0 quarantined")
-    (segment,) = (tmp_path / "cache").glob("generative-*/*.parquet")
-    segment.write_bytes(b"damaged")
+    segments = list((tmp_path / "cache").glob("generative-*/*.parquet"))
+    for segment in segments:
+        segment.write_bytes(b"damaged")
     events.clear()
     capfd.readouterr()
     with euds.listen(events.append):
         euds.score(corpus, out=tmp_path / "again", **settings, workers=workers)
-    (text,) = messages(events)
-    assert text.startswith(f"warning: {segment}: damaged, removed from the cache: ")
+    told = {text.partition(": damaged, removed from the cache: ")[0] for text in messages(events)}
+    assert told == {f"warning: {segment}" for segment in segments}
     assert "damaged" not in capfd.readouterr().err
 
 

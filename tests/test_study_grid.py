@@ -187,7 +187,9 @@ def test_passages_are_cut_and_rows_whose_answer_lies_beyond_are_left_out(
         "validation": 10,
         "test_rows": 5,
     }
-    questions = changed(study, task="question_answering", data=data, grid=[])
+    questions = changed(
+        study, task="question_answering", data=data, grid=[{"keep": [1.0], "steps": 1, "seeds": 1, "methods": ["full"]}]
+    )
     splits = take_splits(load_study(questions))
     assert (splits.counts["raw_train"], splits.counts["raw_test"]) == (50, 5)
     for row in [*splits.pool, *splits.validation, *splits.test]:
