@@ -39,6 +39,9 @@ TASKS = ("movies", "reuters", "newsgroups", "questions")
 AGAIN = "again"
 """The folder of the repetition on other draws of rows."""
 
+CONFIRM = "confirm"
+"""The folder of what was asked once more, on other rows and more of them."""
+
 
 def names_in(folder: str) -> list[str]:
     return sorted(path.name.removesuffix(".cells.jsonl") for path in (STUDY / folder).glob("*.cells.jsonl"))
@@ -46,6 +49,7 @@ def names_in(folder: str) -> list[str]:
 
 NAMES = names_in("")
 DRAWS = [f"{AGAIN}/{name}" for name in names_in(AGAIN)]
+CONFIRMED = [f"{CONFIRM}/{name}" for name in names_in(CONFIRM)]
 
 
 @cache
@@ -61,7 +65,7 @@ def summary_of(name: str) -> TaskSummary:
     return summarise(task_of(name))
 
 
-@pytest.fixture(scope="module", params=[*NAMES, *DRAWS])
+@pytest.fixture(scope="module", params=[*NAMES, *DRAWS, *CONFIRMED])
 def committed(request: pytest.FixtureRequest) -> tuple[str, TaskSummary]:
     return request.param, summary_of(request.param)
 
@@ -69,6 +73,7 @@ def committed(request: pytest.FixtureRequest) -> tuple[str, TaskSummary]:
 def test_there_are_rows() -> None:
     assert NAMES
     assert DRAWS
+    assert CONFIRMED
 
 
 def test_summaries_follow_from_the_rows(committed: tuple[str, TaskSummary]) -> None:
