@@ -1,7 +1,9 @@
 """A caller's own front end gets progress and messages, and nothing is shown."""
 
+import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from test_score_resume import digests
 
 import euds
+from euds.engine import process_runner
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -113,6 +116,25 @@ def test_what_a_process_or_thread_of_the_run_says_is_told(
     told = {text.partition(": damaged, removed from the cache: ")[0] for text in messages(events)}
     assert told == {f"warning: {segment}" for segment in segments}
     assert "damaged" not in capfd.readouterr().err
+
+
+def test_what_a_process_says_before_its_task_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(worker: object, step: str, task: object) -> None:
+        process_runner._keep(euds.Message("warning: first"))
+        raise euds.InputError("corpus.jsonl: changed")
+
+    monkeypatch.setattr(process_runner, "_worker", object())
+    monkeypatch.setattr(process_runner, "_said", [])
+    monkeypatch.setattr(process_runner, "run_task", fails)
+    with pytest.raises(euds.InputError) as failed:
+        process_runner._run("score", ())
+    # As it comes from the other process.
+    future: Future[process_runner.Done] = Future()
+    future.set_exception(pickle.loads(pickle.dumps(failed.value)))
+    events: list[Event] = []
+    with euds.listen(events.append), pytest.raises(euds.InputError, match=r"corpus.jsonl: changed"):
+        process_runner._counts(future)
+    assert messages(events) == ["warning: first"]
 
 
 def test_a_message_is_shown_as_it_is(

@@ -82,10 +82,7 @@ class ProcessRunner:
                         return
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        counts, said = future.result()
-                        for text in said:
-                            say(text)
-                        meter(*counts)
+                        meter(*_counts(future))
             except BrokenProcessPool:
                 raise RunStopped(
                     "a scoring process was killed (out of memory?), or could not start (a script must call euds.score "
@@ -109,9 +106,28 @@ def _keep(event: StepProgress | Message) -> None:
         _said.append(event.text)
 
 
+def _counts(future: Future[Done]) -> tuple[int, int, int]:
+    """What a task has counted, after passing on what its process has said, also where the task has failed."""
+    try:
+        counts, said = future.result()
+    except Exception as error:
+        for text in getattr(error, "__notes__", ()):
+            say(text)
+        raise
+    for text in said:
+        say(text)
+    return counts
+
+
 def _run(step: str, task: Task) -> Done:
     assert _worker is not None
-    counts = run_task(_worker, step, task)
+    try:
+        counts = run_task(_worker, step, task)
+    except Exception as error:
+        # There is no result that could carry it to the parent.
+        for text in _said:
+            error.add_note(text)
+        raise
     said = _said.copy()
     _said.clear()
     return counts, said
