@@ -66,7 +66,7 @@ def test_the_report_shows_groups_and_cost(sample: Sample, tmp_path: Path) -> Non
     assert meanings is not None
     assert sum(size * count for size, count in meanings.sizes.items()) == 5 * 21
     assert sum(meanings.numbers.values()) == 21
-    groups = meanings.groups_of(0)
+    (groups,) = meanings.groups_of(np.array([0]))
     made, meant = (table(tmp_path / "run", folder)[0] for folder in ("generations", "meanings"))
     assert [group.size for group in groups] == sorted(np.bincount(meant["group"]).tolist(), reverse=True)
     assert sum(times for group in groups for _, times in group.texts) == len(made["text"])

@@ -137,9 +137,8 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
         shift=source_shift(pool),
         meanings=meanings,
         samples_grouped=[
-            (_sample(scores, int(at), texts[int(ids[at])]), meanings.groups_of(int(at)))
-            for at in grouped
-            if meanings is not None
+            (_sample(scores, int(at), texts[int(ids[at])]), groups)
+            for at, groups in zip(grouped, meanings.groups_of(grouped) if meanings else [], strict=True)
         ],
     )
 

@@ -1,13 +1,15 @@
 """What a report shows of sampled generations: how large their groups are, and some of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from euds.corpus import generations_path, meanings_path, read_parquet
 from euds.errors import InputError
@@ -31,36 +33,42 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Meanings:
-    """The groups of a run's generations.
+    """The groups of a run's generations; their texts stay in the run's files.
 
     Attributes:
+        run_dir: of the run.
         sizes: groups by how many generations they have, over all rows.
         numbers: rows by how many groups they have.
-        table: `row_id`, `text` and `group` of every row, null where there are none.
+        grouped: positions of the rows that have groups, ascending.
+        starts: (shards + 1,) position of each shard's first row, and the number of rows.
     """
 
+    run_dir: Path
     sizes: Mapping[int, int]
     numbers: Mapping[int, int]
-    table: pa.Table
+    grouped: Int64Array
+    starts: Int64Array
 
-    def groups_of(self, at: int) -> list[Group]:
-        """Return the groups of a row, the largest first."""
-        texts: list[str] = self.table.column("text")[at].as_py()
-        numbers: list[int] = self.table.column("group")[at].as_py()
-        counters: dict[int, Counter[str]] = {}
-        for text, number in zip(texts, numbers, strict=True):
-            counters.setdefault(number, Counter())[_shown(text)] += 1
-        groups = [Group(list(counter.items()), counter.total()) for counter in counters.values()]
-        return sorted(groups, key=lambda group: -group.size)
+    def groups_of(self, positions: Int64Array) -> list[list[Group]]:
+        """Return the groups of some rows that have them, the largest first; `positions` ascend.
 
-    @property
-    def grouped(self) -> Int64Array:
-        """Positions of the rows that have groups."""
-        return np.flatnonzero(self.table.column("group").is_valid().to_numpy())
+        Raises:
+            InputError: a part is missing or unreadable.
+        """
+        found = []
+        shards = np.searchsorted(self.starts, positions, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            places = pa.array(positions[shards == shard] - self.starts[shard])
+            with _readable(self.run_dir):
+                texts = read_parquet(generations_path(self.run_dir, shard), columns=["text"]).column("text")
+                groups = read_parquet(meanings_path(self.run_dir, shard), columns=["group"]).column("group")
+            rows = zip(texts.take(places).to_pylist(), groups.take(places).to_pylist(), strict=True)
+            found += [_groups(*row) for row in rows]
+        return found
 
 
 def gather_meanings(run_dir: Path, manifest: Mapping[str, Any]) -> Meanings | None:
-    """Read the generations and groups of a run; None for a run without.
+    """Count the groups of a run, a shard at a time; None for a run without.
 
     Raises:
         InputError: a part is missing or unreadable.
@@ -68,19 +76,45 @@ def gather_meanings(run_dir: Path, manifest: Mapping[str, Any]) -> Meanings | No
     config = manifest["config"]
     if config.get("samples") is None:
         return None
-    shards = range(-(-manifest["counts"]["rows"] // config["shard_rows"]))
+    sizes: Counter[int] = Counter()
+    numbers: Counter[int] = Counter()
+    starts = [0]
+    grouped = []
+    for shard in range(-(-manifest["counts"]["rows"] // config["shard_rows"])):
+        with _readable(run_dir):
+            groups = read_parquet(meanings_path(run_dir, shard), columns=["group"]).column("group")
+        rows = pc.list_parent_indices(groups).to_numpy()
+        pairs, n_generations = np.unique(
+            np.stack([rows, pc.list_flatten(groups).to_numpy()]), axis=1, return_counts=True
+        )
+        found, n_groups = np.unique(pairs[0], return_counts=True)
+        sizes.update(n_generations.tolist())
+        numbers.update(n_groups.tolist())
+        grouped.append(found + starts[-1])
+        starts.append(starts[-1] + len(groups))
+    return Meanings(
+        run_dir=run_dir,
+        sizes=dict(sorted(sizes.items())),
+        numbers=dict(sorted(numbers.items())),
+        grouped=np.concatenate([np.array([], np.int64), *grouped]),
+        starts=np.array(starts, np.int64),
+    )
+
+
+@contextmanager
+def _readable(run_dir: Path) -> Iterator[None]:
     try:
-        made = [read_parquet(generations_path(run_dir, shard), columns=["row_id", "text"]) for shard in shards]
-        meant = [read_parquet(meanings_path(run_dir, shard), columns=["group"]) for shard in shards]
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{run_dir}: generations are unreadable: {str(error).splitlines()[0]}") from error
-    table = pa.concat_tables(made).append_column("group", pa.concat_tables(meant).column("group"))
-    counted = [Counter(groups) for groups in table.column("group").to_pylist() if groups is not None]
-    return Meanings(
-        sizes=dict(sorted(Counter(size for groups in counted for size in groups.values()).items())),
-        numbers=dict(sorted(Counter(map(len, counted)).items())),
-        table=table,
-    )
+
+
+def _groups(texts: Sequence[str], numbers: Sequence[int]) -> list[Group]:
+    counters: dict[int, Counter[str]] = {}
+    for text, number in zip(texts, numbers, strict=True):
+        counters.setdefault(number, Counter())[_shown(text)] += 1
+    groups = [Group(list(counter.items()), counter.total()) for counter in counters.values()]
+    return sorted(groups, key=lambda group: -group.size)
 
 
 def _shown(text: str) -> str:
