@@ -351,6 +351,10 @@ def test_a_comparison_trains_each_cell_once(
     assert "2 training seeds, 30 test rows, 5 steps" in caption(table)
     with pytest.raises(AssertionError, match="must not be trained again"):
         compare(pool, test[:29], methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
+    cell = next((tmp_path / "cells").iterdir())
+    cell.write_text('{"metrics": {}}')
+    with pytest.raises(InputError, match=f"{cell.name}: not a finished cell; remove it"):
+        compare(pool, test, methods, **arguments)  # type: ignore[arg-type]  # Mixed types.
 
 
 def test_texts_are_cut_at_the_models_positions_where_the_tokenizer_has_no_limit(

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from euds.assets import content_sha256, tokenizer_sha256
+from euds.errors import InputError
 from euds.files import json_sha256, read_json, write_json
 from euds.measures.models import model_folder
 from euds.progress import say
@@ -51,6 +52,9 @@ def compare(
         full_rows: rows that every method chose from.
         folder: where cells and table.json are kept.
         selected: row ids of the run's selection, by which a report knows whether the table is of that.
+
+    Raises:
+        InputError: a finished cell cannot be read; the message names its file.
     """
     model = model_folder(config.model)
     shared = {
@@ -100,7 +104,10 @@ def _cell(
     classes: frozenset[str],
 ) -> CellResult:
     if path.exists():
-        return CellResult(**read_json(path))
+        try:
+            return CellResult(**read_json(path))
+        except (InputError, TypeError):
+            raise InputError(f"{path}: not a finished cell; remove it, and the same command trains it again") from None
     # Loads torch and transformers; a study that is only read never gets here.
     from euds.study.cell import train_and_test
 
