@@ -256,6 +256,27 @@ def test_progress_rises_to_at_most_one_and_can_end_the_search() -> None:
     assert 0 <= seen[0] <= seen[-1] < 1
 
 
+def test_a_search_along_one_axis_tells_its_progress_and_ends_when_told() -> None:
+    from euds import _core
+
+    # All pairs of bins, in one task: a quarter of a minute.
+    counts = np.random.default_rng(0).integers(1, 4, (1, 1, 1, 40_000)).astype(np.int32)
+    seen: list[float] = []
+
+    def stop(done: float) -> None:
+        seen.append(done)
+        # As many come before the search itself.
+        if len(seen) > 40_000 // 256 + 10:
+            raise LookupError("enough")
+
+    start = time.perf_counter()
+    with pytest.raises(LookupError, match="enough"):
+        _core.find_boxes(counts, None, np.array([10]), 1 << 40, "lift", 1, 0.5, 2, stop)
+    # It would be 1 as soon as the task is begun, and the end would be that of the task.
+    assert set(seen) == {0.0}
+    assert time.perf_counter() - start < 8
+
+
 def test_an_interrupt_ends_a_long_search() -> None:
     from euds import _core
 

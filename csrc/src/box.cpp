@@ -47,7 +47,16 @@ Candidate search(BoxContext& context, const Steps& steps, std::size_t n_threads,
             workers[worker].search(low0, high0, task % n_lows * steps.second, steps.second);
         }
     };
-    parallel_for(n_chunks, workers.size(), chunk, poll);
+    // On one axis a single task is all of the search: it must look whether it goes on.
+    const Poll stopping = [&](double done) {
+        try {
+            poll(done);
+        } catch (...) {
+            context.stopped = true;
+            throw;
+        }
+    };
+    parallel_for(n_chunks, workers.size(), chunk, poll ? stopping : Poll());
     Candidate best;
     for (const BoxWorker& worker : workers) {
         if (worker.best().volume != 0 && is_better(context.objective, worker.best(), best)) {

@@ -203,7 +203,7 @@ void BoxWorker::try_windows(const Slab& slab, double widest) {
     const bool narrowest_only = context_.objective == Objective::volume && context_.found.empty();
     const auto& mass = context_.masses[2];
     std::size_t first = 1;
-    for (std::size_t low2 = 0; low2 < n2_; ++low2) {
+    for (std::size_t low2 = 0; low2 < n2_ && !context_.stopped.load(std::memory_order_relaxed); ++low2) {
         first = std::max(first, low2 + 1);
         while (first <= n2_ && !holds_needs(low2, first)) {
             ++first;
@@ -222,7 +222,7 @@ void BoxWorker::try_windows(const Slab& slab, double widest) {
 }
 
 void BoxWorker::try_all_windows(const Slab& slab) {
-    for (std::size_t low2 = 0; low2 < n2_; ++low2) {
+    for (std::size_t low2 = 0; low2 < n2_ && !context_.stopped.load(std::memory_order_relaxed); ++low2) {
         for (std::size_t high2 = low2 + 1; high2 <= n2_; ++high2) {
             if (totals_[high2] - totals_[low2] <= context_.max_keep && holds_needs(low2, high2)) {
                 try_box(slab, low2, high2);

@@ -32,6 +32,9 @@ struct BoxContext {
     std::atomic<double> largest_volume = std::numeric_limits<double>::infinity();
     std::atomic<double> least_lift = 0.0;
     std::atomic<std::int64_t> least_utility = std::numeric_limits<std::int64_t>::min();
+
+    // Whether the caller wants no result any more.
+    std::atomic<bool> stopped = false;
 };
 
 // All boxes with the same bins on the first two axes, half-open.

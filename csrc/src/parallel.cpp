@@ -51,6 +51,7 @@ class Crew {
         try {
             for (std::size_t task = next_++; task < n_tasks_; task = next_++) {
                 work_(task, worker);
+                ++n_done_;
             }
         } catch (...) {
             fail(std::current_exception());
@@ -62,8 +63,7 @@ class Crew {
 
     void report(const Poll& poll) {
         try {
-            const auto begun = static_cast<double>(std::min(next_.load(), n_tasks_));
-            poll(begun / static_cast<double>(n_tasks_));
+            poll(static_cast<double>(n_done_.load()) / static_cast<double>(n_tasks_));
         } catch (...) {
             fail(std::current_exception());
         }
@@ -85,6 +85,7 @@ class Crew {
     std::size_t running_;
     const std::function<void(std::size_t, std::size_t)>& work_;
     std::atomic<std::size_t> next_ = 0;
+    std::atomic<std::size_t> n_done_ = 0;
     std::mutex mutex_;
     std::condition_variable finished_;
     std::exception_ptr error_;
