@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
-from euds.errors import InputError, RunStopped
+from euds.errors import InputError, RunStopped, reason_of
 
 PARTIAL_PATTERN = ".*.partial"
 """Matches what `atomic_path` leaves behind when its process is killed."""
@@ -288,12 +288,15 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON; the message names it.
+        InputError: the file is missing, cannot be read or is not JSON; the message names it.
+        RunStopped: the disk or file server failed.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise storage_failure(path, error) or InputError(f"{path}: cannot be read: {reason_of(error)}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 

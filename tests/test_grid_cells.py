@@ -132,6 +132,9 @@ def test_a_torn_last_line_is_skipped_and_overwritten(tmp_path: Path, capsys: pyt
         b"[]",
         b"{}",
         encode(make_cell(1)).replace(b'"steps": 39', b'"steps": null'),
+        encode(make_cell(1)).replace(b'"seed": 1', b'"seed": Infinity'),
+        encode(make_cell(1)).replace(b'"keep": 0.16', b'"keep": NaN'),
+        encode(make_cell(1)).replace(b'"accuracy": 0.81', b'"accuracy": NaN'),
         encode(make_cell(1)).replace(b'"selected": "', b'"selected": "!'),
         encode(make_cell(1)).replace(b'"test_scores": "', b'"test_scores": "AAAA'),
     ],
@@ -147,6 +150,8 @@ def test_a_repeated_cell_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "task.cells.jsonl"
     with pytest.raises(InputError, match="no such file"):
         read_cells(path)
+    with pytest.raises(InputError, match="cannot be read: "):
+        read_cells(tmp_path)
     append_cell(path, make_cell(0))
     append_cell(path, make_cell(0, cell="f" * 24))
     with pytest.raises(InputError, match=r"line 2: f{24} repeats"):

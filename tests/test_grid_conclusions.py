@@ -35,7 +35,7 @@ def test_the_chosen_rule_is_better_only_after_correction(planted: TaskSummary) -
 def test_without_a_better_rule_no_rule_is_called_better() -> None:
     gaps = {**planted_grid.GAPS, "igse_box": 0.0}
     text = "\n".join(conclusions(summarise(make_task(gaps=gaps), n_resamples=N_RESAMPLES)))
-    none = "no label-free rule is better than random after correction over all 6 rules (5 label-free"
+    none = "no label-free rule is shown to be better than random after correction over all 6 rules (5 label-free"
     assert f"At 16 %, 3 epochs: {none}" in text
     assert "no method is shown to lose less than 0.5 points against the full data, after correction" in text
     assert "it loses more than 0.5 points" in text
@@ -106,7 +106,7 @@ def test_failed_checks_are_weighed_by_chance(planted: TaskSummary) -> None:
     one = with_checks(1, 3)
     said = "\n".join(conclusions(one))
     # 1 - 0.95^3.
-    assert "at least 1 of 3 such intervals miss with a probability of 14.3 %" in said
+    assert "at least 1 of 3 fail with a probability of 14.3 %" in said
     assert (
         "chance may explain it, but a lead or a loss of that size says little there (2.3 points at 16 %, 3 epochs)."
         in said
@@ -115,7 +115,7 @@ def test_failed_checks_are_weighed_by_chance(planted: TaskSummary) -> None:
     assert " (a check of the harness failed, perhaps by chance) |" in _answer([one])
     two = with_checks(2, 3)
     said = "\n".join(conclusions(two))
-    assert "at least 2 of 3 such intervals miss with a probability of 0.7 %" in said
+    assert "at least 2 of 3 fail with a probability of 0.7 %" in said
     assert "that is no chance, and nothing below can be trusted." in said
     # Training on test rows must win, whatever chance does.
     for broken in (two, with_checks(0, 3, leaked=False)):

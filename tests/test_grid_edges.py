@@ -1,15 +1,18 @@
 """Where equal values, ties and exact ratios decide what a grid says."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import planted_grid
 import pytest
 from planted_grid import KEEP, make_cells, make_facts, make_task
 
+from euds.errors import InputError
 from euds.study.grid.costs import Seconds, break_even
 from euds.study.grid.summary import _best, summarise
-from euds.study.grid.task import GridTask
+from euds.study.grid.task import GridTask, read_task
 
 
 @pytest.mark.parametrize(("scoring", "trainings"), [(0.0, 1), (9.9, 2), (10.0, 3), (10.1, 3)])
@@ -31,6 +34,35 @@ def test_training_on_test_rows_must_be_shown_to_help() -> None:
     (check,) = (check for check in found.checks if (check.method, check.keep) == ("leaked", KEEP))
     assert check.vs_random.mean > 0 > check.vs_random.low
     assert not check.passed
+
+
+def test_the_headline_is_a_budget_of_the_main_schedule() -> None:
+    facts = make_facts()
+    main = make_cells(facts, keeps=[0.3, 0.5], n_seeds=3)
+    other = make_cells(facts, {"random": 0.0, "igse_box": 0.1}, keeps=[KEEP], n_seeds=3, schedules=["240 steps"])
+    task = GridTask(facts, [*main, *other])
+    assert (task.schedules[0], task.headline_keep) == ("3 epochs", 0.3)
+    assert summarise(task, n_resamples=50).best_label_free == "igse_box"
+    only_full = [cell for cell in main if cell.method == "full"]
+    assert GridTask(facts, [*only_full, *other]).headline_keep is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"machine": []}, "'machine' must hold names and values"),
+        ({"main_metric": "macro_f1"}, "'main_metric' must be one of accuracy, f1"),
+        ({"rows": {"n_pool_positions": 3}}, "'rows' lacks n_pool_positions or n_tokens"),
+        ({"methods": {"random": {}}}, "method 'random' must hold names and values, a family"),
+        ({"name": "another"}, "holds the facts of the study 'another'"),
+    ],
+)
+def test_facts_that_are_damaged_or_of_another_study_are_named(
+    tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    (tmp_path / "planted.facts.json").write_text(json.dumps({**make_facts(), **changed}))
+    with pytest.raises(InputError, match=rf"planted.facts.json: .*{message}"):
+        read_task(tmp_path, "planted")
 
 
 def test_where_all_seeds_are_crossed_the_paired_ones_are_compared() -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from planted_grid import GAPS, KEEP, make_cells, make_facts, make_task
 
-from euds.errors import InputError, MissingExtra
+from euds.errors import InputError, InvalidArgument, MissingExtra
 from euds.files import read_json
 from euds.study.grid import summary
 from euds.study.grid.cells import append_cell
 from euds.study.grid.facts import write_facts
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page import Repeated, write_page
-from euds.study.grid.run import make_page
+from euds.study.grid.publish import check_page, make_page
 from euds.study.grid.statistics import Bootstrap
 from euds.study.grid.task import GridTask
 from euds.study.grid.wording import escape, p_value, points, seconds
@@ -117,6 +117,38 @@ def test_the_page_of_repeated_studies_names_that_of_the_first(tmp_path: Path) ->
     # Beside a study that repeats none it is a page like any other.
     text = make_page([draws[0], firsts["two"]], [], tmp_path / "page").read_text(encoding="utf-8")
     assert "## Answer" in text
+
+
+def test_draws_of_one_task_are_no_sample_of_tasks(tmp_path: Path) -> None:
+    studies = [write_study(tmp_path, name) for name in ("one", "two")]
+    text = make_page(studies, [], tmp_path / "page").read_text(encoding="utf-8")
+    assert "## Across tasks" in text
+    assert "[95 %], tasks as a sample" in text
+    width = across_width(text)
+    for name in ("one", "two"):
+        path = tmp_path / "results" / f"{name}.facts.json"
+        facts = read_json(path)
+        write_facts(path, {**facts, "data": {**facts["data"], "test_file": "of-both.jsonl"}})
+    text = make_page(studies, [], tmp_path / "page").read_text(encoding="utf-8")
+    assert "## Across draws" in text
+    assert "tasks as a sample" not in text
+    # As if one repeated the other: wider than that of two independent tasks, by half the square of two.
+    assert across_width(text) == pytest.approx(2**0.5 * width, abs=0.15)
+
+
+def across_width(text: str) -> float:
+    """How wide the interval of the box's mean over the tasks is."""
+    line = next(line for line in text[text.index("## Across") :].splitlines() if line.startswith("| `igse_box`"))
+    low, high = line.split("[")[1].split("]")[0].split(", ")
+    return float(high) - float(low)
+
+
+def test_two_studies_of_one_name_have_no_page(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "one")
+    for refuse in (lambda: check_page([path, path], []), lambda: make_page([path, path], [], tmp_path / "page")):
+        with pytest.raises(InvalidArgument, match=r"^name: two of the files are called 'one'"):
+            refuse()
+    assert not (tmp_path / "page").exists()
 
 
 def test_a_study_without_a_finished_cell_has_no_page(tmp_path: Path) -> None:

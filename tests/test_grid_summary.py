@@ -276,7 +276,7 @@ def test_holding_the_full_data_needs_a_bound_above_the_margin() -> None:
         assert next(row.corrected for row in losing if row.method == "igse_box") == reached
     text = "\n".join(conclusions(found))
     assert "shown to lose less than 0.5 points against the full data, after correction: `igse_box`;" in text
-    better = "1 of 5 label-free rules are better than random after correction over all 6 rules: `igse_box`"
+    better = "1 of 5 label-free rules are shown to be better than random after correction over all 6 rules: `igse_box`"
     assert f"At 16 %, 3 epochs: {better}" in text
     equal = summarise(make_task(gaps={**gaps, "igse_box": 0.05}), n_resamples=N_RESAMPLES)
     assert verdict(entry_of(equal, "igse_box")) == OPEN

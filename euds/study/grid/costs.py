@@ -26,7 +26,7 @@ class Seconds:
         search: choosing the rows, counted as if on one core.
         training: one fine-tuning, the fastest of its first `MIN_SEEDS` seeds: other work on the machine only ever slows
             it, and the fastest of more seeds would be faster by chance. None where one of them ran on another machine
-            than the rest: no fair comparison.
+            than that of the facts: no fair comparison.
     """
 
     scoring: float | None

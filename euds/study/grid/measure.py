@@ -72,9 +72,10 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     if classes:
         names = sorted({str(row[task.label_field]) for row in splits.pool})
         labels = np.array([names.index(str(row[task.label_field])) for row in splits.pool])
-        start = time.perf_counter()
-        surprisal = label_surprisal(embeddings, labels, seed=study.data.seed)
-        seconds["label_surprisal"] = time.perf_counter() - start
+        if "label_surprisal" in needs:
+            start = time.perf_counter()
+            surprisal = label_surprisal(embeddings, labels, seed=study.data.seed)
+            seconds["label_surprisal"] = time.perf_counter() - start
         if "el2n" in needs:
             el2n, seconds["el2n"] = _el2n(study, splits, labels)
     pool = StudyPool(
@@ -101,7 +102,9 @@ def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) 
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    n_folds = max(2, min(FOLDS, int(np.bincount(labels).max())))
+    n_folds = min(FOLDS, int(np.bincount(labels).max()))
+    if n_folds < 2:
+        raise InputError("label surprisal: no label of the pool stands twice; is data.label_field the right one?")
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     probability = np.zeros(len(labels))
     with warnings.catch_warnings():

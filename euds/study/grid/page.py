@@ -15,6 +15,7 @@ from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, harness
 from euds.study.grid.methods import METHODS
 from euds.study.grid.page_texts import (
     ACROSS,
+    ACROSS_DRAWS,
     COST,
     DRAW_BY_DRAW,
     INTRODUCTION,
@@ -63,11 +64,16 @@ def write_page(
     seeds = [len(entry.seeds) for summary in summaries for entry in summary.entries if not entry.fake]
     reading = READING.format(resamples=max((found.n_resamples for found in summaries), default=0), margin=100 * MARGIN)
     if repeated is None:
-        parts = [INTRODUCTION.format(seeds=span(seeds or [0])), _answer(summaries), *_across(summaries)]
+        of = [str(summary.data.get("test_file", summary.name)) for summary in summaries]
+        parts = [
+            INTRODUCTION.format(seeds=span(seeds or [0])),
+            _answer(summaries),
+            *_across(summaries, of, ACROSS_DRAWS),
+        ]
         parts += [*([REPEATED.format(page=again)] if again else []), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
-        parts += _across(summaries, [task.facts["name"] for task in repeated.tasks])
+        parts += _across(summaries, [task.facts["name"] for task in repeated.tasks], DRAW_BY_DRAW)
     parts += sections
     write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
     return summaries
@@ -79,7 +85,8 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     for summary in summaries:
         best, random = summary.headline(summary.best_label_free), summary.headline(RANDOM)
         said = verdict(best)
-        verdicts.append(said)
+        if not harness_broken(summary):
+            verdicts.append(said)
         lines.append(
             [
                 f"[{escape(summary.title)}](#{_anchor(summary.title)})",
@@ -109,21 +116,20 @@ def _answer(summaries: Sequence[TaskSummary]) -> str:
     margin = f"{100 * MARGIN:g} points"
     meaning = (
         f'"{HOLDS}": shown to lose less than {margin} against the full data; "{LOSES}": shown to lose more; "{OPEN}": '
-        "neither is shown. The rule is the best on the validation rows, over the seeds that all rules have. No test "
-        "row had part in that choice, but the same trained models had, so that better, worse and holding are said "
-        "after correction over all rules; see also a task's notes on which rules and seeds were trained."
+        "neither is shown. The rule is the best on the validation rows, over the seeds that all compared rules have. "
+        "No test row had part in that choice, but the same trained models had, so that better, worse and holding are "
+        "said after correction over all rules; see also a task's notes on which rules and seeds were trained."
     )
     counted = ", ".join(f"{said} on {verdicts.count(said)}" for said in dict.fromkeys(verdicts))
-    chosen = [best for found in summaries if (best := found.headline(found.best_label_free)) is not None]
+    trusted = [found for found in summaries if not harness_broken(found)]
+    chosen = [best for found in trusted if (best := found.headline(found.best_label_free)) is not None]
     known = [best for best in chosen if best.vs_random is not None]
     better, worse = sum(best.better_than_random for best in known), sum(best.worse_than_random for best in known)
     ahead = sum(best.vs_random is not None and best.vs_random.mean > 0 and best.vs_random.p < LEVEL for best in known)
     alone = f" (better before correction only on {ahead - better})" if ahead > better else ""
     compared = f"Against random it is better on {better}, worse on {worse}, not shown to differ on "
-    text = (
-        f"That rule, on {len(summaries)} sets of rows: {counted}. {compared}{len(known) - better - worse}{alone}. "
-        f"{meaning}"
-    )
+    found = f"That rule, on {len(trusted)} sets of rows: {counted}. {compared}{len(known) - better - worse}{alone}."
+    text = f"{found if trusted else 'On no set of rows can the harness be trusted.'} {meaning}"
     return f"## Answer\n\n{tables.table(header, lines)}\n\n{text}\n"
 
 
@@ -136,27 +142,35 @@ def _doubt(summary: TaskSummary) -> str:
     )
 
 
-def _across(summaries: Sequence[TaskSummary], of: Sequence[str] | None = None) -> list[str]:
-    """The label-free rules that every task has tried; draws of other tasks, named in `of`, are no sample of tasks."""
+def _across(summaries: Sequence[TaskSummary], of: Sequence[str], of_draws: str) -> list[str]:
+    """The label-free rules that every task has tried.
+
+    Args:
+        summaries: of the tasks.
+        of: what each is a draw of; several draws of one thing are no sample of tasks.
+        of_draws: what is said above the table where there are such.
+    """
     tasks = separate_tasks(summaries)
-    drawn_of = None if of is None else dict(zip((found.name for found in summaries), of, strict=True))
-    rules = across_tasks(tasks, None if drawn_of is None else [drawn_of[task.name] for task in tasks])
+    drawn_of = dict(zip((found.name for found in summaries), of, strict=True))
+    own = [drawn_of[task.name] for task in tasks]
+    are_draws = of_draws == DRAW_BY_DRAW or len(set(own)) < len(own)
+    rules = across_tasks(tasks, own)
     if len(tasks) < 2 or not rules:
         return []
     titles = [escape(task.title) + ("" if task.metric == "accuracy" else f" ({task.metric.upper()})") for task in tasks]
     header = ["rule", "lead on validation rows", "lead on test rows [95 %]"]
-    header += [*([] if drawn_of else ["[95 %], tasks as a sample"]), *titles]
+    header += [*([] if are_draws else ["[95 %], tasks as a sample"]), *titles]
     lines = [
         [
             f"`{rule.method}`",
             points(rule.validation),
             f"{points(rule.mean)} {_around(rule.mean, rule.half_width)}",
-            *([] if drawn_of else [_around(rule.mean, rule.spread)]),
+            *([] if are_draws else [_around(rule.mean, rule.spread)]),
             *map(interval, rule.by_task),
         ]
         for rule in rules
     ]
-    return [DRAW_BY_DRAW if drawn_of else ACROSS, tables.table(header, lines) + "\n"]
+    return [of_draws if are_draws else ACROSS, tables.table(header, lines) + "\n"]
 
 
 def _over_draws(summaries: Sequence[TaskSummary], repeated: Repeated) -> list[str]:
@@ -323,7 +337,9 @@ def _costs(summary: TaskSummary) -> list[str]:
     text = (
         f"Of {len(summary.smallest_keeps)} methods, those shown to lose less than {margin} at their largest budget, "
         f"and the smallest down to which they are. {SEQUENCE} The second column is what would be said of a method had "
-        "it been the only one tried; with so many, only the first counts."
+        "it been the only one tried; with so many, only the first counts. It is corrected over the methods at each "
+        "budget, not over the budgets as well: where many methods have many budgets, one in the table by chance "
+        "alone is more likely than 5 %."
     )
     return [*parts, text, tables.smallest_keeps(summary)]
 

@@ -19,6 +19,16 @@ least as wide as the first. Neither kind is corrected for the number of rules. A
 whose luck is in the second kind alone. A mixture of sources repeats another task and is left out.
 """
 
+ACROSS_DRAWS = """## Across draws
+
+Points over random (of accuracy, or of F1 where that is named), mean over the sets of rows, of every label-free rule
+that all of them have trained with three seeds or more; each at the share kept and schedule of its results below. The
+order is that of the validation rows, over the seeds that all rules of a set have. Sets that are judged on rows of one
+file are draws of one task and no sample of tasks: the intervals of the means take them as if one repeated the other,
+and different tasks as independent. They are not corrected for the number of rules. A mixture of sources repeats another
+task and is left out.
+"""
+
 REPEATED = """What leads here may owe it to these rows; [the repetition]({page}) has the same tasks on other draws.
 """
 
@@ -82,6 +92,6 @@ tokens operations, counted without embeddings and what works once a text, so at 
 saved grow by 85.1 M / 10.6 M against MiniLM, at the same scoring cost."""
 
 SEQUENCE = (
-    "A method's budgets are taken from the largest down, and the first that is not shown ends the search: in an order "
-    "fixed beforehand they need no correction for each other."
+    "A method's budgets are taken from the largest down, and the first that is not shown, or has too few seeds to "
+    "tell, ends the search: in an order fixed beforehand those of one method need no correction for each other."
 )

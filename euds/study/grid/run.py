@@ -1,7 +1,6 @@
 """`euds study`: train the cells of a grid that are not finished yet, and keep the facts beside them."""
 
 import fcntl
-import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
 from euds.errors import InputError, InvalidArgument
-from euds.files import check_writable, json_sha256, letting_go, needs_room, permitted, take_lock, write_json
+from euds.files import check_writable, json_sha256, letting_go, needs_room, permitted, take_lock
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, say
@@ -27,10 +26,9 @@ from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, tra
 from euds.study.grid.facts import continued, facts_of, processor, scorer_hashes, write_facts
 from euds.study.grid.measure import measure
 from euds.study.grid.methods import METHODS
-from euds.study.grid.page import Repeated, write_page
 from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Record, Splits, take_splits
-from euds.study.grid.task import GridTask, read_facts, read_task
+from euds.study.grid.task import read_facts
 from euds.study.table import keep_name
 from euds.study.types import FineTuned
 from euds.types import Int64Array
@@ -140,37 +138,6 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def make_page(sources: Sequence[str | Path], overrides: Sequence[str], folder: str | Path) -> Path:
-    """Write README.md, its pictures and NAME.summary.json of every study from what is finished; trains nothing.
-
-    Args:
-        sources: paths of the studies' YAML files, in the order of the page.
-        overrides: settings as "key=value", for each of them.
-        folder: for the page.
-
-    Returns:
-        The page.
-
-    Raises:
-        InputError: a study has no finished cell.
-        MissingExtra: matplotlib is not installed.
-    """
-    studies = [load_study(source, overrides) for source in sources]
-    first = [load_study(study.repeats) for study in studies if study.repeats is not None]
-    repeated = None
-    if first and len(first) == len(studies):
-        repeated = Repeated([_task_of(study) for study in first], _page_from(folder, first[0].results))
-    again = next((_page_from(folder, study.repeated_in) for study in studies if study.repeated_in is not None), None)
-    for summary in write_page(Path(folder), [_task_of(study) for study in studies], repeated, again):
-        write_json(Path(folder) / f"{summary.name}.summary.json", summary.to_json())
-    return Path(folder) / "README.md"
-
-
-def _page_from(folder: str | Path, other: str | Path) -> str:
-    """Return the address of the page in another folder, as a page in `folder` links it."""
-    return os.path.relpath(Path(other) / "README.md", folder)
-
-
 def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array]) -> Int64Array:
     """Return what a cell is to be trained on.
 
@@ -193,11 +160,6 @@ def _rows(planned: Planned, pool: StudyPool, recorded: Mapping[int, Int64Array])
     return found
 
 
-def _task_of(study: StudyFile) -> GridTask:
-    planned = [cell.key for cell in planned_cells(study)]
-    return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule, study.timed_cells)
-
-
 def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple[Cell, FineTuned]:
     """Train a finished cell once more, on the rows it recorded; return it and what came out now.
 
@@ -207,7 +169,7 @@ def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple
         name: the first digits of the cell, or "random".
 
     Raises:
-        InputError: there is no such cell.
+        InputError: there is no such cell, or there are several.
     """
     study = load_study(source, overrides)
     grid = Grid(study, take_splits(study))
@@ -216,6 +178,8 @@ def rerun_cell(source: str | Path, overrides: Sequence[str], name: str) -> tuple
     found = known if name == "random" else [cell for cell in known if cell.cell.startswith(name)]
     if not found:
         raise InputError(f"{study.cells_path}: no finished cell {name!r} of this grid")
+    if name != "random" and len(found) > 1:
+        raise InputError(f"{study.cells_path}: {len(found)} cells begin with {name!r}; give more digits")
     cell = random.choice(found) if name == "random" else found[0]
     job = grid.job(planned[cell.key], grid.positions_of(cell))
     return cell, train_here(job, grid.bench)

@@ -14,6 +14,7 @@ from euds.errors import InputError
 from euds.files import read_json
 from euds.study.grid.cells import Cell, Key, read_cells
 from euds.study.grid.statistics import SeedScores, complete_block
+from euds.study.types import METRICS
 from euds.types import Float64Array
 
 FULL, RANDOM = "full", "random"
@@ -33,6 +34,9 @@ FACTS = {
     **dict.fromkeys(("data", "rows", "length_correlation", "methods", "seconds"), dict),
 }
 """What a task's facts must hold, and of which kind."""
+
+MAY_BE = dict.fromkeys(("machine", "train", "scoring_model", "search_seconds"), dict)
+"""The same of what older versions did not write."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +152,9 @@ class GridTask:
 
     @property
     def headline_keep(self) -> float | None:
-        """The budget of the conclusions: 0.16, or the smallest there is; None if only the full data was trained on."""
-        if HEADLINE_KEEP in self.keeps:
-            return HEADLINE_KEEP
-        return self.keeps[0] if self.keeps else None
+        """The budget of the conclusions: 0.16, or the smallest of the main schedule; None without one."""
+        own = {group.keep for group in self.at(self.schedules[0]) if group.method != FULL}
+        return HEADLINE_KEEP if HEADLINE_KEEP in own else min(own, default=None)
 
     def full(self, schedule: str) -> Group | None:
         """Return the cells of the full data."""
@@ -209,6 +212,8 @@ def read_task(
         _check_facts(facts)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    if facts["name"] != name:
+        raise InputError(f"{path}: holds the facts of the study {facts['name']!r}; take the file from a copy")
     cells = read_cells(folder / f"{name}.cells.jsonl")
     return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule, timed_cells)
 
@@ -231,12 +236,22 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     if missing:
         raise InputError(f"facts of the task: no field {missing[0]!r}")
     what = {str: "text", dict: "names and values"}
-    for name, kind in FACTS.items():
-        if not isinstance(facts[name], kind):
+    for name, kind in {**FACTS, **MAY_BE}.items():
+        if name in facts and not isinstance(facts[name], kind):
             raise InputError(f"facts of the task: {name!r} must hold {what[kind]}; take the file from a copy")
-    damaged = next((name for name, found in facts["methods"].items() if not isinstance(found, dict)), None)
-    if damaged is not None:
-        raise InputError(f"facts of the task: method {damaged!r} must hold names and values; take the file from a copy")
+    for name, found in facts["methods"].items():
+        if not isinstance(found, dict) or "family" not in found:
+            raise InputError(
+                f"facts of the task: method {name!r} must hold names and values, a family; take the file from a copy"
+            )
+    main = [metrics[0] for metrics in METRICS.values()]
+    if facts["main_metric"] not in main:
+        raise InputError(
+            f"facts of the task: 'main_metric' must be one of {', '.join(main)}; take the file from a copy"
+        )
+    rows = facts["rows"]
+    if type(rows.get("n_pool_positions")) is not int or not isinstance(rows.get("n_tokens"), list):
+        raise InputError("facts of the task: 'rows' lacks n_pool_positions or n_tokens; take the file from a copy")
 
 
 def _same_machine(processor: str, other: str) -> bool:
