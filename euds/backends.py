@@ -36,9 +36,10 @@ def choose(op: str, name: str, backends: Mapping[str, Backend], order: Sequence[
             reasons = "; ".join(f"{key}: {value.unavailable_because}" for key, value in backends.items())
             raise BackendUnavailable(f"{op}: no back end can run here ({reasons})")
         return usable[0]
-    if name not in backends:
+    if not isinstance(name, str) or name not in backends:
         known = ["auto", *backends]
-        raise InvalidArgument(f"{op}: unknown backend {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        meant = nearest(name, known) if isinstance(name, str) else ""
+        raise InvalidArgument(f"{op}: unknown backend {name!r}{meant}; known: {', '.join(known)}")
     reason = backends[name].unavailable_because
     if reason is not None:
         raise BackendUnavailable(f"{op}: backend {name!r} cannot run here: {reason}")

@@ -71,6 +71,10 @@ def test_rows_without_a_direction_are_nan_and_take_no_part() -> None:
     found = euds.cluster_entropy(broken, n_clusters=4)
     np.testing.assert_array_equal(found[:50], clean)
     assert np.isnan(found[50:]).all()
+    masked = np.ma.masked_array(np.vstack([embeddings, embeddings[:2]]), np.arange(52)[:, None].repeat(8, 1) >= 50)
+    found = euds.cluster_entropy(masked, n_clusters=4)
+    np.testing.assert_allclose(found[:50], clean, atol=1e-6)
+    assert np.isnan(found[50:]).all()
 
 
 @pytest.mark.parametrize(
@@ -85,11 +89,18 @@ def test_rows_without_a_direction_are_nan_and_take_no_part() -> None:
         ({"n_clusters": 3, "seed": 2**31}, "seed: must be in 0.."),
     ],
 )
-def test_cluster_entropy_names_what_is_wrong(arguments: dict[str, float], message: str) -> None:
+def test_cluster_entropy_names_what_is_wrong(
+    arguments: dict[str, float], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "seed" not in arguments:
+        # Before the time goes.
+        monkeypatch.setattr("euds.ops.cluster.fit_centroids", lambda *_, **__: pytest.fail("it clustered"))
     with pytest.raises(InvalidArgument, match=message):
         euds.cluster_entropy(blobs(10, 4, 0), **arguments)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="must be a matrix"):
         euds.cluster_entropy([1.0, 2.0], n_clusters=1)
+    with pytest.raises(InvalidArgument, match="embeddings: must be a matrix of real numbers: "):
+        euds.cluster_entropy([[1.0, 2.0], [3.0]], n_clusters=1)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64])

@@ -288,4 +288,18 @@ def test_a_missing_sketch_package_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "datasketches", None)
     collected = EqualMassEdges(limit=2)
     with pytest.raises(MissingExtra, match=r"pip install 'euds\[sketch\]'"):
-        collected.add([1.0, 2.0, 3.0])
+        collected.add([np.nan, 1.0, 2.0, 3.0])
+    # What could not be added is not counted: it comes again.
+    collected.add([4.0, 5.0])
+    assert (collected.n_left_out, collected.edges(2).tolist()) == (0, [4.0, 5.0, np.nextafter(5.0, 6.0)])
+    other = EqualMassEdges(limit=2)
+    other.add([6.0, np.inf])
+    with pytest.raises(MissingExtra, match="sketch"):
+        collected.merge(other)
+    assert (collected.n_left_out, collected.edges(2)[0]) == (0, 4.0)
+
+
+def test_more_bins_than_ranks_are_one_a_value() -> None:
+    values = np.arange(50.0)
+    for bins in (100, 10**18, 2**64):
+        assert equal_mass_edges(values, bins)[:-1].tolist() == values.tolist()

@@ -141,6 +141,35 @@ def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
     assert digests(run_dir) == digests(tmp_path / "one")
 
 
+TWO_RUNS = """
+import sys, threading
+import euds
+small, large, out = sys.argv[1:]
+def score(corpus, name):
+    euds.score(corpus, out=f"{out}/{name}", measures=["information"], shard_rows=16, ray=True, workers=1)
+    print(name)
+threads = [threading.Thread(target=score, args=args) for args in ((small, "small"), (large, "large"))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+import ray
+assert not ray.is_initialized()
+"""
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_process_share_ray_until_the_last_one_ends(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path
+) -> None:
+    small = write_jsonl([{"text": text} for text in make_texts(20, 6)], "small.jsonl")
+    large = write_jsonl([{"text": text} for text in make_texts(3000, 7)], "large.jsonl")
+    call = [sys.executable, "-c", TWO_RUNS, *map(str, (small, large, tmp_path))]
+    done = subprocess.run(call, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["small", "large"]
+    euds.score(large, out=tmp_path / "one", measures=["information"], shard_rows=16)
+    assert digests(tmp_path / "large") == digests(tmp_path / "one")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_a_task_that_kills_each_of_its_workers_ends_the_run(

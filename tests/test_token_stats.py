@@ -258,6 +258,8 @@ def test_the_lowest_numbers_do_not_overflow_at_a_low_temperature(backend: str) -
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(3, dtype=torch.long)), r"must have shape \(2,\)"),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.tensor([0, 3])), "3 lies outside 0..2"),
         (lambda: euds.token_stats(torch.zeros(2, 3), backend="trch"), "did you mean 'torch'"),
+        (lambda: euds.token_stats(torch.zeros(2, 3), backend=None), "unknown backend None; known: auto"),  # type: ignore[arg-type]
+        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap=True), "softcap: .* got True"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 4)), "H = 4"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap=-1.0), "softcap"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), softcap="30"), "softcap: .* got '30'"),  # type: ignore[arg-type]
@@ -279,6 +281,10 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
             "logits: must be a tensor of float32.*, got ndarray",
         ),
         (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2)), "must be an integer tensor, got torch.float32"),
+        (
+            lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2) * 1j),
+            "must be an integer tensor, got torch.complex64",
+        ),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).half()), "must agree"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(5).int()), "bias"),
     ],
@@ -289,6 +295,15 @@ def test_wrong_types_are_named(call: object, message: str) -> None:
         call()
     assert isinstance(raised.value, TypeError)
     assert isinstance(raised.value, EudsError)
+
+
+def test_a_targets_logit_is_that_of_the_products_in_float64_too() -> None:
+    hidden = torch.tensor([[1e4, 1e4]], dtype=torch.float64)
+    weight = torch.tensor([[1.00001, -1.0], [0.0, 0.0]], dtype=torch.float64)
+    found = euds.linear_token_stats(hidden, weight, torch.tensor([0]))
+    right = torch.log_softmax(hidden @ weight.T, 1)[0, 0]
+    assert found.target_logprob is not None
+    torch.testing.assert_close(found.target_logprob[0].double(), right, atol=1e-6, rtol=0)
 
 
 def test_the_back_end_in_cpp_says_what_it_cannot_take() -> None:

@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +40,18 @@ CONNECT_ERRORS = (ConnectionError, RuntimeError, ValueError)
 """What `ray.init` raises where it finds no cluster, or cannot read the address."""
 
 
+@dataclass
+class _Connection:
+    """A process has one connection to Ray, which all its runs share: the last one ends it, if it is theirs."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    n_runs: int = 0
+    is_ours: bool = False
+
+
+_CONNECTION = _Connection()
+
+
 class RayRunner:
     """Runs tasks on a pool of Ray Data actors, which Ray restarts when they die; their tasks are done again by others.
 
@@ -55,7 +67,6 @@ class RayRunner:
         self._workers = workers
         self._address = address
         self._n_tasks = n_tasks
-        self._started_ray = False
         self._threads: set[int] = set()
 
     @property
@@ -69,13 +80,15 @@ class RayRunner:
         Raises:
             InputError: there is no cluster at the address.
         """
-        if not ray.is_initialized():
-            try:
-                self._connect()
-            except CONNECT_ERRORS as error:
-                where = "joined or started" if self._address is None else f"joined at {self._address}"
-                raise InputError(f"ray: no cluster can be {where}: {reason_of(error)}") from error
-            self._started_ray = True
+        with _CONNECTION.lock:
+            if not ray.is_initialized():
+                try:
+                    self._connect()
+                except CONNECT_ERRORS as error:
+                    where = "joined or started" if self._address is None else f"joined at {self._address}"
+                    raise InputError(f"ray: no cluster can be {where}: {reason_of(error)}") from error
+                _CONNECTION.is_ours = True
+            _CONNECTION.n_runs += 1
         return self
 
     def _connect(self) -> None:
@@ -86,9 +99,12 @@ class RayRunner:
             signal.signal(signal.SIGTERM, on_sigterm)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the cluster that was entered."""
-        if self._started_ray:
-            ray.shutdown()
+        """Leave the cluster that was entered, unless another run of this process is in it."""
+        with _CONNECTION.lock:
+            _CONNECTION.n_runs -= 1
+            if _CONNECTION.is_ours and not _CONNECTION.n_runs:
+                ray.shutdown()
+                _CONNECTION.is_ours = False
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`.
@@ -120,14 +136,20 @@ class RayRunner:
                         f"ray: {n_vain} times in a row every task was lost with its worker (out of memory? do nodes "
                         "go?); Ray's logs say more, and the same command resumes"
                     )
-                if left and self._started_ray:
-                    # Ends Ray's job, and with it what has died and may be on its way back, which would hold a place.
-                    ray.shutdown()
-                    try:
-                        self._connect()
-                    except CONNECT_ERRORS as error:
-                        text = f"ray: the cluster is gone: {reason_of(error)}; the same command resumes"
-                        raise RunStopped(text) from error
+                if left:
+                    self._reconnect()
+
+    def _reconnect(self) -> None:
+        """End Ray's job, and with it what has died and may be on its way back, which would hold a place."""
+        with _CONNECTION.lock:
+            if not _CONNECTION.is_ours or _CONNECTION.n_runs > 1:
+                return
+            ray.shutdown()
+            try:
+                self._connect()
+            except CONNECT_ERRORS as error:
+                text = f"ray: the cluster is gone: {reason_of(error)}; the same command resumes"
+                raise RunStopped(text) from error
 
     def _rows(self, step: str, tasks: Mapping[int, Task], needs_gpu: bool) -> Iterator[dict[str, Any]]:
         """What the actors return for those tasks that are not lost with one, as it comes."""

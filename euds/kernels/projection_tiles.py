@@ -60,11 +60,13 @@ def target_logits(
     """Return the logit of each row's target, (N,) float32; targets (N,) int64 in 0..V-1.
 
     Its product is rounded to the dtype of hidden, as those of `tiles` are: a sure token would else seem less than sure.
+    Where torch may multiply float32 as TF32, those of `tiles` are less exact than this one.
     """
+    wide = torch.promote_types(hidden.dtype, torch.float32)
     logits = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
     for start in range(0, len(hidden), 512):
         rows = slice(start, start + 512)
         index = targets[rows]
-        z = (hidden[rows].float() * weight[index].float()).sum(1).to(hidden.dtype).float()
+        z = (hidden[rows].to(wide) * weight[index].to(wide)).sum(1).to(hidden.dtype).float()
         logits[rows] = shaped(z, None if bias is None else bias[index], softcap)
     return logits

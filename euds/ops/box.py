@@ -9,7 +9,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of, real_number, whole_number
 from euds.ops.groups import rows_by_group
 from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
-from euds.ops.keep import Keep, parse_keep, parse_max_keep, split_budget, tie_hash
+from euds.ops.keep import Keep, parse_keep, parse_max_keep, seed_hash, split_budget, tie_hash
 from euds.ops.pool import FloatArray, as_floats, as_ids, as_labels, as_utility, nearest_rows, utility_scale
 from euds.ops.ranks import Ranks, check_threads, rank_rows
 from euds.types import Box, Float64Array, Int64Array
@@ -135,6 +135,7 @@ def find_boxes(
         raise InvalidArgument(f"max_overlap: must be in 0..1, got {max_overlap}")
     weights = None if utility is None else as_utility(utility, len(values))
     goal = objective_of(objective, has_utility=weights is not None)
+    seed_hash(seed)
     ranks = rank_rows(values, n_threads=n_threads)
     hashed_ids = as_ids(ids, len(values))
     if ranks.n_ranked == 0:

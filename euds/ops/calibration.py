@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument, real_number, whole_number
 from euds.ops.cluster import CentroidIndex, checked_index, nearest_centroids, sample_rows
-from euds.ops.embeddings import usable_rows
+from euds.ops.embeddings import as_matrix, usable_rows
 from euds.types import Float32Array
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-6, 1e6
@@ -81,7 +81,7 @@ def calibrate_temperature(
     if n_neighbors == 1:
         raise InvalidArgument("n_neighbors: must be at least 2, as the entropy over one cluster is always 0")
     sample_size = whole_number("sample_size", sample_size, least=1)
-    array = np.asarray(embeddings)
+    array = as_matrix(embeddings)
     index = checked_index(centroids, array, n_neighbors)
     usable = np.flatnonzero(usable_rows(array))
     if len(usable) == 0:

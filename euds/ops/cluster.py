@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, check_seed, real_number, whole_number
-from euds.ops.embeddings import BLOCK_ROWS, unit_rows, usable_rows
+from euds.ops.embeddings import BLOCK_ROWS, as_matrix, unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
 DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE = 16, 0.05
@@ -67,16 +67,19 @@ def cluster_entropy(
     Raises:
         InvalidArgument: embeddings are not a matrix of real numbers, or a number is out of its range.
     """
-    array = np.asarray(embeddings)
+    array = as_matrix(embeddings)
     usable = np.flatnonzero(usable_rows(array))
     n_clusters = whole_number("n_clusters", n_clusters)
     if not 1 <= n_clusters <= max(len(usable), 1):
         raise InvalidArgument(f"n_clusters: must be 1..{len(usable)}, the usable rows; got {n_clusters}")
     if len(usable) == 0:
         return np.full(len(array), np.nan, np.float32)
+    # Before the clustering, which takes the time.
+    neighbors = whole_number("n_neighbors", min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors)
+    _check_neighbors(neighbors, n_clusters)
+    _check_temperature(similarity_temperature)
     trained = usable[sample_rows(len(usable), trained_rows(n_clusters), seed)]
     centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed, device=device)
-    neighbors = min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors
     entropy, _ = entropy_to_centroids(
         array,
         index_centroids(centroids, device=device),
@@ -182,10 +185,8 @@ def entropy_to_centroids(
     from euds.kernels.cluster_entropy_numba import softmax_entropy
 
     n_neighbors = whole_number("n_neighbors", n_neighbors)
-    similarity_temperature = real_number("similarity_temperature", similarity_temperature)
-    if not 0 < similarity_temperature < math.inf:
-        raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {similarity_temperature}")
-    array = np.asarray(embeddings)
+    similarity_temperature = _check_temperature(similarity_temperature)
+    array = as_matrix(embeddings)
     index = checked_index(centroids, array, n_neighbors)
     entropy = np.full(len(array), np.nan, np.float32)
     nearest = np.full(len(array), -1, np.int64)
@@ -198,6 +199,18 @@ def entropy_to_centroids(
     return entropy, nearest
 
 
+def _check_neighbors(n_neighbors: int, n_clusters: int) -> None:
+    if not 1 <= n_neighbors <= n_clusters:
+        raise InvalidArgument(f"n_neighbors: must be 1..{n_clusters}, the clusters; got {n_neighbors}")
+
+
+def _check_temperature(temperature: float) -> float:
+    temperature = real_number("similarity_temperature", temperature)
+    if not 0 < temperature < math.inf:
+        raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {temperature}")
+    return temperature
+
+
 def checked_index(
     centroids: Float32Array | CentroidIndex, embeddings: npt.ArrayLike, n_neighbors: int
 ) -> CentroidIndex:
@@ -206,10 +219,8 @@ def checked_index(
     Raises:
         InvalidArgument: it is not, or embeddings are not a matrix of real numbers.
     """
-    width = unit_rows(np.asarray(embeddings)[:1])[0].shape[1]
-    n_neighbors = whole_number("n_neighbors", n_neighbors)
-    if not 1 <= n_neighbors <= len(centroids):
-        raise InvalidArgument(f"n_neighbors: must be 1..{len(centroids)}, the clusters; got {n_neighbors}")
+    width = as_matrix(embeddings).shape[1]
+    _check_neighbors(whole_number("n_neighbors", n_neighbors), len(centroids))
     index = centroids if isinstance(centroids, CentroidIndex) else index_centroids(centroids)
     if width != index.centroids.shape[1]:
         raise InvalidArgument(f"embeddings: width {width}, but the centroids have {index.centroids.shape[1]}")

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, reason_of
+from euds.ops.ragged import ARRAY_ERRORS
 from euds.types import BoolArray, Float32Array, Float64Array
 
 BLOCK_ROWS = 65_536
@@ -32,7 +33,7 @@ def usable_rows(embeddings: npt.ArrayLike) -> BoolArray:
     """
     from euds.kernels.cosine_numba import have_direction
 
-    matrix = _numbers(embeddings)
+    matrix = as_matrix(embeddings)
     # Other dtypes are converted, and a pool has no room for a second copy.
     blocks = [have_direction(_floats(matrix[at : at + BLOCK_ROWS])) for at in range(0, len(matrix), BLOCK_ROWS)]
     return np.concatenate(blocks) if blocks else np.empty(0, bool)
@@ -51,15 +52,25 @@ def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
     return np.ascontiguousarray(array, np.float32) if array.dtype == np.float32 else unit_rows(array)[0]
 
 
-def _matrix(embeddings: npt.ArrayLike) -> Float32Array | Float64Array:
-    return _floats(_numbers(embeddings))
+def as_matrix(embeddings: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return embeddings (n, H) as an array of their own dtype; a row with a masked number has no direction.
 
-
-def _numbers(embeddings: npt.ArrayLike) -> npt.NDArray[Any]:
-    array = np.asarray(embeddings)
+    Raises:
+        InvalidArgument: not a matrix of real numbers.
+    """
+    if isinstance(embeddings, np.ma.MaskedArray) and embeddings.dtype.kind in "fiu":
+        embeddings = np.ma.filled(embeddings.astype(np.float64), np.nan)
+    try:
+        array = np.asarray(embeddings)
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"embeddings: must be a matrix of real numbers: {reason_of(error)}") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
     return array
+
+
+def _matrix(embeddings: npt.ArrayLike) -> Float32Array | Float64Array:
+    return _floats(as_matrix(embeddings))
 
 
 def _floats(array: npt.NDArray[Any]) -> Float32Array | Float64Array:

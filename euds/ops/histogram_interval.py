@@ -58,12 +58,12 @@ def find_histogram_interval(
     most = parse_max_keep(max_keep, n)
     below = np.concatenate(([0], np.cumsum(counts)))
     ranks = (below[:-1] + below[1:]) / (2 * n)
+    utilities = histogram.utilities
     if rule in ("low", "middle", "high"):
         first, last = _by_rank(counts, ranks, rule, least)
     else:
-        first, last = _by_search(histogram, rule, least, most, min_width or 0.0)
+        first, last = _by_search(histogram, utilities, rule, least, most, min_width or 0.0)
     inside = slice(first, last + 1)
-    utilities = histogram.utilities
     return Interval(
         rule=rule,
         low=float(edges[first]),
@@ -100,15 +100,17 @@ def _by_rank(counts: Int64Array, ranks: Float64Array, rule: str, least: int) -> 
     return int(inside[0]), int(inside[-1])
 
 
-def _by_search(histogram: Histogram, rule: str, least: int, most: int, min_width: float) -> tuple[int, int]:
+def _by_search(
+    histogram: Histogram, utilities: Float64Array | None, rule: str, least: int, most: int, min_width: float
+) -> tuple[int, int]:
     from euds import _core
 
     edges = histogram.edges[0]
     sums = None
     if rule == "utility":
-        if histogram.utilities is None:
+        if utilities is None:
             raise InvalidArgument("histogram: rule 'utility' needs one with utilities")
-        sums = scaled_utility(histogram.utilities)
+        sums = scaled_utility(utilities)
     objective = "shortest" if rule == "densest" else rule
     found = _core.find_interval(
         edges[:-1].copy(), edges[1:].copy(), histogram.counts, sums, objective, least, most, min_width

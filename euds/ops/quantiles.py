@@ -1,5 +1,6 @@
 """Equal-mass edges of values that come in chunks: exact while they fit in memory, then by a mergeable sketch."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,11 +61,10 @@ class EqualMassEdges:
         if array.ndim != 1:
             raise InvalidArgument(f"values: must have shape (n,), got {array.shape}")
         finite = array[np.isfinite(array)].astype(np.float64)
+        if self._n_kept + len(finite) > self._limit:
+            self._start_sketch()
         self.n_left_out += len(array) - len(finite)
-        self._chunks.append(finite)
-        self._n_kept += len(finite)
-        if self._sketch is not None or self._n_kept > self._limit:
-            self._move_into_sketch()
+        self._keep([finite])
 
     def merge(self, other: "EqualMassEdges") -> None:
         """Add all that another one has collected, which stays as it is.
@@ -72,11 +72,10 @@ class EqualMassEdges:
         Raises:
             MissingExtra: the two no longer fit into the limit, and `datasketches` is not installed.
         """
+        if other._sketch is not None or self._n_kept + other._n_kept > self._limit:
+            self._start_sketch()
         self.n_left_out += other.n_left_out
-        self._chunks += other._chunks
-        self._n_kept += other._n_kept
-        if self._sketch is not None or other._sketch is not None or self._n_kept > self._limit:
-            self._move_into_sketch()
+        self._keep(other._chunks)
         if self._sketch is not None and other._sketch is not None:
             self._sketch.merge(other._sketch)
 
@@ -93,13 +92,19 @@ class EqualMassEdges:
         lowest = np.unique([self._sketch.get_min_value(), *inner])
         return close_edges(lowest, self._sketch.get_max_value())
 
-    def _move_into_sketch(self) -> None:
+    def _start_sketch(self) -> None:
+        """Before anything is added, which a caller would else add twice after installing what is missing."""
         if self._sketch is None:
             try:
                 from datasketches import kll_doubles_sketch
             except ModuleNotFoundError:
                 raise MissingExtra("datasketches", "sketch") from None
             self._sketch = kll_doubles_sketch(self._sketch_size)
-        for chunk in self._chunks:
-            self._sketch.update(chunk)
-        self._chunks, self._n_kept = [], 0
+
+    def _keep(self, chunks: Sequence[Float64Array]) -> None:
+        self._chunks += chunks
+        self._n_kept += sum(map(len, chunks))
+        if self._sketch is not None:
+            for chunk in self._chunks:
+                self._sketch.update(chunk)
+            self._chunks, self._n_kept = [], 0

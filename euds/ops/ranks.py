@@ -75,6 +75,8 @@ def mid_ranks(scores: Float64Array) -> Float64Array:
 def equal_mass_bins(scores: Float64Array, bins: int) -> tuple[Int32Array, int]:
     """Return each score's bin by mid-rank, and the number of bins; ties share a bin, empty bins are left out."""
     ranks = rank_rows(scores[:, None])
+    # Each mid-rank has a bin of its own from then on.
+    bins = min(bins, 2 * max(ranks.n_ranked, 1))
     wide = bins * ranks.doubled[0].astype(np.int64) // (2 * max(ranks.n_ranked, 1))
     used, codes = np.unique(wide, return_inverse=True)
     return codes.astype(np.int32), max(len(used), 1)

@@ -32,7 +32,8 @@ ORDER = ("cpp", "triton", "torch")
 
 MIN_CAPABILITY = (8, 0)
 MOST_SOFTCAP = 128.0
-"""Largest soft cap on GPUs, whose tanh has an error of a ten-millionth: times the cap it is the logit's."""
+"""Largest soft cap, over temperatures below 1, on GPUs: their tanh has an error of a ten-millionth, and a logit in nats
+as many times that."""
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-30, 1e30
 LOWEST_SOFTCAP, HIGHEST_SOFTCAP = 1e-30, 1e38
@@ -53,7 +54,8 @@ def token_stats(
     """Describe the next-token distributions softmax(logits / temperature), without building them.
 
     A logit of -inf is a token that cannot occur and contributes nothing. A row with NaN or +inf, or of -inf only, gives
-    NaN. Reductions are in float32 whatever the dtype; no gradient flows. Source: docs/method.md, "Generative entropy".
+    NaN. Reductions are in float32 whatever the dtype, to which float64 is rounded first; no gradient flows. Source:
+    docs/method.md, "Generative entropy".
 
     Args:
         logits: (..., V), floating point, any strides; not copied as long as the logits of a row lie side by side and
@@ -182,7 +184,8 @@ def logits_dtype(device: "torch.device", dtype: "torch.dtype") -> "torch.dtype":
 
     It is that of the hidden states, but for 2-byte dtypes on cards whose kernel reads its float32 accumulators:
     rounding logits to bfloat16 moves entropies by hundredths of a nat, so that scores of both do not mix. Only
-    the card is asked: widths below 64, or no multiple of 16 bytes, which that kernel does not take, are not known here.
+    the card is asked: widths below 64, or no multiple of 16 bytes, and soft caps and temperatures that the kernel does
+    not take, are not known here.
     """
     import torch
 
@@ -201,7 +204,7 @@ def usable_backends(
     The first in `ORDER` without a reason is what "auto" takes.
     """
     backends = {"token_stats": BACKENDS, "linear_token_stats": LINEAR_BACKENDS}[op]
-    triton = _why_not_triton(tensor, softcap)
+    triton = _why_not_triton(tensor, None if softcap is None else softcap / min(temperature, 1.0))
     reasons = {"cpp": _why_not_cpp(tensor), "triton": triton, "triton_tiles": triton, "torch": None}
     if "triton_fused" in backends:
         reasons["triton_fused"] = triton or _why_not_fused((softcap or 1.0) / temperature)
@@ -237,7 +240,7 @@ def _why_not_triton(tensor: "torch.Tensor", softcap: float | None) -> str | None
     if tensor.is_cuda and torch.cuda.get_device_capability(tensor.device) < MIN_CAPABILITY:
         return f"it needs compute capability 8.0 or newer, {torch.cuda.get_device_name(tensor.device)} is older"
     if softcap is not None and softcap > MOST_SOFTCAP:
-        return f"it takes soft caps up to {MOST_SOFTCAP:g}, got {softcap:g}"
+        return f"it takes soft caps, over temperatures below 1, up to {MOST_SOFTCAP:g}; got {softcap:g}"
     return _why_not_dtype(tensor)
 
 
@@ -297,7 +300,7 @@ def _checked_temperature(temperature: object) -> float:
 
 
 def _checked_softcap(softcap: object) -> float:
-    value = float(softcap) if isinstance(softcap, Real) else math.nan
+    value = math.nan if isinstance(softcap, bool) or not isinstance(softcap, Real) else float(softcap)
     # Beyond float32, in which logits are capped, it or its inverse would be infinite there.
     if not LOWEST_SOFTCAP <= value <= HIGHEST_SOFTCAP:
         raise InvalidArgument(f"softcap: must be a number in {LOWEST_SOFTCAP:g}..{HIGHEST_SOFTCAP:g}, got {softcap!r}")
@@ -337,7 +340,8 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", device: "
 
     if targets is None:
         return
-    if not isinstance(targets, torch.Tensor) or targets.is_floating_point() or targets.dtype == torch.bool:
+    numbers = isinstance(targets, torch.Tensor) and not (targets.is_floating_point() or targets.is_complex())
+    if not numbers or targets.dtype == torch.bool:
         found = targets.dtype if isinstance(targets, torch.Tensor) else type(targets).__name__
         raise InvalidType(f"targets: must be an integer tensor, got {found}")
     if targets.shape != lead:

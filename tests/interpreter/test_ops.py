@@ -107,10 +107,14 @@ def test_large_soft_caps_are_left_to_a_back_end_that_keeps_their_digits() -> Non
     hidden, weight = torch.randn(4, 64), torch.randn(40, 64)
     logits, targets = hidden.double() @ weight.double().T, torch.arange(4)
     for softcap in (1e3, 1e6, 1e8):
-        with pytest.raises(BackendUnavailable, match="it takes soft caps up to 128, got 1"):
+        with pytest.raises(BackendUnavailable, match="it takes soft caps, over temperatures below 1, up to 128; got 1"):
             euds.linear_token_stats(hidden, weight, softcap=softcap, backend="triton")
         found = euds.linear_token_stats(hidden, weight, targets, softcap=softcap)
         compare(found, softcap * torch.tanh(logits / softcap), targets, 3e-5)
+    # A low temperature raises the error of a cap's tanh as a large cap does.
+    with pytest.raises(BackendUnavailable, match="up to 128; got 300"):
+        euds.linear_token_stats(hidden, weight, softcap=30.0, temperature=0.1, backend="triton")
+    euds.linear_token_stats(hidden, weight, softcap=30.0, temperature=4.0, backend="triton")
 
 
 @pytest.mark.parametrize("backend", LINEAR)
