@@ -142,16 +142,18 @@ def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
 
 
 TWO_RUNS = """
-import sys, threading
-import euds
+import sys, threading, time
+import euds, ray
 small, large, out = sys.argv[1:]
 def score(corpus, name):
     euds.score(corpus, out=f"{out}/{name}", measures=["information"], shard_rows=16, ray=True, workers=1)
     print(name)
 threads = [threading.Thread(target=score, args=args) for args in ((small, "small"), (large, "large"))]
-for thread in threads: thread.start()
+threads[0].start()
+# Ray is that of the run that ends first.
+while not ray.is_initialized(): time.sleep(0.01)
+threads[1].start()
 for thread in threads: thread.join()
-import ray
 assert not ray.is_initialized()
 """
 
