@@ -42,11 +42,13 @@ CONNECT_ERRORS = (ConnectionError, RuntimeError, ValueError)
 
 @dataclass
 class _Connection:
-    """A process has one connection to Ray, which all its runs share: the last one ends it, if it is theirs."""
+    """A process has one connection to Ray, which all its runs share.
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    The run that started Ray ends it, after all others: its processes would die with the thread that started them.
+    """
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
     n_runs: int = 0
-    is_ours: bool = False
 
 
 _CONNECTION = _Connection()
@@ -67,6 +69,7 @@ class RayRunner:
         self._workers = workers
         self._address = address
         self._n_tasks = n_tasks
+        self._started_ray = False
         self._threads: set[int] = set()
 
     @property
@@ -80,14 +83,14 @@ class RayRunner:
         Raises:
             InputError: there is no cluster at the address.
         """
-        with _CONNECTION.lock:
+        with _CONNECTION.changed:
             if not ray.is_initialized():
                 try:
                     self._connect()
                 except CONNECT_ERRORS as error:
                     where = "joined or started" if self._address is None else f"joined at {self._address}"
                     raise InputError(f"ray: no cluster can be {where}: {reason_of(error)}") from error
-                _CONNECTION.is_ours = True
+                self._started_ray = True
             _CONNECTION.n_runs += 1
         return self
 
@@ -99,12 +102,13 @@ class RayRunner:
             signal.signal(signal.SIGTERM, on_sigterm)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the cluster that was entered, unless another run of this process is in it."""
-        with _CONNECTION.lock:
+        """Leave the cluster that was entered; one that was started here first waits for this process' other runs."""
+        with _CONNECTION.changed:
             _CONNECTION.n_runs -= 1
-            if _CONNECTION.is_ours and not _CONNECTION.n_runs:
+            _CONNECTION.changed.notify_all()
+            if self._started_ray:
+                _CONNECTION.changed.wait_for(lambda: _CONNECTION.n_runs == 0)
                 ray.shutdown()
-                _CONNECTION.is_ours = False
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`.
@@ -141,8 +145,8 @@ class RayRunner:
 
     def _reconnect(self) -> None:
         """End Ray's job, and with it what has died and may be on its way back, which would hold a place."""
-        with _CONNECTION.lock:
-            if not _CONNECTION.is_ours or _CONNECTION.n_runs > 1:
+        with _CONNECTION.changed:
+            if not self._started_ray or _CONNECTION.n_runs > 1:
                 return
             ray.shutdown()
             try:
