@@ -229,6 +229,15 @@ def test_a_gpu_is_used_only_where_the_module_and_a_device_allow(monkeypatch: pyt
             fit_centroids(blobs(50, 4, 2), n_clusters=2, device=device)
 
 
+def test_more_neighbors_than_a_gpu_finds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss, "GpuIndex", faiss.IndexFlat, raising=False)
+    monkeypatch.setattr(cluster_faiss, "MOST_GPU_NEIGHBORS", 2)
+    embeddings = blobs(50, 4, 2)
+    euds.cluster_entropy(embeddings, n_clusters=4, n_neighbors=2)
+    with pytest.raises(InvalidArgument, match="n_neighbors: FAISS finds 2 on a GPU at most, got 3; take fewer"):
+        euds.cluster_entropy(embeddings, n_clusters=4, n_neighbors=3)
+
+
 @pytest.mark.parametrize("target", [0.1, 0.5, 0.9])
 def test_calibration_reaches_the_target_mean(target: float) -> None:
     embeddings = blobs(700, 12, 5)

@@ -12,6 +12,9 @@ FLAT_UP_TO = 16_384
 
 PROBED_LISTS = 32
 
+MOST_GPU_NEIGHBORS = 2048
+"""Neighbours that FAISS finds on a GPU at most."""
+
 
 def n_gpus() -> int:
     """Return how many GPUs FAISS finds; 0 where it was built without."""
@@ -21,6 +24,12 @@ def n_gpus() -> int:
 def gpu_of(device: str) -> int | None:
     """Return the number of the GPU that "auto", "cuda" or "cuda:N" means to FAISS; None: the CPU."""
     return None if device == "cpu" or n_gpus() == 0 else int(device.partition(":")[2] or 0)
+
+
+def most_neighbors(index: Any) -> int:
+    """Return how many neighbours an index finds at most, where it holds as many."""
+    on_gpu = hasattr(faiss, "GpuIndex") and isinstance(index, faiss.GpuIndex)
+    return MOST_GPU_NEIGHBORS if on_gpu else index.ntotal
 
 
 def fit(embeddings: Float32Array, n_clusters: int, seed: int, device: str) -> Float32Array:

@@ -59,7 +59,8 @@ def cluster_entropy(
         n_neighbors: m, 1..K; None: 16, or K if that is less.
         similarity_temperature: divisor of the cosine similarities, > 0.
         seed: of the sample that the clustering looks at (see the module) and of the clustering, in 0..2^31-1.
-        device: "cpu", or "auto", "cuda" or "cuda:N" for that GPU where FAISS is a build for GPUs and sees one.
+        device: "cpu", or "auto", "cuda" or "cuda:N" for that GPU where FAISS is a build for GPUs and sees one, else the
+            CPU.
 
     Returns:
         (n,) float32, nats, in 0..ln m.
@@ -217,11 +218,18 @@ def checked_index(
     """Return the index of `centroids` if its width is that of `embeddings` and n_neighbors is in 1..K.
 
     Raises:
-        InvalidArgument: it is not, or embeddings are not a matrix of real numbers.
+        InvalidArgument: it is not, embeddings are not a matrix of real numbers, or FAISS on a GPU finds fewer.
     """
+    from euds.kernels.cluster_faiss import most_neighbors
+
     width = as_matrix(embeddings).shape[1]
     _check_neighbors(whole_number("n_neighbors", n_neighbors), len(centroids))
     index = centroids if isinstance(centroids, CentroidIndex) else index_centroids(centroids)
+    if n_neighbors > most_neighbors(index.index):
+        raise InvalidArgument(
+            f"n_neighbors: FAISS finds {most_neighbors(index.index):,} on a GPU at most, got {n_neighbors:,}; "
+            "take fewer, or device='cpu'"
+        )
     if width != index.centroids.shape[1]:
         raise InvalidArgument(f"embeddings: width {width}, but the centroids have {index.centroids.shape[1]}")
     return index
