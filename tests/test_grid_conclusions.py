@@ -106,7 +106,7 @@ def test_failed_checks_are_weighed_by_chance(planted: TaskSummary) -> None:
     one = with_checks(1, 3)
     said = "\n".join(conclusions(one))
     # 1 - 0.95^3.
-    assert "at least 1 of 3 fail with a probability of 14.3 %" in said
+    assert "at least 1 of 3 such intervals miss with a probability of 14.3 %" in said
     assert (
         "chance may explain it, but a lead or a loss of that size says little there (2.3 points at 16 %, 3 epochs)."
         in said
@@ -115,7 +115,7 @@ def test_failed_checks_are_weighed_by_chance(planted: TaskSummary) -> None:
     assert " (a check of the harness failed, perhaps by chance) |" in _answer([one])
     two = with_checks(2, 3)
     said = "\n".join(conclusions(two))
-    assert "at least 2 of 3 fail with a probability of 0.7 %" in said
+    assert "at least 2 of 3 such intervals miss with a probability of 0.7 %" in said
     assert "that is no chance, and nothing below can be trusted." in said
     # Training on test rows must win, whatever chance does.
     for broken in (two, with_checks(0, 3, leaked=False)):

@@ -106,7 +106,7 @@ def _cell(
     if path.exists():
         try:
             return CellResult(**read_json(path))
-        except (InputError, TypeError):
+        except TypeError:
             raise InputError(f"{path}: not a finished cell; remove it, and the same command trains it again") from None
     # Loads torch and transformers; a study that is only read never gets here.
     from euds.study.cell import train_and_test

@@ -84,8 +84,8 @@ def _missed(found: Sequence[Check], failed: Sequence[Check]) -> str:
     """What follows from checks that failed, by how likely so many do where nothing is wrong."""
     chance = chance_of_failures(found)
     text = (
-        f". Where nothing is wrong, at least {len(failed)} of {len(found)} fail with a probability of "
-        f"{percent(chance)} % (5 % each, if they are independent)"
+        f". Where nothing is wrong, at least {len(failed)} of {len(found)} such intervals miss with a probability of "
+        f"{percent(chance)} % (5 % each, if independent; more where few seeds differ much)"
     )
     if chance < LEVEL:
         return f"{text}: that is no chance, and nothing below can be trusted"

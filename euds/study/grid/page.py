@@ -68,12 +68,12 @@ def write_page(
         parts = [
             INTRODUCTION.format(seeds=span(seeds or [0])),
             _answer(summaries),
-            *_across(summaries, of, ACROSS_DRAWS),
+            *_across(summaries, of, repeats=False),
         ]
         parts += [*([REPEATED.format(page=again)] if again else []), reading]
     else:
         parts = [REPETITION.format(page=repeated.page, seeds=span(seeds or [0])), *_over_draws(summaries, repeated)]
-        parts += _across(summaries, [task.facts["name"] for task in repeated.tasks], DRAW_BY_DRAW)
+        parts += _across(summaries, [task.facts["name"] for task in repeated.tasks], repeats=True)
     parts += sections
     write_atomic(folder / "README.md", lambda handle: handle.write("\n".join(parts).encode()))
     return summaries
@@ -142,18 +142,18 @@ def _doubt(summary: TaskSummary) -> str:
     )
 
 
-def _across(summaries: Sequence[TaskSummary], of: Sequence[str], of_draws: str) -> list[str]:
+def _across(summaries: Sequence[TaskSummary], of: Sequence[str], *, repeats: bool) -> list[str]:
     """The label-free rules that every task has tried.
 
     Args:
         summaries: of the tasks.
         of: what each is a draw of; several draws of one thing are no sample of tasks.
-        of_draws: what is said above the table where there are such.
+        repeats: whether the page repeats the tasks of another.
     """
     tasks = separate_tasks(summaries)
     drawn_of = dict(zip((found.name for found in summaries), of, strict=True))
     own = [drawn_of[task.name] for task in tasks]
-    are_draws = of_draws == DRAW_BY_DRAW or len(set(own)) < len(own)
+    are_draws = repeats or len(set(own)) < len(own)
     rules = across_tasks(tasks, own)
     if len(tasks) < 2 or not rules:
         return []
@@ -170,7 +170,7 @@ def _across(summaries: Sequence[TaskSummary], of: Sequence[str], of_draws: str) 
         ]
         for rule in rules
     ]
-    return [of_draws if are_draws else ACROSS, tables.table(header, lines) + "\n"]
+    return [DRAW_BY_DRAW if repeats else ACROSS_DRAWS if are_draws else ACROSS, tables.table(header, lines) + "\n"]
 
 
 def _over_draws(summaries: Sequence[TaskSummary], repeated: Repeated) -> list[str]:

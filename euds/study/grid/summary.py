@@ -36,7 +36,7 @@ class VarianceRow:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of the harness: "leaked" must lie above random by its interval, "shuffled" not be shown to differ."""
+    """A check of the harness, by its interval: "leaked" must lie above random, "shuffled" equal it."""
 
     method: str
     keep: float
@@ -309,7 +309,7 @@ def _checks(entries: Sequence[Entry]) -> list[Check]:
     for entry in entries:
         gap = entry.vs_random
         if entry.method in (LEAKED, SHUFFLED) and gap is not None:
-            # With few seeds intervals are too narrow: by its own a sound harness would fail, and a leak only pass.
-            passed = gap.low > 0 if entry.method == LEAKED else gap.p >= LEVEL
+            # By the interval alone: a rule must be shown to differ, a harness must not fail for want of seeds.
+            passed = gap.low > 0 if entry.method == LEAKED else gap.low <= 0 <= gap.high
             found.append(Check(entry.method, entry.keep, entry.schedule, passed, gap))
     return found
