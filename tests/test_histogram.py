@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from euds.errors import InvalidArgument, MissingExtra
+from euds.errors import InvalidArgument
 from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
+from euds.ops.keep import tie_hash
 from euds.ops.quantiles import EqualMassEdges
 from euds.reference.search import equal_mass_bins
 from euds.types import Float64Array
@@ -248,11 +249,15 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
         first.edges(0)
     with pytest.raises(InvalidArgument, match=r"bins: must be an integer, got 2\.5"):
         first.edges(2.5)  # type: ignore[arg-type]  # Wrong on purpose.
-    with pytest.raises(InvalidArgument, match=r"sketch_size: must be in 8\.\.65535, got 1"):
-        EqualMassEdges(sketch_size=1)
-    with pytest.raises(InvalidArgument, match=r"sketch_size: must be an integer, got 10\.5"):
-        EqualMassEdges(sketch_size=10.5)  # type: ignore[arg-type]  # Wrong on purpose.
-    for limit in (-1, "5"):
+    with pytest.raises(InvalidArgument, match="seed: must be"):
+        EqualMassEdges(seed=2.5)  # type: ignore[arg-type]  # Wrong on purpose.
+    for ids in ([1, 2], [0.5]):
+        with pytest.raises(InvalidArgument, match="ids: must be 1 integers, one a value, got"):
+            first.add([1.0], ids)
+    for unlike in (EqualMassEdges(limit=5), EqualMassEdges(seed=1)):
+        with pytest.raises(InvalidArgument, match=r"other: has limit \d+ and seed \d; must be 16777216 and 0"):
+            first.merge(unlike)
+    for limit in (0, "5"):
         with pytest.raises(InvalidArgument, match=f"limit: must be .* got {limit!r}"):
             EqualMassEdges(limit=limit)  # type: ignore[arg-type]  # Wrong on purpose.
 
@@ -264,39 +269,43 @@ def test_edges_of_several_axes_may_come_one_by_one() -> None:
     assert Histogram(iter(axes[0])).counts.shape == (2,)  # type: ignore[arg-type]  # What users have.
 
 
-def test_a_sketch_takes_over_and_keeps_its_error() -> None:
-    pytest.importorskip("datasketches")
+@given(seed=st.integers(0, 99), cuts=st.lists(st.integers(0, 6000), max_size=5))
+@settings(max_examples=30)
+def test_a_sample_depends_on_the_seed_and_not_on_the_parts(seed: int, cuts: list[int]) -> None:
+    rng = np.random.default_rng(6)
+    values, ids = np.round(rng.normal(size=6000), 3), rng.permutation(6000)
+    whole = EqualMassEdges(limit=500, seed=seed)
+    whole.add(values, ids)
+    merged = EqualMassEdges(limit=500, seed=seed)
+    order = rng.permutation(6000)
+    for chunk in np.split(order, sorted(cuts)):
+        part = EqualMassEdges(limit=500, seed=seed)
+        for piece in np.array_split(chunk, 3):
+            part.add(values[piece], ids[piece])
+        merged.merge(part)
+    drawn = values[np.argsort(tie_hash(ids, seed))[:500]]
+    expected = equal_mass_edges(drawn, 20)
+    expected[[0, -1]] = values.min(), values.max()
+    assert whole.edges(20).tolist() == merged.edges(20).tolist() == expected.tolist()
+
+
+def test_a_sample_keeps_its_error() -> None:
     rng = np.random.default_rng(6)
     values = np.round(rng.normal(size=60_000), 3)
-    parts = [EqualMassEdges(limit=5000, sketch_size=800) for _ in range(3)]
-    for part, chunk in zip(parts, np.split(values, [4000, 30_000]), strict=True):
-        part.add(chunk)
-    assert parts[0].rank_error == 0.0 < parts[1].rank_error
-    for part in parts[1:]:
-        parts[0].merge(part)
-    error = parts[0].rank_error
-    assert 0 < error < 0.005
-    edges = parts[0].edges(20)
     ordered = np.sort(values)
-    assert (edges[0], edges[-1]) == (ordered[0], ordered[-1])
-    for at, edge in enumerate(edges[1:-1], 1):
-        below, up_to = np.searchsorted(ordered, [edge, edge], "left")[0], np.searchsorted(ordered, edge, "right")
-        assert below / len(values) - 2 * error <= at / 20 <= up_to / len(values) + 2 * error
-
-
-def test_a_missing_sketch_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasketches", None)
-    collected = EqualMassEdges(limit=2)
-    with pytest.raises(MissingExtra, match=r"pip install 'euds\[sketch\]'"):
-        collected.add([np.nan, 1.0, 2.0, 3.0])
-    # What could not be added is not counted: it comes again.
-    collected.add([4.0, 5.0])
-    assert (collected.n_left_out, collected.edges(2).tolist()) == (0, [4.0, 5.0, np.nextafter(5.0, 6.0)])
-    other = EqualMassEdges(limit=2)
-    other.add([6.0, np.inf])
-    with pytest.raises(MissingExtra, match="sketch"):
-        collected.merge(other)
-    assert (collected.n_left_out, collected.edges(2)[0]) == (0, 4.0)
+    for seed in range(20):
+        collected = EqualMassEdges(limit=5000, seed=seed)
+        collected.add(values[:5000])
+        assert collected.rank_error == 0.0
+        for chunk in np.array_split(values[5000:], 7):
+            collected.add(chunk)
+        assert collected.rank_error == pytest.approx(0.0230, abs=1e-4)
+        edges = collected.edges(20)
+        # The rank of an edge of a sample is that of its neighbour at most.
+        error = collected.rank_error + 1 / 5000
+        for at, edge in enumerate(edges[1:-1], 1):
+            below, up_to = np.searchsorted(ordered, edge, "left"), np.searchsorted(ordered, edge, "right")
+            assert below / len(values) - error <= at / 20 <= up_to / len(values) + error
 
 
 def test_more_bins_than_ranks_are_one_a_value() -> None:

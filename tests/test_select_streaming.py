@@ -73,15 +73,19 @@ def test_one_axis_keeps_the_very_rows(run_dir: Path, tmp_path: Path, rule: str) 
     assert written.column("text").to_pylist() == texts
 
 
-def test_edges_from_a_sketch_serve_as_well(run_dir: Path, tmp_path: Path) -> None:
-    exact = euds.select_streaming(run_dir, keep=0.3, rule="igse", out=tmp_path / "a.parquet", bins=8)
-    sketched = euds.select_streaming(
-        run_dir, keep=0.3, rule="igse", out=tmp_path / "b.parquet", bins=8, quantile_limit=50
+def test_edges_from_a_sample_serve_as_well_and_are_those_of_the_seed(run_dir: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"keep": 0.3, "rule": "igse", "bins": 8}
+    exact = euds.select_streaming(run_dir, **settings, out=tmp_path / "a.parquet")
+    sampled, again = (
+        euds.select_streaming(run_dir, **settings, out=tmp_path / name, quantile_limit=200)
+        for name in ("b.parquet", "c.parquet")
     )
     assert exact.record["rank_error"] == 0
-    assert 0 < sketched.record["rank_error"] < 0.01
-    assert sketched.n_kept == exact.n_kept == 120
-    assert len(np.intersect1d(exact.row_ids, sketched.row_ids)) > 60
+    assert 0 < sampled.record["rank_error"] < 0.2
+    assert sampled.n_kept == exact.n_kept == 120
+    assert len(np.intersect1d(exact.row_ids, sampled.row_ids)) > 60
+    assert again.row_ids.tolist() == sampled.row_ids.tolist()
+    assert again.bounds == sampled.bounds
 
 
 def test_equal_scores_are_trimmed_by_the_seed(tmp_path: Path, write_jsonl: WriteJsonl) -> None:

@@ -1,110 +1,135 @@
-"""Equal-mass edges of values that come in chunks: exact while they fit in memory, then by a mergeable sketch."""
+"""Equal-mass edges of values that come in chunks: exact while they fit in memory, then of a seeded sample."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, MissingExtra, whole_number
+from euds.errors import InvalidArgument, check_seed, whole_number
 from euds.ops.histogram import close_edges, equal_mass_edges
+from euds.ops.keep import UInt64Array, tie_hash
 from euds.ops.pool import as_floats
-from euds.types import Float64Array
+from euds.types import Float64Array, Int64Array
 
-if TYPE_CHECKING:
-    from datasketches import kll_doubles_sketch
+CONFIDENCE = 0.99
+"""Of `EqualMassEdges.rank_error`."""
 
 
 class EqualMassEdges:
     """Collects values in chunks and gives the edges of bins of equal mass.
 
-    Up to `limit` finite values are kept as they are, and the edges are exact. Beyond, they go into a KLL sketch
-    (Karnin, Lang, Liberty 2016; package `datasketches`), whose ranks are off by at most `rank_error` of the rows with
-    99 % confidence. Equal values share a bin either way: edges are values.
+    Up to `limit` finite values are kept as they are, and the edges are exact. Beyond, those with the `limit` smallest
+    hashes of their ids are kept, a random sample that depends neither on the order nor on the parts in which the values
+    came. The ranks of all its edges are off by at most `rank_error` of the rows with 99 % confidence (Dvoretzky, Kiefer
+    and Wolfowitz, with the constant of Massart 1990). Equal values share a bin either way: edges are values.
 
     Attributes:
         n_left_out: NaN and infinite values, which are left out.
     """
 
-    def __init__(self, *, limit: int = 1 << 24, sketch_size: int = 2000) -> None:
+    def __init__(self, *, limit: int = 1 << 24, seed: int = 0) -> None:
         """Collect nothing yet.
 
         Args:
-            limit: most values to keep before the sketch takes over; 8 bytes each.
-            sketch_size: the sketch's k, 8..65535; the rank error is 1.3 % of the rows at 200 and 0.14 % at 2000.
+            limit: most values to keep; 18 bytes each, and 80 more while edges are found.
+            seed: of the sample.
 
         Raises:
-            InvalidArgument: the limit is negative, the size is out of its range, or one is no integer.
+            InvalidArgument: the limit is below 1, the seed is not of 64 bits, or one is no integer.
         """
-        self._limit = whole_number("limit", limit, least=0)
-        self._sketch_size = whole_number("sketch_size", sketch_size)
-        if not 8 <= self._sketch_size <= 65535:
-            raise InvalidArgument(f"sketch_size: must be in 8..65535, got {sketch_size}")
-        self._chunks: list[Float64Array] = []
-        self._n_kept = 0
-        self._sketch: kll_doubles_sketch | None = None
+        self._limit = whole_number("limit", limit, least=1)
+        self._seed = check_seed("seed", seed)
+        self._values: list[Float64Array] = []
+        self._hashes: list[UInt64Array] = []
+        self._n_held = 0
+        self._n_seen = 0
+        self._n_added = 0
+        self._ends = (math.inf, -math.inf)
         self.n_left_out = 0
 
     @property
     def rank_error(self) -> float:
         """Largest error of an edge's rank as a share of the rows, with 99 % confidence; 0.0 while exact."""
-        return 0.0 if self._sketch is None else float(self._sketch.normalized_rank_error(False))
+        if self._n_seen <= self._limit:
+            return 0.0
+        return math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * self._limit))
 
-    def add(self, values: npt.ArrayLike) -> None:
-        """Add a chunk of (n,) real numbers.
+    def add(self, values: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> None:
+        """Add a chunk of values.
+
+        Args:
+            values: (n,) real numbers.
+            ids: (n,) integers of 64 bits by which the sample is drawn, no two alike, those of parts that are to be
+                merged included; None: the positions of the values in the order in which they are added.
 
         Raises:
-            InvalidArgument: they are not flat numbers.
-            MissingExtra: they no longer fit into the limit, and `datasketches` is not installed.
+            InvalidArgument: the values are not flat numbers, or the ids are not as many integers.
         """
         array = as_floats("values", values)
         if array.ndim != 1:
             raise InvalidArgument(f"values: must have shape (n,), got {array.shape}")
-        finite = array[np.isfinite(array)].astype(np.float64)
-        if self._n_kept + len(finite) > self._limit:
-            self._start_sketch()
-        self.n_left_out += len(array) - len(finite)
-        self._keep([finite])
+        if ids is None:
+            own: Int64Array = np.arange(self._n_added, self._n_added + len(array))
+        else:
+            given = np.asarray(ids)
+            if given.shape != array.shape or given.dtype.kind not in "iu":
+                raise InvalidArgument(
+                    f"ids: must be {len(array)} integers, one a value, got {given.dtype} of shape {given.shape}"
+                )
+            own = given.astype(np.int64)
+        finite = np.isfinite(array)
+        held = array[finite].astype(np.float64)
+        self._n_added += len(array)
+        self.n_left_out += len(array) - len(held)
+        self._n_seen += len(held)
+        self._hold(held, tie_hash(own[finite], self._seed))
 
     def merge(self, other: "EqualMassEdges") -> None:
         """Add all that another one has collected, which stays as it is.
 
         Raises:
-            MissingExtra: the two no longer fit into the limit, and `datasketches` is not installed.
+            InvalidArgument: it has another limit or seed, so that its sample is another one.
         """
-        if other._sketch is not None or self._n_kept + other._n_kept > self._limit:
-            self._start_sketch()
+        if (other._limit, other._seed) != (self._limit, self._seed):
+            raise InvalidArgument(
+                f"other: has limit {other._limit} and seed {other._seed}; must be {self._limit} and {self._seed}"
+            )
+        self._n_added += other._n_added
         self.n_left_out += other.n_left_out
-        self._keep(other._chunks)
-        if self._sketch is not None and other._sketch is not None:
-            self._sketch.merge(other._sketch)
+        self._n_seen += other._n_seen
+        for held, hashes in zip(other._values, other._hashes, strict=True):
+            self._hold(held, hashes)
+        self._ends = (min(self._ends[0], other._ends[0]), max(self._ends[1], other._ends[1]))
 
     def edges(self, bins: int) -> Float64Array:
         """Return the edges of at most `bins` bins of nearly equal mass, as `equal_mass_edges` does.
+
+        The first and the last are those of all values, also where the others are of a sample.
 
         Raises:
             InvalidArgument: no finite value was added, or bins is below 1 or no integer.
         """
         bins = whole_number("bins", bins, least=1)
-        if self._sketch is None:
-            return equal_mass_edges(np.concatenate([np.empty(0), *self._chunks]), bins)
-        inner = self._sketch.get_quantiles([at / bins for at in range(1, bins)]) if bins > 1 else []
-        lowest = np.unique([self._sketch.get_min_value(), *inner])
-        return close_edges(lowest, self._sketch.get_max_value())
+        self._draw()
+        edges = equal_mass_edges(np.concatenate([np.empty(0), *self._values]), bins)
+        lowest, largest = self._ends
+        return close_edges(np.concatenate([[lowest], edges[1:-1]]), largest)
 
-    def _start_sketch(self) -> None:
-        """Before anything is added, which a caller would else add twice after installing what is missing."""
-        if self._sketch is None:
-            try:
-                from datasketches import kll_doubles_sketch
-            except ModuleNotFoundError:
-                raise MissingExtra("datasketches", "sketch") from None
-            self._sketch = kll_doubles_sketch(self._sketch_size)
+    def _hold(self, values: Float64Array, hashes: UInt64Array) -> None:
+        if not len(values):
+            return
+        self._ends = (min(self._ends[0], float(values.min())), max(self._ends[1], float(values.max())))
+        self._values.append(values)
+        self._hashes.append(hashes)
+        self._n_held += len(values)
+        # An eighth more than the limit: each draw takes a pass over all, and the more are seen, the fewer pass.
+        if self._n_held > self._limit + self._limit // 8:
+            self._draw()
 
-    def _keep(self, chunks: Sequence[Float64Array]) -> None:
-        self._chunks += chunks
-        self._n_kept += sum(map(len, chunks))
-        if self._sketch is not None:
-            for chunk in self._chunks:
-                self._sketch.update(chunk)
-            self._chunks, self._n_kept = [], 0
+    def _draw(self) -> None:
+        """Keep no more than the values of the `limit` smallest hashes."""
+        if self._n_held <= self._limit:
+            return
+        values, hashes = np.concatenate(self._values), np.concatenate(self._hashes)
+        drawn = np.argpartition(hashes, self._limit - 1)[: self._limit]
+        self._values, self._hashes, self._n_held = [values[drawn]], [hashes[drawn]], self._limit

@@ -123,13 +123,14 @@ def select_streaming(
     columns: Sequence[str] | None = None,
     quantile_limit: int = 1 << 24,
 ) -> Selection:
-    """Choose rows as `euds.select`, in memory that grows with the kept rows only (16 bytes each), not with the scores.
+    """Choose rows as `euds.select`, in memory that grows with the rows of the region and not with the scores.
 
     The region consists of whole equal-mass bins, its bounds the lowest and the highest score in them. Edges are exact
-    up to `quantile_limit` rows and off by at most 0.14 % of the rows (99 % confidence) beyond. Equal scores share a
-    bin; ranks within a bin of several scores are interpolated. Of the rows inside, those farthest from the centre in
-    rank space are dropped (the highest for "low", the lowest for "high") until b are left, ties by a seeded hash of the
-    row id.
+    up to `quantile_limit` rows; beyond, they are those of as many rows that the seed draws, off by at most 0.04 % of
+    all (99 % confidence) at the default. Equal scores share a bin; ranks within a bin of several scores are
+    interpolated. Of the rows inside, those farthest from the centre in rank space are dropped (the highest for "low",
+    the lowest for "high") until b are left, ties by a seeded hash of the row id. Finding them holds 16 bytes a row of
+    the region, which has more than b where scores are equal or bins are coarse; each source has a count.
 
     Args:
         run_dir: finished run directory of `euds.score`.
@@ -137,12 +138,12 @@ def select_streaming(
         rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
             "auto" needs the rows in memory.
         axes: short names or score columns as for `euds.select`; "igse" looks at the three entropies.
-        seed: of ties.
+        seed: of ties, and of the sample of more than `quantile_limit` rows.
         bins: equal-mass bins per axis, of rules that search a box; None: 64.
         out: file of the kept rows, as in `euds.select`.
         columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
             Scores are called as in `euds.select`.
-        quantile_limit: rows up to which edges are exact; 8 bytes each an axis.
+        quantile_limit: rows up to which edges are exact, from 1; see `EqualMassEdges` for the memory, of each axis.
 
     Returns:
         The kept row ids and the record, which is kept as that of `euds.select`.
@@ -150,13 +151,12 @@ def select_streaming(
     Raises:
         InvalidArgument: an argument is impossible.
         InputError: the run is missing or unfinished, its corpus has changed, or a score or field is not there.
-        MissingExtra: more rows than `quantile_limit`, and `datasketches` is not installed.
     """
     start = time.perf_counter()
     seed = check_seed("seed", seed)
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     box_bins = bins_for(rule, bins)
-    quantile_limit = whole_number("quantile_limit", quantile_limit, least=0)
+    quantile_limit = whole_number("quantile_limit", quantile_limit, least=1)
     folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -169,7 +169,7 @@ def select_streaming(
     parts = whole_parts(folder)
     axis_names = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else box_bins
-    bins_of_pool, rank_error = _count(parts, axis_names, n_bins, quantile_limit)
+    bins_of_pool, rank_error = _count(parts, axis_names, n_bins, quantile_limit, seed)
     n_rows = bins_of_pool.histogram.n_counted
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, axis_names, budget)
@@ -214,14 +214,14 @@ def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table(), fixed_by=fixed_by)
 
 
-def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int) -> tuple[Bins, float]:
+def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int, seed: int) -> tuple[Bins, float]:
     """Return the usable rows counted in equal-mass bins, and the rank error of the edges."""
-    collected = [EqualMassEdges(limit=limit) for _ in columns]
+    collected = [EqualMassEdges(limit=limit, seed=seed) for _ in columns]
     n_rows = 0
     for row_ids, values in _usable(parts, columns):
         n_rows += len(row_ids)
         for own, axis in zip(collected, values.T, strict=True):
-            own.add(axis)
+            own.add(axis, row_ids)
     if n_rows == 0:
         raise InputError(f"{parts[0].parent}: no row has {', '.join(columns)}; see quarantine.jsonl for the reasons")
     histogram = Histogram([own.edges(n_bins) for own in collected])
