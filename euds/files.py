@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -193,25 +192,6 @@ def letting_go(handle: IO[Any]) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Make a folder for temporary files, and delete it in the end.
-
-    Raises:
-        RunStopped: there is no place for one.
-    """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="euds-")
-    except FileNotFoundError as error:
-        # Python's word for it that none of the folders it knows took a file.
-        raise RunStopped(
-            f"temporary files: {error.strerror}; make room, or name another folder by TMPDIR, and give the same "
-            "command again"
-        ) from error
-    with folder as name:
-        yield Path(name)
-
-
 def check_writable(folder: Path) -> None:
     """Make a folder, and refuse one that takes no file, before work whose result would be lost.
 
@@ -301,22 +281,24 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
-def file_sha256(path: Path, advance: Callable[[int], None] = lambda n_bytes: None) -> str:
+def file_sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content.
-
-    Args:
-        path: of the file.
-        advance: told of the bytes that were read, from time to time.
 
     Raises:
         RunStopped: the disk or file server failed.
     """
     digest = hashlib.sha256()
-    with needs_storage(path), path.open("rb") as handle:
-        while content := handle.read(HASHED_BYTES):
+    with needs_storage(path):
+        for content in file_content(path):
             digest.update(content)
-            advance(len(content))
     return digest.hexdigest()
+
+
+def file_content(path: Path) -> Iterator[bytes]:
+    """Yield a file's content, `HASHED_BYTES` at a time."""
+    with path.open("rb") as handle:
+        while content := handle.read(HASHED_BYTES):
+            yield content
 
 
 def json_sha256(value: object) -> str:

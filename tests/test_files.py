@@ -1,7 +1,9 @@
-"""Errors of disks and file servers: each names the file and says what to do."""
+"""Errors of disks and file servers, each of which names the file; and folders for temporary files."""
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,7 +14,8 @@ from planted_grid import make_cells, make_facts
 from safetensors import SafetensorError
 
 from euds.errors import InputError, RunStopped
-from euds.files import machine_failure, needs_room, needs_storage, permitted, scratch_folder, write_json
+from euds.files import machine_failure, needs_room, needs_storage, permitted, write_json
+from euds.scratch import scratch_folder, temporary_folder
 from euds.study.grid.cells import append_cell
 
 UNREADABLE = Path("/proc/self/mem")
@@ -98,4 +101,31 @@ def test_no_place_for_temporary_files_stops_the_run(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with scratch_folder() as folder:
         assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    killed = "import os\nfrom euds.scratch import scratch_folder\nwith scratch_folder():\n    os._exit(1)\n"
+    assert subprocess.run([sys.executable, "-c", killed], env=environment, check=False).returncode == 1
+    (left,) = tmp_path.iterdir()
+    (left / "weights").write_bytes(b"1")
+    (tmp_path / "euds-corpus").mkdir()
+    (tmp_path / ".euds-scratch-linked8").symlink_to(tmp_path / "euds-corpus")
+    others = {"euds-corpus", ".euds-scratch-linked8"}
+    another = "from euds.scratch import scratch_folder\nwith scratch_folder():\n    pass\n"
+    # One made just now may be another process's that has not locked it yet.
+    subprocess.run([sys.executable, "-c", another], env=environment, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {*others, left.name}
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0), follow_symlinks=False)
+    subprocess.run([sys.executable, "-c", another], env=environment, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_a_folder_in_use_is_nobody_elses_to_delete(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, "a-") as first:
+        os.utime(first, (0, 0))
+        with temporary_folder(tmp_path, "a-"):
+            assert first.is_dir()
     assert list(tmp_path.iterdir()) == []

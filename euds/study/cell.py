@@ -19,11 +19,12 @@ from transformers import (
 )
 
 from euds.errors import InputError
-from euds.files import needs_room, scratch_folder
+from euds.files import needs_room
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
 from euds.progress import Bar, bar, quiet
+from euds.scratch import scratch_folder
 from euds.study.examples import Example, Rows, examples_of
 from euds.study.heads import Features, Head, head_for
 from euds.study.types import LEARNING_RATE, MAX_TOKENS, CellResult, FineTuned, Task, TrainConfig
