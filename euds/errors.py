@@ -19,7 +19,7 @@ class InvalidArgument(EudsError, ValueError):
 
 
 class InvalidType(EudsError, TypeError):
-    """An argument is no tensor or has a dtype that the function does not take."""
+    """An argument is of another type than the function takes, such as a tensor of another dtype."""
 
 
 class InputError(EudsError):
@@ -34,7 +34,7 @@ class MissingExtra(EudsError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'euds[{extra}]'")
+        super().__init__(f"{package} is not installed; in a checkout run: pip install '.[{extra}]'")
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 import fsspec
 import pytest
+from slices import read_slices
 from upath import UPath
 
 import euds
-from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_manifest, read_rows, read_slices
+from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_manifest, read_rows
 from euds.engine.pool import fit_pool
 from euds.engine.worker import Worker
 from euds.errors import InputError, RunStopped

@@ -247,21 +247,41 @@ def test_a_task_that_is_repeated_after_its_process_died_finds_nothing_left(
     assert digests(tmp_path / "run") == digests(whole)
 
 
+@pytest.mark.parametrize("sweeps", [False, True])
 def test_a_shard_that_another_piece_finishes_meanwhile_is_left_alone(
-    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweeps: bool
 ) -> None:
     from euds.engine import worker
     from euds.engine.finish import finish_shard
+    from euds.engine.records import Record, Records
+
+    def another(plan: Plan, shard: int) -> None:
+        monkeypatch.setattr(worker, "finish_shard", finish_shard)
+        (same,) = [found for found in cut_shards(plan.files, 16) if found.index == shard]
+        worker.Worker(plan).finish(same)
 
     def late(plan: Plan, work: Work, shard: int, pool: Any) -> Any:
-        monkeypatch.setattr(worker, "finish_shard", finish_shard)
-        another = worker.Worker(plan)
-        (same,) = [found for found in cut_shards(plan.files, 16) if found.index == shard]
-        another.finish(same)
+        if sweeps:
+            record = finish_shard(plan, work, shard, pool)
+            another(plan, shard)
+            return record
+        another(plan, shard)
         return finish_shard(plan, work, shard, pool)
 
+    written: list[int] = []
+    write = Records.write
+
+    def swept(self: Records, record: Record) -> None:
+        written.append(record.shard)
+        if sweeps and len(written) == 2:
+            # What the sweep of the other, which came first, makes of the file that the record is written into.
+            raise FileNotFoundError("half-written, and swept away")
+        write(self, record)
+
+    monkeypatch.setattr(Records, "write", swept)
     monkeypatch.setattr(worker, "finish_shard", late)
     euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    assert written[0] == written[1] or not sweeps
     assert digests(tmp_path / "run") == digests(whole)
 
 
@@ -289,11 +309,14 @@ def test_an_unchanged_corpus_is_not_hashed_again_and_a_changed_one_is_refused(
     corpus: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("euds.corpus.identity.file_sha256", lambda path: pytest.fail("hashed again"))
+        patched.setattr("euds.corpus.identity.file_content", lambda path: pytest.fail("hashed again"))
         euds.score(corpus, out=whole, **INFORMATION)
     text = corpus.read_text()
     corpus.write_text(text)
     euds.score(corpus, out=whole, **INFORMATION)
+    with monkeypatch.context() as patched:
+        patched.setattr("euds.corpus.identity.file_content", lambda path: pytest.fail("hashed a second time"))
+        euds.score(corpus, out=whole, **INFORMATION)
     corpus.write_text(text[:-20] + text[-20:].swapcase())
     with pytest.raises(InputError, match=r"inputs\[0\]\.sha256"):
         euds.score(corpus, out=whole, **INFORMATION)

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from slices import read_slices
 from typer.testing import CliRunner
 
 import euds
-from euds.corpus import Row, list_inputs, read_rows, read_slices, sample
+from euds.corpus import Row, list_inputs, read_rows, sample
 from euds.engine.columns import ragged
 from euds.engine.extrapolate import TOKENS_OF, extrapolate
 from euds.engine.finish import finish_shard

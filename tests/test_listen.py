@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from test_score_resume import digests
+from upath import UPath
 
 import euds
 from euds.engine import process_runner
@@ -73,6 +74,21 @@ def test_what_a_listener_raises_ends_the_run_which_resumes(settings: dict[str, A
         assert 20 <= euds.status(run_dir).n_measured < 51
         euds.score(**settings, out=run_dir)
         assert digests(run_dir) == digests(tmp_path / "whole")
+
+
+def test_what_a_listener_raises_while_a_remote_file_is_hashed_is_no_error_of_the_store(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("euds.progress.WORTH_A_BAR", 0)
+    remote = UPath("memory://listened/a.jsonl")
+    remote.write_bytes(Path(settings["inputs"]).read_bytes())
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, euds.StepProgress) and event.title.startswith("hash") and event.done > 0:
+            raise Cancelled
+
+    with euds.listen(cancel), pytest.raises(Cancelled):
+        euds.score(**{**settings, "inputs": str(remote)}, out=tmp_path / "run")
 
 
 def test_calls_in_two_threads_have_their_own_listeners(settings: dict[str, Any], tmp_path: Path) -> None:

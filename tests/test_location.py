@@ -82,8 +82,8 @@ def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("https://h/a.csv", r"run: pip install 'euds\[http\]'"),
-        ("s3://b/a.csv", r"run: pip install 'euds\[s3\]'"),
+        ("https://h/a.csv", r"in a checkout run: pip install '\.\[http\]'"),
+        ("s3://b/a.csv", r"in a checkout run: pip install '\.\[s3\]'"),
         ("gs://b/a.csv", "install the client"),
     ],
 )

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from slices import read_slices
 
 import euds
 from euds.corpus import (
@@ -25,7 +26,6 @@ from euds.corpus import (
     extract_text,
     read_rows,
     read_scores,
-    read_slices,
 )
 from euds.errors import InputError
 

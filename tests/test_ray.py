@@ -214,5 +214,5 @@ def test_without_ray_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "euds.engine.ray_runner", raising=False)
     corpus = write_jsonl([{"text": "the film was sad"}])
-    with pytest.raises(BackendUnavailable, match=r"pip install 'euds\[ray\]'"):
+    with pytest.raises(BackendUnavailable, match=r"pip install '\.\[ray\]'"):
         euds.score(corpus, out=tmp_path / "run", measures=["information"], ray=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_score_resume import digests
@@ -16,6 +17,8 @@ from typer.testing import CliRunner
 import euds
 from euds.cli.app import app
 from euds.corpus import generations_path, meanings_path, open_manifest, read_quarantine, read_scores, whole_parts
+from euds.engine.work import Work
+from euds.engine.worker import TOKENS
 from euds.errors import EudsError, InputError, InvalidArgument, RunStopped
 from euds.files import read_json
 
@@ -27,8 +30,11 @@ def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, 
     for path in (generations_path(whole, 0), meanings_path(whole, 0)):
         path.parent.mkdir()
         path.write_bytes(b"of an earlier run")
+    (whole / "study").mkdir()
+    (whole / "study" / ".table.json.1-ab.partial").write_bytes(b"half a table")
     euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
     assert len(list(whole.glob("scores/*.parquet"))) == 2
+    assert not (whole / "study").exists()
     assert not (whole / "generations").exists()
     assert not (whole / "meanings").exists()
     (tmp_path / "precious").mkdir()
@@ -36,6 +42,16 @@ def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, 
     with pytest.raises(InputError, match="holds files but no run"):
         euds.score(corpus, out=tmp_path / "precious", force_new=True, **INFORMATION)
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "42"
+
+
+def test_stages_of_more_than_a_hundred_thousand_shards_are_removed_too(tmp_path: Path) -> None:
+    work = Work(tmp_path)
+    for shard in (1, 100_000):
+        work.write(TOKENS, shard, pa.table({"row_id": [shard]}), 0.0)
+    assert not work.is_foreign()
+    work.empty()
+    assert not work.done(TOKENS, 1)
+    assert not work.done(TOKENS, 100_000)
 
 
 def test_folders_that_are_links_are_emptied_too(corpus: Path, whole: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,6 +18,7 @@ import euds
 from euds.assets import content_sha256
 from euds.corpus import check_fields, field_names, jsonl, read_scores
 from euds.corpus.raw import RawRow
+from euds.errors import InputError, InvalidType
 from euds.measures.device import precision
 from euds.measures.semantic import Embedder
 
@@ -353,3 +355,32 @@ def test_memory_that_runs_out_halves_the_batches_and_gives_up_a_row_that_never_f
     result = euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=tiny_lm)
     assert quarantine(tmp_path / "run") == {20: "out of memory on this row alone"}
     assert result.n_scored == 20
+
+
+def test_what_is_no_name_of_a_file_is_refused(tmp_path: Path) -> None:
+    wrong: list[Any] = [pa.table({"text": ["a"]}), None, [b"a.jsonl"], 7]
+    for inputs in wrong:
+        with pytest.raises(InvalidType, match=r"inputs: must be names of files, got \w+; write rows to a file first"):
+            euds.score(inputs, out=tmp_path / "run", measures="information")
+
+
+def test_a_run_without_a_score_warns(
+    tmp_path: Path, write_jsonl: WriteJsonl, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = euds.score(write_jsonl([{"text": ["a"]}] * 3), out=tmp_path / "run", measures="information")
+    assert (result.n_scored, result.n_quarantined) == (0, 3)
+    assert "warning: no row could be scored; quarantine.jsonl has the reasons" in capfd.readouterr().err
+
+
+def test_fewer_clusters_than_asked_for_are_told(
+    tmp_path: Path, write_jsonl: WriteJsonl, tiny_encoder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in ("the film", "a sad plot", "was it good")])
+    euds.score(corpus, out=tmp_path / "run", measures="semantic", embedder=tiny_encoder, n_clusters=9)
+    assert "warning: n_clusters: 9 asked for, of 3 embeddings; 3 taken" in capfd.readouterr().err
+
+
+def test_a_header_without_commas_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;text\n1;a\n")
+    with pytest.raises(InputError, match="fields: id;text; the header is one field with ';' in it: separate"):
+        euds.score(tmp_path / "a.csv", out=tmp_path / "run", measures="information")

@@ -15,7 +15,7 @@ from test_score_resume import digests
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import euds
-from euds.corpus import read_scores
+from euds.corpus import read_manifest, read_scores
 from euds.engine.label_words_config import LabelWordSettings
 from euds.errors import EudsError
 
@@ -221,3 +221,15 @@ def test_the_command_line_takes_words_and_template(sample_corpus: Path, tiny_lm:
         CliRunner().invoke(app, [*command, *alone, "--top-k", "5"], catch_exceptions=False)
     with pytest.raises(EudsError, match="two or more, such as --labels"):
         CliRunner().invoke(app, [*command, "label_words", "--out", str(tmp_path / "none")], catch_exceptions=False)
+
+
+def test_a_finished_run_follows_its_corpus_and_its_model(
+    choose: Choose, sample_corpus: Path, tiny_lm: Path, tmp_path: Path
+) -> None:
+    rows = choose("run")
+    corpus = Path(shutil.copy(sample_corpus, tmp_path / "elsewhere.jsonl"))
+    model = Path(shutil.copytree(tiny_lm, tmp_path / "lm"))
+    assert choose("run", inputs=corpus, lm=model) == rows
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["inputs"][0]["path"] == str(corpus)
+    assert manifest["models"]["lm"]["folder"] == str(model)

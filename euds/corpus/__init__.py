@@ -28,7 +28,7 @@ from euds.corpus.run_files import (
     verify_parts,
     whole_parts,
 )
-from euds.corpus.slices import Slice, SliceReader, cut, read_slices, sample, splittable
+from euds.corpus.slices import Slice, SliceReader, cut, sample, splittable
 
 __all__ = [
     "Identity",
@@ -57,7 +57,6 @@ __all__ = [
     "read_quarantine",
     "read_rows",
     "read_scores",
-    "read_slices",
     "readable_scores",
     "sample",
     "splittable",

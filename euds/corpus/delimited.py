@@ -15,6 +15,9 @@ MAX_RECORD_BYTES = 1 << 26
 BLOCK_ROWS = 4096
 """Rows marked at a time."""
 
+OTHER_SEPARATORS = (";", "\t", "|")
+"""What some programs separate fields by."""
+
 BOM = b"\xef\xbb\xbf"
 
 
@@ -147,6 +150,12 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: a quote in the header is never closed")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")
+
+
+def separator_hint(header: Sequence[str]) -> str:
+    """Return what to say of a header that seems to be separated by something else than commas, or nothing."""
+    other = next((mark for mark in OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), None)
+    return "" if other is None else f"; the header is one field with {other!r} in it: separate fields by commas"
 
 
 def _is_text(values: Sequence[str]) -> bool:

@@ -38,7 +38,7 @@ def file_path(name: str) -> Path:
         _, path = url_to_fs(name)
         return Path(path) if protocol in ("file", "local") else cast(Path, UPath(name))
     except ImportError as error:
-        remedy = f"run: pip install 'euds[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        remedy = f"in a checkout run: pip install '.[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
         raise InputError(f"{name}: {protocol}:// needs a package that is not installed; {remedy}") from error
     except ValueError as error:
         raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from euds.corpus import columnar
+from euds.corpus import columnar, delimited
 from euds.corpus.inputs import reader
 from euds.corpus.location import printable
 from euds.corpus.row import Row, is_unicode
@@ -107,7 +107,8 @@ def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
         for field in fields:
             if names and field not in names:
                 known = ", ".join(map(printable, names))
-                raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {known}")
+                hint = delimited.separator_hint(names) if reader(file) is delimited else ""
+                raise InputError(f"{file}: unknown field {field!r}{nearest(field, names)}; fields: {known}{hint}")
 
 
 def take_rows(

@@ -59,7 +59,9 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     """
     manifest = open_manifest(run_dir)
     if not manifest.get("finished"):
-        raise InputError(f"{run_dir}: scoring has not finished; run the same euds score command again")
+        raise InputError(
+            f"{run_dir}: scoring has not finished; run the same euds score again, and every piece of a split run"
+        )
     return manifest
 
 

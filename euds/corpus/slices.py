@@ -120,21 +120,6 @@ def sample(files: Sequence[Path], n: int, seed: int) -> tuple[tuple[int, ...], t
     return tuple(file_rows), tuple(one for _, _, one in sorted(kept, key=itemgetter(1)))
 
 
-def read_slices(slices: Sequence[Slice], *, first_row_id: int, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield the rows of a shard, bad ones included; `SliceReader` does so for many shards.
-
-    Args:
-        slices: a shard, as `cut` gives it.
-        first_row_id: row id of its first row.
-        columns: fields wanted, where the format can leave the others out; None: all.
-
-    Raises:
-        InputError: a file cannot be read, or has changed since it was cut; the message names it.
-    """
-    with SliceReader(columns) as slice_reader:
-        yield from slice_reader.read(slices, first_row_id=first_row_id)
-
-
 def splittable(file: Path) -> bool:
     """Whether slices of a file can be read apart at no extra cost.
 
@@ -152,7 +137,7 @@ class SliceReader:
     """Reads slices, and keeps the last file open, so that the next slice of it goes on where the last one ended."""
 
     def __init__(self, columns: Sequence[str] | None = None) -> None:
-        """Read the given fields, where the format can leave the others out, or all of them."""
+        """Read the given fields, or all of them."""
         self._columns = columns
         self._file: str | None = None
         self._source: Source | None = None
@@ -179,10 +164,16 @@ class SliceReader:
         for piece in slices:
             end = row_id + piece.n_rows
             for raw in islice(self._open(piece).rows(piece.start, piece.position), piece.n_rows):
-                yield Row(row_id, piece.file, raw.position, raw.fields, raw.error)
+                yield Row(row_id, piece.file, raw.position, self._wanted(raw.fields), raw.error)
                 row_id += 1
             if row_id < end:
                 raise InputError(f"{piece.file}: {end - row_id} rows less than when it was cut; start a new run")
+
+    def _wanted(self, fields: Mapping[str, object] | None) -> Mapping[str, object] | None:
+        # A line is parsed whole, but memory should not hold what nobody asked for.
+        if fields is None or self._columns is None:
+            return fields
+        return {name: fields[name] for name in self._columns if name in fields}
 
     def _open(self, piece: Slice) -> Source:
         if self._source is None or self._file != piece.file:

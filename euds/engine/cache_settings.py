@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from euds.errors import InputError, InvalidArgument, real_number
+from euds.files import at_home
 
 TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
 """The stages of scoring whose results are looked up, and the token column that each of them reads."""
@@ -29,7 +30,7 @@ class CacheSettings:
         """Return the settings, with an absolute path, or None without a folder; nothing is written.
 
         Raises:
-            InvalidArgument: the limit is not finite and above 0, there is no folder to limit, or it is a URL.
+            InvalidArgument: the limit is not finite and above 0, there is no folder to limit, or it is empty or a URL.
             InputError: `folder` is a file.
         """
         if folder is None:
@@ -41,7 +42,9 @@ class CacheSettings:
             raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
         if "://" in str(folder):
             raise InvalidArgument(f"cache: must be a local folder, got {folder}; only inputs may be URLs")
-        path = Path(folder).expanduser().resolve()
+        if not str(folder):
+            raise InvalidArgument("cache: is empty; name a folder")
+        path = Path(at_home(folder)).resolve()
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; --cache names a folder")
         return cls(path, round(limit_gb * 1e9))

@@ -1,5 +1,6 @@
 """What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError, InvalidArgument, check_seed, one_of, real_number, whole_number
+from euds.errors import InputError, InvalidArgument, InvalidType, check_seed, one_of, real_number, whole_number
 from euds.files import at_home
 from euds.measures.prompts import template_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
@@ -171,8 +172,9 @@ class ScoreConfig:
         return self.samples is not None and getattr(self.samples, name) != getattr(SampleSettings(), name)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain JSON types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Return the settings as plain JSON types, as a manifest gives them back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 def score_config(
@@ -203,6 +205,7 @@ def score_config(
 
     Raises:
         InvalidArgument: an argument is impossible.
+        InvalidType: the inputs are no names.
     """
     if samples is not None and samples.generations_from is not None:
         samples = replace(samples, generations_from=at_home(samples.generations_from))
@@ -211,6 +214,11 @@ def score_config(
         one_of("measures", measure, MEASURES)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = [inputs] if isinstance(inputs, str | Path) else inputs
+    if not isinstance(many, Sequence) or not all(isinstance(each, str | Path) for each in many):
+        raise InvalidType(
+            f"inputs: must be names of files, got {type(inputs).__name__}; write rows to a file first, such as "
+            "corpus.jsonl or corpus.parquet"
+        )
     return ScoreConfig(
         inputs=tuple(map(str, many)),
         text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),

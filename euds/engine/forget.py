@@ -12,7 +12,7 @@ from euds.errors import InputError
 from euds.files import PARTIAL_PATTERN, permitted
 
 FOLDERS = {
-    "study": ("cells", "table.json"),
+    "study": ("cells", "table.json", PARTIAL_PATTERN),
     **dict.fromkeys(RESULT_FOLDERS, ("part-*", PARTS_FILE, PARTIAL_PATTERN)),
 }
 """Folders of results, and what a run keeps there; a study's are of models that were trained on a selection from these

@@ -142,15 +142,17 @@ def follow_places(plan: Plan) -> dict[str, Any]:
     """Return a finished run's manifest, after writing down where its corpus and models lie now if they have moved."""
     manifest = open_manifest(plan.run_dir)
     moved = []
-    if [entry["path"] for entry in manifest["inputs"]] != [entry["path"] for entry in plan.inputs]:
-        manifest["inputs"] = list(plan.inputs)
+    before = manifest["inputs"]
+    if [entry["path"] for entry in before] != [entry["path"] for entry in plan.inputs]:
         moved.append("corpus")
+    # A new time of change is written down, too, or the files would be hashed at every command.
+    manifest["inputs"] = list(plan.inputs)
     for role, facts in manifest["models"].items():
         place = str(plan.folders[role].absolute())
         if facts.get("folder", place) != place:
             facts["folder"] = place
             moved.append(role)
-    if moved:
+    if moved or manifest["inputs"] != before:
         write_json(plan.manifest_path, manifest)
     for what in moved:
         say(f"the {what} has moved, and is the same: the run names its new place")

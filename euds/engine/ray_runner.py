@@ -29,7 +29,7 @@ try:
     import ray.data
     from ray.util.annotations import RayDeprecationWarning
 except ImportError as error:
-    raise BackendUnavailable(f"ray: cannot be imported ({error}); install it with: pip install 'euds[ray]'") from None
+    raise BackendUnavailable(f"ray: cannot be imported ({error}); in a checkout run: pip install '.[ray]'") from None
 
 
 MOST_VAIN_ROUNDS = 3

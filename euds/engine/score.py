@@ -230,6 +230,8 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
         work.sweep()
         check_unchanged(plan.inputs)
         manifest = write_finished(plan, work, facts)
+        if not manifest["counts"]["scored"]:
+            say("warning: no row could be scored; quarantine.jsonl has the reasons")
     if plan.cache is not None:
         from euds.engine.cache_upkeep import keep_within
 

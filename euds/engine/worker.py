@@ -104,13 +104,12 @@ class Worker:
         if not self.measured(shard.index) and self.work.records.read(shard.index) is not None:
             return shard.n_rows
         try:
-            record = finish_shard(self.plan, self.work, shard.index, self.pool)
+            self.work.records.write(finish_shard(self.plan, self.work, shard.index, self.pool))
         except FileNotFoundError:
             # Who finishes a shard drops its files, and may sweep away what others have half-written.
             if not self.work.records.verified(shard.index, self.plan.part_path(shard.index)):
                 raise
             return shard.n_rows
-        self.work.records.write(record)
         for stage in self.stages:
             self.work.drop(stage, shard.index)
         return shard.n_rows
