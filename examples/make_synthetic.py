@@ -5,8 +5,8 @@ python examples/make_synthetic.py [ROWS]      # runs/synthetic-pool.jsonl, some 
 euds run examples/synthetic.yaml
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from euds.progress import bar, quiet
 
 OUT = Path("runs/synthetic-pool.jsonl")
 ROWS = 300
-"""Of each source, unless the command line says how many."""
+"""Of each source, by default."""
 
 BATCH = 20
 SHOTS = 3
@@ -74,4 +74,6 @@ def prompt(label: str, rows: list[dict[str, object]], rng: np.random.Generator) 
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="?", type=int, default=ROWS, help="of each source")
+    main(parser.parse_args().rows)

@@ -1,7 +1,7 @@
 """Draw the pictures of docs/rules.md: what each rule keeps, on a scored run or on a seeded synthetic pool.
 
 python examples/plot_rules.py                # the synthetic pool
-python examples/plot_rules.py RUN_DIR        # the scores of a run
+python examples/plot_rules.py RUN_DIR        # the scores of a run, into RUN_DIR/figures
 """
 
 import argparse
@@ -31,11 +31,14 @@ def main() -> None:
     parser.add_argument("run_dir", nargs="?", help="a scored run; a synthetic pool if left out")
     run_dir = parser.parse_args().run_dir
     pool, source = (synthetic(), "synthetic pool, seed 0") if run_dir is None else real(Path(run_dir))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    draw_intervals(pool[:, 0], source)
-    draw_regions(pool[:, :2], source)
-    draw_stability(pool[:, :2], source)
-    draw_curves()
+    folder = FOLDER if run_dir is None else Path(run_dir) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_intervals(pool[:, 0], source, folder)
+    draw_regions(pool[:, :2], source, folder)
+    draw_stability(pool[:, :2], source, folder)
+    if run_dir is None:
+        draw_curves()
+    print(f"pictures in {folder}")
 
 
 def synthetic(n: int = 4000) -> np.ndarray:
@@ -49,7 +52,10 @@ def synthetic(n: int = 4000) -> np.ndarray:
 
 def real(run_dir: Path) -> tuple[np.ndarray, str]:
     """Return two entropies of a run, the generative and the semantic one if it has them, and its name."""
-    scores = read_scores(run_dir)
+    try:
+        scores = read_scores(run_dir)
+    except euds.EudsError as error:
+        raise SystemExit(str(error)) from None
     columns = [column for column in reversed(ENTROPIES) if column in scores.column_names][:2][::-1]
     if len(columns) < 2:
         raise SystemExit(f"{run_dir}: the pictures need two entropies")
@@ -57,7 +63,7 @@ def real(run_dir: Path) -> tuple[np.ndarray, str]:
     return values[np.isfinite(values).all(1)], f"run {run_dir.resolve().name}: {', '.join(columns)}"
 
 
-def draw_intervals(values: np.ndarray, source: str) -> None:
+def draw_intervals(values: np.ndarray, source: str, folder: Path) -> None:
     """One score: the interval of each rule over the histogram."""
     figure = Figure((9, 4.4), layout="constrained")
     for axes, rule in zip(figure.subplots(2, 2, sharex=True).flat, ("low", "middle", "high", "densest"), strict=True):
@@ -67,10 +73,10 @@ def draw_intervals(values: np.ndarray, source: str) -> None:
         axes.hist(np.clip(values, edges[0], edges[-1]), edges, color=POOL)
         axes.hist(np.clip(values[found.indices], edges[0], edges[-1]), edges, color=KEPT)
         axes.set_title(f"{rule}: {found.low:.2f} .. {found.high:.2f}", fontsize=10)
-    save(figure, "intervals", source)
+    save(figure, folder / "intervals.svg", source)
 
 
-def draw_regions(values: np.ndarray, source: str) -> None:
+def draw_regions(values: np.ndarray, source: str, folder: Path) -> None:
     """Two scores: the box and the intersection."""
     figure = Figure((9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -80,10 +86,10 @@ def draw_regions(values: np.ndarray, source: str) -> None:
         scatter(axes, values, found.indices)
         frame(axes, found.low, found.high, KEPT, 2)
         axes.set_title(f"{title}: volume {found.volume:.3f}, lift {found.lift:.2f}", fontsize=10)
-    save(figure, "regions", source)
+    save(figure, folder / "regions.svg", source)
 
 
-def draw_stability(values: np.ndarray, source: str) -> None:
+def draw_stability(values: np.ndarray, source: str, folder: Path) -> None:
     """The boxes of resampled rows over the box of the pool, and the numbers that region_stability gives."""
     figure = Figure((5.4, 4), layout="constrained")
     axes = figure.subplots()
@@ -96,7 +102,7 @@ def draw_stability(values: np.ndarray, source: str) -> None:
     frame(axes, found.low, found.high, KEPT, 2.5)
     stable = euds.region_stability(values, keep=KEEP, rule="box")
     axes.set_title(str(stable), fontsize=10)
-    save(figure, "stability", source)
+    save(figure, folder / "stability.svg", source)
 
 
 def draw_curves() -> None:
@@ -131,11 +137,11 @@ def frame(axes: Axes, low: tuple[float, ...], high: tuple[float, ...], color: st
     axes.plot([a, c, c, a, a], [b, b, d, d, b], color=color, lw=width)
 
 
-def save(figure: Figure, name: str, source: str) -> None:
+def save(figure: Figure, path: Path, source: str) -> None:
     """Write an SVG that is the same for the same scores."""
     figure.supxlabel(f"{source}; {KEEP:.0%} kept", fontsize=8, color=INK)
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None}, dpi=110)
+    with mpl.rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None}, dpi=110)
 
 
 if __name__ == "__main__":

@@ -384,3 +384,9 @@ def test_auto_decides_once_for_all_groups() -> None:
     groups = selection.record["groups"]
     assert isinstance(groups, dict)
     assert len(groups) == 3
+
+
+def test_the_grid_of_the_stability_is_no_finer_than_that_of_the_search() -> None:
+    found = choose(scores_table(), keep=0.2, rule="igse", bins=1, stability=5).record["stability"]
+    assert isinstance(found, dict)
+    assert (found["bins"], found["overlap"]) == (1, 1.0)

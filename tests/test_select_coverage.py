@@ -191,12 +191,28 @@ def test_what_cannot_be_covered_is_refused(tmp_path: Path, write_jsonl: WriteJso
         check_coverage("facility", 20_001, None)
     with pytest.raises(InvalidArgument, match=r"rule 'k_center' always looks at no score"):
         euds.select(run_dir, keep=0.5, rule="k_center", axes=["semantic"])
+
+
+LABEL_WORDS = {"measures": ["semantic"], "semantic": ["label_words"], "lm": "m", "label_words": {"labels": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("method", "score", "message"),
+    [
+        ("facility", {"measures": ["information"]}, "facility covers embeddings, but score.measures lacks semantic"),
+        ("facility", LABEL_WORDS, "facility covers embeddings, but score.semantic has neither clusters nor samples"),
+        ("validated", LABEL_WORDS, "validated looks at the three entropies, of which score has none"),
+    ],
+)
+def test_recipes_that_lack_what_a_rule_looks_at_are_refused(method: str, score: dict[str, Any], message: str) -> None:
     recipe = {
-        "out": str(tmp_path / "out"),
+        "out": "out",
         "data": {"train": "a.jsonl", "test": "b.jsonl"},
-        "score": {"measures": ["information"]},
-        "select": {"keep": 0.2, "methods": ["random", "facility"]},
+        "score": score,
+        "select": {"keep": 0.2, "methods": ["random", method]},
         "train": {"model": "m"},
     }
-    with pytest.raises(InvalidArgument, match=r"methods: facility covers embeddings, but score.semantic has neither"):
+    with pytest.raises(InvalidArgument, match=f"methods: {message}"):
         load_recipe(recipe)
+    entropies = {"measures": ["semantic"], "semantic": ["clusters"], "embedder": "e"}
+    assert load_recipe({**recipe, "score": entropies}).select.methods == ("random", method)

@@ -112,7 +112,7 @@ def test_what_the_last_file_lacks_is_told_before_the_first_is_trained(
     assert "Not a directory" in str(CliRunner().invoke(app, [*command, "--page", str(taken / "page")]).exception)
     monkeypatch.setattr("euds.cli.study.find_spec", lambda name: None)
     found = CliRunner().invoke(app, [*command, "--page", str(tmp_path / "page")]).exception
-    assert "euds[report]" in str(found)
+    assert "pip install '.[report]'" in str(found)
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--page=page", "--workers=2", "--no-train"])

@@ -298,3 +298,24 @@ def test_random_beside_a_rule_draws_from_the_rows_of_the_rule(monkeypatch: pytes
         both = [set(taken["rows"](name, 0.4, 0).tolist()) for name in ("low", "random")]
         assert [len(rows) for rows in both] == [0.4 * n_rows] * 2
         assert (axis == "information") == bool(both[1] & set(np.flatnonzero(missing).tolist()))
+
+
+def test_auto_that_takes_random_rows_keeps_as_many_as_random() -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    labels = rng.integers(0, 2, n)
+    scores = pa.table(
+        {
+            "row_id": np.arange(n),
+            "label": labels.astype(str),
+            "source": [None] * n,
+            "n_tokens": rng.integers(2, 9, n),
+            "nll_nats": rng.random(n),
+        }
+    )
+    features = rng.normal(size=(n, 8)) + 0.8 * labels[:, None]
+    trainee = Trainee(np.arange(n), features, labels, "planted")
+    settings = {"axes": None, "group_by": None, "adjust": None, "bins": None}
+    auto, random = (find_keep_of(rule, trainee, scores, settings, margin=0.05, seed=0) for rule in ("auto", "random"))
+    assert [curve.rule for curve in auto.curves] == ["random"]
+    assert auto.curves == random.curves

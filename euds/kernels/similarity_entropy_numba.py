@@ -18,8 +18,9 @@ def ragged_neighbor_entropy(embeddings: Float32Array, offsets: Int64Array, tempe
         n = len(similarities)
         total = 0.0
         for row in range(n):
-            # 1 is the largest cosine and always there, on the diagonal.
-            total -= 1.0 / temperature + np.log(np.exp((similarities[row] - 1.0) / temperature).sum())
+            # 1 is the largest cosine, but for rounding, and always there, on the diagonal.
+            below = np.minimum(similarities[row] - 1.0, 0.0)
+            total -= 1.0 / temperature + np.log(np.exp(below / temperature).sum())
         if n > 0:
             result[i] = total / n
     return result

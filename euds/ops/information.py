@@ -57,7 +57,7 @@ def unigram_surprisal(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: 
         counts: (V,) occurrences of each id in the pool, >= 0.
 
     Returns:
-        (n,) float64, nats; 0 for an empty sample.
+        (n,) float64, nats; NaN for an empty sample.
 
     Raises:
         InvalidArgument: an array is not flat and of integers, an id lies outside 0..V-1, or a count is negative.
@@ -74,4 +74,5 @@ def unigram_surprisal(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: 
     total = int(occurrences.sum()) + int(np.count_nonzero(occurrences))
     surprisal = -np.log((occurrences + 1) / max(total, 1))
     result: Float64Array = ragged_mean(surprisal, ids, starts)
+    result[np.diff(starts) == 0] = np.nan
     return result

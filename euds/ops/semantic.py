@@ -46,8 +46,8 @@ def semantic_entropy(
             more than once in a sample then counts once, as its first generation has it. None: every generation counts.
 
     Returns:
-        (n,) float64, nats, >= 0; 0 for a sample of no or one generation (`n_groups` tells them apart); NaN for
-        "rao_blackwell" where every generation of a sample has probability 0, so that nothing weighs its groups.
+        (n,) float64, nats, >= 0; 0 for a sample of one generation; NaN for one of none, and for "rao_blackwell" where
+        every generation of a sample has probability 0, so that nothing weighs its groups.
 
     Raises:
         InvalidArgument: an array is not flat or has another length than groups; logprobs are missing, NaN, above 0
@@ -58,11 +58,15 @@ def semantic_entropy(
     members = check_ids("groups", groups)
     starts = check_offsets(offsets, len(members))
     if estimator == "rao_blackwell":
-        return _rao_blackwell(members, logprobs, starts, text_ids)
-    for name, given in (("logprobs", logprobs), ("text_ids", text_ids)):
-        if given is not None:
-            raise InvalidArgument(f"{name}: estimator {estimator!r} does not use them; use 'rao_blackwell'")
-    return information_entropy(members, starts, estimator="plugin" if estimator == "discrete" else estimator)
+        entropy = _rao_blackwell(members, logprobs, starts, text_ids)
+    else:
+        for name, given in (("logprobs", logprobs), ("text_ids", text_ids)):
+            if given is not None:
+                raise InvalidArgument(f"{name}: estimator {estimator!r} does not use them; use 'rao_blackwell'")
+        plain = "plugin" if estimator == "discrete" else estimator
+        entropy = information_entropy(members, starts, estimator=plain)
+    entropy[np.diff(starts) == 0] = np.nan
+    return entropy
 
 
 def n_groups(groups: npt.ArrayLike, offsets: npt.ArrayLike) -> Int64Array:

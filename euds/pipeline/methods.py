@@ -26,7 +26,7 @@ STAGES = {
 """Stages of scoring that a measure needs; a method that uses several measures pays for each stage once."""
 
 EMBEDDING_STAGES = ("loading", "read", "embedding")
-"""Of the rules that look at embeddings, and of the probes of searches by labels where the run has an encoder."""
+"""Of the rules that look at embeddings, and of the probes of searches by labels, where the run has clusters."""
 
 
 def method_rows(
@@ -88,8 +88,13 @@ def _rows(
     axes = record["auto"]["examined"] if record["auto"] else first.axes
     validated = record["validated"]
     stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
-    if "embedded" in settings or ((trainee is not None or keep_auto) and "embedding" in seconds):
-        stages |= set(EMBEDDING_STAGES)
+    search_seconds = record["seconds"] + (keep_auto["seconds"] if keep_auto else 0.0)
+    if "embedded" in settings or trainee is not None or keep_auto:
+        if "embedding" in seconds:
+            stages |= set(EMBEDDING_STAGES)
+        else:
+            # The run has no clusters, and what it embedded, if anything, were generations.
+            search_seconds += texts.seconds
     if method.rule in ("longest", "shortest"):
         stages.add("read")
     return MethodRows(
@@ -98,7 +103,7 @@ def _rows(
         axes=tuple(axes),
         row_ids={seed: own.row_ids for seed, own in drawn.items()} if len(drawn) > 1 else first.row_ids,
         scoring_seconds=sum(seconds.get(stage, 0.0) for stage in stages),
-        search_seconds=record["seconds"] + (keep_auto["seconds"] if keep_auto else 0.0),
+        search_seconds=search_seconds,
         search={"validated": validated, "keep_auto": keep_auto} if validated or keep_auto else None,
     )
 

@@ -299,9 +299,16 @@ def _check_method(method: Method, recipe: Recipe) -> None:
     except InvalidArgument as error:
         raise InvalidArgument(f"methods: {method.name}: {error}") from None
     if method.rule in COVERAGE_RULES and not _embeds(recipe.score):
+        lacking = (
+            "score.semantic has neither clusters nor samples that are grouped by similarity"
+            if "semantic" in recipe.score.measures
+            else "score.measures lacks semantic"
+        )
+        raise InvalidArgument(f"methods: {method.name} covers embeddings, but {lacking}")
+    if method.rule == VALIDATED and not axes and not _scores_an_entropy(recipe.score):
         raise InvalidArgument(
-            f"methods: {method.name} covers embeddings, but score.semantic has neither clusters nor samples that are "
-            "grouped by similarity"
+            f"methods: {method.name} looks at the three entropies, of which score has none; name the scores to look at "
+            "as its axes"
         )
     for axis in axes:
         measure = measure_of(axis)
@@ -335,6 +342,12 @@ def check_budgets(recipe: Recipe, n_pool: int) -> dict[str, int]:
         except InvalidArgument as error:
             raise InvalidArgument(f"select.methods: {method.name}: {error}") from None
     return budgets
+
+
+def _scores_an_entropy(score: ScoreSection) -> bool:
+    """Whether the run has one of the three entropies."""
+    clusters = "semantic" in score.measures and "clusters" in score.semantic
+    return clusters or not {"information", "generative"}.isdisjoint(score.measures)
 
 
 def _embeds(score: ScoreSection) -> bool:

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
 from euds.engine.work import Work
-from euds.files import read_json, scratch_folder
+from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
 from euds.progress import say
+from euds.scratch import scratch_folder
 from euds.selection.features import RunTexts
 from euds.selection.rules import warn_of_one_row
 from euds.selection.select import AUTO, select
@@ -85,9 +88,12 @@ def run(
     with Work(run_dir).finished_alone():
         # The pool is read again only if a method uses its labels or embeddings, and then once.
         manifest = read_manifest(run_dir)
-        texts = RunTexts(manifest, corpus_files(manifest), read_scores(run_dir))
-        selection = _select(settings, run_dir, texts)
-        table = _compare(settings, data, run_dir, selection, texts)
+        scores = read_scores(run_dir)
+        texts = RunTexts(manifest, corpus_files(manifest), scores)
+        # The selection is what the table shows to have been trained on: it chooses among the same rows.
+        scored = fully_scored(scores)
+        selection = _select(settings, run_dir, texts, scored)
+        table = _compare(settings, data, run_dir, selection, texts, scored)
         return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
@@ -115,7 +121,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResu
     )
 
 
-def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
+def _select(recipe: Recipe, run_dir: Path, texts: RunTexts, scored: pa.Table) -> Selection | None:
     """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
     method = selected_method(recipe)
     if method is None or method.rule is None:
@@ -135,6 +141,7 @@ def _select(recipe: Recipe, run_dir: Path, texts: RunTexts) -> Selection | None:
         bins=method.bins,
         margin=recipe.select.margin if keep == AUTO else None,
         texts=texts,
+        scores=scored,
     )
 
 
@@ -144,11 +151,11 @@ def _compare(
     run_dir: Path,
     selection: Selection | None,
     texts: RunTexts,
+    scored: pa.Table,
 ) -> StudyTable:
     manifest = read_json(run_dir / "manifest.json")
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
-    scored = fully_scored(read_scores(run_dir))
     methods = method_rows(recipe, scored, manifest["seconds"], selection=selection, texts=texts)
     train = recipe.train
     return compare(

@@ -37,10 +37,10 @@ def information_entropy(ids: Sequence[int], estimator: str = "plugin") -> float:
 
 
 def unigram_surprisal(ids: Sequence[int], counts: Sequence[int]) -> float:
-    """Mean surprisal of one sample under the add-one-smoothed unigram of the pool, nats."""
+    """Mean surprisal of one sample under the add-one-smoothed unigram of the pool, nats; NaN of an empty one."""
     types = sum(count > 0 for count in counts)
     total = sum(counts) + types
-    return -sum(log((counts[token] + 1) / total) for token in ids) / len(ids) if ids else 0.0
+    return -sum(log((counts[token] + 1) / total) for token in ids) / len(ids) if ids else float("nan")
 
 
 def cluster_entropy(embedding: Float64Array, centroids: Float64Array, m: int, temperature: float) -> float:
@@ -52,7 +52,9 @@ def cluster_entropy(embedding: Float64Array, centroids: Float64Array, m: int, te
 def semantic_entropy(
     groups: Sequence[int], logprobs: Sequence[float] | None = None, estimator: str = "discrete"
 ) -> float:
-    """Entropy over the meaning groups of one sample's generations, nats."""
+    """Entropy over the meaning groups of one sample's generations, nats; NaN of none."""
+    if not groups:
+        return float("nan")
     if estimator != "rao_blackwell":
         return count_entropy(list(Counter(groups).values()), {"discrete": "plugin"}.get(estimator, estimator))
     assert logprobs is not None
@@ -61,7 +63,7 @@ def semantic_entropy(
         masses[group] = masses.get(group, 0.0) + float(np.exp(logprob))
     total = sum(masses.values())
     if total == 0:
-        return 0.0 if not groups else float("nan")
+        return float("nan")
     return -sum(mass / total * log(mass / total) for mass in masses.values() if mass > 0)
 
 

@@ -12,6 +12,7 @@ from euds.errors import InputError, InvalidArgument, one_of, whole_number
 from euds.ops.histogram import MAX_AXES
 from euds.ops.keep import Keep, check_keep, number_of, parse_keep, split_budget
 from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
+from euds.ops.stability import BINS as STABILITY_BINS
 from euds.selection.auto import EVIDENCE_AXIS, decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, groups_of
@@ -212,7 +213,9 @@ class _Plan:
         region = apply_rule(self.rule, pool, budget, seed=self.seed, bins=self.bins)
         if not self.stability:
             return region
-        return replace(region, stability=stability_of(self.rule, pool, budget, self.stability, self.seed))
+        bins = _bins_used(self.rule, self.bins)
+        stability = stability_of(self.rule, pool, budget, self.stability, self.seed, bins)
+        return replace(region, stability=stability)
 
 
 def _search(
@@ -231,15 +234,25 @@ def _search(
     return [(name, rows, plan.find(pool.part(rows), share)) for (name, rows), share in parts if share], None
 
 
-def stability_of(rule: str, pool: Pool, budget: int, n_replicates: int, seed: int) -> dict[str, Any] | None:
+def stability_of(
+    rule: str, pool: Pool, budget: int, n_replicates: int, seed: int, bins: int | None
+) -> dict[str, Any] | None:
     """Return the stability of a rule's region as selection.json holds it; None for rules that have none.
 
-    A rule without a region, or with more than three axes, has none.
+    A rule without a region, or with more than three axes, has none. Its grid is no finer than `bins` of the search.
     """
     search = search_of(rule, pool)
     if search is None or search.values.shape[1] > MAX_AXES or search.rule not in STABLE_RULES:
         return None
-    found = region_stability(search.values, keep=budget, rule=search.rule, n_replicates=n_replicates, seed=seed)
+    grid = STABILITY_BINS[search.values.shape[1]]
+    found = region_stability(
+        search.values,
+        keep=budget,
+        rule=search.rule,
+        n_replicates=n_replicates,
+        seed=seed,
+        bins=grid if bins is None else min(bins, grid),
+    )
     return _stability_record(found, search.axes)
 
 

@@ -1,5 +1,6 @@
 """What a run's texts give beyond its scores: embeddings by the run's own encoder, and features of the cheap trainee."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,12 +53,16 @@ class RunTexts:
         manifest: of the run.
         files: its corpus.
         scores: as `read_scores` gives them.
+
+    Attributes:
+        seconds: what has been spent on embeddings and features so far.
     """
 
     def __init__(self, manifest: Mapping[str, Any], files: Sequence[Path], scores: pa.Table) -> None:
         self._manifest = manifest
         self._files = files
         self._scores = scores
+        self.seconds = 0.0
 
     def covers(self, rule: str) -> bool:
         """Tell whether a rule covers embeddings; "auto" does those of single texts, if they are not too many."""
@@ -84,7 +89,9 @@ class RunTexts:
                 "rule: 'k_center' and 'facility' cover the embeddings of texts, and the run has no encoder; score with "
                 "--measures semantic and --embedder, such as all-minilm-l6-v2"
             )
+        start = time.perf_counter()
         vectors = embed_texts(self._texts, facts, self._manifest["config"])
+        self.seconds += time.perf_counter() - start
         return Embedded(self._rows.column("row_id").to_numpy(), vectors)
 
     @cached_property
@@ -96,7 +103,8 @@ class RunTexts:
         """
         if self._rows.column("label").null_count == self._rows.num_rows:
             raise InputError(
-                "rule 'validated' and keep 'auto' need labels, and the scores have none; use --label-field"
+                "rule 'validated' and keep 'auto' need labels, and the scores have none; score into a new directory "
+                "with --label-field"
             )
         names = self._rows.column("label").to_pylist()
         codes = {name: code for code, name in enumerate(sorted({str(name) for name in names if name is not None}))}
@@ -104,7 +112,10 @@ class RunTexts:
         row_ids = self._rows.column("row_id").to_numpy()
         facts = self._manifest["models"].get("embedder")
         if facts is None:
-            return Trainee(row_ids, _tf_idf(self._texts), labels, "TF-IDF of words and pairs of words")
+            start = time.perf_counter()
+            features = _tf_idf(self._texts)
+            self.seconds += time.perf_counter() - start
+            return Trainee(row_ids, features, labels, "TF-IDF of words and pairs of words")
         return Trainee(row_ids, self.embedded.vectors, labels, f"embeddings by {facts['name']}")
 
     @cached_property

@@ -54,6 +54,7 @@ def select(
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
+    scores: pa.Table | None = None,
 ) -> Selection:
     """Choose rows of a scored run; nothing is scored again. Source of the rules: docs/method.md, "Intervals".
 
@@ -70,8 +71,9 @@ def select(
 
     Args:
         run_dir: finished run directory of `euds.score`.
-        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs: 1.0 keeps
-            all, 1 keeps one row; "auto": the smallest fraction on which the probe loses at most `margin`, by learning
+        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs, or every
+            score of the run if it looks at none, so that it compares with the others: 1.0 keeps all of them, 1 one row;
+            "auto": the smallest fraction on which the probe loses at most `margin`, by learning
             curves; everything if none.
         rule: see above.
         axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic",
@@ -87,6 +89,7 @@ def select(
         out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
+        scores: the run's rows to choose among, as `read_scores` gives them; all if None.
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds until the next selection; beside another
@@ -118,7 +121,7 @@ def select(
     path = output_path(folder, out, files)
     if columns is not None:
         check_fields(files, columns)
-    scores = read_scores(folder)
+    scores = read_scores(folder) if scores is None else scores
     texts = RunTexts(manifest, files, scores) if texts is None else texts
     uses_labels = keep == AUTO or rule == VALIDATED
     if uses_labels or texts.covers(rule):
@@ -139,6 +142,7 @@ def select(
     called = score_names(kept.column_names, manifest["config"], fields, files)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
     record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
+    record["n_left_out"] = manifest["counts"]["rows"] - selection.n_rows
     record = settled_record(record, fields)
     with appearing(path) as partial:
         with closing(RowWriter(partial)) as writer:
@@ -207,15 +211,17 @@ def find_keep_of(
 ) -> KeepChoice:
     """Find how much of a scores table a rule may drop; `settings` are those of `choose`: axes, group_by, ..."""
     pool = rows_of_rule(scores, rule, settings["axes"], settings.get("embedded"), settings.get("pairs", False))
+    first = choose(scores, keep=1, rule=rule, seed=seed, **settings)
+    # Where "auto" takes random rows, they are drawn anew for every split as those of "random" are.
+    settled = rule if first.record["auto"] is None else first.record["auto"]["rule"]
 
     def choose_rows(name: str, fraction: float, at: int) -> Int64Array:
-        if name == rule:
-            return choose(scores, keep=fraction, rule=name, seed=at, **settings).row_ids
+        if name == settled:
+            return choose(scores, keep=fraction, rule=rule, seed=at, **settings).row_ids
         # Random beside it looks at no score, but draws from the same rows.
         return choose(pool, keep=fraction, rule=name, seed=at, group_by=settings["group_by"]).row_ids
 
-    n_rows = choose(scores, keep=1, rule=rule, seed=seed, **settings).n_rows
-    return find_keep(trainee, choose_rows, rule, n_rows=n_rows, margin=margin, seed=seed)
+    return find_keep(trainee, choose_rows, settled, n_rows=first.n_rows, margin=margin, seed=seed)
 
 
 def _carried(config: Mapping[str, Any], kept: pa.Table) -> dict[str, pa.ChunkedArray]:

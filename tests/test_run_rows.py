@@ -1,0 +1,88 @@
+"""Which rows the methods of a recipe train on, and what finding them costs, where scores are missing."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import euds
+from euds.corpus import read_scores
+from euds.pipeline.run import RunResult
+from euds.study.compare import compare
+from euds.types import Float32Array
+
+WriteJsonl = Callable[..., Path]
+Texts = Callable[[int, int], list[str]]
+
+
+@pytest.fixture
+def recipe(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path, tiny_lm: Path, tiny_encoder: Path
+) -> dict[str, Any]:
+    words = ("wonderful", "terrible")
+    texts = [f"{text} {words[at % 2]}" for at, text in enumerate(make_texts(60, 3))]
+    rows = [{"text": text, "label": words[at % 2]} for at, text in enumerate(texts)]
+    return {
+        "out": str(tmp_path / "run"),
+        "seeds": 1,
+        "data": {"train": str(write_jsonl(rows, "pool.jsonl")), "test": str(write_jsonl(rows[:9], "test.jsonl"))},
+        "score": {"measures": ["information", "generative"], "lm": str(tiny_lm)},
+        "select": {"keep": 0.2, "methods": ["random", "information"]},
+        "train": {"model": str(tiny_encoder), "steps": 1},
+        "report": False,
+    }
+
+
+def test_the_selection_is_what_was_trained_on(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = euds.run(recipe)
+    assert isinstance(before, RunResult)
+    assert before.selection is not None
+    lost = before.selection.row_ids[:4]
+
+    def some_without_a_score(run_dir: Path) -> pa.Table:
+        scores = read_scores(run_dir)
+        place = scores.column_names.index("generative_entropy_nats")
+        column = scores.column(place).to_numpy()
+        mask = np.isin(scores.column("row_id").to_numpy(), lost)
+        return scores.set_column(place, scores.field(place), pa.array(column, pa.float32(), mask=mask))
+
+    trained: dict[str, list[int]] = {}
+
+    def watched(pool: Any, test: Any, methods: Any, **named: Any) -> Any:
+        trained.update({method.name: method.rows_for(0).tolist() for method in methods})
+        return compare(pool, test, methods, **named)
+
+    monkeypatch.setattr("euds.pipeline.run.read_scores", some_without_a_score)
+    monkeypatch.setattr("euds.pipeline.run.compare", watched)
+    after = euds.run(recipe)
+    assert isinstance(after, RunResult)
+    assert after.selection is not None
+    assert trained["information"] == after.selection.row_ids.tolist()
+    assert not set(after.selection.row_ids) & set(lost)
+    assert after.selection.record["n_left_out"] == 4
+
+
+def test_embeddings_that_scoring_did_not_make_cost_their_time(
+    recipe: dict[str, Any], tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe["score"] |= {
+        "measures": ["semantic"],
+        "semantic": ["samples"],
+        "embedder": str(tiny_encoder),
+        "samples": {"n_generations": 2, "max_new_tokens": 3},
+    }
+    recipe["select"]["methods"] = ["random", "k_center"]
+
+    def slow(texts: Any, facts: Any, config: Any) -> Float32Array:
+        time.sleep(1)
+        return np.random.default_rng(0).normal(size=(len(texts), 4)).astype(np.float32)
+
+    monkeypatch.setattr("euds.selection.features.embed_texts", slow)
+    result = euds.run(recipe)
+    assert isinstance(result, RunResult)
+    costs = {row.name: row.search_seconds for row in result.table.methods}
+    assert costs["random"] < 1 <= costs["k_center"]
