@@ -93,7 +93,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("select.methods=[{name: a, rule: low, axs: [nll]}]", r"unknown key 'select.methods.0.axs' .*'axes'"),
         ("select.keep=1.5", r"select.keep: give a fraction in \(0, 1\] or a count"),
         ("select.keep=0", r"select.keep: give a fraction"),
-        ("select.keep=some", r"select.keep: input should be a valid number"),
+        ("select.keep=some", r"select.keep: input should be a valid number or a valid integer or 'auto', got 'some'"),
         ("select.methods=[igs]", r"select.methods: unknown value 'igs' \(did you mean 'igse'\?\)"),
         ("select.methods=[]", r"select.methods: name at least one"),
         ("select.methods=[full, full]", r"none twice"),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from yaml.composer import ComposerError
 
 from euds.errors import InputError, InvalidArgument, nearest
@@ -19,6 +20,10 @@ IN_YAML = {
     **dict.fromkeys(("model_type", "dict_type"), "input should be keys and values"),
 }
 """What pydantic says of Python's types, for those who write YAML."""
+
+
+INPUT = "input should be "
+"""How most of what pydantic says begins, but for the capital letter."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -124,14 +129,25 @@ def _explain(model: type[Section], error: ValidationError) -> str:
     # Of the forms that a value may take, the one meant is the one whose mistake lies deepest.
     deepest = max(mistakes, key=lambda found: len(found["loc"]))
     mistake = next((found for found in mistakes if found["type"] == "extra_forbidden"), deepest)
-    path = ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
+    path = _path(mistake)
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(model, mistake["loc"][:-1])
         return f"unknown key {path!r}{nearest(str(mistake['loc'][-1]), known)}; known here: {', '.join(known)}"
     if mistake["type"] == "missing":
         return f"key {path!r} is missing"
+    # Each form that the value may take has a mistake of its own.
+    first, *others = dict.fromkeys(_said(found) for found in (mistake, *mistakes) if _path(found) == path)
+    forms = (other.removeprefix(INPUT) for other in others)
+    return f"{path}: {' or '.join((first, *forms))}, got {mistake['input']!r}"
+
+
+def _said(mistake: ErrorDetails) -> str:
     said = IN_YAML.get(mistake["type"], mistake["msg"].removeprefix("Value error, "))
-    return f"{path}: {said[:1].lower()}{said[1:]}, got {mistake['input']!r}"
+    return said[:1].lower() + said[1:]
+
+
+def _path(mistake: ErrorDetails) -> str:
+    return ".".join(str(part) for part in mistake["loc"] if part not in UNION_TAGS)
 
 
 def _keys_at(model: type[Section], location: Sequence[int | str]) -> list[str]:
