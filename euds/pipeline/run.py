@@ -91,9 +91,9 @@ def run(
         scores = read_scores(run_dir)
         texts = RunTexts(manifest, corpus_files(manifest), scores)
         # The selection is what the table shows to have been trained on: it chooses among the same rows.
-        scored = fully_scored(scores)
-        selection = _select(settings, run_dir, texts, scored)
-        table = _compare(settings, data, run_dir, selection, texts, scored)
+        comparable = fully_scored(scores)
+        selection = _select(settings, run_dir, texts, comparable)
+        table = _compare(settings, data, run_dir, selection, texts, comparable)
         return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
@@ -121,7 +121,7 @@ def _score(recipe: Recipe, data: RunData, *, dry_run: bool = False) -> ScoreResu
     )
 
 
-def _select(recipe: Recipe, run_dir: Path, texts: RunTexts, scored: pa.Table) -> Selection | None:
+def _select(recipe: Recipe, run_dir: Path, texts: RunTexts, comparable: pa.Table) -> Selection | None:
     """Make the recipe's last method that looks at scores, IGSE by default, the run's selection."""
     method = selected_method(recipe)
     if method is None or method.rule is None:
@@ -141,7 +141,7 @@ def _select(recipe: Recipe, run_dir: Path, texts: RunTexts, scored: pa.Table) ->
         bins=method.bins,
         margin=recipe.select.margin if keep == AUTO else None,
         texts=texts,
-        scores=scored,
+        scores=comparable,
     )
 
 
@@ -151,12 +151,12 @@ def _compare(
     run_dir: Path,
     selection: Selection | None,
     texts: RunTexts,
-    scored: pa.Table,
+    comparable: pa.Table,
 ) -> StudyTable:
     manifest = read_json(run_dir / "manifest.json")
     pool = [{} if row.fields is None else dict(row.fields) for row in read_rows(list_inputs([data.pool]))]
     test = [dict(row.fields or {}) for row in read_rows(list_inputs([data.test]))]
-    methods = method_rows(recipe, scored, manifest["seconds"], selection=selection, texts=texts)
+    methods = method_rows(recipe, comparable, manifest["seconds"], selection=selection, texts=texts)
     train = recipe.train
     return compare(
         pool,
@@ -165,7 +165,7 @@ def _compare(
         task=recipe.settled_task,
         config=train.config(epochs=train.epochs, steps=train.steps),
         seeds=recipe.seed_list,
-        full_rows=scored.num_rows,
+        full_rows=comparable.num_rows,
         folder=run_dir / "study",
         selected=None if selection is None else selection.row_ids,
     )
