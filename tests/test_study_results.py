@@ -288,6 +288,22 @@ def test_the_documents_say_what_fixed_epochs_give() -> None:
     assert box.worse_than_random
 
 
+def test_the_documents_say_what_five_seeds_of_the_newsgroups_show() -> None:
+    entries = [entry for entry in summary_of("newsgroups").at(0.16, "100 steps") if not entry.fake]
+    rules = {entry.method: entry for entry in entries if entry.vs_random is not None}
+    assert min(len(entry.seeds) for entry in rules.values()) == 5
+    assert not any(entry.better_than_random for entry in rules.values())
+    worse = {method: entry.vs_random for method, entry in rules.items() if entry.worse_than_random}
+    assert worse.keys() == {"igse_box", "igse_intersection", "nll_low", "nll_high"}
+    gaps = {method: f"{100 * gap.mean:+.1f}" for method, gap in worse.items() if gap is not None}
+    highest = max(100 * entry.vs_random.mean for entry in rules.values() if entry.vs_random and not entry.uses_labels)
+    assert (
+        f"Of all {len(rules)} rules there, with five seeds and more, none is shown to be better, the highest "
+        f"{highest:+.1f} without labels; the IGSE intersection ({gaps['igse_intersection']}), the lowest NLL "
+        f"({gaps['nll_low']}) and the highest NLL ({gaps['nll_high']}) are shown to be worse, too"
+    ) in text_of("docs/study.md")
+
+
 def test_the_documents_say_how_close_the_best_rule_of_the_snippets_comes() -> None:
     found = summary_of("movies")
     best = found.headline("generative_densest")
