@@ -49,7 +49,9 @@ def test_stages_of_more_than_a_hundred_thousand_shards_are_removed_too(tmp_path:
     for shard in (1, 100_000):
         work.write(TOKENS, shard, pa.table({"row_id": [shard]}), 0.0)
     assert not work.is_foreign()
+    (work.folder / "data-12345abc.arrow").touch()
     work.empty()
+    assert (work.folder / "data-12345abc.arrow").exists()
     assert not work.done(TOKENS, 1)
     assert not work.done(TOKENS, 100_000)
 

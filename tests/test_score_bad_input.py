@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
+from upath import UPath
 
 import euds
 from euds.assets import content_sha256
@@ -364,6 +365,15 @@ def test_what_is_no_name_of_a_file_is_refused(tmp_path: Path) -> None:
             euds.score(inputs, out=tmp_path / "run", measures="information")
 
 
+def test_names_of_files_may_come_one_by_one_or_be_remote(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    write_jsonl([{"text": "a film"}])
+    remote = UPath("memory://named/b.jsonl")
+    remote.write_text('{"text": "a plot"}\n')
+    names: list[Any] = [tmp_path.glob("*.jsonl"), remote, [remote], {str(remote)}]
+    for at, inputs in enumerate(names):
+        assert euds.score(inputs, out=tmp_path / f"run-{at}", measures="information").n_scored == 1
+
+
 def test_a_run_without_a_score_warns(
     tmp_path: Path, write_jsonl: WriteJsonl, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -377,7 +387,7 @@ def test_fewer_clusters_than_asked_for_are_told(
 ) -> None:
     corpus = write_jsonl([{"text": text} for text in ("the film", "a sad plot", "was it good")])
     euds.score(corpus, out=tmp_path / "run", measures="semantic", embedder=tiny_encoder, n_clusters=9)
-    assert "warning: n_clusters: 9 asked for, of 3 embeddings; 3 taken" in capfd.readouterr().err
+    assert "warning: n_clusters: 9 asked for, 3 taken, as many as embeddings" in capfd.readouterr().err
 
 
 def test_a_header_without_commas_is_explained(tmp_path: Path) -> None:

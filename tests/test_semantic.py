@@ -257,6 +257,10 @@ def test_worked_values_of_the_similarity_entropies() -> None:
     same, apart = np.ones((4, 3)), np.eye(4)
     # Four that are one: sum_j = 4 e. Four without a relation: sum_j = e + 3.
     assert nearest_neighbor_entropy(same, [0, 4])[0] == pytest.approx(-1 - math.log(4))
+    # Cosines of equal rows may round to more than 1, which a small temperature blows up.
+    alike = np.tile(np.random.default_rng(0).normal(size=37), (4, 1))
+    found = nearest_neighbor_entropy(alike, [0, 4], similarity_temperature=1e-20)[0]
+    assert found == pytest.approx(-1e20)
     assert nearest_neighbor_entropy(apart, [0, 4])[0] == pytest.approx(-math.log(math.e + 3))
     # Without edges the kernel is the identity; the complete graph of four has eigenvalues 0, 4, 4, 4.
     assert kernel_language_entropy(apart, [0, 4])[0] == pytest.approx(math.log(4))

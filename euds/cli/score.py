@@ -26,7 +26,9 @@ def score(
     max_tokens: opt.MaxTokens = None,
     token_budget: opt.TokenBudget = None,
     shard_rows: opt.ShardRows = None,
-    n_clusters: Annotated[int | None, typer.Option(help="Semantic clusters; by default about √rows.")] = None,
+    n_clusters: Annotated[
+        int | None, typer.Option(help="Semantic clusters; by default about the square root of the rows.")
+    ] = None,
     n_neighbors: Annotated[int, typer.Option(help="Nearest clusters the entropy runs over.")] = DEFAULT_NEIGHBORS,
     similarity_temperature: Annotated[float, typer.Option(help="Divisor of the cosine similarities.")] = (
         DEFAULT_TEMPERATURE

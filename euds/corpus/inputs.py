@@ -67,8 +67,8 @@ def reader(file: Path) -> ModuleType:
     for suffix, module in FORMATS.items():
         if file_name(file).endswith(suffix):
             return module
-    convert = " (CSV separated by commas)" if ".tsv" in file_name(file) else ""
-    raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}{convert}")
+    remedy = "; fields of .csv are separated by commas: convert it" if ".tsv" in file_name(file) else ""
+    raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}{remedy}")
 
 
 def _expand(spec: str) -> list[Path]:

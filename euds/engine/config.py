@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from upath import UPath
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
@@ -17,6 +20,9 @@ from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 MEASURES = ("information", "generative", "semantic")
 SEMANTIC = ("clusters", "samples", "label_words")
 """The estimates of semantic entropy: from clusters of embeddings, sampled generations, or the task's label words."""
+
+NAMES_OF_FILES = (str, PathLike, UPath)
+"""What may name an input; remote paths of universal_pathlib are no `PathLike`."""
 
 DEFAULT_MAX_TOKENS = 1024
 """Tokens of a text that a model reads unless told otherwise; the LM's context length if that is shorter."""
@@ -213,8 +219,8 @@ def score_config(
     for measure in measures:
         one_of("measures", measure, MEASURES)
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
-    many = [inputs] if isinstance(inputs, str | Path) else inputs
-    if not isinstance(many, Sequence) or not all(isinstance(each, str | Path) for each in many):
+    many = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, NAMES_OF_FILES) else [inputs]
+    if not all(isinstance(each, NAMES_OF_FILES) for each in many):
         raise InvalidType(
             f"inputs: must be names of files, got {type(inputs).__name__}; write rows to a file first, such as "
             "corpus.jsonl or corpus.parquet"

@@ -16,7 +16,6 @@ from euds.engine.work import POOL_FILE, Work
 from euds.files import read_json, write_atomic, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
 from euds.ops.cluster import CentroidIndex, default_n_clusters, fit_centroids, index_centroids
-from euds.progress import say
 from euds.types import Int64Array
 
 POINTS_PER_CENTROID = 256
@@ -131,10 +130,7 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     n_embedded = int(ends[-1])
     if n_embedded == 0:
         return
-    wanted = plan.config.n_clusters or default_n_clusters(n_embedded)
-    n_clusters = min(wanted, n_embedded)
-    if n_clusters < wanted:
-        say(f"warning: n_clusters: {wanted:,} asked for, of {n_embedded:,} embeddings; {n_clusters:,} taken")
+    n_clusters = min(plan.config.n_clusters or default_n_clusters(n_embedded), n_embedded)
     size = min(n_embedded, POINTS_PER_CENTROID * n_clusters)
     chosen = np.sort(np.random.default_rng(plan.config.seed).choice(n_embedded, size, replace=False))
     sample = np.concatenate(

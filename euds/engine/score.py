@@ -1,9 +1,10 @@
 """`euds.score`: score a corpus into a run directory; the same call again resumes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from euds.corpus import check_unchanged, verify_parts
 from euds.corpus.location import local_output
@@ -230,13 +231,21 @@ def _run(plan: Plan, work: Work, execution: Execution, split: Split | None) -> S
         work.sweep()
         check_unchanged(plan.inputs)
         manifest = write_finished(plan, work, facts)
-        if not manifest["counts"]["scored"]:
-            say("warning: no row could be scored; quarantine.jsonl has the reasons")
+        _warn_of_few_rows(plan, manifest)
     if plan.cache is not None:
         from euds.engine.cache_upkeep import keep_within
 
         keep_within(plan.cache.folder, plan.cache.limit_bytes)
     return result_of(plan.run_dir, manifest)
+
+
+def _warn_of_few_rows(plan: Plan, manifest: Mapping[str, Any]) -> None:
+    """Warn of a run without a score, and of one with fewer texts than clusters."""
+    if not manifest["counts"]["scored"]:
+        say("warning: no row could be scored; quarantine.jsonl has the reasons")
+    wanted, clusters = plan.config.n_clusters, manifest["pool"].get("clusters")
+    if wanted is not None and clusters is not None and clusters["n_clusters"] < wanted:
+        say(f"warning: n_clusters: {wanted:,} asked for, {clusters['n_clusters']:,} taken, as many as embeddings")
 
 
 def _nothing_scored(plan: Plan) -> ScoreResult:

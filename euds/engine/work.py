@@ -42,7 +42,9 @@ BEGAN = "began"
 """How the names of files begin that tell when a process began with a step."""
 
 OWN = (
-    *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", "*-[0-9][0-9][0-9][0-9][0-9]*.arrow", PARTIAL_PATTERN),
+    *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", PARTIAL_PATTERN),
+    # Numbers of shards have five digits, or more of very many.
+    *(f"*-{'[0-9]' * digits}.arrow" for digits in range(5, 10)),
     *("counts.npy", "words.json", "centroids.npy", POOL_FILE, f"{BEGAN}-*"),
 )
 """What a run keeps in the folder; whatever else is there is somebody's own."""
