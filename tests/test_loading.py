@@ -17,6 +17,7 @@ from transformers import T5Config, T5EncoderModel, T5Model, ViTConfig, ViTModel
 import euds
 from euds.corpus import read_manifest
 from euds.errors import InputError
+from euds.measures.causal_lm import CausalLM
 from euds.measures.device import precision
 from euds.measures.models import load_model
 from euds.measures.parameters import parameter_count, parameters_met
@@ -32,8 +33,31 @@ def test_weights_that_are_missing_are_not_drawn_at_random(tiny_lm: Path, corpus:
     headless = tmp_path / "headless"
     transformers.AutoTokenizer.from_pretrained(tiny_lm).save_pretrained(headless)
     whole.model.save_pretrained(headless)
-    with pytest.raises(InputError, match=r"headless: weights of the causal .* missing \(lm_head\.weight"):
-        euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=headless)
+    message = r"headless: weights of the causal .* missing \(lm_head\.weight"
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=message):
+            euds.score(corpus, out=tmp_path / "run", measures=["generative"], lm=headless, dry_run=dry_run)
+    # It was refused before the directory was taken.
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=message):
+        CausalLM.load(headless, precision("cpu"))
+
+
+def test_a_model_of_another_kind_is_refused_before_the_run(
+    tiny_lm: Path, tiny_encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"weights of the causal language model are missing \(cls\.pred"):
+        euds.score(corpus, out=tmp_path / "run", lm=tiny_encoder, measures=["generative"], dry_run=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_causal_lm_as_embedder_is_told(
+    tiny_lm: Path, tiny_encoder: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = f"warning: embedder {tiny_lm} is a causal language model, not trained to embed texts"
+    for embedder, told in ((tiny_lm, True), (tiny_encoder, False)):
+        euds.score(corpus, out=tmp_path / "run", embedder=embedder, measures=["semantic"], n_clusters=2, dry_run=True)
+        assert (warning in capsys.readouterr().err) == told
 
 
 def test_two_threads_load_one_after_the_other(tiny_lm: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import euds
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.files import write_json
 from euds.report import figures, write_report
 from euds.report.content import gather
@@ -32,6 +32,8 @@ def test_a_report_is_written_from_wherever_the_run_lies(
     monkeypatch.chdir(tmp_path / "run")
     assert "Scores and what was kept" in write_report(Path()).read_text()
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgument, match="examples: must be at least 0, got -1"):
+        write_report("run", examples=-1)
     (tmp_path / "run").rename(tmp_path / "moved")
     assert "Scores and what was kept" in write_report(Path("moved")).read_text()
 

@@ -250,7 +250,7 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path, tiny_encoder: 
         ("tokenizer.json", b"[]", "broken: no tokenizer could be loaded: "),
         ("sentence_bert_config.json", b"{", "sentence_bert_config.json: not a JSON file"),
         ("sentence_bert_config.json", b"[]", "sentence_bert_config.json: must hold keys and values"),
-        ("config.json", b"{", "config.json: not a JSON file|no tokenizer could be loaded"),
+        ("config.json", b"{", "config.json: not a configuration that transformers knows"),
         ("1_Pooling/config.json", b"[]", "1_Pooling/config.json: must hold keys and values"),
     ],
 )

@@ -10,6 +10,7 @@ from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
 from euds.measures.device import Precision
 from euds.measures.tokens import ModelTokenizer
+from euds.progress import say
 
 if TYPE_CHECKING:
     # These bring transformers along, which takes seconds and counting words does without.
@@ -127,3 +128,31 @@ class Models:
         self.seconds += taken
         self._of_thread.seconds = self.seconds_here + taken
         return loaded
+
+
+def check_models(plan: Plan) -> None:
+    """Refuse models that a run could not load, by their configuration and the names and shapes of their weights.
+
+    vLLM loads its own, of which this knows nothing. Warns of an encoder that is none.
+
+    Raises:
+        InputError, RunStopped: as the check of each model.
+    """
+    config, folders = plan.config, plan.folders
+    samples = config.samples
+    generates = samples is not None and samples.generations_from is None and samples.sampler != "vllm"
+    # transformers takes seconds to import: only where a model runs, too.
+    if "generative" in config.measures or config.label_words is not None or generates:
+        from euds.measures.causal_lm import check_causal_lm
+
+        check_causal_lm(folders["lm"])
+    if config.embeds:
+        from euds.measures.semantic import check_embedder, is_causal_lm
+
+        check_embedder(folders["embedder"])
+        if is_causal_lm(folders["embedder"]):
+            say(f"warning: embedder {config.embedder} is a causal language model, not trained to embed texts")
+    if "nli" in folders:
+        from euds.measures.entailment import check_entailment_model
+
+        check_entailment_model(folders["nli"])

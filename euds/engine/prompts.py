@@ -57,20 +57,15 @@ def label_prompt_encoder(plan: Plan) -> tuple[PromptEncoder, list[list[int]]] | 
 
 
 def check_prompts(plan: Plan) -> None:
-    """Refuse prompts that cannot be made and a judge that cannot judge, before anything is written.
+    """Refuse prompts that cannot be made, before anything is written.
 
     Loads the tokenizers of a run with prompts.
 
     Raises:
-        InvalidArgument, InputError: as the two encoders and `judge_of`.
+        InvalidArgument, InputError: as the two encoders.
     """
     prompt_encoder(plan)
     label_prompt_encoder(plan)
-    if "nli" in plan.folders:
-        # Loads torch, which a run with a judge loads anyhow.
-        from euds.measures.entailment import judge_of
-
-        judge_of(plan.folders["nli"])
 
 
 def add_prompts(

@@ -14,6 +14,7 @@ from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.label_words_config import LabelWordSettings
+from euds.engine.loaded import check_models
 from euds.engine.manifest import (
     follow_places,
     is_finished,
@@ -189,11 +190,13 @@ def check_runnable(draft: Plan, execution: Execution) -> None:
     """Refuse what a run would be refused for once it has begun, as far as that shows without reading its corpus.
 
     Raises:
-        InvalidArgument, InputError, BackendUnavailable: as `check_place`, `Execution.check` and `check_prompts`.
+        InvalidArgument, InputError, BackendUnavailable: as `check_place`, `Execution.check`, `check_prompts` and
+            `check_models`.
     """
     check_place(draft.run_dir)
     execution.check(draft)
     check_prompts(draft)
+    check_models(draft)
 
 
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:

@@ -10,8 +10,10 @@ from transformers import AutoModelForCausalLM
 from euds.errors import InputError
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model
+from euds.measures.models import check_model, load_model
 from euds.measures.packing import use_packing
+
+KIND = "causal language model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class CausalLM:
         Raises:
             InputError: the folder holds no causal LM.
         """
-        model = load_model(AutoModelForCausalLM, folder, precision, "causal language model")
+        model = load_model(AutoModelForCausalLM, folder, precision, KIND)
         for_inference(model)
         return cls(folder, model, precision.torch_device, use_packing(model))
 
@@ -53,3 +55,8 @@ class CausalLM:
                 f"{self.folder}: its tokenizer gives token {int(ids.max())}, and its weights know {n_known} tokens; "
                 "tokenizer and weights are of different models"
             )
+
+
+def check_causal_lm(folder: Path) -> None:
+    """Refuse a folder that `CausalLM.load` would refuse, without reading its weights; see `check_model`."""
+    check_model(AutoModelForCausalLM, folder, KIND)

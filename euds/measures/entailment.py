@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_config, model_folder, position_count
+from euds.measures.models import check_model, load_model, model_config, model_folder, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.ops.entailment import EntailmentGroups, entailment_groups
 from euds.ops.ragged import check_offsets
@@ -21,6 +21,7 @@ from euds.types import BoolArray, Int64Array
 
 DEFAULT_TOKEN_BUDGET = 8192
 ENTAILMENT_NAMES = ("entailment", "entail", "entails")
+KIND = "entailment model"
 
 
 class JudgmentNotFinite(RuntimeError):
@@ -52,7 +53,7 @@ class EntailmentModel:
             raise InvalidArgument(f"token_budget: must be at least 1, got {token_budget}")
         folder = model_folder(name)
         self.device = precision.torch_device
-        self.model = load_model(AutoModelForSequenceClassification, folder, precision, "entailment model")
+        self.model = load_model(AutoModelForSequenceClassification, folder, precision, KIND)
         for_inference(self.model)
         self.label, self.tokenizer = judge_of(folder)
         if self.model.config.pad_token_id is None:
@@ -175,6 +176,16 @@ def judge_of(folder: Path) -> tuple[int, PreTrainedTokenizerBase]:
             "tokenizer_config.json"
         )
     return label, tokenizer
+
+
+def check_entailment_model(folder: Path) -> None:
+    """Refuse a folder that `EntailmentModel` would refuse, without reading its weights; see `check_model`.
+
+    Raises:
+        InputError, RunStopped: as `judge_of` and `check_model`.
+    """
+    judge_of(folder)
+    check_model(AutoModelForSequenceClassification, folder, KIND)
 
 
 def entailment_label(folder: Path, labels: dict[int, str]) -> int:

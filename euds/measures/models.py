@@ -11,6 +11,7 @@ from euds.files import read_json, storage_failure
 from euds.progress import quiet
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from euds.measures.device import Precision
@@ -143,6 +144,41 @@ def load_model(
             and the reason.
         RunStopped: the disk or file server failed.
     """
+    return _read(
+        auto_class,
+        folder,
+        kind,
+        pooled=pooled,
+        new_head=new_head,
+        device=precision.torch_device,
+        dtype=precision.torch_dtype,
+        **arguments,
+    )
+
+
+def check_model(auto_class: Any, folder: Path, kind: str, *, pooled: bool = True) -> None:
+    """Refuse a folder that `load_model` would refuse; of its weights only names and shapes are read.
+
+    Quantized weights, which some cards alone can read, are left to `load_model`.
+
+    Raises:
+        InputError, RunStopped: as `load_model`.
+    """
+    if getattr(model_config(folder), "quantization_config", None) is None:
+        _read(auto_class, folder, kind, pooled=pooled, new_head=False, device_map="meta")
+
+
+def _read(
+    auto_class: Any,
+    folder: Path,
+    kind: str,
+    *,
+    pooled: bool,
+    new_head: bool,
+    device: "torch.device | None" = None,
+    **arguments: Any,
+) -> Any:
+    """Load a whole model, on `device` if given and in evaluation mode; the arguments and errors of `load_model`."""
     from safetensors import SafetensorError
 
     model: nn.Module
@@ -150,7 +186,6 @@ def load_model(
         with _loading, quiet():
             model, found = auto_class.from_pretrained(
                 folder,
-                dtype=precision.torch_dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -161,7 +196,7 @@ def load_model(
             # Of a plain encoder part of the head is missing, and has been drawn already.
             if new_head and all(name.startswith(body) for name in found["missing_keys"]):
                 model = _with_new_head(auto_class, model)
-            model = model.to(precision.torch_device).eval()
+            model = (model if device is None else model.to(device)).eval()
     # Shapes that do not fit, and a device without room, are RuntimeErrors.
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = reason_of(error)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModel, AutoModelForTextEncoding
@@ -11,9 +12,11 @@ from euds.assets import POOLING_FILE
 from euds.errors import InputError, reason_of
 from euds.measures.device import Precision, is_out_of_memory, on_device
 from euds.measures.inference import for_inference
-from euds.measures.models import load_model, model_config, model_settings, positions_of
+from euds.measures.models import check_model, load_model, model_config, model_settings, positions_of
 from euds.measures.tokens import load_tokenizer, special_frame
 from euds.types import Float32Array
+
+KIND = "encoder"
 
 
 class Embedder:
@@ -37,10 +40,7 @@ class Embedder:
     def __init__(self, folder: Path, precision: Precision) -> None:
         self.device = precision.torch_device
         self._first_token = pools_first_token(folder)
-        # Sentence encoders of T5's kind are its encoder, often without a decoder's weights.
-        known = type(model_config(folder)) in MODEL_FOR_TEXT_ENCODING_MAPPING
-        kind = AutoModelForTextEncoding if known else AutoModel
-        self.model = load_model(kind, folder, precision, "encoder", pooled=False)
+        self.model = load_model(_auto_class(folder), folder, precision, KIND, pooled=False)
         for_inference(self.model)
         self._before, self._after = special_frame(load_tokenizer(folder))
         self.width = self._tried(folder)
@@ -85,6 +85,33 @@ class Embedder:
             pooled = (hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
         unit: Float32Array = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return unit
+
+
+def check_embedder(folder: Path) -> None:
+    """Refuse a folder that `Embedder` would refuse for what its files hold, without reading weights.
+
+    Raises:
+        InputError, RunStopped: as `check_model`; InputError, too, where it pools in a way that `Embedder` has not.
+    """
+    pools_first_token(folder)
+    check_model(_auto_class(folder), folder, KIND, pooled=False)
+
+
+def is_causal_lm(folder: Path) -> bool:
+    """Tell whether a folder says that it holds a causal language model, and not how to pool what that gives.
+
+    Raises:
+        InputError: transformers cannot read its configuration.
+    """
+    names = model_config(folder).architectures or []
+    return any(name.endswith("ForCausalLM") for name in names) and not (folder / POOLING_FILE).exists()
+
+
+def _auto_class(folder: Path) -> Any:
+    """Return what of transformers loads the encoder of a folder."""
+    # Sentence encoders of T5's kind are its encoder, often without a decoder's weights.
+    known = type(model_config(folder)) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    return AutoModelForTextEncoding if known else AutoModel
 
 
 def embedder_limit(folder: Path) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import field_names, read_parquet, read_rows
-from euds.errors import InputError
+from euds.errors import InputError, InvalidArgument
 from euds.files import at_home, file_sha256, permitted, read_json, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
@@ -46,8 +46,10 @@ LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
     """Write the page of a run, and return its path; `euds.write_report` says more."""
+    if examples < 0:
+        raise InvalidArgument(f"examples: must be at least 0, got {examples}")
     folder = Path(at_home(run_dir))
-    content = gather(folder, _kept_ids(folder), max(examples, 0))
+    content = gather(folder, _kept_ids(folder), examples)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("euds.report"),
         autoescape=True,
