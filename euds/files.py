@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -11,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from euds.errors import InputError, RunStopped, reason_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PARTIAL_PATTERN = ".*.partial"
 """Matches what `atomic_path` leaves behind when its process is killed."""
@@ -246,6 +250,16 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, durable: b
     """Call `write` on a binary handle whose content becomes `path` once everything is on disk; see `atomic_path`."""
     with atomic_path(path, durable=durable) as partial, partial.open("wb") as handle:
         write(handle)
+
+
+def write_array(path: Path, array: "np.ndarray") -> None:
+    """Write an array as .npy, atomically; see `atomic_path`."""
+    import numpy as np
+
+    # Into a file, NumPy would write by itself, and of a full disk tell no more than how many items it has written.
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomic(path, lambda handle: handle.write(content.getbuffer()))
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:

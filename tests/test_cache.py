@@ -310,7 +310,7 @@ def test_impossible_caches_are_refused(write_jsonl: WriteJsonl, tmp_path: Path, 
         euds.score(corpus, out=tmp_path / "run", **settings, cache_limit_gb=0)
     with pytest.raises(InvalidArgument, match="cache_limit_gb: is the size of a cache; name its folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": None}, cache_limit_gb=1)
-    with pytest.raises(InvalidArgument, match="cache: must be a local folder, got s3://bucket/c"):
+    with pytest.raises(InvalidArgument, match="cache: must be a local path, got s3://bucket/c"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": "s3://bucket/c"})
     with pytest.raises(InvalidArgument, match="cache: is empty; name a folder"):
         euds.score(corpus, out=tmp_path / "run", **{**settings, "cache": ""})

@@ -121,7 +121,7 @@ def test_a_dry_run_passes_what_can_be_trained(recipe: dict[str, Any]) -> None:
         ("score.measures=[infomation]", r"unknown value 'infomation' \(did you mean 'information'\?\)"),
         ("score.measures=[]", "measures: name at least one"),
         ("score={measures: [generative], lm: nomodel}", "model 'nomodel': no such folder"),
-        ("score={measures: [information], cache: s3://bucket}", "cache: must be a local folder"),
+        ("score={measures: [information], cache: s3://bucket}", "cache: must be a local path"),
     ],
 )
 def test_what_scoring_would_refuse_leaves_no_file(

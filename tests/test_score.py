@@ -196,7 +196,7 @@ def test_clusters_are_fitted_to_a_sample_of_the_pool_by_the_seed(
     monkeypatch.setattr("euds.engine.pool.fit_centroids", fit)
     settings: dict[str, Any] = {"measures": "semantic", "embedder": tiny_encoder, "n_clusters": 3, "shard_rows": 8}
     euds.score(corpus, out=tmp_path / "whole", **settings)
-    monkeypatch.setattr("euds.engine.pool.POINTS_PER_CENTROID", 4)
+    monkeypatch.setattr("euds.engine.pool.trained_rows", lambda n_clusters: 4 * n_clusters)
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         euds.score(corpus, out=tmp_path / name, seed=seed, **settings)
     pool, first, again, other = (set(map(bytes, sample)) for sample in seen)

@@ -273,6 +273,9 @@ def test_a_place_that_takes_no_result_is_named_before_training(
         command(str(rows), str(rows), str(tiny_encoder), out=rows / "results.json")
     with pytest.raises(InvalidArgument, match=r"out: .* is a folder; name a file"):
         command(str(rows), str(rows), str(tiny_encoder), out=tmp_path)
+    for place in ("out", "save_model"):
+        with pytest.raises(InvalidArgument, match=f"{place}: must be a local path, got s3://b/r"):
+            euds.finetune(rows, rows, model=tiny_encoder, **{place: "s3://b/r"})
     monkeypatch.setattr("os.access", lambda *arguments: False)
     with pytest.raises(InputError, match="model: Permission denied"):
         euds.finetune(rows, rows, model=tiny_encoder, save_model=tmp_path / "model")

@@ -31,13 +31,13 @@ TYPES = {
     "n_carried": "i32",
     "scale": "fp32",
     "temperature": "fp32",
-    "softcap": "fp32",
+    "cap_exponent": "fp32",
 }
 LOGITS_A_THREAD = 2 * STEP.value // LANES.value
 """Logits of one turn of the main loop."""
 
 
-OF_LOGITS: dict[str, object] = {"bias": None, "softcap": None, "FINISH": True}
+OF_LOGITS: dict[str, object] = {"bias": None, "cap_exponent": None, "FINISH": True}
 """What `token_stats` leaves out."""
 OF_A_TILE: dict[str, object] = {"targets": None, "of_targets": None, "FINISH": False}
 """What `update_sums` leaves out; a plain tile has neither bias nor soft cap either."""

@@ -1,6 +1,5 @@
 """`euds finetune`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,8 +26,8 @@ def finetune(
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 for the products.")] = "float32",
     by_length: Annotated[bool, typer.Option("--by-length", help="Batch texts of about the same length.")] = False,
     seed: Annotated[list[int] | None, typer.Option(help="Training seed; repeat for several.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Results as JSON.")] = None,
-    save_model: Annotated[Path | None, typer.Option(help="Folder for the model of the last seed.")] = None,
+    out: Annotated[str | None, typer.Option(help="Results as JSON.")] = None,
+    save_model: Annotated[str | None, typer.Option(help="Folder for the model of the last seed.")] = None,
 ) -> None:
     """Fine-tune a small model on selected rows and measure it on the test rows."""
     from euds.study.finetune import finetune as finetune_rows

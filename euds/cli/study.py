@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from euds.corpus.location import local_output
 from euds.errors import InvalidArgument, MissingExtra
 from euds.files import check_writable
 
@@ -18,7 +19,7 @@ def study(
     files: Annotated[list[Path], typer.Argument(help="Studies, such as benchmarks/study/movies.yaml.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting as key=value; repeat for several.")] = None,
     workers: Annotated[int | None, typer.Option(help="Training processes; one a core, or one with a GPU.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Folder for a page made from the results of all files.")] = None,
+    page: Annotated[str | None, typer.Option(help="Folder for a page made from the results of all files.")] = None,
     train: Annotated[bool, typer.Option(help="Train what is not finished; --no-train only makes the page.")] = True,
     rerun: Annotated[
         str | None, typer.Option(help="Train one finished cell again and compare: its name or 'random'.")
@@ -45,7 +46,8 @@ def study(
             _rerun(*rerun_cell(file, overrides, rerun))
         return
     if page is not None:
-        check_writable(page)
+        folder = local_output(page, "a folder for the page", "page")
+        check_writable(folder)
         check_page(files, overrides)
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "report")
@@ -59,7 +61,7 @@ def study(
             if not dry_run:
                 typer.echo(f"{done.n_cells:,} cells, {done.n_trained:,} trained now: {done.cells_path}")
     if page is not None:
-        typer.echo(make_page(files, overrides, page))
+        typer.echo(make_page(files, overrides, folder))
 
 
 def _rerun(cell: "Cell", tuned: "FineTuned") -> None:

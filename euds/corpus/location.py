@@ -115,24 +115,25 @@ def printable(name: str | Path) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
-def local_output(out: str | Path, what: str) -> Path:
+def local_output(out: str | Path, what: str, argument: str = "out") -> Path:
     """Return where this machine is to write; a `~` at the beginning is the home folder.
 
     Args:
-        out: the argument of that name.
+        out: the path.
         what: it names.
+        argument: that gave it, for the messages.
 
     Raises:
         InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
     """
     if not str(out):
-        raise InvalidArgument(f"out: is empty; name {what}")
+        raise InvalidArgument(f"{argument}: is empty; name {what}")
     if is_url(out):
-        raise InvalidArgument(f"out: must be a local path, got {out}; only inputs may be URLs")
+        raise InvalidArgument(f"{argument}: must be a local path, got {out}; only inputs may be URLs")
     try:
         str(out).encode()
     except UnicodeEncodeError:
-        raise InvalidArgument(f"out: {printable(out)} is not UTF-8; choose another name") from None
+        raise InvalidArgument(f"{argument}: {printable(out)} is not UTF-8; choose another name") from None
     return Path(at_home(out))
 
 

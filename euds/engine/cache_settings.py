@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from euds.corpus.location import local_output
 from euds.errors import InputError, InvalidArgument, real_number
-from euds.files import at_home
 
 TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
 """The stages of scoring whose results are looked up, and the token column that each of them reads."""
@@ -40,11 +40,7 @@ class CacheSettings:
         limit_gb = DEFAULT_LIMIT_GB if limit_gb is None else real_number("cache_limit_gb", limit_gb)
         if not (math.isfinite(limit_gb) and limit_gb > 0):
             raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
-        if "://" in str(folder):
-            raise InvalidArgument(f"cache: must be a local folder, got {folder}; only inputs may be URLs")
-        if not str(folder):
-            raise InvalidArgument("cache: is empty; name a folder")
-        path = Path(at_home(folder)).resolve()
+        path = local_output(folder, "a folder", "cache").resolve()
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; --cache names a folder")
         return cls(path, round(limit_gb * 1e9))

@@ -59,8 +59,8 @@ def estimate(
     by parts. Clusters are searched for as many centroids as the run will have. Reading is timed over the first 1,024
     rows; counting the tokens of the pool is one process's, whatever `workers`. A shard, and a compressed file, are one
     worker's: where there are fewer of them, workers are idle. Left out: hashing the corpus, and fitting the semantic
-    clusters, which looks at no more than about a million rows. A sample may miss the longest texts, and with them the
-    largest batch in memory.
+    clusters, which looks at no more than 65,536 rows or 64 a cluster. A sample may miss the longest texts, and with
+    them the largest batch in memory.
 
     Args:
         inputs, text_field, id_field, label_field, source_field, measures, semantic, samples, label_words, lm, embedder,

@@ -1,6 +1,5 @@
 """What a score needs to know of the whole pool: how often each token occurs, and where the clusters lie."""
 
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -13,13 +12,17 @@ import pyarrow.compute as pc
 from euds.engine.columns import embeddings_of, ragged
 from euds.engine.prepare import Plan
 from euds.engine.work import POOL_FILE, Work
-from euds.files import read_json, write_atomic, write_json
+from euds.files import read_json, write_array, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
-from euds.ops.cluster import CentroidIndex, default_n_clusters, fit_centroids, index_centroids
+from euds.ops.cluster import (
+    CentroidIndex,
+    default_n_clusters,
+    fit_centroids,
+    index_centroids,
+    sample_rows,
+    trained_rows,
+)
 from euds.types import Int64Array
-
-POINTS_PER_CENTROID = 256
-"""Embeddings that the clustering looks at for each centroid; more change its result little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ def _count_tokens(plan: Plan, work: Work, vocabulary_size: int) -> None:
     for shard in range(plan.n_shards):
         ids, _ = ragged(work.read("tokens", shard), "tokens")
         counts += np.bincount(ids, minlength=vocabulary_size)
-    _save(_counts_path(work), counts)
+    write_array(_counts_path(work), counts)
 
 
 def _count_words(plan: Plan, work: Work) -> None:
@@ -120,7 +123,7 @@ def _count_words(plan: Plan, work: Work) -> None:
             counts = np.pad(counts, (0, len(shared)))
         counts[at] += np.bincount(ids, minlength=len(words))
     write_json(_words_path(work), list(shared))
-    _save(_counts_path(work), counts[: len(shared)])
+    write_array(_counts_path(work), counts[: len(shared)])
 
 
 def _fit_clusters(plan: Plan, work: Work) -> None:
@@ -131,8 +134,7 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     if n_embedded == 0:
         return
     n_clusters = min(plan.config.n_clusters or default_n_clusters(n_embedded), n_embedded)
-    size = min(n_embedded, POINTS_PER_CENTROID * n_clusters)
-    chosen = np.sort(np.random.default_rng(plan.config.seed).choice(n_embedded, size, replace=False))
+    chosen = sample_rows(n_embedded, trained_rows(n_clusters), plan.config.seed)
     sample = np.concatenate(
         [
             embeddings_of(work.read("embeddings", shard))[able[shard][lines]]
@@ -142,7 +144,7 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     )
     config = plan.config
     centroids = fit_centroids(sample, n_clusters=n_clusters, seed=config.seed, device=config.device)
-    _save(_centroids_path(work), centroids)
+    write_array(_centroids_path(work), centroids)
 
 
 def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
@@ -157,13 +159,6 @@ def _embedded(work: Work, shard: int) -> Int64Array:
     usable = pc.is_null(work.read("tokens", shard, ["reason"]).column("reason"))
     present = pc.and_(usable, pc.is_null(work.read("embeddings", shard, ["reason"]).column("reason")))
     return np.flatnonzero(np.asarray(present)).astype(np.int32)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    # Into a file, NumPy would write by itself, and of a full disk tell no more than how many items it has written.
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    write_atomic(path, lambda handle: handle.write(content.getbuffer()))
 
 
 def _counts_path(work: Work) -> Path:

@@ -16,7 +16,7 @@ from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
 from euds.engine.sample_cost import Cost
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
 from euds.files import storage_failure
 from euds.measures.device import Precision
 from euds.measures.entailment import DEFAULT_TOKEN_BUDGET, EntailmentModel
@@ -57,7 +57,7 @@ def generation_stage(
             generations = read_parquet(other)
         except (pa.ArrowInvalid, OSError) as error:
             raise storage_failure(other, error) or InputError(
-                f"{other}: is unreadable; score without generations_from: {str(error).splitlines()[0]}"
+                f"{other}: is unreadable; score without generations_from: {reason_of(error)}"
             ) from error
         write_part(path, _usable_here(generations, tokens))
         advance(tokens.num_rows, 0, 0)

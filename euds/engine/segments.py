@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from euds.corpus import read_parquet
-from euds.errors import EudsError
+from euds.errors import EudsError, reason_of
 from euds.files import atomic_path
 from euds.progress import say
 from euds.types import BoolArray, Int64Array
@@ -177,13 +177,12 @@ def is_unreachable(error: Exception) -> bool:
 
 def discard(path: Path, reason: Exception) -> bool:
     """Remove a damaged segment, and say so; return False where the system does not let it go."""
-    text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
     removed, outcome = True, "removed from the cache"
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         removed, outcome = False, f"but cannot be removed ({error.strerror or error})"
-    say(f"warning: {path}: damaged, {outcome}: {text}")
+    say(f"warning: {path}: damaged, {outcome}: {reason_of(reason)}")
     return removed
 
 

@@ -29,6 +29,8 @@ def linear_token_stats(
     bias (V,) or None. Without `varentropy` that row is NaN.
     """
     bias = None if bias is None else bias.contiguous()
+    # Soft-capped logits are in units of the cap throughout.
+    temperature = temperature if softcap is None else temperature / softcap
     sums = torch.empty((4, len(hidden)), dtype=torch.float32, device=hidden.device)
     n_rows = min(TILE_BYTES // (COLUMN_STEP * hidden.element_size()), max(len(hidden), 1))
     n_columns = TILE_BYTES // (n_rows * hidden.element_size() * COLUMN_STEP) * COLUMN_STEP
@@ -39,6 +41,4 @@ def linear_token_stats(
     if targets is None:
         return finish(sums, temperature), None
     of_targets = target_logits(hidden, weight, targets, bias, softcap, rounded=True)
-    if softcap is not None:
-        of_targets *= softcap
     return finish(sums, temperature, of_targets), of_targets

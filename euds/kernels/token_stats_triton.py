@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from euds.kernels.finish_triton import finish, log_probability, store_stats
-from euds.kernels.sums_triton import LN2, LOG2_E, LOWEST, bounded, capped, rebased
+from euds.kernels.sums_triton import LOG2_E, LOWEST, bounded, capped, exponent_of_cap, rebased
 
 N_WARPS = 2
 """On an H200 two warps and 2,048 logits a step took 1 to 10 % less time than four and 4,096, most for short rows."""
@@ -59,19 +59,19 @@ def _logits(
     at: tl.int32,
     columns: tl.tensor,
     inside: tl.tensor | None,
-    softcap: tl.tensor | None,
+    cap_exponent: tl.tensor | None,
 ) -> tl.tensor:
     """Load the logits (K, LANES W) at `at + columns` as float32, with bias and soft cap; -inf where not inside.
 
-    Any of bias, inside and softcap may be None.
+    With a soft cap they are in units of it. Any of bias, inside and cap_exponent may be None.
     """
     z = tl.load(pointer + at + columns) if inside is None else tl.load(pointer + at + columns, mask=inside, other=0.0)
     z = z.to(tl.float32)
     if bias is not None:
         b = tl.load(bias + at + columns) if inside is None else tl.load(bias + at + columns, mask=inside, other=0.0)
         z += b.to(tl.float32)
-    if softcap is not None:
-        z = softcap * capped(z, 2 / LN2 / softcap)
+    if cap_exponent is not None:
+        z = capped(z, cap_exponent)
     return z if inside is None else tl.where(inside, z, float("-inf"))
 
 
@@ -96,7 +96,7 @@ def _with_row(
     part: tl.int32,
     part_steps: tl.int32,
     scale: tl.float32,
-    softcap: tl.tensor | None,
+    cap_exponent: tl.tensor | None,
     VARENTROPY: tl.constexpr,
 ) -> tuple[tl.tensor, ...]:
     """Add one part of the row at a pointer to the sums of each lane (LANES,)."""
@@ -111,7 +111,7 @@ def _with_row(
     stop = start + tl.maximum(tl.minimum(n_body - start, part_steps * STEP), 0) // W * W
     whole = start + (stop - start) // (2 * STEP) * (2 * STEP)
     # By whole words an instruction makes a float32 of a bfloat16; by halves it takes one and a half.
-    BY_WORDS: tl.constexpr = (row.dtype.element_ty == tl.bfloat16) and (bias is None) and (softcap is None)
+    BY_WORDS: tl.constexpr = (row.dtype.element_ty == tl.bfloat16) and (bias is None) and (cap_exponent is None)
     words = tl.multiple_of(body.to(tl.pointer_type(tl.int32), bitcast=True), 16) if BY_WORDS else None
     # [K, LANES W], or half as many
     N: tl.constexpr = LANES * W // 2 if BY_WORDS else LANES * W
@@ -122,21 +122,21 @@ def _with_row(
             z = _logits_of_words(words, at // 2, columns, None)
             z2 = _logits_of_words(words, (at + STEP) // 2, columns, None)
         else:
-            z = _logits(body, body_bias, at, columns, None, softcap)
-            z2 = _logits(body, body_bias, at + STEP, columns, None, softcap)
+            z = _logits(body, body_bias, at, columns, None, cap_exponent)
+            z2 = _logits(body, body_bias, at + STEP, columns, None, cap_exponent)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
         m, s, a, q = _with_tile(m, s, a, q, z2, scale, VARENTROPY)
     for at in range(whole, stop, STEP):
         if BY_WORDS:
             z = _logits_of_words(words, at // 2, columns, columns < (stop - at) // 2)
         else:
-            z = _logits(body, body_bias, at, columns, columns < stop - at, softcap)
+            z = _logits(body, body_bias, at, columns, columns < stop - at, cap_exponent)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
     if (part == 0) & (n_body < vocabulary):
         # Less than a line before the body and less than a word behind it: at most two logits a lane.
         edge = tl.arange(0, 2 * LANES)
         edge = tl.where(edge < head, edge, edge + n_body)[None, :]
-        z = _logits(row, bias, 0, edge, edge < vocabulary, softcap)
+        z = _logits(row, bias, 0, edge, edge < vocabulary, cap_exponent)
         m, s, a, q = _with_tile(m, s, a, q, z, scale, VARENTROPY)
     return m, s, a, q
 
@@ -170,7 +170,7 @@ def _rows_kernel(
     n_carried: tl.int32,
     scale: tl.float32,
     temperature: tl.float32,
-    softcap: tl.tensor | None,
+    cap_exponent: tl.tensor | None,
     FINISH: tl.constexpr,
     VARENTROPY: tl.constexpr,
 ) -> None:
@@ -195,7 +195,7 @@ def _rows_kernel(
         a = tl.load(slots + 2 * step, mask=carried, other=0.0)
         if VARENTROPY:
             q = tl.load(slots + 3 * step, mask=carried, other=0.0)
-    m, s, a, q = _with_row(m, s, a, q, pointer, bias, vocabulary, part, part_steps, scale, softcap, VARENTROPY)
+    m, s, a, q = _with_row(m, s, a, q, pointer, bias, vocabulary, part, part_steps, scale, cap_exponent, VARENTROPY)
     top = tl.max(m, 0)
     s, a, q = rebased(s, a, q, (m - top) * scale, VARENTROPY)
     s, a, q = tl.sum(s, 0), tl.sum(a, 0), tl.sum(q, 0)
@@ -247,7 +247,8 @@ def update_sums(
     """Merge a tile of columns of the logits (N, C) into the sums (4, N) float32, in place; a first tile starts them.
 
     Rows of sums: the largest logit before the temperature; S, A and Q of the module's head, Q NaN without varentropy.
-    Both may be slices, last stride 1. The logits are softcap * tanh((tile + bias) / softcap), bias (C,).
+    Both may be slices, last stride 1. With a bias (C,) the logits are tile + bias; with a soft cap they are
+    tanh((tile + bias) / softcap), in units of the cap, and the temperature must be in those, too.
     """
     n_steps = triton.cdiv(tile.shape[-1], STEP.value)
     _launch(tile, sums[:, None], n_steps, temperature, varentropy, bias=bias, softcap=softcap, first=first)
@@ -287,7 +288,7 @@ def _launch(
             n_carried=0 if first else 1,
             scale=LOG2_E / temperature,
             temperature=temperature,
-            softcap=softcap,
+            cap_exponent=None if softcap is None else exponent_of_cap(softcap),
             FINISH=finished,
             VARENTROPY=varentropy,
             num_warps=N_WARPS,

@@ -1,6 +1,6 @@
 """Semantic clustering entropy: how clearly an embedding belongs to one meaning group of its pool.
 
-The rules, each of them an argument that a caller may set:
+The rules that scoring follows where it is told nothing else; K, m and the temperature are arguments:
 * K, the clusters: `default_n_clusters`, about the square root of the pool, at most 4,096.
 * m, the nearest clusters that the entropy runs over: 16. More change little, as the weights fall off exponentially.
 * The temperature: 0.05 by default. Where that leaves scores at an end of their range, `euds.calibrate_temperature`

@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -52,7 +52,7 @@ def histogram(content: Content, column: str) -> Picture:
     """The pool's and the kept rows' distribution on one axis, the interval shaded."""
     values = content.values(column)
     finite = values[np.isfinite(values)]
-    edges = _edges(finite)
+    edges = bin_edges(finite, BINS)
     kept = values[content.kept]
     kept = kept[np.isfinite(kept)]
 
@@ -78,7 +78,7 @@ def joint(content: Content, first: str, second: str) -> Picture:
     """Where the rows lie on two axes, the box drawn."""
     x, y = content.values(first), content.values(second)
     known = np.isfinite(x) & np.isfinite(y)
-    x_edges, y_edges = _edges(x[known]), _edges(y[known])
+    x_edges, y_edges = bin_edges(x[known], BINS), bin_edges(y[known], BINS)
     counts, _, _ = np.histogram2d(x[known], y[known], (x_edges, y_edges))
     bounds = content.bounds
 
@@ -172,19 +172,31 @@ def rates(kind: str, by_group: Mapping[str, Mapping[str, float]], overall: float
     return _picture(f"Share of rows kept by {kind}", 4.6, 0.9 + 0.32 * len(names), draw)
 
 
-def _picture(alt: str, width: float, height: float, draw: Callable[[Axes], None]) -> Picture:
-    # The salt and the missing date make the same figure the same bytes in every report.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}), warnings.catch_warnings():
+def svg(
+    salt: str,
+    size: tuple[float, float],
+    draw: Callable[[Figure], object],
+    layout: Literal["constrained"] | None = "constrained",
+) -> bytes:
+    """Return a drawn figure as SVG: the same bytes for the same salt and numbers; size in inches."""
+    # The salt and the missing date make it so.
+    with mpl.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
         # Text of an SVG is drawn by the fonts of whoever reads it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure = Figure((width, height), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(size, layout=layout)
+        draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=110)
-    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}", alt)
+    return buffer.getvalue()
 
 
-def _edges(values: Float64Array) -> Float64Array:
+def bin_edges(values: Float64Array, bins: int) -> Float64Array:
+    """Return edges over the shown quantiles of finite values."""
     low, high = np.quantile(values, SHOWN_QUANTILES)
-    edges: Float64Array = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    edges: Float64Array = np.linspace(low, high if high > low else low + 1, bins + 1)
     return edges
+
+
+def _picture(alt: str, width: float, height: float, draw: Callable[[Axes], None]) -> Picture:
+    content = svg(alt, (width, height), lambda figure: draw(figure.add_subplot()))
+    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}", alt)

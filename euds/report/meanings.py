@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from euds.corpus import generations_path, meanings_path, read_parquet
-from euds.errors import InputError
+from euds.errors import InputError, reason_of
+from euds.files import storage_failure
 from euds.types import Int64Array
 
 GENERATION_CHARS = 200
@@ -106,7 +107,9 @@ def _readable(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{run_dir}: generations are unreadable: {str(error).splitlines()[0]}") from error
+        raise storage_failure(run_dir, error) or InputError(
+            f"{run_dir}: generations are unreadable: {reason_of(error)}"
+        ) from error
 
 
 def _groups(texts: Sequence[str], numbers: Sequence[int]) -> list[Group]:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import field_names, read_parquet, read_rows
-from euds.errors import InputError, InvalidArgument
-from euds.files import at_home, file_sha256, permitted, read_json, write_atomic
+from euds.errors import InputError, InvalidArgument, reason_of
+from euds.files import at_home, file_sha256, permitted, read_json, storage_failure, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
@@ -81,7 +81,7 @@ def _kept_ids(folder: Path) -> Int64Array | None:
             raise InputError(f"{file}: the selected rows have lost their column {column}; {again}")
         ids = _read_ids(file, column)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file}: unreadable: {str(error).splitlines()[0]}; {again}") from error
+        raise storage_failure(file, error) or InputError(f"{file}: unreadable: {reason_of(error)}; {again}") from error
     if len(ids) != record["n_kept"]:
         raise InputError(f"{file}: {len(ids):,} rows, but {path.name} counts {record['n_kept']:,}; {again}")
     if not is_own:

@@ -118,10 +118,10 @@ def largest(rates: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, 
     return {name: rates[name] for name in sorted(names)}
 
 
-def short(name: str) -> str:
-    """Return a name as a reader is shown it, on a terminal or in a figure."""
+def short(name: str, limit: int = NAME_CHARS) -> str:
+    """Return a name as a reader is shown it, on a terminal or in a figure, in at most `limit` characters."""
     name = NO_XML.sub("\N{REPLACEMENT CHARACTER}", name)
-    return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 1] + "…"
+    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def source_shift(scores: pa.Table) -> dict[str, dict[str, Mapping[str, float]]] | None:

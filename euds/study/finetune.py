@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from euds.corpus.location import local_output
 from euds.errors import InvalidArgument, check_seed
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
@@ -77,9 +78,10 @@ def finetune(
     if task == CLASSIFICATION:
         check_labels({example.label for example in learned}, {example.label for example in judged})
     model_folder(config.model)
-    out = None if out is None else _results_file(Path(out))
+    out = None if out is None else _results_file(local_output(out, "a file for the results"))
     if save_model is not None:
-        check_writable(Path(save_model))
+        save_model = local_output(save_model, "a folder for the model", "save_model")
+        check_writable(save_model)
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16
@@ -96,7 +98,7 @@ def finetune(
                 write_json(out, [result.to_json() for result in results])
 
     for seed in seeds:
-        keep = Path(save_model) if save_model is not None and seed == seeds[-1] else None
+        keep = save_model if seed == seeds[-1] else None
         train_and_test(
             train_rows,
             test_rows,

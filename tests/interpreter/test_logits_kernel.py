@@ -150,15 +150,17 @@ def test_tiles_one_after_another_equal_the_whole(
     bias = torch.randn(500, generator=generator).to(dtype) if with_bias else None
     # The sums of some rows of many, as a caller that works on chunks of rows holds them.
     sums = torch.full((4, 4), math.nan)
+    # With a soft cap the tile's logits and the temperature are in units of it.
+    temperature = 0.8 if softcap is None else 0.8 / softcap
     for start in range(0, 500, width):
         part = slice(start, start + width)
         tile_bias = None if bias is None else bias[part]
-        update_sums(products[:, part], sums[:, 1:3], start == 0, 0.8, bias=tile_bias, softcap=softcap)
+        update_sums(products[:, part], sums[:, 1:3], start == 0, temperature, bias=tile_bias, softcap=softcap)
     assert torch.isnan(sums[:, [0, 3]]).all()
     logits = products.double() if bias is None else products.double() + bias.double()
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    check(finish(sums[:, 1:3].contiguous(), 0.8), None, logits / 0.8, torch.zeros(2, dtype=torch.long))
+    check(finish(sums[:, 1:3].contiguous(), temperature), None, logits / 0.8, torch.zeros(2, dtype=torch.long))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

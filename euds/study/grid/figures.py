@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from euds.report.content import title_of, unit_of
-from euds.report.figures import BOX, INK, KEPT, POOL, SHOWN_QUANTILES, STYLE
+from euds.report.figures import BOX, INK, KEPT, POOL, bin_edges, svg
+from euds.selection.describe import short
 from euds.study.grid.entries import Entry
 from euds.study.grid.kept import axis_values, kept_mask
 from euds.study.grid.summary import IGSE, SINGLE, TaskSummary
@@ -158,7 +159,7 @@ def class_rates(path: Path, summary: TaskSummary) -> None:
             dark = abs(shades[row, column]) > 1.3
             axes.text(column, row, f"{ratio:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else INK)
         axes.set_yticks(range(len(shown)), [entry.method for entry in shown], fontsize=8.5)
-        axes.set_xticks(range(len(names)), [_short(name) for name in names], fontsize=8.5)
+        axes.set_xticks(range(len(names)), [short(name, 14) for name in names], fontsize=8.5)
         if len(names) > LINES:
             axes.tick_params(axis="x", rotation=45)
         axes.spines[:].set_visible(False)
@@ -274,9 +275,8 @@ def _front(entries: Sequence[Entry]) -> list[Entry]:
 def _density(axes: Axes, values: Float64Array, weights: Float64Array) -> None:
     """Shares of the pool and of the kept rows per bin; rows beyond the shown quantiles count in the end bins."""
     known = np.isfinite(values)
-    low, high = np.quantile(values[known], SHOWN_QUANTILES)
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    inside = np.clip(values[known], low, edges[-1])
+    edges = bin_edges(values[known], BINS)
+    inside = np.clip(values[known], *edges[[0, -1]])
     pool, _ = np.histogram(inside, edges)
     kept, _ = np.histogram(inside, edges, weights=weights[known])
     axes.stairs(pool / pool.sum(), edges, fill=True, color=POOL, label="pool")
@@ -296,19 +296,11 @@ def _varying(maps: Sequence[Mapping[str, float]]) -> list[str]:
     return names
 
 
-def _short(name: str, limit: int = 14) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
-
-
 def _write(
     path: Path,
     size: tuple[float, float],
     draw: Callable[[Figure], None],
     layout: Literal["constrained"] | None = "constrained",
 ) -> None:
-    # The salt and the missing date make the same figure the same bytes.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": path.name}):
-        figure = Figure(size, layout=layout)
-        draw(figure)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(svg(path.name, size, draw, layout))

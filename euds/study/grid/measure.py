@@ -13,7 +13,7 @@ from euds.assets import content_sha256, tokenizer_sha256
 from euds.corpus import read_manifest, read_scores
 from euds.engine.score import score
 from euds.errors import InputError
-from euds.files import json_line, json_sha256, read_json, write_atomic, write_json, write_json_lines
+from euds.files import json_line, json_sha256, read_json, write_array, write_json, write_json_lines
 from euds.measures.models import model_folder
 from euds.pipeline.methods import fully_scored
 from euds.selection.features import embed_texts
@@ -144,7 +144,7 @@ def _embeddings(out: Path, texts: Sequence[str], manifest: Mapping[str, Any]) ->
     found = embed_texts(texts, facts, manifest["config"])
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     unit: Float32Array = (found / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
-    write_atomic(path, lambda handle: np.save(handle, unit))
+    write_array(path, unit)
     return unit
 
 
