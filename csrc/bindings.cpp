@@ -31,15 +31,18 @@ namespace {
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 
-template <typename T>
-std::span<const T> flat(const Array<T>& array) {
-    return {array.data(), static_cast<std::size_t>(array.size())};
-}
-
 void require(bool condition, const char* message) {
     if (!condition) {
         throw std::invalid_argument(message);
     }
+}
+
+bool is_aligned(const void* data, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(data) % bytes == 0; }
+
+template <typename T>
+std::span<const T> flat(const Array<T>& array) {
+    require(is_aligned(array.data(), alignof(T)), "must be aligned in memory");
+    return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
 using Edges = std::vector<Array<double>>;
@@ -143,8 +146,11 @@ std::tuple<py::array_t<std::uint32_t>, std::size_t> rank_rows(const Array<T>& sc
     const std::span<std::uint32_t> out{ranks.mutable_data(), static_cast<std::size_t>(ranks.size())};
     const auto view = flat(scores);
     const auto n_axes = static_cast<std::size_t>(scores.shape(1));
-    const py::gil_scoped_release release;
-    const std::size_t n_ranked = euds::rank_rows(view, n_axes, out, n_threads);
+    std::size_t n_ranked = 0;
+    {
+        const py::gil_scoped_release release;
+        n_ranked = euds::rank_rows(view, n_axes, out, n_threads);
+    }
     return {std::move(ranks), n_ranked};
 }
 
@@ -283,7 +289,8 @@ euds::LogitRows logit_rows(const py::array& logits, const std::string& dtype) {
     require(logits.ndim() == 3, "logits: must be of shape (n, m, V)");
     const bool side_by_side = logits.size() == 0 || logits.shape(2) == 1 || logits.strides(2) == bytes;
     require(side_by_side, "logits: those of a row must lie side by side");
-    require(logits.strides(0) % bytes == 0 && logits.strides(1) % bytes == 0, "logits: rows must be aligned");
+    const bool whole_strides = logits.strides(0) % bytes == 0 && logits.strides(1) % bytes == 0;
+    require(whole_strides && is_aligned(logits.data(), static_cast<std::size_t>(bytes)), "logits: rows must be aligned");
     return {logits.data(),
             type,
             {static_cast<std::size_t>(logits.shape(0)), static_cast<std::size_t>(logits.shape(1))},
@@ -298,6 +305,7 @@ void add_logits(const py::array& logits, const std::string& dtype, Array<double>
     const std::size_t n_rows = rows.shape[0] * rows.shape[1];
     require(sums.ndim() == 2 && sums.shape(1) == 4, "sums: must be n x 4");
     require(static_cast<std::size_t>(sums.shape(0)) == n_rows, "sums: must have one row for each row of logits");
+    require(is_aligned(sums.data(), alignof(euds::RowSums)), "sums: must be aligned in memory");
     require(scale > 0.0, "scale: must be > 0");
     const euds::SumOptions options{scale, with_q, n_threads, usable_isa(isa)};
     const std::span<euds::RowSums> states{reinterpret_cast<euds::RowSums*>(sums.mutable_data()), n_rows};
@@ -313,7 +321,7 @@ PYBIND11_MODULE(_core, module) {
                py::arg("counts").noconvert(), py::arg("sums").noconvert(), py::arg("objective"), py::arg("least"),
                py::arg("most"), py::arg("min_width"),
                "First and last piece of the best interval of one axis cut into pieces, or None.");
-    module.def("add_rows", &add_rows, py::arg("edges"), py::arg("values").noconvert(), py::arg("utility").noconvert(),
+    module.def("add_rows", &add_rows, py::arg("edges").noconvert(), py::arg("values").noconvert(), py::arg("utility").noconvert(),
                py::arg("counts").noconvert(), py::arg("sums").noconvert(),
                "Add rows to a histogram in place; rows with NaN, infinite and outside, which are left out.");
     module.def("add_values", &add_values<double>, py::arg("edges").noconvert(), py::arg("values").noconvert(),

@@ -1,6 +1,7 @@
 """The errors a user can meet, each a single line that says what to do."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from numbers import Real
 from operator import index
@@ -42,6 +43,18 @@ def reason_of(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def not_of_the_work(error: Exception) -> None:
+    """Mark what a caller's own function has raised, such as of its network, so that it stays what it is."""
+    # An exception may have no room for it.
+    with suppress(AttributeError):
+        error.euds_of_caller = True  # type: ignore[attr-defined]
+
+
+def is_of_the_work(error: BaseException) -> bool:
+    """Whether an error came up in the work, and not in a caller's own function that was called from it."""
+    return not getattr(error, "euds_of_caller", False)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -59,6 +72,32 @@ def one_of(name: str, value: str, known: Iterable[str]) -> str:
         meant = nearest(value, known) if isinstance(value, str) else ""
         raise InvalidArgument(f"{name}: unknown value {value!r}{meant}; known: {', '.join(known)}")
     return value
+
+
+def names_of(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names, or the one that stands alone instead of in a list.
+
+    Raises:
+        InvalidType: the value is neither a string nor strings.
+    """
+    given: object = (value,) if isinstance(value, str) else value
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise InvalidType(f"{name}: must be a name or a list of names, got {value!r}")
+    found = tuple(given)
+    for each in found:
+        if not isinstance(each, str):
+            raise InvalidType(f"{name}: must be a name or a list of names, got {each!r} among them")
+    return found
+
+
+def instance_of(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
+    """Refuse a value of another type; `what` it must be, for the message.
+
+    Raises:
+        InvalidType: it is one.
+    """
+    if not isinstance(value, kind):
+        raise InvalidType(f"{name}: must be {what}, got {type(value).__name__}")
 
 
 def whole_number(name: str, value: int, *, least: int | None = None) -> int:

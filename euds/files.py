@@ -8,13 +8,14 @@ import json
 import os
 import re
 import secrets
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from euds.errors import InputError, RunStopped, reason_of
+from euds.errors import InputError, InvalidType, RunStopped, is_of_the_work, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,13 @@ STORAGE_FAILED = frozenset(
 
 
 def at_home(path: str | Path) -> str:
-    """Return a path with the home folder in place of a `~` or `~user` at its beginning; unknown users stay."""
+    """Return a path with the home folder in place of a `~` or `~user` at its beginning; unknown users stay.
+
+    Raises:
+        InvalidType: it is no path, but None for instance.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidType(f"{path!r}: is no path; give a string or a pathlib.Path")
     # URLs among them must not be taken apart as paths.
     if str(path).startswith("~"):
         with suppress(RuntimeError):
@@ -59,7 +66,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
         RunStopped: the disk is full.
     """
     # Two processes may write the same file, each the same content: a name of its own keeps them apart.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f"{own_partials(path)}{secrets.token_hex(4)}.partial")
     with needs_room(path):
         make_folder(path.parent)
         try:
@@ -71,6 +78,12 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
         if durable:
             sync_folder(path.parent)
+
+
+def own_partials(path: Path, process: int | None = None) -> str:
+    """Return how names begin of what a process of this host, by default this one, writes before it becomes `path`."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    return f".{path.name}.{os.getpid() if process is None else process}-{host}"
 
 
 @contextmanager
@@ -107,6 +120,8 @@ def _no_room(path: Path, error: Exception) -> RunStopped | None:
 
 def _system_error(error: Exception) -> int | None:
     """Return the system's number of an error, or None; safetensors and tokenizers tell it in Rust's words alone."""
+    if not is_of_the_work(error):
+        return None
     if isinstance(error, OSError):
         return error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
@@ -131,7 +146,7 @@ def needs_storage(path: Path) -> Iterator[None]:
 
 def storage_failure(path: Path, error: Exception) -> RunStopped | None:
     """Return what to raise for a system's error on `path` if a disk, file server or network has failed; else None."""
-    if not isinstance(error, OSError) or error.errno not in STORAGE_FAILED:
+    if not isinstance(error, OSError) or error.errno not in STORAGE_FAILED or not is_of_the_work(error):
         return None
     return RunStopped(
         f"{error.filename or path}: the file system or the network failed ({error.strerror or error}); when it is "
@@ -150,7 +165,7 @@ def permitted(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in NO_ROOM or not is_of_the_work(error):
             raise
         failure = None if error.errno == errno.EROFS else storage_failure(path, error)
         raise failure or InputError(f"{path}: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+from euds.errors import not_of_the_work
+
+# In a notebook rich shows bars by ipywidgets alone, and without them warns instead.
+console = Console(stderr=True, highlight=False, force_jupyter=None if find_spec("ipywidgets") else False)
 
 WORTH_A_BAR = 1 << 28
 """Bytes that take a second or so to read."""
@@ -72,7 +76,15 @@ def listen(listener: Listener) -> Iterator[None]:
     Args:
         listener: called with a StepProgress or a Message.
     """
-    before = _listener.set(listener)
+
+    def tell(event: StepProgress | Message) -> None:
+        try:
+            listener(event)
+        except Exception as error:
+            not_of_the_work(error)
+            raise
+
+    before = _listener.set(tell)
     try:
         yield
     finally:

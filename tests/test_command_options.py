@@ -193,8 +193,8 @@ def test_finetune_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None
         "precision": "bfloat16",
         "by_length": True,
         "seeds": [4, 5],
-        "out": Path("results.json"),
-        "save_model": Path("folder"),
+        "out": "results.json",
+        "save_model": "folder",
     }
     assert_all_differ(given, euds.finetune)
 

@@ -1,5 +1,6 @@
 """A caller's own front end gets progress and messages, and nothing is shown."""
 
+import errno
 import pickle
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from upath import UPath
 
 import euds
 from euds.engine import process_runner
+from euds.progress import say
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -74,6 +76,31 @@ def test_what_a_listener_raises_ends_the_run_which_resumes(settings: dict[str, A
         assert 20 <= euds.status(run_dir).n_measured < 51
         euds.score(**settings, out=run_dir)
         assert digests(run_dir) == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "own"), ConnectionResetError(errno.ECONNRESET, "own"), KeyError()]
+)
+def test_an_error_of_the_listeners_own_is_none_of_the_machines(
+    settings: dict[str, Any], tmp_path: Path, error: Exception
+) -> None:
+    def fails(event: Event) -> None:
+        raise error
+
+    heard: list[Event] = []
+    for step in ("score", "finish"):
+
+        def fails_in(event: Event, step: str = step) -> None:
+            heard.append(event)
+            if isinstance(event, euds.StepProgress) and event.title == step:
+                with euds.listen(fails):
+                    say("to an inner listener")
+
+        with pytest.raises(type(error)) as raised, euds.listen(fails_in):
+            euds.score(**settings, out=tmp_path / "run")
+        assert raised.value is error
+    assert {event.title for event in heard if isinstance(event, euds.StepProgress)} == {"score", "finish"}
+    assert euds.score(**settings, out=tmp_path / "run").n_rows == 51
 
 
 def test_what_a_listener_raises_while_a_remote_file_is_hashed_is_no_error_of_the_store(

@@ -1,5 +1,9 @@
 """A bar's ETA is right for steps of minutes as for steps of moments, and a log has its lines."""
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import pytest
 
 from euds import progress
@@ -44,3 +48,21 @@ def test_a_terminal_has_the_bar_alone(monkeypatch: pytest.MonkeyPatch, capfd: py
         now += 100
         shown.advance(500)
     assert "score 500" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("ipywidgets") is not None, reason="with ipywidgets rich shows its bars")
+def test_a_notebook_without_widgets_has_the_lines_of_a_log_and_no_warning() -> None:
+    notebook = """
+import builtins, warnings
+class ZMQInteractiveShell: config = {}
+builtins.get_ipython = lambda: ZMQInteractiveShell()
+warnings.simplefilter("error")
+from rich.console import Console
+assert Console().is_jupyter
+from euds import progress
+with progress.bar("score", 10) as shown:
+    progress.console.get_time = lambda: 1e9
+    shown.advance(4)
+"""
+    done = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True, check=True)
+    assert "score 4/10" in done.stderr

@@ -1,15 +1,17 @@
 """Arguments of scoring and of estimates in NumPy's types, or of none that will do."""
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import euds
 from euds.engine.config import score_config
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, InvalidType
 from euds.files import json_content, read_json
 
 Call = Callable[..., object]
@@ -112,6 +114,67 @@ def test_other_types_of_one_call_are_named(corpus: Path, call: Call, arguments: 
     with pytest.raises(InvalidArgument) as refused:
         call(corpus, **arguments)
     assert str(refused.value) == message
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"measures": None}, "measures: must be a name or a list of names, got None"),
+        ({"semantic": 3}, "semantic: must be a name or a list of names, got 3"),
+        ({"text_field": None}, "text_field: must be a name or a list of names, got None"),
+        ({"text_field": ["text", 3]}, "text_field: must be a name or a list of names, got 3 among them"),
+        ({"label_field": 3}, "label_field: must be the name of a field, got int"),
+        ({"id_field": b"id"}, "id_field: must be the name of a field, got bytes"),
+        ({"device": None}, "device: must be a name such as 'cpu', got NoneType"),
+        ({"lm": 3}, "lm: must be the name or folder of a model, got int"),
+        ({"samples": {"n_generations": 3}}, "samples: must be euds.SampleSettings, got dict"),
+        ({"label_words": ["a", "b"]}, "label_words: must be euds.LabelWordSettings, got list"),
+    ],
+)
+def test_what_is_no_name_or_settings_is_named(
+    corpus: Path, call: Call, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidType) as refused:
+        call(corpus, **arguments)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("inputs", [{"text": ["a"]}, pa.table({"text": ["a"]}).to_pandas(), [3], None])
+def test_rows_are_no_names_of_files(inputs: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidType, match=r"inputs: must be names of files, got \w+; write rows to a file first"):
+        euds.score(inputs, out=tmp_path / "run", measures="information")
+
+
+def test_an_empty_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="inputs: a name is empty"):
+        euds.score("", out=tmp_path / "run", measures="information")
+
+
+def test_what_is_no_path_is_refused(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    wrong: Any = None
+    for call in (
+        lambda: euds.score(corpus, out=wrong, measures="information"),
+        lambda: euds.score(corpus, out="run", measures="information", cache=3),  # type: ignore[arg-type]
+        lambda: euds.status(wrong),
+        lambda: euds.write_report(wrong),
+        lambda: euds.select(wrong, keep=1),
+        lambda: euds.select_streaming(wrong, keep=1, rule="low", axes="surprisal"),
+    ):
+        with pytest.raises(InvalidType, match=r"must be a path, got (NoneType|int)|None: is no path"):
+            call()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_daemonic_process_is_told_that_it_may_start_no_workers(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(InvalidArgument, match=r"workers: this process is daemonic, .* give workers=1"):
+        euds.score(corpus, out=tmp_path / "run", measures="information", workers=2)
+    assert euds.score(corpus, out=tmp_path / "run", measures="information").n_rows > 0
 
 
 @pytest.mark.parametrize(

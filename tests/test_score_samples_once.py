@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_a_killed_run_resumes_to_the_same_files(
     sample("whole")
     from euds.engine import samples
 
-    for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_part", 4)):
+    for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_parquet", 4)):
         real = getattr(samples, step)
         calls: list[int] = []
 
@@ -123,7 +124,15 @@ def test_another_estimate_takes_the_generations_over(
         sample("again2", {"generations_from": str(tmp_path / "again2")})
     with pytest.raises(InputError, match="nowhere: not a run directory"):
         sample("refused", {"generations_from": str(tmp_path / "nowhere")})
-    generations_path(tmp_path / "first", 1).write_bytes(b"PAR1")
+    part = generations_path(tmp_path / "first", 1)
+    whole = part.read_bytes()
+    own = sample("of whole", {"generations_from": str(tmp_path / "first")})
+    # One bit wrong, wherever it is, is found or changes nothing.
+    for at in range(4, len(whole) - 4, max(1, len(whole) // 40)):
+        part.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with suppress(InputError):
+            assert sample(f"of damaged {at}", {"generations_from": str(tmp_path / "first")}) == own
+    part.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"part-00001\.parquet: is unreadable; score without generations_from"):
         sample("damaged", again)
     generations_path(tmp_path / "first", 2).unlink()

@@ -23,7 +23,7 @@ def test_the_command_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("euds.selection.summary.summary", str)
     command = ["select", "run", "--keep", "auto", "--rule", "box", "--axis", "nll", "--axis", "semantic"]
     command += ["--group-by", "label", "--adjust", "log_length", "--bins", "8", "--stability", "3", "--margin", "0.01"]
-    command += ["--seed", "7", "--out", "kept.parquet", "--columns", "text, id,"]
+    command += ["--seed", "7", "--out", "kept.parquet", "--columns", "text, id,", "--dry-run"]
     assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
     assert CliRunner().invoke(app, ["select", "run", "--keep", "0.2"], catch_exceptions=False).exit_code == 0
     everything, nothing = given
@@ -40,6 +40,7 @@ def test_the_command_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> N
         "seed": 7,
         "out": "kept.parquet",
         "columns": ["text", "id"],
+        "dry_run": True,
     }
     expected = {**defaults, "run_dir": Path("run"), "keep": "0.2"}
     assert nothing == {name: expected[name] for name in everything}

@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,3 +121,18 @@ def test_a_tilde_is_the_home_folder(
     assert euds.status("~/whole").state == "finished"
     assert euds.write_report(Path("~/whole")) == whole / "report.html"
     assert not any((tmp_path / "here").iterdir())
+
+
+@BOTH
+def test_a_dry_run_chooses_the_same_rows_and_writes_nothing(whole: Path, select: Select) -> None:
+    arguments: dict[str, Any] = {"keep": 0.4, "rule": "middle", "axes": "surprisal", "seed": 3}
+    select(whole, **{**arguments, "keep": 2})
+    before = {path: path.read_bytes() for path in sorted(whole.rglob("*")) if path.is_file()}
+    planned = select(whole, **arguments, dry_run=True)
+    assert {path: path.read_bytes() for path in sorted(whole.rglob("*")) if path.is_file()} == before
+    chosen = select(whole, **arguments)
+    assert planned.row_ids.tolist() == chosen.row_ids.tolist()
+    assert planned.bounds == chosen.bounds
+    assert {key: chosen.record[key] for key in planned.record if key != "seconds"} == {
+        key: value for key, value in planned.record.items() if key != "seconds"
+    }

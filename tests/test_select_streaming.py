@@ -16,6 +16,7 @@ import euds
 from euds.cli.app import app
 from euds.corpus import part_files
 from euds.errors import EudsError, InputError
+from euds.files import own_partials
 from euds.selection import rows, streaming
 
 WriteJsonl = Callable[..., Path]
@@ -226,15 +227,22 @@ def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(
     killed = subprocess.Popen(["true"])
     killed.wait()
     left, others, written = (
-        tmp_path / f".{name}.parquet.{process}-ab.partial"
-        for name, process in (("rows", killed.pid), ("others", killed.pid), ("rows", os.getppid()))
+        tmp_path / f"{own_partials(tmp_path / name, process)}ab.partial"
+        for name, process in (
+            ("rows.parquet", killed.pid),
+            ("others.parquet", killed.pid),
+            ("rows.parquet", os.getppid()),
+        )
     )
-    for path in (left, others, written):
+    foreign = tmp_path / f".rows.parquet.{killed.pid}-ab.partial"
+    for path in (left, others, written, foreign):
         path.touch()
     euds.select_streaming(run_dir, keep=0.1, rule="igse", out=tmp_path / "rows.parquet")
     assert not left.exists()
     assert others.exists()
     assert written.exists()
+    # A process of another host may have the number of a dead one here.
+    assert foreign.exists()
 
 
 def both(run_dir: Path, **arguments: Any) -> tuple[euds.Selection, euds.Selection]:

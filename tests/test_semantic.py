@@ -253,6 +253,22 @@ def test_kernel_entropy_equals_the_reference(
     assert (found <= np.log(sizes) + 1e-9).all()
 
 
+@pytest.mark.parametrize("laplacian", LAPLACIANS)
+@pytest.mark.parametrize("kernel_scale", KERNEL_SCALES)
+def test_after_an_endless_time_a_kernel_knows_the_parts_that_hang_together(laplacian: str, kernel_scale: str) -> None:
+    # Two meanings without a relation, of two texts each.
+    apart = np.repeat(np.eye(2, 5, dtype=np.float32), 2, axis=0)
+    together = np.random.default_rng(0).normal(0.3, 1, (6, 5)).astype(np.float32)
+    found = kernel_language_entropy(
+        np.concatenate([apart, np.abs(together)]),
+        [0, 4, 10],
+        diffusion_time=1e100,
+        laplacian=laplacian,
+        kernel_scale=kernel_scale,
+    )
+    np.testing.assert_allclose(found, [math.log(2), 0.0], atol=1e-9)
+
+
 def test_worked_values_of_the_similarity_entropies() -> None:
     same, apart = np.ones((4, 3)), np.eye(4)
     # Four that are one: sum_j = 4 e. Four without a relation: sum_j = e + 3.

@@ -47,6 +47,7 @@ def select(
     streaming: Annotated[
         bool, typer.Option("--streaming", help=f"For scores larger than memory, by one of these rules: {STREAMED}.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be kept, and write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Choose rows from the scores, without scoring again; rules on embeddings embed the texts."""
@@ -64,7 +65,7 @@ def select(
         if rule is None:
             raise InvalidArgument(f"rule: --streaming has no default; name one of {STREAMED}")
         selection = select_streaming(
-            run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=fields
+            run_dir, keep=keep, rule=rule, axes=axis, seed=seed, bins=bins, out=out, columns=fields, dry_run=dry_run
         )
     else:
         selection = select_rows(
@@ -80,6 +81,7 @@ def select(
             seed=seed,
             out=out,
             columns=fields,
+            dry_run=dry_run,
         )
     if as_json:
         # The rows' ids, which may be millions, are in their file.

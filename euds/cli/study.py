@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from euds.corpus.location import local_output
 from euds.errors import InvalidArgument, MissingExtra
 from euds.files import check_writable
 
@@ -46,6 +45,8 @@ def study(
             _rerun(*rerun_cell(file, overrides, rerun))
         return
     if page is not None:
+        from euds.corpus.location import local_output
+
         folder = local_output(page, "a folder for the page", "page")
         check_writable(folder)
         check_page(files, overrides)

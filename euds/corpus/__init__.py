@@ -27,6 +27,7 @@ from euds.corpus.run_files import (
     readable_scores,
     verify_parts,
     whole_parts,
+    write_parquet,
 )
 from euds.corpus.slices import Slice, SliceReader, cut, sample, splittable
 
@@ -64,4 +65,5 @@ __all__ = [
     "unreadable_row",
     "verify_parts",
     "whole_parts",
+    "write_parquet",
 ]

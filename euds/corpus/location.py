@@ -1,12 +1,13 @@
 """Local paths and URLs, behind pathlib's interface."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
-from euds.errors import EudsError, InputError, InvalidArgument, RunStopped, reason_of
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped, instance_of, reason_of
 from euds.files import at_home
 
 WEB = ("http://", "https://")
@@ -125,7 +126,9 @@ def local_output(out: str | Path, what: str, argument: str = "out") -> Path:
 
     Raises:
         InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
+        InvalidType: it is no path, but None for instance.
     """
+    instance_of(argument, out, (str, os.PathLike), "a path")
     if not str(out):
         raise InvalidArgument(f"{argument}: is empty; name {what}")
     if is_url(out):

@@ -1,4 +1,4 @@
-"""Read what a scored run directory holds."""
+"""Read what a scored run directory holds, and write its Parquet files."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError, reason_of
-from euds.files import file_sha256, needs_storage, permitted, read_json, storage_failure
+from euds.files import atomic_path, file_sha256, needs_storage, permitted, read_json, storage_failure
 
 PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
@@ -134,17 +134,25 @@ def readable_scores(run_dir: Path) -> Iterator[None]:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one Parquet file; a folder of its path that is named key=value is no column of it.
+    """Read one Parquet file, against the checksums of its pages if it has them.
+
+    A folder of its path that is named key=value is no column of it.
 
     Raises:
         ArrowInvalid: it is damaged, or lacks a column.
         OSError: it cannot be read.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         lacking = set(columns or ()) - set(file.schema_arrow.names)
         if lacking:
             raise pa.ArrowInvalid(f"{path}: no column {', '.join(sorted(lacking))}")
         return file.read(columns)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically, with checksums of its pages; the same table gives the same bytes."""
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd", store_schema=False, write_page_checksum=True)
 
 
 def generations_path(run_dir: Path, shard: int) -> Path:

@@ -12,7 +12,17 @@ from upath import UPath
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
-from euds.errors import InputError, InvalidArgument, InvalidType, check_seed, one_of, real_number, whole_number
+from euds.errors import (
+    InputError,
+    InvalidArgument,
+    InvalidType,
+    check_seed,
+    instance_of,
+    names_of,
+    one_of,
+    real_number,
+    whole_number,
+)
 from euds.files import at_home
 from euds.measures.prompts import template_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
@@ -211,23 +221,35 @@ def score_config(
 
     Raises:
         InvalidArgument: an argument is impossible.
-        InvalidType: the inputs are no names.
+        InvalidType: an argument is of another type than a name, names or settings.
     """
+    if samples is not None:
+        instance_of("samples", samples, SampleSettings, "euds.SampleSettings")
+    if label_words is not None:
+        instance_of("label_words", label_words, LabelWordSettings, "euds.LabelWordSettings")
     if samples is not None and samples.generations_from is not None:
         samples = replace(samples, generations_from=at_home(samples.generations_from))
-    measures = (measures,) if isinstance(measures, str) else tuple(dict.fromkeys(measures))
+    measures = tuple(dict.fromkeys(names_of("measures", measures)))
     for measure in measures:
         one_of("measures", measure, MEASURES)
+    for name, field in (("id_field", id_field), ("label_field", label_field), ("source_field", source_field)):
+        if field is not None:
+            instance_of(name, field, str, "the name of a field")
+    instance_of("device", device, str, "a name such as 'cpu'")
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, NAMES_OF_FILES) else [inputs]
-    if not all(isinstance(each, NAMES_OF_FILES) for each in many):
+    # What a mapping or a table of pandas gives are the names of its fields.
+    named = not isinstance(inputs, Mapping) and not hasattr(inputs, "columns")
+    if not named or not all(isinstance(each, NAMES_OF_FILES) for each in many):
         raise InvalidType(
             f"inputs: must be names of files, got {type(inputs).__name__}; write rows to a file first, such as "
             "corpus.jsonl or corpus.parquet"
         )
+    if "" in many:
+        raise InvalidArgument("inputs: a name is empty; name a file")
     return ScoreConfig(
         inputs=tuple(map(str, many)),
-        text_fields=(text_field,) if isinstance(text_field, str) else tuple(text_field),
+        text_fields=names_of("text_field", text_field),
         id_field=id_field,
         label_field=label_field,
         source_field=source_field,
@@ -235,9 +257,9 @@ def score_config(
         semantic=estimates,
         samples=samples,
         label_words=label_words,
-        lm=_name(lm),
-        embedder=_name(embedder),
-        tokenizer=_name(tokenizer),
+        lm=_model("lm", lm),
+        embedder=_model("embedder", embedder),
+        tokenizer=_model("tokenizer", tokenizer),
         max_tokens=max_tokens,
         token_budget=token_budget,
         shard_rows=shard_rows,
@@ -261,7 +283,7 @@ def settle_semantic(
     Raises:
         InvalidArgument: settings are given for an estimate that is not asked for, or the label words are missing.
     """
-    estimates = (semantic,) if isinstance(semantic, str) else tuple(dict.fromkeys(semantic))
+    estimates = tuple(dict.fromkeys(names_of("semantic", semantic)))
     for estimate in estimates:
         one_of("semantic", estimate, SEMANTIC)
     if samples is not None and "samples" not in estimates:
@@ -331,5 +353,8 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _name(model: str | Path | None) -> str | None:
-    return None if model is None else str(model)
+def _model(name: str, model: str | Path | None) -> str | None:
+    if model is None:
+        return None
+    instance_of(name, model, (str, PathLike), "the name or folder of a model")
+    return str(model)

@@ -79,7 +79,7 @@ def estimate(
     workers = whole_number("workers", workers, least=1)
     sample_rows = None if sample_rows is None else whole_number("sample_rows", sample_rows, least=2)
     price_per_hour = None if price_per_hour is None else _price(price_per_hour)
-    if samples is not None and samples.generations_from is not None:
+    if isinstance(samples, SampleSettings) and samples.generations_from is not None:
         raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
     config, files, folders = resolve(
         score_config(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing import current_process
 from typing import TYPE_CHECKING, Protocol
 
 from euds.engine.prepare import Plan
@@ -116,8 +117,8 @@ class Execution:
 
         Raises:
             BackendUnavailable: Ray is asked for, but not installed.
-            InvalidArgument: the device or dtype is unknown, the device is not there, or vLLM would run in several
-                processes.
+            InvalidArgument: the device or dtype is unknown, the device is not there, or there would be several
+                processes where vLLM takes one, or where this one may start none.
         """
         from euds.measures.device import precision
 
@@ -126,6 +127,10 @@ class Execution:
                 f"device: {plan.config.device} names one GPU of a host, but a Ray worker is given its own; say cuda"
             )
         precision(plan.config.device, plan.config.dtype)
+        if not self.ray and current_process().daemon and (self.workers or len(self._cards(plan))) > 1:
+            raise InvalidArgument(
+                "workers: this process is daemonic, as those of a pool are, and may start no others; give workers=1"
+            )
         if self.ray:
             import_module("euds.engine.ray_runner")
         elif plan.draws_by_vllm and (self.workers or len(self._cards(plan))) > 1:

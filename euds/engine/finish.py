@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from euds.corpus import meanings_path, read_parquet
+from euds.corpus import meanings_path, read_parquet, write_parquet
 from euds.engine.cache import cache_counts
 from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, Unigram
@@ -16,7 +15,7 @@ from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
 from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
 from euds.engine.work import Work
-from euds.files import atomic_path, file_sha256
+from euds.files import file_sha256
 from euds.ops.cluster import CentroidIndex, entropy_to_centroids
 from euds.ops.information import information_entropy, unigram_surprisal
 
@@ -63,8 +62,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         columns |= {name: table.column(name) for name in table.column_names if name != "reason"}
     columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))
     scores = pa.table(columns)
-    with atomic_path(plan.part_path(shard)) as partial:
-        pq.write_table(scores, partial, compression="zstd", store_schema=False)
+    write_parquet(plan.part_path(shard), scores)
     failed = np.flatnonzero([bool(found) for found in reasons])
     rows = tokens.select(["row_id", "file", "position"]).take(failed).to_pylist()
     quarantine = [

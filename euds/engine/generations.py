@@ -1,19 +1,16 @@
-"""Sample the generations of a shard, and keep them where estimators can be computed from them again."""
+"""Sample the generations of a shard."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE, OUT_OF_MEMORY
 from euds.engine.samples_config import SampleSettings
-from euds.files import atomic_path
 from euds.measures.device import is_out_of_memory
 from euds.measures.generate import Generations, Sampler
 
@@ -101,12 +98,6 @@ def generate_shard(
         },
         schema=SCHEMA,
     )
-
-
-def write_part(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file atomically; the same table gives the same bytes."""
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, compression="zstd", store_schema=False)
 
 
 def _run(

@@ -14,13 +14,20 @@ from typing import Any, Self
 
 import torch
 
-from euds import errors
 from euds.engine.execution import Task, last_row, refuse_other_precision, with_work
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
 from euds.engine.worker import Worker, run_task
-from euds.errors import BackendUnavailable, EudsError, InputError, RunStopped, reason_of
+from euds.errors import (
+    BackendUnavailable,
+    EudsError,
+    InputError,
+    InvalidArgument,
+    InvalidType,
+    RunStopped,
+    reason_of,
+)
 from euds.files import needs_storage
 from euds.progress import bar
 
@@ -31,6 +38,11 @@ try:
 except ImportError as error:
     raise BackendUnavailable(f"ray: cannot be imported ({error}); in a checkout run: pip install '.[ray]'") from None
 
+
+ERRORS = {
+    one.__name__: one for one in (BackendUnavailable, InvalidArgument, InvalidType, InputError, RunStopped, EudsError)
+}
+"""What an actor's error may be, the nearest kind first; all take a message alone."""
 
 MOST_VAIN_ROUNDS = 3
 """Times in a row that every task of a round may be lost before a run ends."""
@@ -129,7 +141,7 @@ class RayRunner:
                 n_vain += 1
                 for row in self._rows(step, left, needs_gpu):
                     if row["error"]:
-                        raise getattr(errors, row["kind"], RuntimeError)(row["error"])
+                        raise ERRORS.get(row["kind"], RuntimeError)(row["error"])
                     del left[row["task"]]
                     if step == "score":
                         self._threads.add(row["torch_threads"])
@@ -241,7 +253,7 @@ class _Actor:
                     refuse_other_precision(self._plan, self._worker.precision, "a Ray worker", remedy)
                 rows, tokens, quarantined = run_task(self._worker, self._step, task)
         except EudsError as error:
-            message, kind = str(error), type(error).__name__
+            message, kind = str(error), next(name for name, one in ERRORS.items() if isinstance(error, one))
         except Exception:  # A defect, which would be taken for a lost actor if it were raised here.
             message, kind = traceback.format_exc(), "RuntimeError"
         counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined, "torch_threads": torch.get_num_threads()}

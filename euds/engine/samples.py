@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.corpus import generations_path, meanings_path, read_parquet
+from euds.corpus import generations_path, meanings_path, read_parquet, write_parquet
 from euds.engine.batches import TokenBudget
 from euds.engine.columns import n_with_reason
-from euds.engine.generations import SCHEMA, generate_shard, write_part
+from euds.engine.generations import SCHEMA, generate_shard
 from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
@@ -54,18 +54,19 @@ def generation_stage(
         assert settings.generations_from is not None
         other = generations_path(Path(settings.generations_from), shard)
         try:
-            generations = read_parquet(other)
-        except (pa.ArrowInvalid, OSError) as error:
+            generations = _usable_here(read_parquet(other), tokens)
+        # What Arrow finds in a damaged file depends on where the damage is.
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise storage_failure(other, error) or InputError(
                 f"{other}: is unreadable; score without generations_from: {reason_of(error)}"
             ) from error
-        write_part(path, _usable_here(generations, tokens))
+        write_parquet(path, generations)
         advance(tokens.num_rows, 0, 0)
         return _cost_table({})
     start = time.perf_counter()
     own_batches = settings.sampler == "vllm"
     table = generate_shard(tokens, generator, settings, plan.config.seed, None if own_batches else budget, advance)
-    write_part(path, table)
+    write_parquet(path, table)
     return _cost_table({"generation": {"seconds": time.perf_counter() - start, **_counts(table)}})
 
 
@@ -75,7 +76,7 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     assert settings is not None
     generations = read_parquet(generations_path(plan.run_dir, shard))
     table, cost = meanings_shard(generations, settings, judges, budget)
-    write_part(meanings_path(plan.run_dir, shard), table)
+    write_parquet(meanings_path(plan.run_dir, shard), table)
     advance(table.num_rows, 0, n_with_reason(table))
     return _cost_table(cost)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from euds.errors import BackendUnavailable, InvalidArgument, one_of, real_number, whole_number
+from euds.errors import BackendUnavailable, InvalidArgument, instance_of, names_of, one_of, real_number, whole_number
 from euds.measures.warping import Warping
 from euds.ops.grouping import LINKAGES, check_labels
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
@@ -73,6 +73,8 @@ class SampleSettings:
         Warping(self.temperature, self.top_k, self.top_p)
         one_of("grouping", self.grouping, GROUPINGS)
         one_of("linkage", self.linkage, LINKAGES)
+        object.__setattr__(self, "estimators", names_of("estimators", self.estimators))
+        instance_of("template", self.template, str, "a name or a text")
         if not self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InvalidArgument("estimators: name at least one, and none twice")
         for estimator in self.estimators:

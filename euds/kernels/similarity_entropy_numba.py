@@ -1,6 +1,9 @@
 """Entropies of the cosine similarities among each sample's embeddings, in Numba."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from numba import njit, prange
 
 from euds.kernels.cosine_numba import cosines
@@ -49,13 +52,25 @@ def laplacian(similarities: Float64Array, normalized: bool) -> Float64Array:
 
 
 @njit(cache=True, nogil=True)
+def _above_least(eigenvalues: npt.NDArray[np.floating[Any]]) -> Float64Array:
+    """How far eigenvalues lie above the least, which a kernel scaled to its trace does not see; 0 within rounding.
+
+    So the least ones last, however long the time.
+    """
+    above: Float64Array = eigenvalues - eigenvalues.min()
+    rounding = len(eigenvalues) * np.finfo(np.float64).eps * np.abs(eigenvalues).max()
+    above[above <= rounding] = 0.0
+    return above
+
+
+@njit(cache=True, nogil=True)
 def heat_entropy(matrix: Float64Array, time: float, unit_diagonal: bool) -> float:
     """Von Neumann entropy of exp(-time * matrix) scaled to trace 1, nats."""
     if not unit_diagonal:
         # The eigenvalues of the kernel are exp(-time * eigenvalue), so the kernel itself is not needed.
-        return mass_entropy(np.exp(-time * np.linalg.eigvalsh(matrix)), len(matrix))
+        return mass_entropy(np.exp(-time * _above_least(np.linalg.eigvalsh(matrix))), len(matrix))
     eigenvalues, vectors = np.linalg.eigh(matrix)
-    half = vectors * np.exp(-0.5 * time * eigenvalues)
+    half = vectors * np.exp(-0.5 * time * _above_least(eigenvalues))
     for i in range(len(half)):
         half[i] /= np.sqrt((half[i] ** 2).sum())
     # half @ half.T is the kernel with a unit diagonal; rounding can put its zeros below 0.

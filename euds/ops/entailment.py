@@ -51,6 +51,10 @@ def entailment_groups(
         empty: (total,) booleans, the generations without text: they form one group of their own in each sample, without
             a question. None: those whose text is blank.
 
+    Returns:
+        `groups` (total,) int64, numbers from 0 within each sample in order of appearance; `n_evaluated`, the pairs that
+        were judged, one direction each; `n_all_pairs`, those of all generations of all samples; and `n_rounds`.
+
     Raises:
         InvalidArgument: a text is no string, offsets do not rise from 0 to total, empty is not one boolean a
             generation, or entails does not return one boolean a pair.

@@ -1,7 +1,7 @@
 """Meaning groups of sampled generations, by the similarity of their embeddings or by their words."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -144,11 +144,13 @@ def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
 
 
 def check_strings(name: str, values: Sequence[str]) -> None:
-    """Refuse what is no string.
+    """Refuse what is no string, and a string that stands where several belong.
 
     Raises:
         InvalidArgument: a value is none; the message names the first.
     """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{name}: must be a list of strings, got {values!r}")
     for at, value in enumerate(values):
         if not isinstance(value, str):
             raise InvalidArgument(f"{name}: position {at} is no string but {value!r}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, real_number, whole_number
+from euds.errors import InvalidArgument, instance_of, real_number, whole_number
 from euds.ops.pool import as_floats, as_utility
 from euds.ops.ranks import check_threads, equal_mass_bins
 from euds.types import Float64Array, Int64Array
@@ -110,7 +110,9 @@ class Histogram:
 
         Raises:
             InvalidArgument: the edges differ, or only one of the two keeps utilities.
+            InvalidType: `other` is no histogram.
         """
+        instance_of("other", other, Histogram, "a Histogram")
         same = len(self.edges) == len(other.edges) and all(map(np.array_equal, self.edges, other.edges))
         if not same or (self._sums is None) != (other._sums is None):
             raise InvalidArgument("merge: the histograms have different edges, or only one keeps utilities")
@@ -164,6 +166,13 @@ def equal_mass_edges(values: npt.ArrayLike, bins: int) -> Float64Array:
     The bins are those of the box search: a value's bin is floor(bins * mid-rank), empty ones left out. Equal values
     share a bin. NaN and infinite values are left out. The last edge is the largest value, or the next float above it
     where the last bin holds that value alone.
+
+    Args:
+        values: (n,) real numbers.
+        bins: at most so many, >= 1.
+
+    Returns:
+        (b + 1,) float64, ascending, in the unit of the values; 1 <= b <= bins.
 
     Raises:
         InvalidArgument: values are not flat numbers, none is finite, the last bin holds the largest float64 alone, or

@@ -33,7 +33,8 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
         raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {reason_of(error)}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    # As a buffer may begin anywhere, and C++ reads aligned numbers only.
+    return np.require(array, requirements="A") if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def _is_real(value: object) -> bool:

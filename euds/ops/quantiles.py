@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, check_seed, whole_number
+from euds.errors import InvalidArgument, check_seed, instance_of, whole_number
 from euds.ops.histogram import close_edges, equal_mass_edges
 from euds.ops.keep import UInt64Array, tie_hash
 from euds.ops.pool import as_floats
@@ -89,7 +89,9 @@ class EqualMassEdges:
 
         Raises:
             InvalidArgument: it has another limit or seed, so that its sample is another one.
+            InvalidType: it is no `EqualMassEdges`.
         """
+        instance_of("other", other, EqualMassEdges, "an EqualMassEdges")
         if (other._limit, other._seed) != (self._limit, self._seed):
             raise InvalidArgument(
                 f"other: has limit {other._limit} and seed {other._seed}; must be {self._limit} and {self._seed}"

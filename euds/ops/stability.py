@@ -48,6 +48,9 @@ def region_stability(
         bins: equal-mass bins per axis; 512, 64 or 32 for one, two or three axes if None.
         n_threads: threads to use, all cores if None; the result does not depend on it.
 
+    Returns:
+        How much the regions overlap with the pool's, in 0..1, and the spread of their sides in units of the scores.
+
     Raises:
         InvalidArgument: a shape, number or rule is impossible, or no row is finite.
     """

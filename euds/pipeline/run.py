@@ -10,6 +10,7 @@ import pyarrow as pa
 from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
 from euds.engine.work import Work
+from euds.errors import names_of
 from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
@@ -65,7 +66,7 @@ def run(
         MissingExtra: a report is wanted, and the packages of the extra "report" are not installed.
         RunStopped: the disk is full, or a disk, file server or store failed; the same call resumes.
     """
-    settings = load_recipe(recipe, overrides)
+    settings = load_recipe(recipe, names_of("overrides", overrides))
     model_folder(settings.train.model)
     if settings.report:
         # A missing extra is told now, not after an hour.

@@ -17,7 +17,7 @@ from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable
 from euds.corpus.location import local_file, local_output
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, permitted, write_atomic
+from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, own_partials, permitted, write_atomic
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
@@ -334,10 +334,13 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _sweep(path: Path) -> None:
-    """Delete what killed processes have left of this file; one that is still writing keeps its own."""
+    """Delete what killed processes of this host have left of this file; one that is still writing keeps its own."""
     for partial in path.parent.glob(PARTIAL_PATTERN):
         process = partial.name.removeprefix(f".{path.name}.").partition("-")[0]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
+        # Of another host's processes nothing is known here.
+        if not process.isdecimal() or not partial.name.startswith(own_partials(path, int(process))):
+            continue
+        if not psutil.pid_exists(int(process)):
             partial.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from euds.errors import InvalidArgument, whole_number
+from euds.errors import InvalidArgument, names_of, whole_number
 from euds.ops.keep import Keep, number_of, tie_hash
 from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
 from euds.progress import reading_bar, say
@@ -86,9 +86,9 @@ class Pool:
         return replace(self, axes=tuple(axes), values=self.values[:, places])
 
 
-def named(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return names, or the one name that stands alone instead of in a list."""
-    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+def named(argument: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return names, or the one name that stands alone instead of in a list; see `names_of` for its error."""
+    return None if names is None else names_of(argument, names)
 
 
 def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         InvalidArgument: the rule needs axes and has none, or has another number than it takes.
     """
-    given = named(axes) or ()
+    given = named("axes", axes) or ()
     if rule in FIXED_AXES:
         fixed = FIXED_AXES[rule]
         if given and given != fixed:

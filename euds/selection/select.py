@@ -55,6 +55,7 @@ def select(
     columns: Sequence[str] | None = None,
     texts: RunTexts | None = None,
     scores: pa.Table | None = None,
+    dry_run: bool = False,
 ) -> Selection:
     """Choose rows of a scored run; nothing is scored again. Source of the rules: docs/method.md, "Intervals".
 
@@ -90,6 +91,7 @@ def select(
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
         scores: the run's rows to choose among, as `read_scores` gives them; all if None.
+        dry_run: choose, and write nothing: the record then lacks what concerns a file of rows.
 
     Returns:
         The kept row ids and the record that `run_dir`/selection.json holds until the next selection; beside another
@@ -114,7 +116,7 @@ def select(
     elif margin is not None:
         raise InvalidArgument("margin: is of keep 'auto'; leave it out")
     stability = _stability_of(rule, stability, group_by)
-    columns = named(columns)
+    columns = named("columns", columns)
     folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
@@ -135,15 +137,17 @@ def select(
         found = find_keep_of(rule, trainee, scores, settings, margin=margin, seed=seed)
         keep = found.keep or 1.0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
+    record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
+    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"]}
+    record["n_left_out"] = manifest["counts"]["rows"] - selection.n_rows
+    if dry_run:
+        return replace(selection, record=record)
     kept = scores.filter(pc.is_in(scores.column("row_id"), value_set=pa.array(selection.row_ids)))
     rows = take_rows(files, selection.row_ids.tolist(), columns=columns)
     names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     fields, as_text = corpus_columns(rows, fields_of(names, files), _carried(manifest["config"], kept))
     called = score_names(kept.column_names, manifest["config"], fields, files)
-    record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"], "fields_as_text": as_text}
-    record["n_left_out"] = manifest["counts"]["rows"] - selection.n_rows
-    record = settled_record(record, fields)
+    record = settled_record({**record, "fields_as_text": as_text}, fields)
     with appearing(path) as partial:
         with closing(RowWriter(partial)) as writer:
             writer.write(with_scores(fields, kept, called))

@@ -122,6 +122,7 @@ def select_streaming(
     out: str | Path | None = None,
     columns: Sequence[str] | None = None,
     quantile_limit: int = 1 << 24,
+    dry_run: bool = False,
 ) -> Selection:
     """Choose rows as `euds.select`, in memory that grows with the rows of the region and not with the scores.
 
@@ -144,6 +145,7 @@ def select_streaming(
         columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
             Scores are called as in `euds.select`.
         quantile_limit: rows up to which edges are exact, from 1; see `EqualMassEdges` for the memory, of each axis.
+        dry_run: choose, and write nothing: the record then lacks what concerns a file of rows.
 
     Returns:
         The kept row ids and the record, which is kept as that of `euds.select`.
@@ -164,7 +166,7 @@ def select_streaming(
     # What no pool of the run could satisfy, before any pass over the scores.
     parse_keep(keep, manifest["counts"]["rows"])
     warn_of_one_row(keep)
-    columns = _scored_fields(manifest) if columns is None else named(columns) or ()
+    columns = _scored_fields(manifest) if columns is None else named("columns", columns) or ()
     check_fields(files, columns)
     parts = whole_parts(folder)
     axis_names = _axes(rule, axes, parts[0])
@@ -194,6 +196,8 @@ def select_streaming(
         **NOT_DONE,
         "config_sha256": manifest["config_sha256"],
     }
+    if dry_run:
+        return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
     with appearing(path) as partial:
         with closing(RowWriter(partial)) as writer:
             rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
