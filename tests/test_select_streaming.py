@@ -265,6 +265,15 @@ def test_rows_without_a_label_count_however_they_lie(
         assert found.record[kind] == whole.record[kind]
 
 
+def test_what_a_selection_in_passes_does_not_find_out_is_empty_in_its_record(run_dir: Path) -> None:
+    found, whole = both(run_dir)
+    assert found.record.keys() == {*whole.record, "rank_error"}
+    assert whole.record["label_cues"] is not None
+    assert found.record["label_cues"] is None
+    written = json.loads((run_dir / "streamed.parquet.selection.json").read_text())
+    assert (written.keys(), written["label_cues"]) == (found.record.keys(), None)
+
+
 def test_fields_named_like_scores_keep_their_values(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
     corpus = [
         {"text": text, "row_id": -at, "n_tokens": f"mine {at}", "euds_n_tokens": at, "label": at % 2, "class": "c"}

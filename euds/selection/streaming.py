@@ -45,7 +45,9 @@ INTERVAL_BINS = 4096
 """Bins of the one-axis rules: a bound is off by less than 1/4,096 of the rows."""
 
 NOT_DONE: dict[str, Any] = {
-    **dict.fromkeys(("adjust", "group_by", "groups", "auto", "validated", "keep_auto", "stability", "source_shift")),
+    **dict.fromkeys(
+        ("adjust", "group_by", "groups", "auto", "validated", "keep_auto", "stability", "source_shift", "label_cues")
+    ),
     "fields_as_text": {},
     "quantiles": {},
     "length_correlation": {},
