@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_a_new_file_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.Mon
     append_cell(path, make_cell(0))
     append_cell(path, make_cell(1))
     assert synced == [path.parent]
+
+
+def test_every_cell_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    path = tmp_path / "one.cells.jsonl"
+    for seed in range(2):
+        synced.clear()
+        append_cell(path, make_cell(seed))
+        assert path.stat().st_ino in synced
 
 
 def test_the_line_is_what_other_readers_expect() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 
 from euds.ops.search import find_box
 from euds.selection.trainee import Trainee
-from euds.study.grid.choices import box_with_label_surprisal, within_box
+from euds.study.grid.choices import IGSE_AXES, box_with_label_surprisal, within_box
 from euds.study.grid.measure import label_surprisal
 from euds.study.grid.methods import METHODS
 from euds.study.grid.pool import StudyPool
@@ -82,6 +83,28 @@ def test_shuffled_scores_choose_rows_that_the_box_does_not(pool: StudyPool) -> N
     overlaps = [len(box & set(METHODS["shuffled"].choose(pool, 60, seed).tolist())) / 60 for seed in range(40)]
     # Half of the pool is kept, so half of any random choice is in the box.
     assert abs(np.mean(overlaps) - 0.5) < 0.03
+
+
+def test_leaked_rows_are_drawn_by_the_seed(pool: StudyPool) -> None:
+    leaked = METHODS["leaked"].choose
+    assert leaked(pool, 24, 0).tolist() != leaked(pool, 24, 1).tolist()
+
+
+def test_of_the_validated_intervals_the_best_is_kept(pool: StudyPool) -> None:
+    found = [pool.choose(24, "validated", (axis,), seed=0) for axis in IGSE_AXES]
+    records: list[Any] = [one.record["validated"] for one in found]
+    reached = [record["accuracy"] for record in records]
+    assert max(reached) > min(reached)
+    best = found[reached.index(max(reached))]
+    assert METHODS["validated_interval"].choose(pool, 24, 0).tolist() == best.row_ids.tolist()
+
+
+@pytest.mark.parametrize("inner", ["k_center", "facility", "clusters", "nll_strata"])
+def test_a_wide_box_is_as_wide_as_its_name_says(pool: StudyPool, inner: str) -> None:
+    twice, four_times = (set(METHODS["igse_box"].choose(pool, times * 20, 0).tolist()) for times in (2, 4))
+    kept = set(METHODS[f"box4_{inner}"].choose(pool, 20, 0).tolist())
+    assert kept <= four_times
+    assert not kept <= twice
 
 
 def test_of_repetitions_inside_a_box_one_is_left(pool: StudyPool) -> None:

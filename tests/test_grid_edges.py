@@ -10,7 +10,7 @@ import pytest
 from planted_grid import KEEP, make_cells, make_facts, make_task
 
 from euds.errors import InputError
-from euds.study.grid.costs import Seconds, break_even
+from euds.study.grid.costs import Seconds, break_even, seconds_of
 from euds.study.grid.summary import _best, summarise
 from euds.study.grid.task import GridTask, read_task
 
@@ -20,6 +20,15 @@ def test_a_selection_is_paid_for_when_more_is_saved_than_was_paid(scoring: float
     found = break_even(Seconds(scoring, 0.0, 5.0), Seconds(0.0, 0.0, 10.0), {})
     assert found is not None
     assert (found.trainings, found.trainings_bert) == (trainings, None)
+
+
+def test_one_training_on_another_machine_leaves_no_seconds_to_compare() -> None:
+    task = make_task()
+    group = task.groups["igse_box", KEEP, "3 epochs"]
+    names = [cell.cell for cell in group.cells]
+    assert seconds_of(group, task.facts, names[:2]).training is None
+    # Those after the third are not looked at.
+    assert seconds_of(group, task.facts, names[:3]).training is not None
 
 
 def test_of_equally_good_rules_the_first_of_the_facts_is_taken() -> None:

@@ -88,6 +88,15 @@ def test_equal_methods_have_p_of_one_and_the_margin_is_what_counts() -> None:
         assert worse.p_holds == (1.0 if loss < MARGIN else 1 / 200)
 
 
+def test_scores_that_differ_in_their_last_bits_alone_are_equal() -> None:
+    plain = {seed: np.full(20, 0.3) for seed in range(3)}
+    # 0.1 + 0.2 is a little more than 0.3.
+    sums = {seed: np.full(20, 0.1 + 0.2 if seed else 0.3) for seed in range(3)}
+    found = difference(sums, plain, Bootstrap(20, n_resamples=99))
+    assert found is not None
+    assert (found.sd, found.p) == (0.0, 1.0)
+
+
 def test_p_values_of_few_seeds_are_those_of_the_t_test() -> None:
     # Differences of 6.3, 1.2 and 4.0 points: no resample of three such seeds is below 0.
     means = np.array([0.063, 0.012, 0.040])

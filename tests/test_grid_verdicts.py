@@ -42,6 +42,21 @@ def test_over_tasks_rule_and_random_both_need_validation_rows(planted: TaskSumma
     assert across_tasks([planted, changed(planted, "random", validation=None)]) == []
 
 
+def test_rules_are_compared_over_the_seeds_of_random_and_of_all_rules_that_are_judged() -> None:
+    task = make_task()
+
+    def choice_seeds(n_seeds: int, method: str) -> tuple[int, ...]:
+        """Those of a task of five seeds, where one method has so many."""
+        cells = [cell for cell in task.cells if cell.method != method or cell.seed < n_seeds]
+        return summarise(replace(task, cells=cells), n_resamples=50).choice_seeds
+
+    # A rule of two seeds is not judged, and takes none away from the others.
+    assert choice_seeds(2, "longest") == (0, 1, 2, 3, 4)
+    assert choice_seeds(3, "longest") == (0, 1, 2)
+    # Random is what all are held against.
+    assert choice_seeds(3, "random") == (0, 1, 2)
+
+
 @pytest.mark.parametrize(("p_holds", "said"), [(0.03, OPEN), (0.025, OPEN), (0.02, LOSES)])
 def test_a_loss_is_shown_at_half_the_level(planted: TaskSummary, p_holds: float, said: str) -> None:
     box = entry_of(planted, "igse_box")
@@ -71,6 +86,22 @@ def test_random_is_cheaper_only_than_a_rule_that_costs_more(planted: TaskSummary
     said = "\n".join(conclusions(changed(planted, "igse_box", break_even=as_cheap)))
     assert "Scores and search of `igse_box` cost" in said
     assert cheaper not in said
+
+
+def test_budgets_that_cost_no_more_are_compared_over_the_seeds_that_all_have() -> None:
+    task = make_task()
+    # The smaller budget is worse on the seeds that both have, and better by far on those that it has alone.
+    right = {(0.5, True): 0.7, (KEEP, True): 0.6, (KEEP, False): 0.99}
+    cells = [cell for cell in task.cells if (cell.method, cell.keep) != ("random", 0.5) or cell.seed < 3]
+    judged = [
+        replace(cell, metrics={**cell.metrics, "validation": {"accuracy": right[cell.keep, cell.seed < 3]}})
+        if cell.method == "random"
+        else cell
+        for cell in cells
+    ]
+    afforded = summarise(replace(task, cells=judged), n_resamples=50).afforded
+    assert afforded is not None
+    assert afforded.keep == 0.5
 
 
 def test_a_second_metric_that_one_of_both_lacks_says_nothing(planted: TaskSummary) -> None:

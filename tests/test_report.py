@@ -90,6 +90,22 @@ def test_keep_rates_are_those_of_the_selection(
     assert selection.record["keep_rate_by_label"] == {"a": {"rows": 40, "kept": 20, "rate": 0.5}}
 
 
+def test_rows_that_could_not_be_scored_are_neither_dropped_nor_part_of_the_pool(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, tiny_lm: Path
+) -> None:
+    sources = ("web", "book")
+    rows: list[object] = [{"text": text, "source": sources[at % 2]} for at, text in enumerate(make_texts(20, 1))]
+    # Texts of one token have no generative entropy, but the others; of a null there is no score at all.
+    rows += [{"text": "the", "source": "web"}] * 10 + [{"text": None, "source": "book"}]
+    euds.score(write_jsonl(rows), out=tmp_path, measures=["information", "generative"], lm=tiny_lm)
+    selection = euds.select(tmp_path, keep=5, rule="random")
+    content = gather(tmp_path, selection.row_ids, 40)
+    assert {sample.row_id for sample in content.samples_dropped} == set(range(20)) - set(selection.row_ids.tolist())
+    # Random rows are drawn from those that have every score, and the record is of these.
+    assert content.length_correlation == selection.record["length_correlation"]
+    assert content.shift == selection.record["source_shift"]
+
+
 def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
     rows = [{"text": text, "source": f"page {max(at, 9)}", "label": at} for at, text in enumerate(make_texts(60, 1))]
     euds.score(write_jsonl(rows), out=tmp_path / "run", measures=["information"], label_field="label")
@@ -129,6 +145,15 @@ def test_a_report_of_scores_alone_says_what_is_missing(
     assert "Nothing has been fine-tuned" in text
     euds.select(tmp_path / "run", keep=5, rule="middle", axes=["surprisal"], adjust="log_length")
     assert "found on residuals" in write_report(tmp_path / "run").read_text()
+
+
+def test_bounds_of_residuals_are_not_drawn_over_scores(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
+) -> None:
+    euds.score(write_jsonl([{"text": text} for text in make_texts(30, 1)]), out=tmp_path, measures=["information"])
+    for adjust, axes in ((None, ["surprisal_nats"]), ("log_length", [])):
+        found = euds.select(tmp_path, keep=5, rule="middle", axes=["surprisal"], adjust=adjust)
+        assert list(gather(tmp_path, found.row_ids, 0).bounds) == axes
 
 
 def study_of(selected: Int64Array | None, *methods: tuple[str, str, float]) -> StudyTable:
