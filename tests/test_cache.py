@@ -17,14 +17,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from test_score_resume import digests
 
 import euds
+from euds.engine.cache import _namespace
+from euds.engine.read import Encoders
 from euds.errors import InputError, InvalidArgument
 from euds.files import write_atomic
+from euds.measures.device import Precision
 from euds.measures.generative import GenerativeScorer
 from euds.measures.label_words import LabelWordScorer
 from euds.measures.semantic import Embedder
+from euds.measures.tokens import ModelTokenizer
 from euds.pipeline.data import RunData
 from euds.pipeline.demo import SENTIMENT
 from euds.pipeline.recipe import load_recipe
@@ -32,23 +37,8 @@ from euds.pipeline.run import _score
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
-PLAIN = (
-    "film",
-    "plot",
-    "actor",
-    "scene",
-    "story",
-    "was",
-    "felt",
-    "dull",
-    "sad",
-    "long",
-    "very",
-    "funny",
-    "bright",
-    "the",
-    "a",
-)
+NOUNS = ("film", "plot", "actor", "scene", "story")
+PLAIN = (*NOUNS, "was", "felt", "dull", "sad", "long", "very", "funny", "bright", "the", "a")
 
 
 @pytest.fixture
@@ -259,6 +249,20 @@ def test_another_dtype_model_or_tokenizer_is_another_namespace(
     # A shorter reading limit gives other tokens of long texts only.
     euds.score(corpus, out=tmp_path / "short", **generative, max_tokens=200)
     assert seen["generative"] == 40
+
+
+def test_a_kind_of_device_and_the_dtype_of_its_logits_name_a_namespace(
+    monkeypatch: pytest.MonkeyPatch, tiny_lm: Path
+) -> None:
+    encoders, model = Encoders(ModelTokenizer(tiny_lm, 100), None), {"sha256": "a", "tokenizer_sha256": "b"}
+
+    def named(stage: str, device: str, logits: torch.dtype = torch.float32) -> dict[str, Any]:
+        monkeypatch.setattr("euds.measures.device.logits_dtype", lambda *_: logits)
+        return _namespace(stage, model, Precision(device, "float32"), encoders)
+
+    for stage in ("generative", "embeddings"):
+        assert named(stage, "cpu") != named(stage, "cuda") == named(stage, "cuda:1")
+    assert named("generative", "cuda") != named("generative", "cuda", torch.bfloat16)
 
 
 @pytest.mark.parametrize("stage", ["generative", "embeddings"])

@@ -198,6 +198,16 @@ def test_the_least_recently_used_go_and_the_limit_holds(tmp_path: Path) -> None:
     assert segment_names(segments.folder) == []
 
 
+def test_a_merged_segment_was_used_when_the_last_of_its_parts_was(tmp_path: Path) -> None:
+    segments = Segments(tmp_path / SPACE)
+    for at in range(FAN):
+        segments.add(some_keys(10, at), segment_table(10, at))
+        os.utime(segments.folder / segment_names(segments.folder)[-1], (FAN - at, FAN - at))
+    tend(tmp_path, segments.folder, LIMIT)
+    (merged,) = segment_names(segments.folder)
+    assert (segments.folder / merged).stat().st_mtime == FAN
+
+
 def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
     segments = Segments(tmp_path / SPACE)
     segments.add(some_keys(3, 0), segment_table(3, 0))

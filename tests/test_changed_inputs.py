@@ -19,6 +19,7 @@ from euds.corpus import Slice, check_inputs, cut, identities, list_inputs, read_
 from euds.engine.pool import fit_pool
 from euds.engine.worker import Worker
 from euds.errors import InputError, RunStopped
+from euds.measures.device import Precision
 
 WriteJsonl = Callable[..., Path]
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 10}
@@ -235,6 +236,18 @@ def test_the_same_files_and_models_by_other_names_are_the_same_run(
     (third / "config.json").write_text((third / "config.json").read_text() + " ")
     with pytest.raises(InputError, match=r"models\.lm\.sha256: "):
         euds.score("a.jsonl", out="run", measures="generative", lm=third)
+
+
+def test_a_run_in_another_precision_is_refused(
+    tmp_path: Path, write_jsonl: WriteJsonl, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {"out": tmp_path / "run", "measures": ["generative"], "lm": tiny_lm}
+    corpus = write_jsonl([{"text": "the film was sad"}])
+    euds.score(corpus, **arguments)
+    # As "auto" gives elsewhere: the configuration is the same.
+    monkeypatch.setattr("euds.measures.device.precision", lambda *_: Precision("cpu", "bfloat16"))
+    with pytest.raises(InputError, match=r"precision\.dtype: float32 -> bfloat16"):
+        euds.score(corpus, **arguments)
 
 
 def interrupted(*_: object) -> None:

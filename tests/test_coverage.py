@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from euds.errors import InvalidArgument
+from euds.selection import duplicates
 from euds.selection.coverage import equal_budget, equal_shares, facility_location, k_center
 from euds.selection.duplicates import near_duplicates
 from euds.types import Float32Array, Int64Array
@@ -86,6 +87,11 @@ def test_k_center_says_how_far_it_is() -> None:
     assert moved == [1] * 4
 
 
+def test_k_center_begins_at_a_row_of_the_seed() -> None:
+    rows = np.eye(8, dtype=np.float32)
+    assert len({k_center(rows, 1, seed=seed).item() for seed in range(20)}) > 1
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any), st.data())
 def test_equal_budgets_are_as_even_as_the_groups_allow(sizes: list[int], data: st.DataObject) -> None:
     budget = data.draw(st.integers(1, sum(sizes)))
@@ -106,6 +112,10 @@ def test_many_groups_share_what_one_at_a_time_would_get() -> None:
     shares = equal_budget(sizes, 300, seed=0)
     assert [shares[0], shares[50], shares[70]] == [1, 3, level + left] == [1, 3, 190]
     assert equal_budget([0, 2, 5], 7, seed=0) == [0, 2, 5]
+
+
+def test_which_of_equal_groups_gives_the_odd_row_is_settled_by_the_seed() -> None:
+    assert len({tuple(equal_budget([5] * 4, 9, seed=seed)) for seed in range(20)}) == 4
 
 
 def test_equal_shares_draw_within_groups_by_the_seed() -> None:
@@ -152,3 +162,11 @@ def test_near_duplicates_are_those_of_brute_force() -> None:
     assert near_duplicates(texts).tolist() == repeated
     assert near_duplicates(["A b c d", "a B c d e"]).tolist() == [1]
     assert near_duplicates([]).tolist() == near_duplicates(["a"], []).tolist() == []
+
+
+def test_near_duplicates_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK_ROWS", 4)
+    texts = [f"{at} a{at} b{at} c{at}" for at in range(10)]
+    texts[6] = texts[9] = texts[1]
+    assert near_duplicates(texts).tolist() == [6, 9]
+    assert near_duplicates(texts, texts[9:]).tolist() == [1, 6, 9]

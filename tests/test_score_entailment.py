@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,7 @@ from sampled_runs import Sample, table
 from test_score_bad_input import quarantine
 from transformers import AutoTokenizer
 
+from euds.engine.meanings import _Answers
 from euds.measures.device import precision
 from euds.measures.entailment import EntailmentModel, entailment_meanings
 from euds.types import BoolArray
@@ -80,6 +82,12 @@ def test_a_row_with_a_pair_that_never_fits_is_given_up_alone(
     assert quarantine(tmp_path / "small") == dict.fromkeys(too_long, "out of memory on this row alone")
     for row, other in zip(rows, whole, strict=True):
         assert row[COLUMN] == (None if row["row_id"] in too_long else other[COLUMN])
+
+
+def test_half_of_the_samples_keep_their_own_questions() -> None:
+    half = _Answers(list("abcd"), ["p", "q"], np.array([0, 2, 4]), np.arange(4.0)).between(1, 2)
+    assert (half.texts, half.questions, half.offsets.tolist()) == (["c", "d"], ["q"], [0, 2])
+    assert half.mean_logprobs.tolist() == [2, 3]
 
 
 def test_another_error_of_the_judge_is_none_of_memory(

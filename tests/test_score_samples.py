@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from sampled_runs import MOST_TOKENS, Sample, limit_memory, table
 from test_score_bad_input import quarantine
 
+from euds.engine import meanings
 from euds.engine.facts import pool_facts
 from euds.engine.pool import Pool
 from euds.engine.samples_config import SampleSettings
@@ -57,6 +58,26 @@ def test_every_score_follows_from_the_stored_generations(sample: Sample, tiny_en
         assert row["semantic_samples_nearest_neighbor_nats"] <= -1
         seen.add(row["semantic_n_groups"])
     assert len(seen) > 1
+
+
+def test_a_text_that_was_drawn_twice_has_its_probability_once() -> None:
+    answers = meanings._Answers(["a", "a", "b"], None, np.array([0, 3]), np.log([0.5, 0.5, 0.25]))
+    found = meanings._estimate("rao_blackwell", np.array([0, 0, 1]), answers, None)
+    # Of one text of 0.5 and one of 0.25 the first has two thirds.
+    assert found == pytest.approx([np.log(3) - 2 / 3 * np.log(2)])
+
+
+@pytest.mark.parametrize(
+    ("linkage", "groups"), [("first_representative", [0, 0, 1]), ("connected_components", [0, 0, 0])]
+)
+def test_similar_generations_are_linked_as_was_asked(linkage: str, groups: list[int]) -> None:
+    # A chain: neighbours at 40 degrees are alike, its ends are not.
+    angles = np.deg2rad([0.0, 40.0, 80.0])
+    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    answers = meanings._Answers(["a", "b", "c"], None, np.array([0, 3]), np.zeros(3))
+    settings = SampleSettings(min_similarity=0.7, linkage=linkage)
+    found, given_up = meanings._group(answers, settings, vectors, set(), meanings.Judges(None, None, None), {})
+    assert (found.tolist(), given_up) == (groups, {})
 
 
 def test_generations_depend_on_row_and_seed_not_on_shards_or_batches(sample: Sample, tmp_path: Path) -> None:
@@ -245,6 +266,27 @@ def test_memory_that_runs_out_halves_the_batches(
     for row, whole in zip(rows, expected, strict=True):
         if row["row_id"] not in too_long:
             assert row["semantic_samples_discrete_nats"] == whole["semantic_samples_discrete_nats"]
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_generation_whose_embedding_is_zero_or_nan_gives_its_row_no_score(
+    sample: Sample, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    real, longest = Embedder.embed, 2
+
+    def embed(self: Embedder, samples: Any) -> Any:
+        vectors = real(self, samples)
+        vectors[[len(ids) > longest for ids in samples]] = value
+        return vectors
+
+    monkeypatch.setattr(Embedder, "embed", embed)
+    rows = sample("run", {"estimators": ("discrete",)})
+    tokenizer = ModelTokenizer(tiny_encoder, 62)
+    texts = {row["row_id"]: [text.strip() for text in row["text"]] for row in table(tmp_path / "run", "generations")}
+    lost = [at for at, own in texts.items() if any(len(one.ids) > longest for one in tokenizer.encode(own))]
+    assert 0 < len(lost) < len(rows)
+    assert quarantine(tmp_path / "run") == dict.fromkeys(lost, "the embedding is NaN or zero")
+    assert [row["row_id"] for row in rows if row["semantic_samples_discrete_nats"] is None] == lost
 
 
 @pytest.mark.parametrize("estimator", ["discrete", "nearest_neighbor"])

@@ -156,6 +156,28 @@ def test_generations_are_taken_over_by_a_run_of_other_measures(sample: Sample, t
         sample("refused", taken)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "told"),
+    [
+        (("models", "lm", "sha256"), "other", r"lm\.sha256: other -> "),
+        (("config", "max_tokens"), 7, r"config\.max_tokens: 7 -> "),
+    ],
+)
+def test_generations_of_another_model_or_of_prompts_cut_elsewhere_are_not_taken_over(
+    sample: Sample, tmp_path: Path, keys: tuple[str, ...], value: object, told: str
+) -> None:
+    sample("first")
+    path = tmp_path / "first" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    place = manifest["fingerprint"]
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=told):
+        sample("refused", {"generations_from": str(tmp_path / "first")})
+
+
 def test_label_words_that_no_prompt_holds_do_not_keep_generations_from_being_taken_over(
     sample: Sample, tmp_path: Path
 ) -> None:

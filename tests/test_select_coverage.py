@@ -20,7 +20,7 @@ from euds.pipeline.recipe import load_recipe
 from euds.report import write_report
 from euds.selection.choose import choose
 from euds.selection.coverage import facility_location, k_center
-from euds.selection.features import Embedded, RunTexts, _precision_of
+from euds.selection.features import Embedded, RunTexts, _precision_of, embed_texts
 from euds.selection.rules import COVERAGE_RULES
 from euds.selection.select import check_coverage
 
@@ -108,6 +108,20 @@ def test_texts_are_embedded_as_the_run_was_or_as_this_machine_can() -> None:
     assert _precision_of({"dtype": "bfloat16"}, {"device": "cpu"}) == Precision("cpu", "bfloat16")
     # A run of a GPU that is not here.
     assert _precision_of({"dtype": "bfloat16"}, {"device": "cuda:9"}) == precision()
+
+
+def test_texts_are_cut_where_the_run_cut_them(run_dir: Path) -> None:
+    manifest = read_manifest(run_dir)
+    facts, config = manifest["models"]["embedder"], manifest["config"]
+    texts = ["the film was sad", "the film was very funny"]
+    whole = embed_texts(texts, facts, config)
+    # Three words are what both begin with.
+    cut = embed_texts(texts, {**facts, "max_tokens": 3}, config)
+    assert not np.allclose(whole[0], whole[1], atol=1e-3)
+    assert cut[0] == pytest.approx(cut[1], abs=1e-6)
+    # Without a limit on record the run's own holds.
+    unknown = {name: value for name, value in facts.items() if name != "max_tokens"}
+    assert embed_texts(texts, unknown, {**config, "max_tokens": 3}) == pytest.approx(cut, abs=1e-6)
 
 
 def test_groups_are_covered_each(run_dir: Path) -> None:
