@@ -271,11 +271,8 @@ def test_a_place_that_takes_no_result_is_named_before_training(
         euds.finetune(rows, rows, model=tiny_encoder, save_model=rows)
     with pytest.raises(InputError, match="File exists"):
         command(str(rows), str(rows), str(tiny_encoder), out=str(rows / "results.json"))
-    for out, message in (
-        (str(tmp_path), r"out: .* is a folder; name a file"),
-        ("s3://b/r", "out: must be a local path"),
-    ):
-        with pytest.raises(InvalidArgument, match=message):
+    for out, said in ((str(tmp_path), r"out: .* is a folder; name a file"), ("s3://b/r", "out: must be a local path")):
+        with pytest.raises(InvalidArgument, match=said):
             command(str(rows), str(rows), str(tiny_encoder), out=out)
     monkeypatch.setattr("os.access", lambda *arguments: False)
     with pytest.raises(InputError, match="model: Permission denied"):
