@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import euds
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, InvalidType
 
 ROWS = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
 CALLS: dict[str, Callable[[Any], object]] = {
@@ -39,6 +39,33 @@ def test_numpys_numbers_are_taken(name: str) -> None:
     CALLS[name](np.float32(0.5))
 
 
+ANY: Any = ROWS
+"""What the functions below do not take."""
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: euds.find_histogram_box(ANY, keep=1), "histogram: must be a Histogram; an array goes to find_box"),
+        (lambda: euds.find_histogram_interval(ANY, keep=1), "histogram: must be a Histogram; an array goes to find_"),
+        (lambda: euds.Histogram([0.0, 1.0]).merge(ANY), "other: must be a Histogram, got ndarray"),
+        (lambda: euds.EqualMassEdges().merge(ANY), "other: must be an EqualMassEdges, got ndarray"),
+        (lambda: euds.fetch(ANY), "name: must be the name of an asset, got ndarray"),
+        (lambda: euds.finetune([], [], model="m", seeds=ANY), "seeds: must be a list of integers, got array"),
+        (lambda: euds.finetune(ANY, [], model="m"), "train: must be a file, or a list of rows"),
+        (lambda: euds.score("c.jsonl", out="o", measures="information", split=ANY), "split: must be I/N, such as"),
+    ],
+)
+def test_other_things_than_what_is_asked_for_are_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidType, match=f"^{message}"):
+        call()
+
+
+def test_entropies_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(InvalidArgument, match=r"^entropy: must be real numbers"):
+        euds.share_at_ends(["a"], 3)
+
+
 def find(**arguments: Any) -> object:
     """Search a box of three rows."""
     return euds.find_box(**{"scores": np.eye(3), "keep": 1, **arguments})
@@ -59,6 +86,8 @@ def find(**arguments: Any) -> object:
             {"groups": np.ma.masked_array([1, 2, 3], [False, False, True])},
             "groups: must be labels of one kind, all given; some",
         ),
+        ({"groups": [1, "a", "b"]}, "groups: must be labels of one kind, all given; some are strings"),
+        ({"groups": [1.0, float("nan"), 2.0]}, "groups: must be labels of one kind, all given; NaN"),
         ({"objective": 3}, "objective: unknown value 3; known: volume"),
     ],
 )

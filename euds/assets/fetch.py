@@ -13,7 +13,7 @@ from euds.assets.data import disfl_qa, movie_snippets, newsgroups, reuters
 from euds.assets.models import minilm, smollm2
 from euds.assets.table import ASSETS, Asset
 from euds.assets.unpack import Converter
-from euds.errors import InputError, RunStopped, nearest
+from euds.errors import InputError, RunStopped, instance_of, nearest
 from euds.files import NO_ROOM, file_sha256, needs_room, sync_folder, write_json
 from euds.progress import say
 from euds.scratch import temporary_folder
@@ -39,8 +39,10 @@ def fetch(name: str, *, force: bool = False) -> Path:
     Raises:
         InputError: the name is unknown, the cache is no folder that can be written to, the package index cannot be
             reached or has another file than the table says.
+        InvalidType: the name is no string.
         RunStopped: the disk is full.
     """
+    instance_of("name", name, str, "the name of an asset")
     if name not in ASSETS:
         raise InputError(f"no asset {name!r}{nearest(name, ASSETS)}; known: {', '.join(ASSETS)}")
     folder = folder_of(name)

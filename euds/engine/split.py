@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, instance_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class Split:
 
         Raises:
             InvalidArgument: it is neither, or Slurm's variables are not set.
+            InvalidType: it is no string.
         """
+        instance_of("split", text, str, "I/N, such as '0/8', or 'slurm'")
         if text == "slurm":
             try:
                 names = (f"SLURM_ARRAY_TASK_{name}" for name in ("MIN", "ID", "COUNT"))

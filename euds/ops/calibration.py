@@ -9,6 +9,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, real_number, whole_number
 from euds.ops.cluster import CentroidIndex, checked_index, nearest_centroids, sample_rows
 from euds.ops.embeddings import as_matrix, usable_rows
+from euds.ops.pool import as_floats
 from euds.types import Float32Array
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-6, 1e6
@@ -109,7 +110,7 @@ def share_at_ends(entropy: npt.ArrayLike, n_neighbors: int, *, margin: float = 0
     margin = real_number("margin", margin)
     if not 0 <= margin <= 0.5:
         raise InvalidArgument(f"margin: must be 0..0.5, got {margin}")
-    values = np.asarray(entropy, np.float64)
+    values = as_floats("entropy", entropy).astype(np.float64)
     values = values[np.isfinite(values)] / math.log(n_neighbors)
     if len(values) == 0:
         raise InvalidArgument("entropy: no value is finite")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, instance_of
 from euds.ops.box import MAX_CELLS, Progress, objective_of
 from euds.ops.histogram import MAX_AXES, Histogram, marginals_of
 from euds.ops.interval import scaled_utility
@@ -41,9 +41,11 @@ def find_histogram_box(
     Raises:
         InvalidArgument: the histogram has no rows, more than 2^31 - 2 rows or 2^27 cells, or no utilities where the
             objective needs them; keep or objective is impossible; no box meets `keep` and `max_keep` together.
+        InvalidType: it is no histogram.
     """
     from euds import _core
 
+    instance_of("histogram", histogram, Histogram, "a Histogram; an array goes to find_box")
     counts, n = histogram.counts, histogram.n_counted
     if n == 0:
         raise InvalidArgument("histogram: no row is in a bin")

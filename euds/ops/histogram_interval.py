@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from euds.errors import InvalidArgument, one_of, real_number
+from euds.errors import InvalidArgument, instance_of, one_of, real_number
 from euds.ops.histogram import Histogram
 from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep, parse_max_keep
@@ -41,7 +41,9 @@ def find_histogram_interval(
     Raises:
         InvalidArgument: the histogram has several axes, no rows or no utilities; keep or rule is impossible;
             an argument is missing or of no use to the rule; no range of bins meets `keep` and `max_keep` together.
+        InvalidType: it is no histogram.
     """
+    instance_of("histogram", histogram, Histogram, "a Histogram; an array goes to find_interval")
     one_of("rule", rule, HISTOGRAM_RULES)
     if len(histogram.edges) != 1:
         raise InvalidArgument(f"histogram: must be of one axis, got {len(histogram.edges)}")

@@ -83,7 +83,8 @@ def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
     """Return the group labels of n rows.
 
     Raises:
-        InvalidArgument: the shape is not (n,), some are masked, or cannot be compared with others, as None cannot.
+        InvalidArgument: the shape is not (n,), some are masked or NaN, or cannot be compared with others, as None
+            cannot.
     """
     try:
         labels = np.asarray(groups)
@@ -93,6 +94,12 @@ def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
         raise InvalidArgument(f"groups: must have shape ({n},), got {labels.shape}")
     if np.ma.is_masked(groups):
         raise InvalidArgument("groups: must be labels of one kind, all given; some are masked")
+    # NumPy makes strings of numbers beside them, and of several NaN one group.
+    strings = labels.dtype.kind in "US"
+    if strings and isinstance(groups, list | tuple) and not all(isinstance(each, str | bytes) for each in groups):
+        raise InvalidArgument("groups: must be labels of one kind, all given; some are strings, and others are not")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise InvalidArgument("groups: must be labels of one kind, all given; NaN is none")
     if labels.dtype == object:
         try:
             labels.argsort()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus.location import local_output
-from euds.errors import InvalidArgument, check_seed
+from euds.errors import InvalidArgument, InvalidType, check_seed, instance_of
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
 from euds.study.examples import Example, Rows, check_labels, examples_of, read_examples
@@ -54,11 +54,14 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
+        InvalidType: seeds are no list, or rows neither names of files nor a list of mappings.
         InputError: a file, field or model is not there, a row does not suit the task or the model, or the folder of the
             results or for the model takes no file. All of that is told before anything is trained.
         RunStopped: the disk is full.
     """
     settled = task_of(task, text_field, label_field)
+    if not isinstance(seeds, Sequence):
+        raise InvalidType(f"seeds: must be a list of integers, got {seeds!r}")
     if not seeds:
         raise InvalidArgument("seeds: give at least one")
     for seed in seeds:
@@ -123,4 +126,5 @@ def _results_file(path: Path) -> Path:
 def _examples(source: str | Path | Rows, task: Task, what: str) -> tuple[Rows, list[Example]]:
     if isinstance(source, str | Path):
         return read_examples(source, task)
+    instance_of("train" if what == "training" else what, source, Sequence, "a file, or a list of rows as mappings")
     return source, examples_of(source, task, what)
