@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from difflib import get_close_matches
+from math import inf
 from numbers import Real
 from operator import index
 
@@ -127,6 +128,19 @@ def real_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidArgument(f"{name}: must be a number, got {value!r}")
     return float(value)
+
+
+def positive_number(name: str, value: object) -> float:
+    """Return a finite real number above 0 of any kind as Python's float.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    number = real_number(name, value)
+    # Written so that NaN is refused too.
+    if not 0 < number < inf:
+        raise InvalidArgument(f"{name}: must be finite and above 0, got {number}")
+    return number
 
 
 def check_seed(name: str, seed: int) -> int:

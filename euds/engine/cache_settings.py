@@ -1,11 +1,10 @@
 """Where the scores of earlier runs are kept, and how many of them."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from euds.corpus.location import local_output
-from euds.errors import InputError, InvalidArgument, real_number
+from euds.errors import InputError, InvalidArgument, positive_number
 
 TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
 """The stages of scoring whose results are looked up, and the token column that each of them reads."""
@@ -37,9 +36,7 @@ class CacheSettings:
             if limit_gb is not None:
                 raise InvalidArgument("cache_limit_gb: is the size of a cache; name its folder by --cache, too")
             return None
-        limit_gb = DEFAULT_LIMIT_GB if limit_gb is None else real_number("cache_limit_gb", limit_gb)
-        if not (math.isfinite(limit_gb) and limit_gb > 0):
-            raise InvalidArgument(f"cache_limit_gb: must be finite and above 0, got {limit_gb}")
+        limit_gb = DEFAULT_LIMIT_GB if limit_gb is None else positive_number("cache_limit_gb", limit_gb)
         path = local_output(folder, "a folder", "cache").resolve()
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; --cache names a folder")

@@ -1,7 +1,6 @@
 """What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
@@ -20,7 +19,7 @@ from euds.errors import (
     instance_of,
     names_of,
     one_of,
-    real_number,
+    positive_number,
     whole_number,
 )
 from euds.files import at_home
@@ -114,10 +113,7 @@ class ScoreConfig:
             value = getattr(self, name)
             if value is not None:
                 settled[name] = whole_number(name, value, least=1)
-        temperature = real_number("similarity_temperature", self.similarity_temperature)
-        if not 0 < temperature < math.inf:
-            raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {temperature}")
-        settled["similarity_temperature"] = temperature
+        settled["similarity_temperature"] = positive_number("similarity_temperature", self.similarity_temperature)
         for name, number in settled.items():
             object.__setattr__(self, name, number)
 

@@ -39,7 +39,7 @@ class Plan:
         files: input files in reading order.
         inputs: their identities.
         n_rows: rows in all files, bad ones included.
-        folders: model folder by role: "lm", "embedder", "tokenizer".
+        folders: model folder by role: "lm", "embedder", "tokenizer", "nli".
         fingerprint: all that the scores depend on, as JSON types; two runs with equal ones may share a directory.
         cache: where scores are looked up before a model is run; None: nowhere.
     """

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, check_seed, real_number, whole_number
+from euds.errors import InvalidArgument, check_seed, positive_number, whole_number
 from euds.ops.embeddings import BLOCK_ROWS, as_matrix, unit_rows, usable_rows
 from euds.types import Float32Array, Int64Array
 
@@ -78,7 +78,7 @@ def cluster_entropy(
     # Before the clustering, which takes the time.
     neighbors = whole_number("n_neighbors", min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors)
     _check_neighbors(neighbors, n_clusters)
-    _check_temperature(similarity_temperature)
+    positive_number("similarity_temperature", similarity_temperature)
     trained = usable[sample_rows(len(usable), trained_rows(n_clusters), seed)]
     centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed, device=device)
     entropy, _ = entropy_to_centroids(
@@ -186,7 +186,7 @@ def entropy_to_centroids(
     from euds.kernels.cluster_entropy_numba import softmax_entropy
 
     n_neighbors = whole_number("n_neighbors", n_neighbors)
-    similarity_temperature = _check_temperature(similarity_temperature)
+    similarity_temperature = positive_number("similarity_temperature", similarity_temperature)
     array = as_matrix(embeddings)
     index = checked_index(centroids, array, n_neighbors)
     entropy = np.full(len(array), np.nan, np.float32)
@@ -203,13 +203,6 @@ def entropy_to_centroids(
 def _check_neighbors(n_neighbors: int, n_clusters: int) -> None:
     if not 1 <= n_neighbors <= n_clusters:
         raise InvalidArgument(f"n_neighbors: must be 1..{n_clusters}, the clusters; got {n_neighbors}")
-
-
-def _check_temperature(temperature: float) -> float:
-    temperature = real_number("similarity_temperature", temperature)
-    if not 0 < temperature < math.inf:
-        raise InvalidArgument(f"similarity_temperature: must be finite and above 0, got {temperature}")
-    return temperature
 
 
 def checked_index(

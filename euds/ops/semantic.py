@@ -1,11 +1,9 @@
 """Semantic entropy of sampled generations: over their meaning groups, or straight from their embeddings."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of, real_number
+from euds.errors import InvalidArgument, one_of, positive_number
 from euds.ops.embeddings import check_embeddings
 from euds.ops.information import information_entropy
 from euds.ops.pool import as_floats
@@ -115,8 +113,8 @@ def nearest_neighbor_entropy(
 
     rows = check_embeddings(embeddings)
     starts = check_offsets(offsets, len(rows))
-    _check_positive("similarity_temperature", similarity_temperature)
-    result: Float64Array = ragged_neighbor_entropy(rows, starts, float(similarity_temperature))
+    temperature = positive_number("similarity_temperature", similarity_temperature)
+    result: Float64Array = ragged_neighbor_entropy(rows, starts, temperature)
     return result
 
 
@@ -155,10 +153,10 @@ def kernel_language_entropy(
 
     rows = check_embeddings(embeddings)
     starts = check_offsets(offsets, len(rows))
-    _check_positive("diffusion_time", diffusion_time)
+    time = positive_number("diffusion_time", diffusion_time)
     normalized = one_of("laplacian", laplacian, LAPLACIANS) == "normalized"
     unit_diagonal = one_of("kernel_scale", kernel_scale, KERNEL_SCALES) == "unit_diagonal"
-    result: Float64Array = ragged_heat_entropy(rows, starts, float(diffusion_time), normalized, unit_diagonal)
+    result: Float64Array = ragged_heat_entropy(rows, starts, time, normalized, unit_diagonal)
     return result
 
 
@@ -200,8 +198,3 @@ def _check_logprobs(logprobs: npt.ArrayLike, starts: Int64Array) -> Float64Array
         sample = int(np.searchsorted(starts, at, side="right")) - 1
         raise InvalidArgument(f"logprobs: must be at most 0, got {values[at]} at position {at} (sample {sample})")
     return np.ascontiguousarray(values)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < real_number(name, value) < math.inf:
-        raise InvalidArgument(f"{name}: must be finite and above 0, got {value}")

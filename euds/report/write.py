@@ -153,7 +153,6 @@ def _view(content: Content) -> dict[str, Any]:
         "rates": [_rates(kind, found, overall) for kind, found in content.rates.items()],
         "correlation": [(title_of(column), value) for column, value in content.length_correlation.items()],
         "shift": _shift(content),
-        "meanings": content.meanings,
         "group_figures": _group_figures(content),
         "samples_grouped": content.samples_grouped,
         "sampling": manifest["pool"].get("samples"),
