@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from euds.assets import fetch
+    from euds.corpus import read_scores
     from euds.engine.estimate import estimate
     from euds.engine.estimated import Estimate
     from euds.engine.label_words_config import LabelWordSettings
@@ -107,6 +108,7 @@ _HOME = {
     "linear_token_stats": "euds.ops.token_stats",
     "listen": "euds.progress",
     "nearest_neighbor_entropy": "euds.ops.semantic",
+    "read_scores": "euds.corpus",
     "region_stability": "euds.ops.search",
     "run": "euds.pipeline.run",
     "score": "euds.engine.score",
@@ -172,6 +174,7 @@ __all__ = [
     "linear_token_stats",
     "listen",
     "nearest_neighbor_entropy",
+    "read_scores",
     "region_stability",
     "run",
     "score",

@@ -65,6 +65,7 @@ def test_folders_that_are_links_are_emptied_too(corpus: Path, whole: Path, tmp_p
     (whole / "work").symlink_to(big / "work")
     euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
     assert read_scores(whole).num_rows == 152
+    assert euds.read_scores(str(whole)).column("row_id").to_pylist() == list(range(152))
     assert (whole / "scores").is_symlink()
     assert len(list(big.glob("scores/*.parquet"))) == 2
     assert not list((big / "work").iterdir())

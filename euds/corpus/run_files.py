@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError, reason_of
-from euds.files import atomic_path, file_sha256, needs_storage, permitted, read_json, storage_failure
+from euds.files import at_home, atomic_path, file_sha256, needs_storage, permitted, read_json, storage_failure
 
 PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
@@ -104,13 +104,22 @@ def whole_parts(run_dir: Path) -> tuple[Path, ...]:
     return parts
 
 
-def read_scores(run_dir: Path) -> pa.Table:
-    """Return the scores of a finished run, in row order.
+def read_scores(run_dir: str | Path) -> pa.Table:
+    """Return the scores of a finished run, in row order, after checking that they are those that were written.
+
+    Args:
+        run_dir: finished run directory of `euds.score`.
+
+    Returns:
+        One line a row of the corpus, `row_id` its place from 0, so that the two can be put side by side; the other
+        columns with their units are in docs/files.md. A row in quarantine has null scores.
 
     Raises:
         InputError: the run has not finished, or a part is missing or damaged.
+        InvalidType: `run_dir` is no path.
         RunStopped: the disk or file server failed.
     """
+    run_dir = Path(at_home(run_dir))
     parts = whole_parts(run_dir)
     with readable_scores(run_dir):
         return pa.concat_tables([read_parquet(part) for part in parts])
