@@ -37,11 +37,14 @@ void require(bool condition, const char* message) {
     }
 }
 
-bool is_aligned(const void* data, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(data) % bytes == 0; }
+// An empty array may point anywhere.
+bool is_aligned(const py::array& array, std::size_t bytes) {
+    return array.size() == 0 || reinterpret_cast<std::uintptr_t>(array.data()) % bytes == 0;
+}
 
 template <typename T>
 std::span<const T> flat(const Array<T>& array) {
-    require(is_aligned(array.data(), alignof(T)), "must be aligned in memory");
+    require(is_aligned(array, alignof(T)), "must be aligned in memory");
     return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
@@ -290,7 +293,7 @@ euds::LogitRows logit_rows(const py::array& logits, const std::string& dtype) {
     const bool side_by_side = logits.size() == 0 || logits.shape(2) == 1 || logits.strides(2) == bytes;
     require(side_by_side, "logits: those of a row must lie side by side");
     const bool whole_strides = logits.strides(0) % bytes == 0 && logits.strides(1) % bytes == 0;
-    require(whole_strides && is_aligned(logits.data(), static_cast<std::size_t>(bytes)), "logits: rows must be aligned");
+    require(whole_strides && is_aligned(logits, static_cast<std::size_t>(bytes)), "logits: rows must be aligned");
     return {logits.data(),
             type,
             {static_cast<std::size_t>(logits.shape(0)), static_cast<std::size_t>(logits.shape(1))},
@@ -305,7 +308,7 @@ void add_logits(const py::array& logits, const std::string& dtype, Array<double>
     const std::size_t n_rows = rows.shape[0] * rows.shape[1];
     require(sums.ndim() == 2 && sums.shape(1) == 4, "sums: must be n x 4");
     require(static_cast<std::size_t>(sums.shape(0)) == n_rows, "sums: must have one row for each row of logits");
-    require(is_aligned(sums.data(), alignof(euds::RowSums)), "sums: must be aligned in memory");
+    require(is_aligned(sums, alignof(euds::RowSums)), "sums: must be aligned in memory");
     require(scale > 0.0, "scale: must be > 0");
     const euds::SumOptions options{scale, with_q, n_threads, usable_isa(isa)};
     const std::span<euds::RowSums> states{reinterpret_cast<euds::RowSums*>(sums.mutable_data()), n_rows};
