@@ -324,8 +324,8 @@ PYBIND11_MODULE(_core, module) {
                py::arg("counts").noconvert(), py::arg("sums").noconvert(), py::arg("objective"), py::arg("least"),
                py::arg("most"), py::arg("min_width"),
                "First and last piece of the best interval of one axis cut into pieces, or None.");
-    module.def("add_rows", &add_rows, py::arg("edges").noconvert(), py::arg("values").noconvert(), py::arg("utility").noconvert(),
-               py::arg("counts").noconvert(), py::arg("sums").noconvert(),
+    module.def("add_rows", &add_rows, py::arg("edges").noconvert(), py::arg("values").noconvert(),
+               py::arg("utility").noconvert(), py::arg("counts").noconvert(), py::arg("sums").noconvert(),
                "Add rows to a histogram in place; rows with NaN, infinite and outside, which are left out.");
     module.def("add_values", &add_values<double>, py::arg("edges").noconvert(), py::arg("values").noconvert(),
                py::arg("counts").noconvert(), py::arg("n_threads"),

@@ -1,6 +1,6 @@
 """The errors a user can meet, each a single line that says what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from math import inf
@@ -99,6 +99,11 @@ def instance_of(name: str, value: object, kind: type | tuple[type, ...], what: s
     """
     if not isinstance(value, kind):
         raise InvalidType(f"{name}: must be {what}, got {type(value).__name__}")
+
+
+def goes_by_columns(value: object) -> bool:
+    """Whether iterating over a value gives its columns, or their names, and no rows: a mapping, a frame of pandas."""
+    return isinstance(value, Mapping) or hasattr(value, "columns")
 
 
 def whole_number(name: str, value: int, *, least: int | None = None) -> int:

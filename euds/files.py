@@ -310,8 +310,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file's content.
+def file_sha256(path: Path, advance: Callable[[int], object] = lambda n_bytes: None) -> str:
+    """Return the hexadecimal SHA-256 of a file's content; `advance` is told of the bytes of each piece.
 
     Raises:
         RunStopped: the disk or file server failed.
@@ -320,6 +320,7 @@ def file_sha256(path: Path) -> str:
     with needs_storage(path):
         for content in file_content(path):
             digest.update(content)
+            advance(len(content))
     return digest.hexdigest()
 
 

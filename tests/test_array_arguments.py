@@ -40,19 +40,25 @@ def test_numpys_numbers_are_taken(name: str) -> None:
 
 
 ANY: Any = ROWS
-"""What the functions below do not take."""
+TABLE: Any = {"text": ["a"]}
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: euds.find_histogram_box(ANY, keep=1), "histogram: must be a Histogram; an array goes to find_box"),
-        (lambda: euds.find_histogram_interval(ANY, keep=1), "histogram: must be a Histogram; an array goes to find_"),
+        (
+            lambda: euds.find_histogram_box(ANY, keep=1),
+            r"histogram: must be a Histogram \(an array goes to find_box\), got ndarray",
+        ),
+        (
+            lambda: euds.find_histogram_interval(ANY, keep=1),
+            r"histogram: must be a Histogram \(an array goes to find_interval",
+        ),
         (lambda: euds.Histogram([0.0, 1.0]).merge(ANY), "other: must be a Histogram, got ndarray"),
         (lambda: euds.EqualMassEdges().merge(ANY), "other: must be an EqualMassEdges, got ndarray"),
         (lambda: euds.fetch(ANY), "name: must be the name of an asset, got ndarray"),
         (lambda: euds.finetune([], [], model="m", seeds=ANY), "seeds: must be a list of integers, got array"),
-        (lambda: euds.finetune(ANY, [], model="m"), "train: must be a file, or a list of rows"),
+        (lambda: euds.finetune(TABLE, [], model="m"), "training rows: must be a file or rows as mappings"),
         (lambda: euds.score("c.jsonl", out="o", measures="information", split=ANY), "split: must be I/N, such as"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_version_that_the_store_tells_saves_the_hashing(monkeypatch: pytest.Mo
     monkeypatch.setattr(MEMORY, "info", lambda self, path, **named: {**real(self, path, **named), key: version[0]})
     before = identities(files)
     with monkeypatch.context() as patched:
-        patched.setattr("euds.corpus.identity.file_content", lambda path: pytest.fail("hashed again"))
+        patched.setattr("euds.corpus.identity.file_sha256", lambda path, advance: pytest.fail("hashed again"))
         assert identities(files, before) == before
     version[0] = "v2"
     assert identities(files, before) == [{**before[0], "version": "v2"}]

@@ -223,7 +223,7 @@ def test_a_wrong_bit_in_generations_is_found_or_changes_nothing(sample: Sample, 
         part.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
         try:
             read = read_parquet(part, expected.column_names).cast(SCHEMA)
-        except (pa.ArrowException, OSError, ValueError, KeyError):
+        except (pa.ArrowException, OSError):
             found.append(at)
         else:
             assert read.equals(expected), f"byte {at}"

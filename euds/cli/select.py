@@ -88,3 +88,5 @@ def select(
         print_json(selection, leave_out=("row_ids",), also=("n_kept",))
     else:
         typer.echo(summary(selection))
+        if dry_run:
+            typer.echo("  nothing was written")

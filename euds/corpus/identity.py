@@ -1,14 +1,13 @@
 """What tells that an input file is still the one that was scored."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
-from euds.files import file_content, needs_storage, storage_failure
+from euds.files import file_sha256, storage_failure
 from euds.progress import reading_bar
 
 Identity = dict[str, Any]
@@ -66,10 +65,8 @@ def _still(facts: Identity, known: Mapping[str, Any] | None) -> Identity | None:
 
 def _read(file: Path, n_bytes: int, advance: Callable[[int], None]) -> dict[str, Any]:
     """Hash a file, and count its rows; each advances by its size."""
-    digest = hashlib.sha256()
-    for content in _content(file):
-        digest.update(content)
-        advance(len(content))
+    with reading(file):
+        sha256 = file_sha256(file, advance)
     counted = 0
 
     def reached(start: int) -> None:
@@ -80,13 +77,7 @@ def _read(file: Path, n_bytes: int, advance: Callable[[int], None]) -> dict[str,
 
     n_rows = count_rows([file], reached)
     reached(n_bytes)
-    return {"sha256": digest.hexdigest(), "rows": n_rows}
-
-
-def _content(file: Path) -> Iterator[bytes]:
-    """Yield a file's content; what is raised between its pieces, by a listener say, is no error of the file's."""
-    with reading(file), needs_storage(file):
-        yield from file_content(file)
+    return {"sha256": sha256, "rows": n_rows}
 
 
 def _facts(file: Path) -> dict[str, Any]:

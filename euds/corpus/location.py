@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
 
-from euds.errors import EudsError, InputError, InvalidArgument, RunStopped, instance_of, reason_of
+from euds.errors import EudsError, InputError, InvalidArgument, RunStopped, instance_of, is_of_the_work, reason_of
 from euds.files import at_home
 
 WEB = ("http://", "https://")
@@ -172,7 +172,7 @@ def reading(file: str | Path) -> Iterator[None]:
         raise
     except Exception as error:
         # Stores raise their client's errors, such as aiohttp's, which are no OSError.
-        if not is_url(file):
+        if not is_url(file) or not is_of_the_work(error):
             raise
         raise RunStopped(f"{file}: cannot be read: {_reason(error)}; the same command resumes") from error
 

@@ -151,11 +151,15 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         ArrowInvalid: it is damaged, or lacks a column.
         OSError: it cannot be read.
     """
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        lacking = set(columns or ()) - set(file.schema_arrow.names)
-        if lacking:
-            raise pa.ArrowInvalid(f"{path}: no column {', '.join(sorted(lacking))}")
-        return file.read(columns)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            lacking = set(columns or ()) - set(file.schema_arrow.names)
+            if lacking:
+                raise pa.ArrowInvalid(f"{path}: no column {', '.join(sorted(lacking))}")
+            return file.read(columns)
+    # What Arrow raises of a damaged file depends on where the damage is.
+    except (LookupError, TypeError, ValueError, NotImplementedError) as error:
+        raise pa.ArrowInvalid(reason_of(error)) from error
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

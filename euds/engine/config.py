@@ -16,6 +16,7 @@ from euds.errors import (
     InvalidArgument,
     InvalidType,
     check_seed,
+    goes_by_columns,
     instance_of,
     names_of,
     one_of,
@@ -234,9 +235,7 @@ def score_config(
     instance_of("device", device, str, "a name such as 'cpu'")
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
     many = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, NAMES_OF_FILES) else [inputs]
-    # What a mapping or a table of pandas gives are the names of its fields.
-    named = not isinstance(inputs, Mapping) and not hasattr(inputs, "columns")
-    if not named or not all(isinstance(each, NAMES_OF_FILES) for each in many):
+    if goes_by_columns(inputs) or not all(isinstance(each, NAMES_OF_FILES) for each in many):
         raise InvalidType(
             f"inputs: must be names of files, got {type(inputs).__name__}; write rows to a file first, such as "
             "corpus.jsonl or corpus.parquet"

@@ -73,6 +73,7 @@ def estimate(
 
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
+        InvalidType: an argument is of another type than a name, names or settings.
         InputError: an input, field or model is missing or unreadable, or the corpus is empty.
         RunStopped: there is no room for the temporary directory, or a disk or file server failed.
     """

@@ -127,13 +127,14 @@ class Execution:
                 f"device: {plan.config.device} names one GPU of a host, but a Ray worker is given its own; say cuda"
             )
         precision(plan.config.device, plan.config.dtype)
-        if not self.ray and current_process().daemon and (self.workers or len(self._cards(plan))) > 1:
+        several = not self.ray and (self.workers or len(self._cards(plan))) > 1
+        if several and current_process().daemon:
             raise InvalidArgument(
                 "workers: this process is daemonic, as those of a pool are, and may start no others; give workers=1"
             )
         if self.ray:
             import_module("euds.engine.ray_runner")
-        elif plan.draws_by_vllm and (self.workers or len(self._cards(plan))) > 1:
+        elif several and plan.draws_by_vllm:
             raise InvalidArgument(
                 "workers: vLLM takes one process; give each GPU its own --split under CUDA_VISIBLE_DEVICES"
             )

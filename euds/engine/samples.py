@@ -54,9 +54,8 @@ def generation_stage(
         assert settings.generations_from is not None
         other = generations_path(Path(settings.generations_from), shard)
         try:
-            generations = _usable_here(read_parquet(other), tokens)
-        # What Arrow finds in a damaged file depends on where the damage is.
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            generations = _usable_here(read_parquet(other, SCHEMA.names), tokens)
+        except (pa.ArrowException, OSError) as error:
             raise storage_failure(other, error) or InputError(
                 f"{other}: is unreadable; score without generations_from: {reason_of(error)}"
             ) from error

@@ -123,6 +123,7 @@ def score(
 
     Raises:
         InvalidArgument: an argument is impossible; nothing was read.
+        InvalidType: an argument is of another type than a path, a name, names or settings.
         InputError: an input, field or model is missing or unreadable, the corpus is empty, `out` cannot be made or
             holds a run with another configuration (the message lists the differences), another process is scoring into
             it, or `force_new` would delete what is no run or what the new one reads.

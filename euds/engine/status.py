@@ -83,6 +83,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
 
     Raises:
         InputError: `run_dir` is no run directory, or what it holds is damaged.
+        InvalidType: it is no path.
         RunStopped: the disk or file server failed.
     """
     folder = Path(at_home(run_dir))

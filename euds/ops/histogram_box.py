@@ -45,7 +45,7 @@ def find_histogram_box(
     """
     from euds import _core
 
-    instance_of("histogram", histogram, Histogram, "a Histogram; an array goes to find_box")
+    instance_of("histogram", histogram, Histogram, "a Histogram (an array goes to find_box)")
     counts, n = histogram.counts, histogram.n_counted
     if n == 0:
         raise InvalidArgument("histogram: no row is in a bin")

@@ -43,7 +43,7 @@ def find_histogram_interval(
             an argument is missing or of no use to the rule; no range of bins meets `keep` and `max_keep` together.
         InvalidType: it is no histogram.
     """
-    instance_of("histogram", histogram, Histogram, "a Histogram; an array goes to find_interval")
+    instance_of("histogram", histogram, Histogram, "a Histogram (an array goes to find_interval)")
     one_of("rule", rule, HISTOGRAM_RULES)
     if len(histogram.edges) != 1:
         raise InvalidArgument(f"histogram: must be of one axis, got {len(histogram.edges)}")

@@ -13,6 +13,8 @@ def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
         examples: texts to show of kept and of dropped rows each, >= 0.
 
     Raises:
+        InvalidArgument: `examples` is below 0.
+        InvalidType: `run_dir` is no path.
         InputError: the run is not finished, its corpus or its selected rows have changed since, or the page cannot be
             written.
         MissingExtra: the packages of the extra "report" are not installed.

@@ -105,6 +105,7 @@ def select(
     Raises:
         InvalidArgument: an argument is impossible.
         InputError: the run is missing or unfinished, its corpus has changed, or a score, group or field is not there.
+        InvalidType: names, or a path, are of another type.
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)

@@ -147,7 +147,7 @@ def select_streaming(
         columns: fields of the corpus to copy, or a single one; None: those that were scored (text, id, label, source).
             Scores are called as in `euds.select`.
         quantile_limit: rows up to which edges are exact, from 1; see `EqualMassEdges` for the memory, of each axis.
-        dry_run: choose, and write nothing: the record then lacks what concerns a file of rows.
+        dry_run: choose, and write nothing: the record then lacks keep rates and what concerns a file of rows.
 
     Returns:
         The kept row ids and the record, which is kept as that of `euds.select`.
@@ -155,6 +155,7 @@ def select_streaming(
     Raises:
         InvalidArgument: an argument is impossible.
         InputError: the run is missing or unfinished, its corpus has changed, or a score or field is not there.
+        InvalidType: names, or a path, are of another type.
     """
     start = time.perf_counter()
     seed = check_seed("seed", seed)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus.location import local_output
-from euds.errors import InvalidArgument, InvalidType, check_seed, instance_of
+from euds.errors import InvalidArgument, InvalidType, check_seed, goes_by_columns
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
 from euds.study.examples import Example, Rows, check_labels, examples_of, read_examples
@@ -54,7 +54,7 @@ def finetune(
 
     Raises:
         InvalidArgument: a setting is impossible.
-        InvalidType: seeds are no list, or rows neither names of files nor a list of mappings.
+        InvalidType: seeds are no list, or rows a table by columns.
         InputError: a file, field or model is not there, a row does not suit the task or the model, or the folder of the
             results or for the model takes no file. All of that is told before anything is trained.
         RunStopped: the disk is full.
@@ -126,5 +126,6 @@ def _results_file(path: Path) -> Path:
 def _examples(source: str | Path | Rows, task: Task, what: str) -> tuple[Rows, list[Example]]:
     if isinstance(source, str | Path):
         return read_examples(source, task)
-    instance_of("train" if what == "training" else what, source, Sequence, "a file, or a list of rows as mappings")
+    if goes_by_columns(source):
+        raise InvalidType(f"{what} rows: must be a file or rows as mappings, got {type(source).__name__}")
     return source, examples_of(source, task, what)
