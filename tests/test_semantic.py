@@ -256,12 +256,12 @@ def test_kernel_entropy_equals_the_reference(
 @pytest.mark.parametrize("laplacian", LAPLACIANS)
 @pytest.mark.parametrize("kernel_scale", KERNEL_SCALES)
 def test_after_an_endless_time_a_kernel_knows_the_parts_that_hang_together(laplacian: str, kernel_scale: str) -> None:
-    # Two meanings without a relation, of two texts each.
-    apart = np.repeat(np.eye(2, 5, dtype=np.float32), 2, axis=0)
-    together = np.random.default_rng(0).normal(0.3, 1, (6, 5)).astype(np.float32)
+    # Two meanings without a relation, of three texts each, whose eigenvalues of 0 rounding tells apart.
+    texts = np.abs(np.random.default_rng(0).normal(0.3, 1, (2, 6, 5))).astype(np.float32)
+    texts[0, :3, :2] = texts[0, 3:, 2:] = 0
     found = kernel_language_entropy(
-        np.concatenate([apart, np.abs(together)]),
-        [0, 4, 10],
+        texts.reshape(12, 5),
+        [0, 6, 12],
         diffusion_time=1e100,
         laplacian=laplacian,
         kernel_scale=kernel_scale,
