@@ -317,18 +317,11 @@ def file_sha256(path: Path, advance: Callable[[int], object] = lambda n_bytes: N
         RunStopped: the disk or file server failed.
     """
     digest = hashlib.sha256()
-    with needs_storage(path):
-        for content in file_content(path):
+    with needs_storage(path), path.open("rb") as handle:
+        while content := handle.read(HASHED_BYTES):
             digest.update(content)
             advance(len(content))
     return digest.hexdigest()
-
-
-def file_content(path: Path) -> Iterator[bytes]:
-    """Yield a file's content, `HASHED_BYTES` at a time."""
-    with path.open("rb") as handle:
-        while content := handle.read(HASHED_BYTES):
-            yield content
 
 
 def json_sha256(value: object) -> str:

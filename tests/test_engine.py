@@ -309,13 +309,13 @@ def test_an_unchanged_corpus_is_not_hashed_again_and_a_changed_one_is_refused(
     corpus: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("euds.corpus.identity.file_content", lambda path: pytest.fail("hashed again"))
+        patched.setattr("euds.corpus.identity.file_sha256", lambda path, advance: pytest.fail("hashed again"))
         euds.score(corpus, out=whole, **INFORMATION)
     text = corpus.read_text()
     corpus.write_text(text)
     euds.score(corpus, out=whole, **INFORMATION)
     with monkeypatch.context() as patched:
-        patched.setattr("euds.corpus.identity.file_content", lambda path: pytest.fail("hashed a second time"))
+        patched.setattr("euds.corpus.identity.file_sha256", lambda path, advance: pytest.fail("hashed a second time"))
         euds.score(corpus, out=whole, **INFORMATION)
     corpus.write_text(text[:-20] + text[-20:].swapcase())
     with pytest.raises(InputError, match=r"inputs\[0\]\.sha256"):
