@@ -56,7 +56,7 @@ wheel: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.?pp csrc/*/*/*.hpp)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 .venv-vllm/installed: pyproject.toml tests/vllm-requirements.txt
@@ -67,7 +67,7 @@ $(STAMP): pyproject.toml constraints.txt setup.py CMakeLists.txt $(wildcard csrc
 	touch $@
 
 $(VENV)/slow: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[ray,s3,slow]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ray,s3,slow]"
 	touch $@
 
 clean:
