@@ -1,8 +1,11 @@
 """How many numbers of a model every token meets, against the modules of transformers themselves."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
+from itertools import accumulate, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,15 @@ from euds.measures.parameters import parameter_count, parameters_met
 from euds.study.grid.costs import BERT_BASE_PARAMETERS, PARAMETERS_MET
 
 
-def write_header(folder: Path, shapes: dict[str, list[int]]) -> Path:
-    """Write a safetensors file of such tensors, without their numbers."""
+def write_zeros(folder: Path, shapes: dict[str, list[int]]) -> Path:
+    """Write a safetensors file of such tensors, their numbers a hole that takes no room."""
     folder.mkdir()
-    header = json.dumps({name: {"shape": shape} for name, shape in shapes.items()}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    ends = [0, *accumulate(prod(shape) for shape in shapes.values())]
+    entries = zip(shapes.items(), pairwise(ends), strict=True)
+    header = json.dumps({name: {"dtype": "I8", "shape": shape, "data_offsets": at} for (name, shape), at in entries})
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    os.truncate(path, path.stat().st_size + ends[-1])
     return folder
 
 
@@ -25,7 +32,7 @@ def bert(folder: Path, **settings: int) -> Path:
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     with torch.device("meta"):
         model = transformers.BertModel(transformers.BertConfig(**settings))
-    return write_header(folder, {name: list(weight.shape) for name, weight in model.state_dict().items()})
+    return write_zeros(folder, {name: list(weight.shape) for name, weight in model.state_dict().items()})
 
 
 def test_the_study_and_the_engine_count_alike(tmp_path: Path) -> None:
@@ -72,7 +79,24 @@ def test_a_causal_lm_keeps_its_output_projection(
 def test_a_head_that_works_once_a_text_is_left_out(tmp_path: Path) -> None:
     body = {"bert.encoder.layer.0.output.dense.weight": [4, 4]}
     heads = {"classifier.weight": [3, 4], "bert.pooler.dense.weight": [4, 4], "cls.predictions.bias": [9]}
-    assert parameters_met(write_header(tmp_path / "head", body | heads), causal=False) == 16
+    assert parameters_met(write_zeros(tmp_path / "head", body | heads), causal=False) == 16
+
+
+def test_a_sentence_encoder_leaves_the_decoder_out(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from torch import nn
+
+    sizes = {"vocab_size": 50, "d_model": 16, "d_kv": 4, "d_ff": 8, "num_heads": 4}
+    model = transformers.T5Model(transformers.T5Config(num_layers=1, **sizes))
+    model.save_pretrained(tmp_path)
+    encoder = model.encoder
+    looked_up = sum(found.weight.numel() for found in encoder.modules() if isinstance(found, nn.Embedding))
+    met = sum(weight.numel() for weight in encoder.parameters()) - looked_up
+    assert parameters_met(tmp_path, causal=False, encoder_alone=True) == met
+    # The decoder has cross-attention, too; a judge that reads with both meets all of it.
+    assert parameters_met(tmp_path, causal=False) > 2 * met
+    transformers.T5EncoderModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert parameters_met(tmp_path, causal=False, encoder_alone=True) == met
 
 
 def test_what_cannot_be_told_is_none(tmp_path: Path) -> None:

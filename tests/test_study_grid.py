@@ -358,8 +358,8 @@ def test_what_others_finished_outlasts_a_worker_that_dies(monkeypatch: pytest.Mo
     done.set_result("tuned")
     futures = [dead, done]
     pool = SimpleNamespace(submit=lambda _, at: futures[at], shutdown=lambda **_: None)
-    monkeypatch.setattr(execute, "ProcessPoolExecutor", lambda *_, **__: pool)
-    monkeypatch.setattr(execute, "wait", lambda *_, **__: (futures, []))
+    monkeypatch.setattr("euds.processes.ProcessPoolExecutor", lambda *_, **__: pool)
+    monkeypatch.setattr("euds.processes.wait", lambda *_, **__: (futures, []))
     handed: list[tuple[Any, Any]] = []
     jobs: Any = [0, 1]
     bench = execute.Bench(task_of("classification"), {}, frozenset())

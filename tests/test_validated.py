@@ -276,6 +276,28 @@ def test_what_cannot_be_validated_is_named(tmp_path: Path, write_jsonl: WriteJso
         euds.select(tmp_path / "plain", keep="auto", rule="random")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rule": "validated", "keep": 0.3}, "a fifth of the 84 labelled rows gives 16; choose"),
+        ({"rule": "k_center", "keep": "auto"}, "keep: 84 rows are too few for learning curves"),
+    ],
+)
+def test_labels_too_few_are_refused_before_anything_is_embedded(
+    tmp_path: Path,
+    write_jsonl: WriteJsonl,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: dict[str, Any],
+    message: str,
+) -> None:
+    corpus = write_jsonl([{"text": f"the film {at}", "label": at % 2} for at in range(84)])
+    euds.score(corpus, out=tmp_path / "run", measures=["semantic"], embedder=str(tiny_encoder))
+    monkeypatch.setattr("euds.selection.features.embed_texts", lambda *_: pytest.fail("embedded"))
+    with pytest.raises(InputError, match=message):
+        euds.select(tmp_path / "run", **arguments)
+
+
 def test_random_beside_a_rule_draws_from_the_rows_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     n = 100
     missing = np.arange(n) % 4 == 0

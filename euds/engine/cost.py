@@ -25,7 +25,10 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
         spent: tokens, pairs and seconds by part, summed over the shards' records.
         seconds: by stage, as the manifest has them.
     """
-    sizes = {role: parameters_met(folder, causal=role == "lm") for role, folder in plan.folders.items()}
+    sizes = {
+        role: parameters_met(folder, causal=role == "lm", encoder_alone=role == "embedder")
+        for role, folder in plan.folders.items()
+    }
     cost: dict[str, Any] = {"flops_rule": RULE, "parameters": sizes}
     if plan.config.clusters:
         tokens = spent["clusters"]["tokens"]

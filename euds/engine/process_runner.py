@@ -1,10 +1,10 @@
 """Score in several processes of this machine, such as one for each GPU."""
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from functools import partial
+from multiprocessing.queues import Queue
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +15,7 @@ from euds.engine.worker import Worker, run_task
 from euds.errors import RunStopped
 from euds.measures.device import precision
 from euds.ops.ranks import check_threads
-from euds.processes import deaf_to_interrupts, end_with_parent
+from euds.processes import ChildProcesses
 from euds.progress import Message, StepProgress, bar, listen_on, say
 
 _worker: Worker | None = None
@@ -42,17 +42,11 @@ class ProcessRunner:
         remedy = "set CUDA_VISIBLE_DEVICES to cards of one kind, or name one card with --device"
         for device in dict.fromkeys(devices):
             refuse_other_precision(plan, precision(device, plan.config.dtype), f"a process on {device}", remedy)
-        self._n_processes = len(devices)
         self.torch_threads = max(1, check_threads(None) // len(devices))
-        # Fork would carry torch's threads and CUDA into a child that cannot use them.
-        context = multiprocessing.get_context("spawn")
-        alive, self._alive = context.Pipe(duplex=False)
-        turns = context.Queue()
+        turns = ChildProcesses.context.Queue()
         for device in devices:
             turns.put(device)
-        self._pool = ProcessPoolExecutor(
-            len(devices), mp_context=context, initializer=_start, initargs=(plan, turns, self.torch_threads, alive)
-        )
+        self._processes = ChildProcesses(len(devices), _start, plan, turns, self.torch_threads)
 
     def __enter__(self) -> Self:
         """The processes start with their first task."""
@@ -60,29 +54,17 @@ class ProcessRunner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """End the processes, after an error at once: what they have not finished will be done again."""
-        if error is not None:
-            self._alive.close()
-        self._pool.shutdown(cancel_futures=True)
+        self._processes.__exit__(kind, error, at)
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`."""
         if not tasks:
             return
-        waiting = iter(tasks)
-        running: set[Future[Done]] = set()
         with bar(step, last_row(tasks, done), done=done) as progress:
             meter = Meter(progress)
             try:
-                while True:
-                    # Two tasks a process: enough to keep it busy, and an interrupt has little to wait for.
-                    while len(running) < 2 * self._n_processes and (task := next(waiting, None)) is not None:
-                        with deaf_to_interrupts():
-                            running.add(self._pool.submit(_run, step, task))
-                    if not running:
-                        return
-                    finished, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        meter(*_counts(future))
+                for _, future in self._processes.run(partial(_run, step), tasks):
+                    meter(*_counts(future))
             except BrokenProcessPool:
                 raise RunStopped(
                     "a scoring process was killed (out of memory?), or could not start (a script must call euds.score "
@@ -90,10 +72,9 @@ class ProcessRunner:
                 ) from None
 
 
-def _start(plan: Plan, turns: "multiprocessing.Queue[str]", n_threads: int, alive: Connection) -> None:
+def _start(plan: Plan, turns: "Queue[str]", n_threads: int) -> None:
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
-    end_with_parent(alive)
     listen_on(_keep)
     import torch
 

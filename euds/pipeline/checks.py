@@ -13,10 +13,8 @@ from euds.engine.prepare import draft_of
 from euds.engine.score import check_runnable
 from euds.errors import InputError
 from euds.pipeline.recipe import Recipe, method_list, selected_method
-from euds.selection.curves import fractions_of
 from euds.selection.rules import VALIDATED
-from euds.selection.select import AUTO
-from euds.selection.trainee import Trainee
+from euds.selection.select import AUTO, check_labels
 from euds.study.examples import Example
 
 
@@ -61,9 +59,6 @@ def _check_split(recipe: Recipe, pool: Sequence[Example]) -> None:
             continue
         _, codes = np.unique([example.label for example in pool], return_inverse=True)
         try:
-            if finds_keep:
-                fractions_of(len(pool))
-            # How many rows a split takes depends on the labels alone.
-            Trainee(np.arange(len(pool)), None, codes, "").split(0)
+            check_labels(codes, 0, n_rows=len(pool) if finds_keep else None)
         except InputError as error:
             raise InputError(f"select.methods: {method.name}: {error}") from None

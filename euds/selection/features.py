@@ -95,11 +95,11 @@ class RunTexts:
         return Embedded(self._rows.column("row_id").to_numpy(), vectors)
 
     @cached_property
-    def trainee(self) -> Trainee:
-        """What the probe learns from: the embeddings, or TF-IDF where the run has no encoder.
+    def labels(self) -> Int64Array:
+        """The class code of every row with tokens, (n,), -1 where it has no label.
 
         Raises:
-            InputError: the scores have no labels, or the run's encoder is gone or has changed.
+            InputError: the scores have no labels.
         """
         if self._rows.column("label").null_count == self._rows.num_rows:
             raise InputError(
@@ -108,15 +108,23 @@ class RunTexts:
             )
         names = self._rows.column("label").to_pylist()
         codes = {name: code for code, name in enumerate(sorted({str(name) for name in names if name is not None}))}
-        labels = np.array([-1 if name is None else codes[str(name)] for name in names], np.int64)
+        return np.array([-1 if name is None else codes[str(name)] for name in names], np.int64)
+
+    @cached_property
+    def trainee(self) -> Trainee:
+        """What the probe learns from: the embeddings, or TF-IDF where the run has no encoder.
+
+        Raises:
+            InputError: the scores have no labels, or the run's encoder is gone or has changed.
+        """
         row_ids = self._rows.column("row_id").to_numpy()
         facts = self._manifest["models"].get("embedder")
         if facts is None:
             start = time.perf_counter()
             features = _tf_idf(self._texts)
             self.seconds += time.perf_counter() - start
-            return Trainee(row_ids, features, labels, "TF-IDF of words and pairs of words")
-        return Trainee(row_ids, self.embedded.vectors, labels, f"embeddings by {facts['name']}")
+            return Trainee(row_ids, features, self.labels, "TF-IDF of words and pairs of words")
+        return Trainee(row_ids, self.embedded.vectors, self.labels, f"embeddings by {facts['name']}")
 
     @cached_property
     def _rows(self) -> pa.Table:

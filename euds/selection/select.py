@@ -15,7 +15,7 @@ from euds.files import at_home, json_content
 from euds.ops.keep import Keep, parse_keep
 from euds.selection.choose import check_choice, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
-from euds.selection.curves import KeepChoice, check_margin, find_keep
+from euds.selection.curves import KeepChoice, check_margin, find_keep, fractions_of
 from euds.selection.features import RunTexts
 from euds.selection.fields import corpus_columns, fields_of
 from euds.selection.rows import (
@@ -30,7 +30,7 @@ from euds.selection.rows import (
     written_record,
 )
 from euds.selection.rules import COVERAGE_RULES, REGIONLESS_RULES, VALIDATED, named, warn_of_one_row
-from euds.selection.trainee import Trainee
+from euds.selection.trainee import Trainee, split_by_label
 from euds.types import Int64Array, Selection
 
 AUTO = "auto"
@@ -129,6 +129,8 @@ def select(
     uses_labels = keep == AUTO or rule == VALIDATED
     if uses_labels or texts.covers(rule):
         _check_pool(scores, keep, rule, axes, group_by)
+    if uses_labels:
+        check_labels(texts.labels, seed, n_rows=scores.num_rows if keep == AUTO else None)
     if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
     settings |= {"pairs": texts.pairs}
@@ -179,6 +181,22 @@ def check_automatic(rule: str, margin: float) -> float:
     if rule == VALIDATED:
         raise InvalidArgument("keep: 'auto' needs a rule that does not search by labels itself; name another rule")
     return check_margin(margin)
+
+
+def check_labels(labels: Int64Array, seed: int, *, n_rows: int | None) -> None:
+    """Refuse labels that no validation split could be made of, before anything is embedded.
+
+    Args:
+        labels: (n,) class codes, -1 where a row has none.
+        seed: of the split.
+        n_rows: rows of the pool, where learning curves are to be drawn for `keep="auto"`.
+
+    Raises:
+        InputError: there are too few rows, or too few of too few classes.
+    """
+    if n_rows is not None:
+        fractions_of(n_rows)
+    split_by_label(labels, seed)
 
 
 def _check_pool(scores: pa.Table, keep: Keep, rule: str, axes: Sequence[str] | None, group_by: str | None) -> None:

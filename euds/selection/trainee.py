@@ -33,29 +33,38 @@ class Trainee:
     source: str
 
     def split(self, seed: int) -> tuple[Int64Array, Int64Array]:
-        """Return positions to train on and to validate on: a fifth of each class, at most 5,000 rows in all.
-
-        Raises:
-            InputError: fewer than two classes or 20 validation rows would be left.
-        """
-        known = np.flatnonzero(self.labels >= 0)
-        rng = np.random.default_rng(seed)
-        share = min(VALIDATION_SHARE, MAX_VALIDATION / max(len(known), 1))
-        parts = []
-        for label in np.unique(self.labels[known]):
-            rows = rng.permutation(known[self.labels[known] == label])
-            parts.append(rows[: round(share * len(rows))])
-        validation = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
-        if len(validation) < MIN_VALIDATION or len(np.unique(self.labels[validation])) < 2:
-            raise InputError(
-                f"a validation split needs {MIN_VALIDATION} rows of at least two classes, but a fifth of the "
-                f"{len(known)} labelled rows gives {len(validation)}; choose a rule without labels"
-            )
-        return np.setdiff1d(known, validation, assume_unique=True), validation
+        """Return positions to train on and to validate on; see `split_by_label`."""
+        return split_by_label(self.labels, seed)
 
     def positions(self, row_ids: Int64Array) -> Int64Array:
         """Return the positions of ids, all of which must be there."""
         return np.searchsorted(self.row_ids, row_ids)
+
+
+def split_by_label(labels: Int64Array, seed: int) -> tuple[Int64Array, Int64Array]:
+    """Return positions to train on and to validate on: a fifth of each class, at most 5,000 rows in all.
+
+    Args:
+        labels: (n,) class codes, -1 where a row has none.
+        seed: of the split.
+
+    Raises:
+        InputError: fewer than two classes or 20 validation rows would be left.
+    """
+    known = np.flatnonzero(labels >= 0)
+    rng = np.random.default_rng(seed)
+    share = min(VALIDATION_SHARE, MAX_VALIDATION / max(len(known), 1))
+    parts = []
+    for label in np.unique(labels[known]):
+        rows = rng.permutation(known[labels[known] == label])
+        parts.append(rows[: round(share * len(rows))])
+    validation = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+    if len(validation) < MIN_VALIDATION or len(np.unique(labels[validation])) < 2:
+        raise InputError(
+            f"a validation split needs {MIN_VALIDATION} rows of at least two classes, but a fifth of the "
+            f"{len(known)} labelled rows gives {len(validation)}; choose a rule without labels"
+        )
+    return np.setdiff1d(known, validation, assume_unique=True), validation
 
 
 class Trials:
