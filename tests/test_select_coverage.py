@@ -1,8 +1,6 @@
 """Rules that cover the embeddings of a run's texts: `facility` and `k_center` of `euds.select`."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import euds
+from euds.cli.app import app
 from euds.corpus import corpus_files, read_manifest, read_scores
 from euds.errors import EudsError, InputError, InvalidArgument
 from euds.measures.device import Precision, precision
@@ -160,9 +160,8 @@ def test_the_command_line_and_keep_auto_know_the_rules(
         label_field="label",
         n_clusters=4,
     )
-    command = [sys.executable, "-m", "euds", "select", str(folder), "--keep", "auto", "--rule", "facility"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert finished.returncode == 0, finished.stderr
+    finished = CliRunner().invoke(app, ["select", str(folder), "--keep", "auto", "--rule", "facility"])
+    assert finished.exit_code == 0, finished.output
     assert "facility" in finished.stdout
     record = json.loads((folder / "selection.json").read_text())
     assert [curve["rule"] for curve in record["keep_auto"]["curves"]] == ["facility", "random"]
