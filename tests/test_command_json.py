@@ -43,6 +43,17 @@ def test_status_tells_the_fields_of_its_result(run_dir: Path) -> None:
     assert expected["quarantine"] == {"field 'text' is null": 1}
 
 
+def test_score_tells_its_result_and_no_seconds_where_it_has_none(run_dir: Path) -> None:
+    command = ["score", str(run_dir.parent / "corpus.jsonl"), "--measures", "information", "--out"]
+    dry = told(*command, str(run_dir.parent / "other"), "--dry-run")
+    assert (dry["n_rows"], dry["n_scored"], dry["seconds"]) == (31, 0, {})
+    again = told(*command, str(run_dir))
+    assert again.keys() == names(euds.ScoreResult)
+    assert (again["run_dir"], again["n_scored"], again["n_quarantined"]) == (str(run_dir), 30, 1)
+    assert again["already_finished"] is True
+    assert again["seconds"]["total"] > 0
+
+
 @pytest.mark.parametrize("streaming", [[], ["--streaming"]])
 def test_select_tells_its_record_without_the_ids_of_the_rows(run_dir: Path, streaming: list[str]) -> None:
     found = told("select", str(run_dir), "--keep", "5", "--rule", "low", "--axis", "surprisal", *streaming)

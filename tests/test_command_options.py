@@ -119,7 +119,7 @@ def test_score_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "score",
         SCORING
         + "--out run --n-clusters 5 --n-neighbors 3 --similarity-temperature 0.2 --generations-from other --ray "
-        "--ray-address auto --split 0/2 --cache scores --cache-limit-gb 2.5 --force-new --dry-run",
+        "--ray-address auto --split 0/2 --cache scores --cache-limit-gb 2.5 --force-new --dry-run --json",
     )
     (given,) = calls
     settings = {**SAMPLES, "generations_from": "other"}

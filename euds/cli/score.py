@@ -71,6 +71,7 @@ def score(
         bool, typer.Option("--force-new", help="Delete what an earlier scoring left in --out and start over.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Give every sample its entropies, in a table beside the corpus; the same command again resumes."""
     from euds.engine.score import score as score_corpus
@@ -124,7 +125,9 @@ def score(
         force_new=force_new,
         dry_run=dry_run,
     )
-    if result.seconds:
+    if as_json:
+        print_json(result)
+    elif result.seconds:
         before = "already finished; nothing was computed; " if result.already_finished else ""
         typer.echo(
             f"{before}{result.n_rows:,} rows = {result.n_scored:,} scored + {result.n_quarantined:,} quarantined, "
