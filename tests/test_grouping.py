@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import euds
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, InvalidType
 from euds.ops.entailment import entailment_groups
 from euds.ops.grouping import LINKAGES, embedding_groups, label_groups
 from euds.reference import grouping as reference
@@ -266,5 +266,7 @@ def test_nothing_to_group() -> None:
 
 @pytest.mark.parametrize("answer", [[True, False], [0.7], True])
 def test_a_judge_that_answers_badly_is_named(answer: object) -> None:
+    with pytest.raises(InvalidType, match="entails: must be a function of premises and hypotheses, got NoneType"):
+        entailment_groups(["a", "b"], [0, 2], None)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="entails: must return 1 booleans, one a pair"):
         entailment_groups(["a", "b"], [0, 2], lambda left, right: answer)  # type: ignore[arg-type,return-value]

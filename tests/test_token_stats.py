@@ -285,6 +285,12 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
             lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2) * 1j),
             "must be an integer tensor, got torch.complex64",
         ),
+        (
+            lambda: euds.token_stats(torch.zeros(2, 3).to_sparse()),
+            r"logits: must be dense, got .* torch.sparse_coo; give logits.to_dense\(\)",
+        ),
+        (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2).long().to_sparse()), "targets: must be dense"),
+        (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).to_sparse()), "weight: must be dense"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3).half()), "must agree"),
         (lambda: euds.linear_token_stats(torch.zeros(2, 3), torch.zeros(5, 3), bias=torch.zeros(5).int()), "bias"),
     ],

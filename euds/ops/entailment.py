@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument
+from euds.errors import InvalidArgument, InvalidType
 from euds.ops.grouping import check_empty, check_strings, text_codes
 from euds.ops.ragged import check_offsets
 from euds.types import BoolArray, Int64Array
@@ -58,9 +58,12 @@ def entailment_groups(
     Raises:
         InvalidArgument: a text is no string, offsets do not rise from 0 to total, empty is not one boolean a
             generation, or entails does not return one boolean a pair.
+        InvalidType: entails is no function.
     """
     from euds.kernels.grouping_numba import ragged_first_equal, ragged_ranks
 
+    if not callable(entails):
+        raise InvalidType(f"entails: must be a function of premises and hypotheses, got {type(entails).__name__}")
     check_strings("texts", texts)
     codes, distinct = text_codes(texts)
     starts = check_offsets(offsets, len(codes))

@@ -71,7 +71,7 @@ def token_stats(
         Fields of shape logits.shape[:-1], float32, on the logits' device.
 
     Raises:
-        InvalidType: logits are no floating-point tensor; targets are no integer tensor.
+        InvalidType: logits are no dense floating-point tensor; targets are no dense integer tensor.
         InvalidArgument: V is 0; targets have another shape or device, or lie outside 0..V-1; the temperature is out of
             its range; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
@@ -105,7 +105,7 @@ def token_entropy(logits: "torch.Tensor", *, temperature: float = 1.0, backend: 
         Nats, in 0..ln V, float32 of shape logits.shape[:-1], on the logits' device: the entropy of `token_stats`.
 
     Raises:
-        InvalidType: logits are no floating-point tensor.
+        InvalidType: logits are no dense floating-point tensor.
         InvalidArgument: V is 0; the temperature is out of its range; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device or dtype.
     """
@@ -148,8 +148,8 @@ def linear_token_stats(
         Fields of shape hidden.shape[:-1], float32, on the device of hidden.
 
     Raises:
-        InvalidType: an argument is no floating-point tensor; hidden and weight differ in dtype; targets are no integer
-            tensor.
+        InvalidType: an argument is no dense floating-point tensor; hidden and weight differ in dtype; targets are no
+            dense integer tensor.
         InvalidArgument: H or V is 0; shapes or devices do not fit together; targets lie outside 0..V-1; the soft cap is
             not positive, or the temperature out of its range; the back end is unknown.
         BackendUnavailable: the back end asked for does not take this device, dtype or soft cap, or "triton_fused" a
@@ -313,6 +313,14 @@ def _check_floating(name: str, tensor: object) -> None:
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         found = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise InvalidType(f"{name}: must be a tensor of float32, bfloat16, float16 or float64, got {found}")
+    _check_dense(name, tensor)
+
+
+def _check_dense(name: str, tensor: "torch.Tensor") -> None:
+    import torch
+
+    if tensor.layout != torch.strided:
+        raise InvalidType(f"{name}: must be dense, got a tensor of layout {tensor.layout}; give {name}.to_dense()")
 
 
 def _check_projection(hidden: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> None:
@@ -344,6 +352,7 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", device: "
     if not numbers or targets.dtype == torch.bool:
         found = targets.dtype if isinstance(targets, torch.Tensor) else type(targets).__name__
         raise InvalidType(f"targets: must be an integer tensor, got {found}")
+    _check_dense("targets", targets)
     if targets.shape != lead:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
     if targets.device.type != "cpu" and targets.device != device:
