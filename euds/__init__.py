@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from euds.ops.calibration import EndShares, TemperatureCalibration, calibrate_temperature, share_at_ends
     from euds.ops.cluster import cluster_entropy, fit_centroids
-    from euds.ops.entailment import entailment_groups
+    from euds.ops.entailment import EntailmentGroups, entailment_groups
     from euds.ops.grouping import embedding_groups, label_groups
     from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
     from euds.ops.information import information_entropy
@@ -51,8 +51,18 @@ if TYPE_CHECKING:
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
-    from euds.study.types import CellResult
-    from euds.types import AxisBounds, Box, Intersection, Interval, ScoreResult, Selection, Stability, TokenStats
+    from euds.study.types import CellResult, Spread, StudyRow, StudyTable
+    from euds.types import (
+        AxisBounds,
+        BoundSpread,
+        Box,
+        Intersection,
+        Interval,
+        ScoreResult,
+        Selection,
+        Stability,
+        TokenStats,
+    )
 
 __version__ = "0.1.0"
 
@@ -60,9 +70,11 @@ __version__ = "0.1.0"
 _HOME = {
     "AxisBounds": "euds.types",
     "BackendUnavailable": "euds.errors",
+    "BoundSpread": "euds.types",
     "Box": "euds.types",
     "CellResult": "euds.study.types",
     "EndShares": "euds.ops.calibration",
+    "EntailmentGroups": "euds.ops.entailment",
     "EqualMassEdges": "euds.ops.quantiles",
     "Estimate": "euds.engine.estimated",
     "EudsError": "euds.errors",
@@ -81,8 +93,11 @@ _HOME = {
     "SampleSettings": "euds.engine.samples_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
+    "Spread": "euds.study.types",
     "Stability": "euds.types",
     "StepProgress": "euds.progress",
+    "StudyRow": "euds.study.types",
+    "StudyTable": "euds.study.types",
     "TemperatureCalibration": "euds.ops.calibration",
     "TokenStats": "euds.types",
     "calibrate_temperature": "euds.ops.calibration",
@@ -125,9 +140,11 @@ _HOME = {
 __all__ = [
     "AxisBounds",
     "BackendUnavailable",
+    "BoundSpread",
     "Box",
     "CellResult",
     "EndShares",
+    "EntailmentGroups",
     "EqualMassEdges",
     "Estimate",
     "EudsError",
@@ -146,8 +163,11 @@ __all__ = [
     "SampleSettings",
     "ScoreResult",
     "Selection",
+    "Spread",
     "Stability",
     "StepProgress",
+    "StudyRow",
+    "StudyTable",
     "TemperatureCalibration",
     "TokenStats",
     "__version__",

@@ -1,10 +1,14 @@
 """Imports go downward only, and `import euds` stays light."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -72,6 +76,22 @@ def test_every_public_name_is_there() -> None:
     for name in euds.__all__:
         assert getattr(euds, name) is not None
     assert set(euds.__all__) == {*euds._HOME, "__version__"} == set(dir(euds))
+
+
+def test_what_public_names_give_is_public() -> None:
+    def kinds(annotation: Any) -> Iterator[Any]:
+        yield annotation
+        for inner in get_args(annotation):
+            yield from kinds(inner)
+
+    given: set[Any] = set()
+    for value in (getattr(euds, name) for name in euds.__all__):
+        if inspect.isfunction(value):
+            given.update(kinds(inspect.signature(value).return_annotation))
+        elif is_dataclass(value):
+            given.update(chain.from_iterable(kinds(field.type) for field in fields(value)))
+    ours = {kind.__name__ for kind in given if inspect.isclass(kind) and kind.__module__.startswith("euds.")}
+    assert {"Stability", "BoundSpread", "EntailmentGroups"} <= ours <= set(euds.__all__)
 
 
 def test_no_public_name_asks_for_an_extra() -> None:

@@ -56,7 +56,7 @@ NOT_DONE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Region:
+class BinRegion:
     """A region of whole bins.
 
     Attributes:
@@ -259,7 +259,7 @@ def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int
                 yield table.column("row_id").to_numpy()[usable], values[usable]
 
 
-def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> Region:
+def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegion:
     if rule in INTERVAL_RULES:
         return _find_interval(pool, rule, columns[0], budget)
     box = find_histogram_box(pool.histogram, keep=budget)
@@ -267,10 +267,10 @@ def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> Region:
     # The upper edges of the histogram's box belong to the next bins.
     high = [float(highest[last]) for highest, (_, last) in zip(pool.highest, sides, strict=True)]
     bounds = map(AxisBounds, columns, box.low, high, box.low_rank, box.high_rank)
-    return Region(tuple(bounds), tuple(sides), box.n_in_region, box.volume, box.lift)
+    return BinRegion(tuple(bounds), tuple(sides), box.n_in_region, box.volume, box.lift)
 
 
-def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> Region:
+def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> BinRegion:
     counts, lowest, highest = pool.histogram.counts, pool.edges(0)[:-1].copy(), pool.highest[0]
     if rule == "densest":
         first, last = densest_bins(lowest, highest, counts, budget)
@@ -279,11 +279,11 @@ def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> Region:
         first, last = pool.between(0, interval.low, interval.high)
     ends = np.array([lowest[first], highest[last]])
     bounds = AxisBounds(column, *ends.tolist(), *pool.rank(0, ends).tolist())
-    return Region((bounds,), ((first, last),), int(counts[first : last + 1].sum()))
+    return BinRegion((bounds,), ((first, last),), int(counts[first : last + 1].sum()))
 
 
 def _trimmed(
-    parts: Sequence[Path], columns: Sequence[str], pool: Bins, region: Region, rule: str, budget: int, seed: int
+    parts: Sequence[Path], columns: Sequence[str], pool: Bins, region: BinRegion, rule: str, budget: int, seed: int
 ) -> Int64Array:
     """Return the ids of the `budget` rows inside that lie nearest the centre, ascending."""
     ids: list[Int64Array] = []
@@ -305,7 +305,7 @@ def _trimmed(
     return np.sort(np.concatenate([nearer, ties[order[: budget - len(nearer)]]]))
 
 
-def _distance(rule: str, ranks: Sequence[Float64Array], region: Region) -> Float64Array:
+def _distance(rule: str, ranks: Sequence[Float64Array], region: BinRegion) -> Float64Array:
     if rule == "low":
         return ranks[0]
     if rule == "high":
