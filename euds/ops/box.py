@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of, real_number, whole_number
+from euds.ops.filled_cells import FilledCells, filled_cells
 from euds.ops.groups import rows_by_group
 from euds.ops.histogram import MAX_AXES, Histogram, refuse_rows
 from euds.ops.keep import Keep, parse_keep, parse_max_keep, seed_hash, split_budget, tie_hash
@@ -147,13 +148,20 @@ def find_boxes(
     shares = _shares(groups, ranks, budget)
     grid = make_grid(ranks, bins, shares, weights, check_threads(n_threads))
     found = _core.find_boxes(
-        grid.counts, grid.sums, shares.needs, most, goal, k, max_overlap, check_threads(n_threads), progress
+        grid.filled.counts,
+        grid.filled.sums,
+        shares.needs,
+        most,
+        goal,
+        k,
+        max_overlap,
+        check_threads(n_threads),
+        progress,
     )
     if not found:
         raise InvalidArgument(f"max_keep: no box of the grid holds {budget} to {most} rows; raise it, or bins")
     pool = _Pool(values, weights, ranks, shares, grid, goal, hashed_ids, seed, keeps_all=max_keep is not None)
-    used = slice(MAX_AXES - values.shape[1], None)
-    return tuple(_describe(pool, low[used], high[used]) for low, high, _ in found)
+    return tuple(_describe(pool, grid.filled.places(low), grid.filled.places(high)) for low, high, _ in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,13 +174,10 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Rows and utility of every cell; leading axes that there are no scores for have one bin, and no bin is empty."""
+    """The grid of `bins` equal-mass bins an axis; ties leave bins of it empty."""
 
     bins: int
-    counts: npt.NDArray[np.int32]  # (groups, b0, b1, b2)
-    sums: Int64Array | None  # (b0, b1, b2)
-    used: tuple[Int64Array, ...]  # per axis: which of the `bins` bins have rows
-    masses: tuple[Int64Array, ...]  # per axis: rows below each edge of the used bins
+    filled: FilledCells
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,22 +229,14 @@ def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | N
     counts, raw_sums = _core.count_rows(
         ranks.doubled, ranks.n_ranked, bins, shares.codes, n_groups, weights, scale, n_threads
     )
-    axes = range(1, d + 1)
-    marginals = [counts.sum(tuple(axis for axis in (0, *axes) if axis != this), dtype=np.int64) for this in axes]
-    used = tuple(np.flatnonzero(marginal) for marginal in marginals)
-    masses = tuple(np.concatenate(([0], np.cumsum(marginal[marginal > 0]))) for marginal in marginals)
-    # Ties leave bins empty; the search takes none of these.
-    shape = (1,) * (MAX_AXES - d) + tuple(len(places) for places in used)
-    counts = counts[np.ix_(np.arange(n_groups), *used)].reshape(n_groups, *shape)
-    sums = None if weights is None else np.ascontiguousarray(raw_sums[np.ix_(*used)].reshape(shape))
-    return Grid(bins, np.ascontiguousarray(counts), sums, used, masses)
+    return Grid(bins, filled_cells(counts, None if weights is None else raw_sums))
 
 
 def _describe(pool: _Pool, low: list[int], high: list[int]) -> Box:
     ranks, grid, n = pool.ranks, pool.grid, pool.ranks.n_ranked
     axes = range(len(low))
     rows = _rows_inside(ranks, grid, low, high)
-    edges = [(grid.masses[axis][low[axis]] / n, grid.masses[axis][high[axis] + 1] / n) for axis in axes]
+    edges = [(grid.filled.masses[axis][low[axis]] / n, grid.filled.masses[axis][high[axis] + 1] / n) for axis in axes]
     volume = float(np.prod([above - below for below, above in edges]))
     values = pool.values[rows]
     return Box(
@@ -262,7 +259,7 @@ def _describe(pool: _Pool, low: list[int], high: list[int]) -> Box:
 def _rows_inside(ranks: Ranks, grid: Grid, low: list[int], high: list[int]) -> Int64Array:
     inside = ranks.is_ranked()
     for axis, doubled in enumerate(ranks.doubled):
-        first, last = int(grid.used[axis][low[axis]]), int(grid.used[axis][high[axis]])
+        first, last = int(grid.filled.used[axis][low[axis]]), int(grid.filled.used[axis][high[axis]])
         # bins * rank // (2 n) is at least `first` and at most `last`.
         least = -(-2 * ranks.n_ranked * first // grid.bins)
         beyond = -(-2 * ranks.n_ranked * (last + 1) // grid.bins)

@@ -203,10 +203,10 @@ def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
     return np.append(lowest, end)
 
 
-def marginals_of(counts: Int64Array) -> list[Int64Array]:
+def marginals_of(counts: npt.NDArray[np.integer]) -> list[Int64Array]:
     """Return the rows of each bin, axis by axis."""
     axes = range(counts.ndim)
-    return [counts.sum(tuple(other for other in axes if other != axis)) for axis in axes]
+    return [counts.sum(tuple(other for other in axes if other != axis), dtype=np.int64) for axis in axes]
 
 
 def refuse_rows(**given: object) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 
 from euds.errors import InvalidArgument, instance_of
 from euds.ops.box import MAX_CELLS, Progress, objective_of
-from euds.ops.histogram import MAX_AXES, Histogram, marginals_of
+from euds.ops.filled_cells import filled_cells
+from euds.ops.histogram import Histogram
 from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep, parse_max_keep
 from euds.ops.ranks import MAX_ROWS, check_threads
@@ -57,26 +58,18 @@ def find_histogram_box(
     goal = objective_of(objective, has_utility=utilities is not None)
     least = parse_keep(keep, n)
     most = parse_max_keep(max_keep, n)
-    axes = range(counts.ndim)
-    marginals = marginals_of(counts)
-    # The search takes no empty bins.
-    used = [np.flatnonzero(marginal) for marginal in marginals]
-    shape = (1,) * (MAX_AXES - counts.ndim) + tuple(map(len, used))
-    cells = np.ascontiguousarray(counts[np.ix_(*used)].reshape(1, *shape), np.int32)
-    sums = None
-    if utilities is not None:
-        sums = np.ascontiguousarray(scaled_utility(utilities.ravel()).reshape(counts.shape)[np.ix_(*used)])
-        sums = sums.reshape(shape)
-    found = _core.find_boxes(cells, sums, np.array([least]), most, goal, 1, 0.5, check_threads(n_threads), progress)
+    scaled = None if utilities is None else scaled_utility(utilities.ravel()).reshape(counts.shape)
+    filled = filled_cells(counts[None], scaled)
+    found = _core.find_boxes(
+        filled.counts, filled.sums, np.array([least]), most, goal, 1, 0.5, check_threads(n_threads), progress
+    )
     if not found:
         raise InvalidArgument(f"max_keep: no box of the histogram holds {least} to {most} rows; raise it")
     ((lowest, highest, n_inside),) = found
-    first, last = (
-        [int(places[at]) for places, at in zip(used, ends[-counts.ndim :], strict=True)] for ends in (lowest, highest)
-    )
-    below = [np.concatenate(([0], np.cumsum(marginal))) for marginal in marginals]
-    low_rank = tuple(float(below[axis][first[axis]] / n) for axis in axes)
-    high_rank = tuple(float(below[axis][last[axis] + 1] / n) for axis in axes)
+    first, last = filled.bins(lowest), filled.bins(highest)
+    axes = range(counts.ndim)
+    low_rank = tuple(float(filled.masses[axis][at] / n) for axis, at in enumerate(filled.places(lowest)))
+    high_rank = tuple(float(filled.masses[axis][at + 1] / n) for axis, at in enumerate(filled.places(highest)))
     volume = float(np.prod(np.subtract(high_rank, low_rank)))
     inside = tuple(slice(first[axis], last[axis] + 1) for axis in axes)
     return Box(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument, check_seed, one_of, whole_number
 from euds.ops.box import Shares, make_grid
+from euds.ops.filled_cells import filled_cells
 from euds.ops.histogram import MAX_AXES, Histogram, close_edges, marginals_of
 from euds.ops.histogram_interval import densest_bins, find_histogram_interval
 from euds.ops.interval import INTERVAL_RULES
@@ -133,10 +134,10 @@ def count_cells(values: FloatArray, bins: int, n_threads: int) -> Cells:
     if n == 0:
         raise InvalidArgument("scores: no row has finite scores")
     grid = make_grid(ranks, bins, Shares(None, np.array([1])), None, n_threads)
-    counts = grid.counts.reshape(grid.counts.shape[-d:]).astype(np.int64)
-    extremes = [_extremes(ranks, values, axis, grid.bins, grid.used[axis]) for axis in range(d)]
+    counts = grid.filled.counts.reshape(grid.filled.counts.shape[-d:]).astype(np.int64)
+    extremes = [_extremes(ranks, values, axis, grid.bins, grid.filled.used[axis]) for axis in range(d)]
     lowest, highest = (tuple(found) for found in zip(*extremes, strict=True))
-    return Cells(n, grid.bins, n_threads, counts, grid.masses, lowest, highest)
+    return Cells(n, grid.bins, n_threads, counts, grid.filled.masses, lowest, highest)
 
 
 def _extremes(
@@ -178,15 +179,11 @@ def find_grid_box(counts: Int64Array, budget: int, n_threads: int) -> Ranges:
     """Return the box of smallest volume that holds `budget` rows of a grid, which may have empty bins."""
     from euds import _core
 
-    d = counts.ndim
-    # The search takes no empty bins, and resampling may empty some.
-    used = [np.flatnonzero(marginal) for marginal in marginals_of(counts)]
-    dense = counts[np.ix_(*used)].astype(np.int32)
-    dense = np.ascontiguousarray(dense.reshape(1, *(1,) * (MAX_AXES - d), *dense.shape))
-    n = int(counts.sum())
-    ((low, high, _),) = _core.find_boxes(dense, None, np.array([budget]), n, "volume", 1, 0.5, n_threads, None)
-    sides = zip(used, low[-d:], high[-d:], strict=True)
-    return tuple((int(places[first]), int(places[last])) for places, first, last in sides)
+    # Resampling may empty bins.
+    filled = filled_cells(counts[None])
+    n, needs = int(counts.sum()), np.array([budget])
+    ((low, high, _),) = _core.find_boxes(filled.counts, None, needs, n, "volume", 1, 0.5, n_threads, None)
+    return tuple(zip(filled.bins(low), filled.bins(high), strict=True))
 
 
 def _find_intersection(counts: Int64Array, budget: int) -> Ranges:
