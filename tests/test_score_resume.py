@@ -76,6 +76,18 @@ def test_ten_kills_then_resume_give_the_same_bytes(
     assert counts["rows"] == 602 == counts["scored"] + counts["quarantined"]
 
 
+def test_a_finished_run_and_a_selection_load_no_torch(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    corpus, run_dir = write_jsonl([{"text": "the film was sad"}, {"text": "a film"}]), tmp_path / "run"
+    euds.score(corpus, out=run_dir, measures=["information"])
+    program = (
+        f"import sys, euds; euds.score({str(corpus)!r}, out={str(run_dir)!r}, measures=['information']); "
+        f"euds.select({str(run_dir)!r}, keep=1, rule='middle', axes=['information']); "
+        "print([name for name in ('torch', 'transformers', 'sklearn', 'faiss') if name in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
 def test_a_second_run_returns_at_once_without_models(
     tmp_path: Path, tiny_lm: Path, write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
-from euds.measures.device import Precision
 from euds.measures.tokens import ModelTokenizer
 from euds.progress import say
 
 if TYPE_CHECKING:
-    # These bring transformers along, which takes seconds and counting words does without.
+    # These bring torch and transformers along, which take seconds: a finished run does without.
     from euds.engine.meanings import Judges
     from euds.measures.causal_lm import CausalLM
+    from euds.measures.device import Precision
     from euds.measures.generate import Sampler
     from euds.measures.generative import GenerativeScorer
     from euds.measures.label_words import LabelWordScorer
@@ -35,7 +35,7 @@ class Models:
         seconds: spent on loading so far, by all threads.
     """
 
-    def __init__(self, plan: Plan, precision: Precision) -> None:
+    def __init__(self, plan: Plan, precision: "Precision") -> None:
         self.plan = plan
         self.precision = precision
         self.seconds = 0.0
