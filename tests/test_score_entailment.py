@@ -71,7 +71,7 @@ def test_a_row_with_a_pair_that_never_fits_is_given_up_alone(
 
     monkeypatch.setattr(EntailmentModel, "_judge", small_memory)
     rows = sample("small", settings, token_budget=budget)
-    model = EntailmentModel(str(tiny_nli), precision("cpu"), token_budget=1)
+    model = EntailmentModel(tiny_nli, precision("cpu"), token_budget=1)
     too_long = []
     for row in table(tmp_path / "whole", "generations"):
         try:

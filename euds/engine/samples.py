@@ -34,7 +34,7 @@ def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Ju
     folder = plan.folders.get("embedder")
     tokenizer = None if embedder is None or folder is None else ModelTokenizer(folder, embedder_limit(folder))
     budget = plan.config.token_budget or DEFAULT_TOKEN_BUDGET
-    nli = None if settings.nli is None else EntailmentModel(str(plan.folders["nli"]), settled, budget)
+    nli = None if settings.nli is None else EntailmentModel(plan.folders["nli"], settled, budget)
     return Judges(embedder, tokenizer, nli)
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from euds.errors import InputError, InvalidArgument
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
-from euds.measures.models import check_model, load_model, model_config, model_folder, position_count
+from euds.measures.models import check_model, load_model, model_config, position_count
 from euds.measures.tokens import load_tokenizer
 from euds.ops.entailment import EntailmentGroups, entailment_groups
 from euds.ops.ragged import check_offsets
@@ -32,7 +32,7 @@ class EntailmentModel:
     """A cross-encoder that reads a premise and a hypothesis together; "entailment" is its most probable label.
 
     Args:
-        name: asset name, local path or hub name of a model with safetensors weights.
+        folder: model folder with safetensors weights.
         precision: device and dtype.
         token_budget: padded tokens in a forward pass, >= 1; one pair alone may exceed it.
 
@@ -43,15 +43,14 @@ class EntailmentModel:
         n_together: pairs in the last forward pass; of 1 that ran out of memory there is no smaller one.
 
     Raises:
-        InputError: the model cannot be found or loaded, has no label, or more than one, for entailment, or no padding
+        InputError: the model cannot be loaded, has no label, or more than one, for entailment, or no padding
             token.
         InvalidArgument: token_budget is below 1.
     """
 
-    def __init__(self, name: str, precision: Precision, token_budget: int = DEFAULT_TOKEN_BUDGET) -> None:
+    def __init__(self, folder: Path, precision: Precision, token_budget: int = DEFAULT_TOKEN_BUDGET) -> None:
         if token_budget < 1:
             raise InvalidArgument(f"token_budget: must be at least 1, got {token_budget}")
-        folder = model_folder(name)
         self.device = precision.torch_device
         self.model = load_model(AutoModelForSequenceClassification, folder, precision, KIND)
         for_inference(self.model)
