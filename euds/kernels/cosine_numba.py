@@ -19,7 +19,8 @@ def dot(left: Float32Array | Float64Array, right: Float32Array | Float64Array) -
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+# A call, which hands over a dozen parts of the array, takes a third of the time of 384 products.
+@njit(cache=True, nogil=True, fastmath=SUMS, forceinline=True)
 def row_dot(rows: Float32Array | Float64Array, i: int, j: int) -> float:
     """Dot product of two rows in their own dtype; by number, as taking a row out costs as much as the sum."""
     total = rows.dtype.type(0.0)
