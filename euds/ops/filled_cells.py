@@ -43,7 +43,7 @@ def filled_cells(counts: npt.NDArray[np.integer], sums: Int64Array | None = None
         sums: (bins, ...) scaled utilities.
     """
     n_groups, d = len(counts), counts.ndim - 1
-    _, *marginals = marginals_of(counts)
+    marginals = marginals_of(counts, first_axis=1)
     used = tuple(np.flatnonzero(marginal) for marginal in marginals)
     masses = tuple(np.concatenate(([0], np.cumsum(marginal[marginal > 0]))) for marginal in marginals)
     shape = (1,) * (MAX_AXES - d) + tuple(map(len, used))

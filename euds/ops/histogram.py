@@ -203,10 +203,10 @@ def close_edges(lowest: Float64Array, largest: float) -> Float64Array:
     return np.append(lowest, end)
 
 
-def marginals_of(counts: npt.NDArray[np.integer]) -> list[Int64Array]:
-    """Return the rows of each bin, axis by axis."""
+def marginals_of(counts: npt.NDArray[np.integer], *, first_axis: int = 0) -> list[Int64Array]:
+    """Return the rows of each bin, axis by axis; of leading axes that are none of bins, the sum."""
     axes = range(counts.ndim)
-    return [counts.sum(tuple(other for other in axes if other != axis), dtype=np.int64) for axis in axes]
+    return [counts.sum(tuple(other for other in axes if other != axis), dtype=np.int64) for axis in axes[first_axis:]]
 
 
 def refuse_rows(**given: object) -> None:

@@ -59,6 +59,7 @@ def _check_split(recipe: Recipe, pool: Sequence[Example]) -> None:
             continue
         _, codes = np.unique([example.label for example in pool], return_inverse=True)
         try:
+            # How many rows a split takes depends on the labels alone, not on its seed.
             check_labels(codes, 0, n_rows=len(pool) if finds_keep else None)
         except InputError as error:
             raise InputError(f"select.methods: {method.name}: {error}") from None

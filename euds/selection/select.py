@@ -104,7 +104,8 @@ def select(
 
     Raises:
         InvalidArgument: an argument is impossible.
-        InputError: the run is missing or unfinished, its corpus has changed, or a score, group or field is not there.
+        InputError: the run is missing or unfinished, its corpus has changed, a score, group or field is not there, or
+            labelled rows are too few for "validated" or `keep="auto"`.
         InvalidType: names, or a path, are of another type.
     """
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
