@@ -58,7 +58,8 @@ def test_the_bar_of_a_piece_is_for_what_is_done_and_its_own_rows(
     assert shown == [("score", 24, 0, 24), ("score", 44, 24, 44), ("score", 64, 44, 64), ("finish", 64, 0, 64)]
 
 
-@pytest.mark.parametrize(("workers", "cached"), [(None, False), (None, True), (2, True)])
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("cached", [False, True])
 def test_rows_that_cannot_be_read_are_counted_once(
     write_jsonl: WriteJsonl,
     make_texts: Texts,
