@@ -143,3 +143,33 @@ def test_the_text_says_what_share_of_their_limits_the_gpu_kernels_reach() -> Non
         for hidden in (narrow, wide):
             assert shares(name, "linear_token_stats", "euds triton", hidden) in text
             assert shares(name, "linear_token_stats", "Liger", hidden) in text
+
+
+def test_the_text_says_what_real_rows_showed() -> None:
+    found = read_json(environment.RESULTS / "semantic-samples-cpu.json")
+    text = text_of(table.FOLDER.parent / "docs" / "semantic.md")
+    assert f"{100 * found['judge_on_newly_drawn_pairs']['accuracy']:.0f} % right on newly drawn pairs" in text
+    ranks = {tuple(pair["scores"]): pair["spearman"] for pair in found["agreement"]}
+    weighed = {name: f"samples, {name}, rao_blackwell" for name in ("similarity 0.5", "similarity 0.7", "judge")}
+    loose, strict, judge = (f"{ranks['clusters', name]:+.2f}" for name in weighed.values())
+    assert f"Spearman {loose} (similarity 0.5), {strict} (0.7), {judge} (judge)" in text
+    loose, strict, judge = weighed.values()
+    assert f"against the judge: {ranks[loose, judge]:+.2f}; 0.5 against 0.7: {ranks[loose, strict]:+.2f}" in text
+    parts = found["cost"]["judge"]["samples"]
+    tera = {name: parts[name]["flops"] / 1e12 for name in ("generation", "embedding", "grouping")}
+    pairs = parts["grouping"]
+    epoch = found["cost"]["similarity 0.5"]["training_epoch"]["flops"] / 1e12
+    seconds = [f"{parts[name]['seconds']:.0f}" for name in tera]
+    assert found["environment"]["threads"] == 1
+    assert (
+        f"Generation {tera['generation']:.1f} TFLOP, embedding {tera['embedding']:.2f}, the judge "
+        f"{tera['grouping']:.1f} ({pairs['judged_pairs']:,} of {pairs['all_pairs']:,} directed pairs), against "
+        f"{epoch:.2f} for an epoch of training MiniLM on these rows; on one thread they took {seconds[0]}, "
+        f"{seconds[1]} and {seconds[2]} s."
+    ) in text
+    for example in found["examples"]:
+        if example["row"] in (0, 57, 142):
+            groups = zip(*(example["groups"][name] for name in weighed), strict=True)
+            for generation, numbers in zip(example["generations"], groups, strict=True):
+                cells = " | ".join(map(str, numbers))
+                assert f"| {' '.join(generation.split())} | {cells} |" in text
