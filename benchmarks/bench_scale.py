@@ -90,10 +90,9 @@ def kernels(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator
     corpus = _corpus(folder, KERNEL_ROWS)
     texts = [str((row.fields or {})["text"]) for row in read_rows(list_inputs([corpus]))]
     start = time.perf_counter()
-    encoded = WordTokenizer().encode(texts)
+    encoded = WordTokenizer().encode_ragged(texts)
     splitting = time.perf_counter() - start
-    offsets = np.cumsum([0, *(len(sample.ids) for sample in encoded)])
-    ids = np.concatenate([np.array(sample.ids, np.int64) for sample in encoded])
+    ids, offsets = encoded.ids.astype(np.int64), encoded.offsets
     euds.information_entropy(ids, offsets)
     rounds = []
     for _ in range(5):

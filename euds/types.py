@@ -12,6 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
+Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from transformers import BertTokenizer
 import euds
 from euds.measures import tokens
 from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, WordTokenizer, load_tokenizer
+from euds.reference.entropy import unigram_surprisal
 
 Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_categories=["Cs"]))
 
@@ -22,12 +24,39 @@ Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_c
 @settings(max_examples=300, deadline=None)
 def test_words_are_runs_of_word_characters(texts: list[str]) -> None:
     tokenizer = WordTokenizer(max_tokens=6)
-    encoded = tokenizer.encode(texts)
-    found = [[tokenizer.words[at] for at in sample.ids] for sample in encoded]
+    encoded = tokenizer.encode_ragged(texts)
+    words = tokenizer.words.to_pylist()
+    found = [[words[at] for at in ids] for ids in np.split(encoded.ids, encoded.offsets[1:-1])][: len(texts)]
     oracle = [re.findall(r"\w+", text.lower()) for text in texts]
     assert found == [words[:6] for words in oracle]
-    assert [sample.truncated for sample in encoded] == [len(words) > 6 for words in oracle]
-    assert tokenizer.words == list(dict.fromkeys(word for words in found for word in words))
+    assert encoded.truncated.tolist() == [len(words) > 6 for words in oracle]
+    assert words == list(dict.fromkeys(word for words in found for word in words))
+
+
+@given(st.lists(st.text(alphabet="ab \u00e9"), max_size=8), st.integers(0, 8))
+@settings(max_examples=100, deadline=None)
+def test_a_word_keeps_its_id_from_call_to_call(texts: list[str], cut: int) -> None:
+    whole, parts = WordTokenizer(), WordTokenizer()
+    together = whole.encode_ragged(texts)
+    apart = [parts.encode_ragged(some) for some in (texts[:cut], texts[cut:])]
+    assert np.concatenate([some.ids for some in apart]).tolist() == together.ids.tolist()
+    assert parts.words.equals(whole.words)
+
+
+@pytest.mark.parametrize("at_once", [1, 9, 1 << 20])
+def test_words_are_counted_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("euds.engine.pool.WORDS_AT_ONCE", at_once)
+    rng = np.random.default_rng(3)
+    rows = [rng.choice(["a", "B", "c", "\u00c9t\u00e9", "film", f"only{at}"], rng.integers(1, 9)) for at in range(23)]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": ", ".join(words)}) + "\n" for words in rows))
+    euds.score(corpus, out=tmp_path / "run", measures=["information"], shard_rows=3)
+    found = euds.read_scores(tmp_path / "run")["surprisal_nats"].to_pylist()
+    lowered = [[word.lower() for word in words] for words in rows]
+    numbers = {word: at for at, word in enumerate(dict.fromkeys(word for words in lowered for word in words))}
+    counts = np.bincount([numbers[word] for words in lowered for word in words])
+    oracle = [unigram_surprisal([numbers[word] for word in words], counts.tolist()) for words in lowered]
+    assert found == pytest.approx(oracle, rel=1e-6)
 
 
 def test_ids_with_gaps_are_counted(tmp_path: Path, tiny_encoder: Path) -> None:

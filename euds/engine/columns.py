@@ -3,7 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from euds.types import Float32Array, Int64Array
+from euds.types import Float32Array, Int32Array, Int64Array
+
+WORDS = b"words"
+WORDS_SCHEMA = pa.schema([("word", pa.large_string())])
 
 
 def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:
@@ -12,6 +15,21 @@ def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:
     offsets = np.asarray(lists.offsets, dtype=np.int64)
     values = np.asarray(lists.values, dtype=np.int64)
     return values[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def lists_of(values: Int32Array, offsets: Int64Array) -> pa.ListArray:
+    """Return the list column of which `ragged` gives these values and offsets."""
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+
+def with_words(table: pa.Table, words: pa.LargeStringArray) -> pa.Table:
+    """Return a tokens table that says which words its ids are."""
+    return table.replace_schema_metadata({WORDS: pa.record_batch([words], WORDS_SCHEMA).serialize().to_pybytes()})
+
+
+def words_of(table: pa.Table) -> pa.LargeStringArray:
+    """Return the word of each id in a table that `with_words` has made."""
+    return pa.ipc.read_record_batch(pa.py_buffer(table.schema.metadata[WORDS]), WORDS_SCHEMA).column(0)
 
 
 def usable(table: pa.Table) -> list[int]:

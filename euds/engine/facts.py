@@ -65,10 +65,10 @@ def device_facts(settled: Precision, torch_threads: int | None) -> dict[str, Any
 def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
     """Return what the scores took from the whole pool."""
     facts: dict[str, Any] = {}
-    if pool.unigram is not None:
+    if pool.counts is not None:
         facts["unigram"] = {
-            "tokens": int(pool.unigram.counts.sum()),
-            "vocabulary_size": len(pool.unigram.counts),
+            "tokens": int(pool.counts.sum()),
+            "vocabulary_size": len(pool.counts),
             "unit": "word" if plan.config.token_model is None else "token",
             "smoothing": "add one",
         }

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from euds.corpus import meanings_path, read_parquet, write_parquet
 from euds.engine.cache import cache_counts
 from euds.engine.columns import embeddings_of, nullable, ragged
-from euds.engine.pool import Pool, Unigram
+from euds.engine.pool import Pool, pool_ids
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
 from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
@@ -18,6 +18,7 @@ from euds.engine.work import Work
 from euds.files import file_sha256
 from euds.ops.cluster import CentroidIndex, entropy_to_centroids
 from euds.ops.information import information_entropy, unigram_surprisal
+from euds.types import Int64Array
 
 
 def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
@@ -29,8 +30,8 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     cost: dict[str, dict[str, Any]] = {}
     cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
-    if pool.unigram is not None:
-        columns |= _information(tokens, pool.unigram)
+    if pool.counts is not None:
+        columns |= _information(work, shard, tokens, pool.counts)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
         seconds["generative"] = work.seconds("generative", shard)
@@ -108,10 +109,10 @@ def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:
     }
 
 
-def _information(tokens: pa.Table, counts: Unigram) -> dict[str, Any]:
+def _information(work: Work, shard: int, tokens: pa.Table, counts: Int64Array) -> dict[str, Any]:
     ids, offsets = ragged(tokens, "tokens")
     good = ~_bad(tokens)
-    surprisal = unigram_surprisal(counts.shared_ids(tokens, ids), offsets, counts.counts)
+    surprisal = unigram_surprisal(pool_ids(work, shard, ids), offsets, counts)
     return {
         "information_entropy_nats": nullable(information_entropy(ids, offsets), good),
         "surprisal_nats": nullable(surprisal, good),

@@ -1,6 +1,5 @@
 """What a score needs to know of the whole pool: how often each token occurs, and where the clusters lie."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.engine.columns import embeddings_of, ragged
+from euds.engine.columns import embeddings_of, ragged, words_of
 from euds.engine.prepare import Plan
 from euds.engine.work import POOL_FILE, Work
 from euds.files import read_json, write_array, write_json
@@ -24,25 +23,11 @@ from euds.ops.cluster import (
 )
 from euds.types import Int64Array
 
+WORD_IDS = "word_ids"
+"""Name of the file of a shard that tells which id in the pool each of its words has."""
 
-@dataclass(frozen=True, eq=False)
-class Unigram:
-    """How often each token or word occurs in the pool.
-
-    Attributes:
-        counts: int64, by id.
-        ids: id of each word; None where the ids are a model's.
-    """
-
-    counts: Int64Array
-    ids: dict[str, int] | None
-
-    def shared_ids(self, table: pa.Table, ids: Int64Array) -> Int64Array:
-        """Return ids that index `counts`; a shard's word ids are its own."""
-        if self.ids is None:
-            return ids
-        words = json.loads(table.schema.metadata[b"words"])
-        return np.fromiter(map(self.ids.__getitem__, words), np.int64, len(words))[ids]
+WORDS_AT_ONCE = 1 << 20
+"""Words of shards that are looked up together: each time all words of the pool are hashed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +35,11 @@ class Pool:
     """What `fit_pool` has found.
 
     Attributes:
-        unigram: token counts; None unless information entropy is measured.
+        counts: how often each token or word occurs, int64, by id; None unless information entropy is measured.
         centroids: meaning groups, ready to be searched; None without semantic entropy or a single embedding.
     """
 
-    unigram: Unigram | None
+    counts: Int64Array | None
     centroids: CentroidIndex | None
 
     @classmethod
@@ -65,15 +50,11 @@ class Pool:
             work: of the run.
             device: where the centroids are searched if FAISS can.
         """
-        unigram = None
-        if _counts_path(work).exists():
-            counts: Int64Array = np.load(_counts_path(work), allow_pickle=False)
-            words = read_json(_words_path(work)) if _words_path(work).exists() else None
-            unigram = Unigram(counts, None if words is None else {word: at for at, word in enumerate(words)})
+        counts = np.load(_counts_path(work), allow_pickle=False) if _counts_path(work).exists() else None
         centroids = None
         if _centroids_path(work).exists():
             centroids = index_centroids(np.load(_centroids_path(work), allow_pickle=False), device)
-        return cls(unigram, centroids)
+        return cls(counts, centroids)
 
 
 def is_fitted(work: Work) -> bool:
@@ -112,18 +93,24 @@ def _count_tokens(plan: Plan, work: Work, vocabulary_size: int) -> None:
 
 
 def _count_words(plan: Plan, work: Work) -> None:
-    shared = WordIds()
+    """Count the words, and keep for each shard, whose word ids are its own, which ids they have in the pool."""
+    numbers = WordIds()
     counts: Int64Array = np.zeros(0, np.int64)
+    found: list[tuple[pa.LargeStringArray, Int64Array]] = []
     for shard in range(plan.n_shards):
         table = work.read("tokens", shard)
-        words = json.loads(table.schema.metadata[b"words"])
-        ids, _ = ragged(table, "tokens")
-        at = np.fromiter(map(shared.__getitem__, words), np.int64, len(words))
-        if len(shared) > len(counts):
-            counts = np.pad(counts, (0, len(shared)))
-        counts[at] += np.bincount(ids, minlength=len(words))
-    write_json(_words_path(work), list(shared))
-    write_array(_counts_path(work), counts[: len(shared)])
+        words = words_of(table)
+        found.append((words, np.bincount(ragged(table, "tokens")[0], minlength=len(words))))
+        if shard + 1 < plan.n_shards and sum(len(words) for words, _ in found) < WORDS_AT_ONCE:
+            continue
+        ids = numbers.ids_of(pa.concat_arrays([words for words, _ in found]))
+        counts = np.pad(counts, (0, len(numbers.words) - len(counts)))
+        np.add.at(counts, ids, np.concatenate([shard_counts for _, shard_counts in found]))
+        ends = np.cumsum([len(words) for words, _ in found])
+        for at, own in enumerate(np.split(ids, ends[:-1]), start=shard + 1 - len(found)):
+            work.write(WORD_IDS, at, pa.table({"id": own}), 0.0)
+        found = []
+    write_array(_counts_path(work), counts)
 
 
 def _fit_clusters(plan: Plan, work: Work) -> None:
@@ -147,6 +134,14 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     write_array(_centroids_path(work), centroids)
 
 
+def pool_ids(work: Work, shard: int, ids: Int64Array) -> Int64Array:
+    """Return ids that index a pool's counts from those in a shard's tokens, once the pool is fitted."""
+    if not work.done(WORD_IDS, shard):
+        # A model's.
+        return ids
+    return np.asarray(work.read(WORD_IDS, shard)["id"])[ids]
+
+
 def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
     """Split sorted positions over the pool into positions within each shard."""
     cuts = np.searchsorted(chosen, ends)
@@ -163,10 +158,6 @@ def _embedded(work: Work, shard: int) -> Int64Array:
 
 def _counts_path(work: Work) -> Path:
     return work.folder / "counts.npy"
-
-
-def _words_path(work: Work) -> Path:
-    return work.folder / "words.json"
 
 
 def _centroids_path(work: Work) -> Path:

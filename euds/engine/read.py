@@ -1,18 +1,19 @@
 """Read a shard's rows and tokenise their texts, once, for every model of the run."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Row, extract_scalar, extract_text
+from euds.engine.columns import lists_of, with_words
 from euds.engine.prepare import Plan
 from euds.engine.prompts import add_prompts, add_questions, label_prompt_encoder, prompt_encoder
 from euds.measures.prompts import PromptEncoder
-from euds.measures.tokens import Encoded, ModelTokenizer, TextEncoder, WordTokenizer
+from euds.measures.tokens import ModelTokenizer, RaggedTokens, TextEncoder, WordTokenizer, offsets_of
+from euds.types import Int32Array
 
-NO_TOKENS = Encoded([], truncated=False)
 CHUNK_ROWS = 1024
 CHUNK_CHARS = 1 << 22
 """Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it."""
@@ -87,7 +88,7 @@ def read_shard(plan: Plan, rows: Iterable[Row], encoders: Encoders) -> pa.Table:
     batches = [_read_chunk(plan, chunk, encoders) for chunk in _chunks(rows, plan.config.text_fields)]
     table = pa.concat_tables(batches).combine_chunks() if batches else SCHEMA.empty_table()
     if isinstance(encoders.tokens, WordTokenizer):
-        table = table.replace_schema_metadata({b"words": json.dumps(encoders.tokens.words).encode()})
+        table = with_words(table, encoders.tokens.words)
     return table
 
 
@@ -112,22 +113,26 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
     rows = [row for row, _, _ in chunk]
     tokens = _encode(encoders.tokens, texts)
     embedder_tokens = _encode(encoders.embedder, texts)
+    empty = np.zeros(len(chunk), bool)
+    for encoder, found in ((encoders.tokens, tokens), (encoders.embedder, embedder_tokens)):
+        if encoder is not None:
+            empty |= np.diff(found.offsets) == 0
     reasons = [
-        reason or ("text has no tokens" if _is_empty(encoders, main, side) else None)
-        for (_, _, reason), main, side in zip(chunk, tokens, embedder_tokens, strict=True)
+        reason or ("text has no tokens" if is_empty else None)
+        for (_, _, reason), is_empty in zip(chunk, empty.tolist(), strict=True)
     ]
     columns = {
         "row_id": [row.row_id for row in rows],
         "file": [row.file for row in rows],
         "position": [row.position for row in rows],
         "reason": reasons,
-        "id": [extract_scalar(row, config.id_field) for row in rows],
-        "label": [extract_scalar(row, config.label_field) for row in rows],
-        "source": [extract_scalar(row, config.source_field) for row in rows],
+        "id": _scalars(rows, config.id_field),
+        "label": _scalars(rows, config.label_field),
+        "source": _scalars(rows, config.source_field),
         "n_bytes": [None if text is None else _n_bytes(text) for text in texts],
-        "truncated": [a.truncated or b.truncated for a, b in zip(tokens, embedder_tokens, strict=True)],
-        "tokens": [encoded.ids for encoded in tokens],
-        "embedder_tokens": [encoded.ids for encoded in embedder_tokens],
+        "truncated": tokens.truncated | embedder_tokens.truncated,
+        "tokens": lists_of(tokens.ids, tokens.offsets),
+        "embedder_tokens": lists_of(embedder_tokens.ids, embedder_tokens.offsets),
     }
     table = pa.table(columns, schema=SCHEMA)
     if encoders.prompts is not None:
@@ -138,17 +143,19 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
     return table
 
 
-def _encode(encoder: TextEncoder | None, texts: Sequence[str | None]) -> list[Encoded]:
-    if encoder is None:
-        return [NO_TOKENS] * len(texts)
-    encoded = iter(encoder.encode([text for text in texts if text is not None]))
-    return [NO_TOKENS if text is None else next(encoded) for text in texts]
+def _encode(encoder: TextEncoder | None, texts: Sequence[str | None]) -> RaggedTokens:
+    """Encode the texts that are there; the others have no tokens."""
+    lengths, truncated = np.zeros(len(texts), np.int64), np.zeros(len(texts), bool)
+    ids: Int32Array = np.zeros(0, np.int32)
+    if encoder is not None:
+        there = np.array([text is not None for text in texts])
+        found = encoder.encode_ragged([text for text in texts if text is not None])
+        ids, lengths[there], truncated[there] = found.ids, np.diff(found.offsets), found.truncated
+    return RaggedTokens(ids, offsets_of(lengths), truncated)
 
 
-def _is_empty(encoders: Encoders, tokens: Encoded, embedder_tokens: Encoded) -> bool:
-    return (encoders.tokens is not None and not tokens.ids) or (
-        encoders.embedder is not None and not embedder_tokens.ids
-    )
+def _scalars(rows: Sequence[Row], field: str | None) -> list[str | None]:
+    return [None] * len(rows) if field is None else [extract_scalar(row, field) for row in rows]
 
 
 def _n_bytes(text: str) -> int:

@@ -14,7 +14,7 @@ from euds.corpus import Slice, SliceReader, generations_path, meanings_path, rea
 from euds.engine.config import ScoreConfig
 from euds.engine.finish import finish_shard
 from euds.engine.meter import Meter
-from euds.engine.pool import Pool, fit_pool, pool_seconds
+from euds.engine.pool import WORD_IDS, Pool, fit_pool, pool_seconds
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
 from euds.engine.records import Record
@@ -99,10 +99,11 @@ def score_sample(
             tokens = read_shard(plan, rows[: shard.n_rows], encoders)
             worker.work.write(TOKENS, shard.index, tokens, time.perf_counter() - start)
             worker.measure(shard, Meter(progress) if shard is sampled else _uncounted)
-    work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in worker.stages)
     fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
         fit_pool(plan, worker.work, encoders.tokens)
+    left = [stage for stage in (*worker.stages, WORD_IDS) if worker.work.done(stage, SAMPLED)]
+    work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in left)
     pool = _with_clusters_of(worker, corpus_rows, config.seed)
     # The first time compiles kernels.
     _, short, record = (finish_shard(plan, worker.work, shard, pool) for shard in (WARM_UP, WARM_UP, SAMPLED))

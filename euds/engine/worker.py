@@ -14,7 +14,7 @@ from euds.engine.config import stages_of
 from euds.engine.finish import finish_shard
 from euds.engine.loaded import Models
 from euds.engine.meter import Advance
-from euds.engine.pool import Pool
+from euds.engine.pool import WORD_IDS, Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
 from euds.engine.sample_cost import STAGES as SAMPLE_STAGES
@@ -110,7 +110,7 @@ class Worker:
             if not self.work.records.verified(shard.index, self.plan.part_path(shard.index)):
                 raise
             return shard.n_rows
-        for stage in self.stages:
+        for stage in (*self.stages, WORD_IDS):
             self.work.drop(stage, shard.index)
         return shard.n_rows
 
