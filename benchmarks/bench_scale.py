@@ -84,7 +84,7 @@ def kernels(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator
 
     import euds
     from euds.corpus import list_inputs, read_rows
-    from euds.measures.tokens import WordTokenizer
+    from euds.measures.words import WordTokenizer
 
     torch.set_num_threads(1)
     corpus = _corpus(folder, KERNEL_ROWS)

@@ -14,7 +14,8 @@ from transformers import BertTokenizer
 
 import euds
 from euds.measures import tokens
-from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, WordTokenizer, load_tokenizer
+from euds.measures.tokens import CHARS_PER_TOKEN_CAP, ModelTokenizer, load_tokenizer
+from euds.measures.words import WordTokenizer
 from euds.reference.entropy import unigram_surprisal
 
 Characters = st.one_of(st.characters(max_codepoint=127), st.characters(exclude_categories=["Cs"]))

@@ -120,7 +120,7 @@ def _namespace(stage: str, model: dict[str, str], precision: Precision, encoders
         "model_sha256": model["sha256"],
         "tokenizer_sha256": model["tokenizer_sha256"],
         "dtype": precision.dtype,
-        "device": precision.torch_device.type,
+        "device": precision.kind,
     }
     if stage == "generative":
         assert isinstance(encoders.tokens, ModelTokenizer)

@@ -104,7 +104,7 @@ def estimate(
             seed=seed,
         )
     )
-    kind = precision(device, dtype).torch_device.type
+    kind = precision(device, dtype).kind
     uses_models = stages_of(config.measures, config.semantic) != ["tokens"]
     if sample_rows is None:
         sample_rows = SAMPLE_ROWS[kind] if uses_models else MODEL_FREE_ROWS

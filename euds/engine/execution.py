@@ -13,7 +13,7 @@ from euds.errors import InputError, InvalidArgument, whole_number
 from euds.progress import say
 
 if TYPE_CHECKING:
-    # These bring torch along, which a finished run does without.
+    # These bring readers and kernels along, which a finished run does without.
     from euds.engine.worker import Worker
     from euds.measures.device import Precision
 
@@ -126,7 +126,7 @@ class Execution:
             raise InvalidArgument(
                 f"device: {plan.config.device} names one GPU of a host, but a Ray worker is given its own; say cuda"
             )
-        precision(plan.config.device, plan.config.dtype)
+        precision(plan.device, plan.config.dtype)
         several = not self.ray and (self.workers or len(self._cards(plan))) > 1
         if several and current_process().daemon:
             raise InvalidArgument(
@@ -158,11 +158,12 @@ class Execution:
         """The device of each process that can have work: all of `_cards` in turn."""
         cards = self._cards(plan)
         count = with_work("workers", self.workers or max(1, len(cards)), plan, n_tasks)
-        return [cards[at % len(cards)] if cards else plan.config.device for at in range(count)]
+        return [cards[at % len(cards)] if cards else plan.device for at in range(count)]
 
     def _cards(self, plan: Plan) -> list[str]:
         """The CUDA devices that processes may choose from: none where one was named, or no model takes any."""
+        if not plan.takes_gpu or plan.config.device not in ("auto", "cuda"):
+            return []
         import torch
 
-        chooses = plan.takes_gpu and plan.config.device in ("auto", "cuda")
-        return [f"cuda:{at}" for at in range(torch.cuda.device_count())] if chooses else []
+        return [f"cuda:{at}" for at in range(torch.cuda.device_count())]

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from euds.corpus import read_parquet
 from euds.engine.columns import ragged, usable
 from euds.engine.cost import semantic_cost
 from euds.engine.estimated import Estimate
 from euds.engine.sampled import ScoredSample
+from euds.measures.device import Precision
 from euds.types import Float64Array
 
 TOKENS_OF = {
@@ -79,7 +79,7 @@ def extrapolate(
         seconds=seconds,
         workers=workers,
         largest_task=largest_task / n_rows,
-        device=_device_name(worker.precision.torch_device),
+        device=_device_name(worker.precision),
         peak_bytes=scored.peak_bytes,
         part_bytes=sum(_part_bytes(path, times, n_parts) for path in scored.kept),
         work_bytes=round(scored.work_bytes / n_sampled * working_rows),
@@ -147,5 +147,9 @@ def _part_bytes(path: Path, times: float, n_parts: int) -> int:
     return round(columns * times + (path.stat().st_size - columns) * n_parts)
 
 
-def _device_name(device: torch.device) -> str:
-    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type
+def _device_name(settled: Precision) -> str:
+    if settled.kind != "cuda":
+        return settled.kind
+    import torch
+
+    return str(torch.cuda.get_device_name(settled.torch_device))

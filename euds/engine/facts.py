@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 import psutil
-import torch
 
 from euds.assets import given_folder
 from euds.engine.pool import Pool
@@ -49,7 +48,7 @@ def model_facts(plan: Plan, encoders: Encoders, settled: Precision) -> dict[str,
 
 
 def device_facts(settled: Precision, torch_threads: int | None) -> dict[str, Any]:
-    """Return what the models ran on; `torch_threads`: of each worker, as `Runner` has them."""
+    """Return what the run ran on; `torch_threads`: of each worker, as `Runner` has them."""
     facts: dict[str, Any] = {
         "name": settled.device,
         "cpu": platform.machine(),
@@ -57,7 +56,9 @@ def device_facts(settled: Precision, torch_threads: int | None) -> dict[str, Any
         "torch_threads": torch_threads,
         "memory_bytes": psutil.virtual_memory().total,
     }
-    if settled.torch_device.type == "cuda":
+    if settled.kind == "cuda":
+        import torch
+
         facts["gpu"] = torch.cuda.get_device_name(settled.torch_device)
     return facts
 

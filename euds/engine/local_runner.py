@@ -8,8 +8,6 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from euds.engine.execution import Task, last_row
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
@@ -33,8 +31,12 @@ class LocalRunner:
         self._worker.close()
 
     @property
-    def torch_threads(self) -> int:
-        """Threads of torch in this process."""
+    def torch_threads(self) -> int | None:
+        """Threads of torch in this process; None: no model has run."""
+        if not self._plan.runs_models:
+            return None
+        import torch
+
         return torch.get_num_threads()
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:

@@ -12,7 +12,8 @@ from euds.engine.columns import embeddings_of, ragged, words_of
 from euds.engine.prepare import Plan
 from euds.engine.work import POOL_FILE, Work
 from euds.files import read_json, write_array, write_json
-from euds.measures.tokens import ModelTokenizer, TextEncoder, WordIds
+from euds.measures.tokens import ModelTokenizer, TextEncoder
+from euds.measures.words import WordIds
 from euds.ops.cluster import (
     CentroidIndex,
     default_n_clusters,

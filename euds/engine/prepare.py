@@ -78,6 +78,16 @@ class Plan:
         return "information" in self.config.measures or self.config.clusters
 
     @property
+    def runs_models(self) -> bool:
+        """Whether any model runs, not only a model's tokenizer."""
+        return bool(self.folders.keys() - {"tokenizer"})
+
+    @property
+    def device(self) -> str:
+        """The device of the settings; that of a run without models is the CPU unless another was named."""
+        return "cpu" if self.config.device == "auto" and not self.runs_models else self.config.device
+
+    @property
     def takes_gpu(self) -> bool:
         """Whether the run takes a GPU where there is one."""
         return self.config.device != "cpu" and bool(self.folders.keys() & {"lm", "embedder"})
@@ -148,7 +158,7 @@ def prepare(
     if check is not None:
         check(draft)
     config, files, folders = draft.config, draft.files, draft.folders
-    precision = _precision(config) if folders.keys() - {"tokenizer"} else None
+    precision = _precision(config) if draft.runs_models else None
     inputs = identities(files, () if anew else _known_inputs(run_dir))
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:

@@ -11,7 +11,8 @@ from euds.engine.columns import lists_of, with_words
 from euds.engine.prepare import Plan
 from euds.engine.prompts import add_prompts, add_questions, label_prompt_encoder, prompt_encoder
 from euds.measures.prompts import PromptEncoder
-from euds.measures.tokens import ModelTokenizer, RaggedTokens, TextEncoder, WordTokenizer, offsets_of
+from euds.measures.tokens import ModelTokenizer, RaggedTokens, TextEncoder, offsets_of
+from euds.measures.words import WordTokenizer
 from euds.types import Int32Array
 
 CHUNK_ROWS = 1024

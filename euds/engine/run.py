@@ -37,7 +37,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
     """
     shards = _shards(plan, work)
     worker = Worker(plan, tells_loading=split is None)
-    if plan.folders.keys() - {"tokenizer"}:
+    if plan.runs_models:
         warn_of_emulated_bfloat16("dtype", worker.precision.dtype, worker.precision.device)
     all_tasks = list(tasks(shards))
     if split is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from euds.corpus import Slice, SliceReader, generations_path, meanings_path, read_rows
 from euds.engine.config import ScoreConfig
@@ -171,6 +170,8 @@ def _count(plan: Plan, work: Work, encoder: TextEncoder | None, warm_up_rows: in
 
 
 def _peak_bytes(precision: Precision) -> int:
-    if precision.torch_device.type == "cuda":
+    if precision.kind == "cuda":
+        import torch
+
         return int(torch.cuda.max_memory_reserved(precision.torch_device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

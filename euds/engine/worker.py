@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, plan: Plan, device: str | None = None, *, tells_loading: bool = True) -> None:
         self.plan = plan
         self.work = Work(plan.run_dir)
-        self.precision: Precision = precision(device or plan.config.device, plan.config.dtype)
+        self.precision: Precision = precision(device or plan.device, plan.config.dtype)
         self.models = Models(plan, self.precision)
         self._tells_loading = tells_loading
         self._reader = SliceReader(plan.columns)
@@ -142,7 +142,7 @@ class Worker:
 
     @cached_property
     def _budgets(self) -> dict[str, TokenBudget]:
-        kind = self.precision.torch_device.type
+        kind = self.precision.kind
         budgets = dict.fromkeys(self.stages[1:], TOKEN_BUDGET[kind])
         budgets |= {"generative": LM_BUDGET[kind]} | dict.fromkeys(("generation", LABEL_WORDS), GENERATION_BUDGET[kind])
         return {stage: TokenBudget(self.plan.config.token_budget or tokens) for stage, tokens in budgets.items()}

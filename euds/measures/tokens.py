@@ -1,6 +1,5 @@
-"""Text to token ids: a model's tokenizer, or lower-cased words where no model is named."""
+"""Text to token ids by a model's tokenizer."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from euds.errors import InputError, reason_of
 from euds.types import BoolArray, Int32Array, Int64Array
@@ -109,72 +106,6 @@ class ModelTokenizer:
         # The same ids without types and offsets: in three quarters of the time, of which Python holds half as much.
         encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
-
-
-class WordIds:
-    """An id for every word that is asked for, in order of first appearance.
-
-    Attributes:
-        words: large strings, the word of each id given so far.
-    """
-
-    def __init__(self) -> None:
-        self.words: pa.LargeStringArray = pa.array([], pa.large_string())
-
-    def ids_of(self, words: pa.LargeStringArray) -> Int64Array:
-        """Return the id of each word; takes as long as it takes to hash all words so far, so ask for many at once."""
-        encoded = words.dictionary_encode()
-        at = np.array(pc.fill_null(pc.index_in(encoded.dictionary, self.words), -1), np.int64)
-        new = at < 0
-        at[new] = len(self.words) + np.arange(np.count_nonzero(new))
-        self.words = pa.concat_arrays([self.words, encoded.dictionary.filter(pa.array(new))])
-        found: Int64Array = at[np.asarray(encoded.indices)]
-        return found
-
-
-class WordTokenizer:
-    """Lower-cased runs of word characters, cut at `max_tokens` words (None: no limit).
-
-    Ids are given in order of first appearance and kept in `words`.
-    """
-
-    _WORD = re.compile(r"\w+")
-    _SPACE = ord(" ")
-    _TABLE = bytes(ord(char.lower()) if re.match(r"\w", char) else ord(" ") for char in map(chr, range(128))).ljust(256)
-
-    def __init__(self, max_tokens: int | None = None) -> None:
-        self.max_tokens = max_tokens
-        self._ids = WordIds()
-
-    @property
-    def words(self) -> pa.LargeStringArray:
-        """The word of every id given so far."""
-        return self._ids.words
-
-    def encode_ragged(self, texts: Sequence[str]) -> RaggedTokens:
-        """Encode texts, in order; a text without a word gives no ids."""
-        spaced = [self._spaced(text) for text in texts]
-        data = np.frombuffer(b" ".join([b"", *spaced, b""]), np.uint8)
-        in_word = data != self._SPACE
-        edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
-        starts, stops = edges[::2], edges[1::2]
-        offsets = np.searchsorted(starts, np.cumsum([1, *(len(words) + 1 for words in spaced)]))
-        n_words = np.diff(offsets)
-        kept = n_words if self.max_tokens is None else np.minimum(n_words, self.max_tokens)
-        letters, lengths = data[in_word], stops - starts
-        if (kept < n_words).any():
-            taken = np.arange(len(starts)) - np.repeat(offsets[:-1], n_words) < np.repeat(kept, n_words)
-            letters, lengths = letters[np.repeat(taken, lengths)], lengths[taken]
-        bounds = pa.py_buffer(offsets_of(lengths))
-        words = pa.LargeStringArray.from_buffers(len(lengths), bounds, pa.py_buffer(letters))
-        return RaggedTokens(self._ids.ids_of(words).astype(np.int32), offsets_of(kept), kept < n_words)
-
-    def _spaced(self, text: str) -> bytes:
-        """Return the words of a text with spaces between, and maybe around, as UTF-8."""
-        if text.isascii():
-            # The same words, many times faster.
-            return text.encode().translate(self._TABLE)
-        return " ".join(self._WORD.findall(text.lower())).encode()
 
 
 def offsets_of(lengths: npt.ArrayLike) -> Int64Array:
