@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import euds
 from euds.errors import InvalidArgument
 from euds.kernels.information_numba import PLUGIN, ragged_count_entropy_dense
-from euds.ops.information import unigram_surprisal
+from euds.ops.information import smoothed_mass, unigram_surprisal
 from euds.reference import entropy as reference
 
 # Up to 32 ids take their logarithms from a table, more do not.
@@ -73,6 +73,9 @@ def test_surprisal_equals_the_reference(samples: list[list[int]]) -> None:
     counts = np.bincount(ids, minlength=10)
     found = unigram_surprisal(ids, offsets, counts)
     oracle = [reference.unigram_surprisal(sample, counts.tolist()) for sample in samples]
+    used, own = np.unique(np.array(ids, np.int64), return_inverse=True)
+    of_some = unigram_surprisal(own.astype(np.int64), offsets, counts[used], mass=smoothed_mass(counts))
+    np.testing.assert_array_equal(of_some, found)
     np.testing.assert_allclose(found, oracle, atol=1e-12)
 
 

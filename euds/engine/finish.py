@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from euds.corpus import meanings_path, read_parquet, write_parquet
 from euds.engine.cache import cache_counts
 from euds.engine.columns import embeddings_of, nullable, ragged
-from euds.engine.pool import Pool, pool_ids
+from euds.engine.pool import Pool, counts_of
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
 from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
@@ -31,7 +31,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
     if pool.counts is not None:
-        columns |= _information(work, shard, tokens, pool.counts)
+        columns |= _information(tokens, counts_of(work, shard, pool.counts), pool.mass)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
         seconds["generative"] = work.seconds("generative", shard)
@@ -109,10 +109,10 @@ def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:
     }
 
 
-def _information(work: Work, shard: int, tokens: pa.Table, counts: Int64Array) -> dict[str, Any]:
+def _information(tokens: pa.Table, counts: Int64Array, mass: int) -> dict[str, Any]:
     ids, offsets = ragged(tokens, "tokens")
     good = ~_bad(tokens)
-    surprisal = unigram_surprisal(pool_ids(work, shard, ids), offsets, counts)
+    surprisal = unigram_surprisal(ids, offsets, counts, mass=mass)
     return {
         "information_entropy_nats": nullable(information_entropy(ids, offsets), good),
         "surprisal_nats": nullable(surprisal, good),

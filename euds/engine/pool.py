@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,15 @@ from euds.ops.cluster import (
     sample_rows,
     trained_rows,
 )
+from euds.ops.information import smoothed_mass
 from euds.types import Int64Array
 
 WORD_IDS = "word_ids"
 """Name of the file of a shard that tells which id in the pool each of its words has."""
 
 WORDS_AT_ONCE = 1 << 20
-"""Words of shards that are looked up together: each time all words of the pool are hashed."""
+"""Words of shards, or as many as the pool has if those are more, that are looked up together: each time all words of
+the pool are hashed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,12 @@ class Pool:
 
     counts: Int64Array | None
     centroids: CentroidIndex | None
+
+    @cached_property
+    def mass(self) -> int:
+        """What the unigram divides the counts by."""
+        assert self.counts is not None
+        return smoothed_mass(self.counts)
 
     @classmethod
     def load(cls, work: Work, device: str) -> "Pool":
@@ -102,7 +111,8 @@ def _count_words(plan: Plan, work: Work) -> None:
         table = work.read("tokens", shard)
         words = words_of(table)
         found.append((words, np.bincount(ragged(table, "tokens")[0], minlength=len(words))))
-        if shard + 1 < plan.n_shards and sum(len(words) for words, _ in found) < WORDS_AT_ONCE:
+        enough = max(WORDS_AT_ONCE, len(numbers.words))
+        if shard + 1 < plan.n_shards and sum(len(words) for words, _ in found) < enough:
             continue
         ids = numbers.ids_of(pa.concat_arrays([words for words, _ in found]))
         counts = np.pad(counts, (0, len(numbers.words) - len(counts)))
@@ -135,12 +145,12 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     write_array(_centroids_path(work), centroids)
 
 
-def pool_ids(work: Work, shard: int, ids: Int64Array) -> Int64Array:
-    """Return ids that index a pool's counts from those in a shard's tokens, once the pool is fitted."""
-    if not work.done(WORD_IDS, shard):
-        # A model's.
-        return ids
-    return np.asarray(work.read(WORD_IDS, shard)["id"])[ids]
+def counts_of(work: Work, shard: int, counts: Int64Array) -> Int64Array:
+    """Return how often each id in a shard's tokens occurs in the pool, whose counts are given.
+
+    Of words, these are the few that the shard has: work on all of them would grow with the corpus, for every shard.
+    """
+    return counts[np.asarray(work.read(WORD_IDS, shard)["id"])] if work.done(WORD_IDS, shard) else counts
 
 
 def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from euds.errors import InvalidArgument, one_of
 from euds.ops.ragged import PIECES, WORTH_THREADS, check_ids, check_offsets, table_entries
-from euds.types import Float64Array
+from euds.types import Float64Array, Int64Array
 
 ESTIMATORS = ("plugin", "miller_madow", "chao_shen")
 
@@ -46,15 +46,18 @@ def information_entropy(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, *, est
     return result
 
 
-def unigram_surprisal(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: npt.ArrayLike) -> Float64Array:
+def unigram_surprisal(
+    token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: npt.ArrayLike, *, mass: int | None = None
+) -> Float64Array:
     """Return each sample's mean surprisal under the add-one-smoothed unigram of its pool.
 
-    q(w) = (count(w) + 1) / (sum of counts + number of types that occur in the pool).
+    q(w) = (count(w) + 1) / mass, where the mass is the sum of counts + number of types that occur in the pool.
 
     Args:
         token_ids: (total,) integers in 0..V-1.
         offsets: (n + 1,) integers rising from 0 to total.
         counts: (V,) occurrences of each id in the pool, >= 0.
+        mass: `smoothed_mass` of the counts of the whole pool, where `counts` is of some of its types; None: of all.
 
     Returns:
         (n,) float64, nats; NaN for an empty sample.
@@ -71,8 +74,13 @@ def unigram_surprisal(token_ids: npt.ArrayLike, offsets: npt.ArrayLike, counts: 
         raise InvalidArgument("counts: must not be negative")
     if len(ids) and (ids.min() < 0 or ids.max() >= len(occurrences)):
         raise InvalidArgument(f"token_ids: must lie in 0..{len(occurrences) - 1}, the range of counts")
-    total = int(occurrences.sum()) + int(np.count_nonzero(occurrences))
-    surprisal = -np.log((occurrences + 1) / max(total, 1))
+    mass = smoothed_mass(occurrences) if mass is None else mass
+    surprisal = -np.log((occurrences + 1) / max(mass, 1))
     result: Float64Array = ragged_mean(surprisal, ids, starts)
     result[np.diff(starts) == 0] = np.nan
     return result
+
+
+def smoothed_mass(counts: Int64Array) -> int:
+    """Return the sum of a pool's counts plus one for every type that occurs in it."""
+    return int(counts.sum()) + int(np.count_nonzero(counts))
