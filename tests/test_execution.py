@@ -61,8 +61,8 @@ def test_no_more_processes_are_started_than_can_have_work(
 
 def test_what_needs_no_model_needs_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert Execution()._devices(_plan("auto", "tokenizer"), 9) == ["auto"]
-    assert Execution(2)._devices(_plan("auto"), 9) == ["auto", "auto"]
+    assert Execution()._devices(_plan("auto", "tokenizer"), 9) == ["cpu"]
+    assert Execution(2)._devices(_plan("auto"), 9) == ["cpu", "cpu"]
 
 
 def test_a_run_on_the_cpu_takes_no_gpu() -> None:

@@ -27,8 +27,10 @@ def with_words(table: pa.Table, words: pa.LargeStringArray) -> pa.Table:
     return table.replace_schema_metadata({WORDS: pa.record_batch([words], WORDS_SCHEMA).serialize().to_pybytes()})
 
 
-def words_of(table: pa.Table) -> pa.LargeStringArray:
-    """Return the word of each id in a table that `with_words` has made."""
+def words_of(table: pa.Table) -> pa.LargeStringArray | None:
+    """Return the word of each id in a table that `with_words` has made; None: its ids are a model's."""
+    if WORDS not in (table.schema.metadata or {}):
+        return None
     return pa.ipc.read_record_batch(pa.py_buffer(table.schema.metadata[WORDS]), WORDS_SCHEMA).column(0)
 
 

@@ -31,7 +31,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
     if pool.counts is not None:
-        columns |= _information(tokens, counts_of(work, shard, pool.counts), pool.mass)
+        columns |= _information(tokens, counts_of(work, shard, tokens, pool.counts), pool.mass)
     if "generative" in plan.config.measures:
         generative = work.read("generative", shard)
         seconds["generative"] = work.seconds("generative", shard)

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.engine.columns import embeddings_of, ragged, words_of
+from euds.engine.columns import WORDS_SCHEMA, embeddings_of, ragged, words_of
 from euds.engine.prepare import Plan
 from euds.engine.work import POOL_FILE, Work
-from euds.files import read_json, write_array, write_json
+from euds.files import atomic_path, read_json, write_array, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder
 from euds.measures.words import WordIds
 from euds.ops.cluster import (
@@ -110,6 +110,7 @@ def _count_words(plan: Plan, work: Work) -> None:
     for shard in range(plan.n_shards):
         table = work.read("tokens", shard)
         words = words_of(table)
+        assert words is not None
         found.append((words, np.bincount(ragged(table, "tokens")[0], minlength=len(words))))
         enough = max(WORDS_AT_ONCE, len(numbers.words))
         if shard + 1 < plan.n_shards and sum(len(words) for words, _ in found) < enough:
@@ -121,6 +122,11 @@ def _count_words(plan: Plan, work: Work) -> None:
         for at, own in enumerate(np.split(ids, ends[:-1]), start=shard + 1 - len(found)):
             work.write(WORD_IDS, at, pa.table({"id": own}), 0.0)
         found = []
+    with (
+        atomic_path(_words_path(work), durable=False) as partial,
+        pa.ipc.new_file(str(partial), WORDS_SCHEMA) as writer,
+    ):
+        writer.write(pa.record_batch([numbers.words], WORDS_SCHEMA))
     write_array(_counts_path(work), counts)
 
 
@@ -145,12 +151,22 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     write_array(_centroids_path(work), centroids)
 
 
-def counts_of(work: Work, shard: int, counts: Int64Array) -> Int64Array:
+def counts_of(work: Work, shard: int, tokens: pa.Table, counts: Int64Array) -> Int64Array:
     """Return how often each id in a shard's tokens occurs in the pool, whose counts are given.
 
     Of words, these are the few that the shard has: work on all of them would grow with the corpus, for every shard.
     """
-    return counts[np.asarray(work.read(WORD_IDS, shard)["id"])] if work.done(WORD_IDS, shard) else counts
+    words = words_of(tokens)
+    if words is None:
+        return counts
+    if work.done(WORD_IDS, shard):
+        ids = work.read(WORD_IDS, shard)["id"]
+    else:
+        # Its part was finished, and then damaged or lost.
+        with pa.OSFile(str(_words_path(work))) as source:
+            ids = pc.index_in(words, pa.ipc.open_file(source).read_all()["word"].combine_chunks())
+    found: Int64Array = counts[np.asarray(ids)]
+    return found
 
 
 def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
@@ -169,6 +185,10 @@ def _embedded(work: Work, shard: int) -> Int64Array:
 
 def _counts_path(work: Work) -> Path:
     return work.folder / "counts.npy"
+
+
+def _words_path(work: Work) -> Path:
+    return work.folder / "words.arrow"
 
 
 def _centroids_path(work: Work) -> Path:

@@ -45,7 +45,7 @@ OWN = (
     *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", PARTIAL_PATTERN),
     # Numbers of shards have five digits, or more of very many.
     *(f"*-{'[0-9]' * digits}.arrow" for digits in range(5, 10)),
-    *("counts.npy", "centroids.npy", POOL_FILE, f"{BEGAN}-*"),
+    *("counts.npy", "words.arrow", "centroids.npy", POOL_FILE, f"{BEGAN}-*"),
 )
 """What a run keeps in the folder; whatever else is there is somebody's own."""
 
