@@ -84,15 +84,19 @@ def kernels(folder: Path, sizes: Sequence[int], ways: Sequence[str]) -> Iterator
 
     import euds
     from euds.corpus import list_inputs, read_rows
+    from euds.engine.read import CHUNK_ROWS
     from euds.measures.words import WordTokenizer
 
     torch.set_num_threads(1)
     corpus = _corpus(folder, KERNEL_ROWS)
     texts = [str((row.fields or {})["text"]) for row in read_rows(list_inputs([corpus]))]
     start = time.perf_counter()
-    encoded = WordTokenizer().encode_ragged(texts)
+    tokenizer = WordTokenizer()
+    # Some at a time, as a run does.
+    encoded = [tokenizer.encode_ragged(texts[at : at + CHUNK_ROWS]) for at in range(0, len(texts), CHUNK_ROWS)]
     splitting = time.perf_counter() - start
-    ids, offsets = encoded.ids.astype(np.int64), encoded.offsets
+    ids = np.concatenate([some.ids for some in encoded]).astype(np.int64)
+    offsets = np.cumsum([0, *np.concatenate([np.diff(some.offsets) for some in encoded])])
     euds.information_entropy(ids, offsets)
     rounds = []
     for _ in range(5):

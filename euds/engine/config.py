@@ -1,13 +1,12 @@
 """What a scoring run is made of: its configuration, and how it differs from the one a run directory holds."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-from upath import UPath
 
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
@@ -30,9 +29,6 @@ from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 MEASURES = ("information", "generative", "semantic")
 SEMANTIC = ("clusters", "samples", "label_words")
 """The estimates of semantic entropy: from clusters of embeddings, sampled generations, or the task's label words."""
-
-NAMES_OF_FILES = (str, PathLike, UPath)
-"""What may name an input; remote paths of universal_pathlib are no `PathLike`."""
 
 DEFAULT_MAX_TOKENS = 1024
 """Tokens of a text that a model reads unless told otherwise; the LM's context length if that is shorter."""
@@ -234,8 +230,8 @@ def score_config(
             instance_of(name, field, str, "the name of a field")
     instance_of("device", device, str, "a name such as 'cpu'")
     estimates, samples, label_words = settle_semantic(measures, semantic, samples, label_words)
-    many = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, NAMES_OF_FILES) else [inputs]
-    if goes_by_columns(inputs) or not all(isinstance(each, NAMES_OF_FILES) for each in many):
+    many = list(inputs) if isinstance(inputs, Iterable) and not _names_file(inputs) else [inputs]
+    if goes_by_columns(inputs) or not all(map(_names_file, many)):
         raise InvalidType(
             f"inputs: must be names of files, got {type(inputs).__name__}; write rows to a file first, such as "
             "corpus.jsonl or corpus.parquet"
@@ -353,3 +349,9 @@ def _model(name: str, model: str | Path | None) -> str | None:
         return None
     instance_of(name, model, (str, PathLike), "the name or folder of a model")
     return str(model)
+
+
+def _names_file(value: object) -> bool:
+    """Tell what may name an input; remote paths of universal_pathlib, of which there are none without it, also may."""
+    upath = sys.modules.get("upath")
+    return isinstance(value, str | PathLike) or (upath is not None and isinstance(value, upath.UPath))

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from euds.engine.prepare import Plan
-from euds.engine.read import Encoders
 from euds.measures.tokens import ModelTokenizer
 from euds.progress import say
 
 if TYPE_CHECKING:
     # These bring torch and transformers along, which take seconds: a finished run does without.
     from euds.engine.meanings import Judges
+    from euds.engine.read import Encoders
     from euds.measures.causal_lm import CausalLM
     from euds.measures.device import Precision
     from euds.measures.generate import Sampler
@@ -49,7 +49,7 @@ class Models:
         return found
 
     @property
-    def encoders(self) -> Encoders:
+    def encoders(self) -> "Encoders":
         """The tokenizers; alone of all models, two threads may want them at once."""
         start = time.perf_counter()
         with self._encoders_lock:
@@ -57,7 +57,9 @@ class Models:
             return self._encoders
 
     @cached_property
-    def _encoders(self) -> Encoders:
+    def _encoders(self) -> "Encoders":
+        from euds.engine.read import Encoders
+
         return self._timed(lambda: Encoders.of(self.plan))
 
     @cached_property

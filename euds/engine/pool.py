@@ -29,7 +29,7 @@ from euds.types import Int64Array
 WORD_IDS = "word_ids"
 """Name of the file of a shard that tells which id in the pool each of its words has."""
 
-WORDS_AT_ONCE = 1 << 20
+WORDS_AT_ONCE = 1 << 18
 """Words of shards, or as many as the pool has if those are more, that are looked up together: each time all words of
 the pool are hashed."""
 

@@ -15,7 +15,7 @@ from euds.measures.tokens import ModelTokenizer, RaggedTokens, TextEncoder, offs
 from euds.measures.words import WordTokenizer
 from euds.types import Int32Array
 
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 4096
 CHUNK_CHARS = 1 << 22
 """Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it."""
 
