@@ -96,7 +96,7 @@ def _bad(tokens: pa.Table) -> np.ndarray:
 
 def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:
     counted = "tokens" if plan.reads_tokens else "embedder_tokens"
-    _, offsets = ragged(tokens, counted)
+    lengths = np.asarray(pc.list_value_length(tokens.column(counted)))
     bad = _bad(tokens)
     own = {} if plan.config.id_field is None else {"id": tokens.column("id")}
     return {
@@ -105,7 +105,7 @@ def _identity(plan: Plan, tokens: pa.Table) -> dict[str, Any]:
         "label": tokens.column("label"),
         "source": tokens.column("source"),
         "n_bytes": tokens.column("n_bytes"),
-        "n_tokens": pa.array(np.diff(offsets).astype(np.int32), mask=bad),
+        "n_tokens": pa.array(lengths, pa.int32(), mask=bad),
     }
 
 

@@ -76,9 +76,14 @@ def _start(plan: Plan, turns: "Queue[str]", n_threads: int) -> None:
     """Make this process a worker on a device of its own, with its share of the cores."""
     global _worker
     listen_on(_keep)
-    import torch
+    if plan.runs_models:
+        import torch
 
-    torch.set_num_threads(n_threads)
+        torch.set_num_threads(n_threads)
+    else:
+        import numba
+
+        numba.set_num_threads(min(n_threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     _worker = Worker(plan, turns.get(), tells_loading=False)
 
 
