@@ -334,19 +334,20 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     # What is left of a run that goes on: a shard behind one that is done reads again what is before it.
     left = [shards[at] for at in (4, 6, 7)]
     assert [[shard.index for shard in task] for task in tasks(left)] == [[4], [6, 7]]
-    assert [default_shard_rows(n, gpu_reads=False) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
-    assert [default_shard_rows(n, gpu_reads=False) for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
-    sizes = [default_shard_rows(n, gpu_reads=True) for n in (1, 1 << 23, (1 << 23) + 1, 10**9)]
+    assert [default_shard_rows(n, quick=False) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
+    assert [default_shard_rows(n, quick=False) for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
+    sizes = [default_shard_rows(n, quick=True) for n in (1, 1 << 23, (1 << 23) + 1, 10**9)]
     assert sizes == [8192, 8192, 16384, 16384]
 
 
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 1024), ("cuda:1", 8192)])
-def test_a_plan_for_a_gpu_has_larger_shards(
+def test_a_plan_for_a_gpu_or_without_a_model_has_larger_shards(
     device: str, rows: int, corpus: Path, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("euds.engine.prepare._precision", lambda config: {"device": device, "dtype": "float32"})
     config = score_config(corpus, measures=["generative"], lm=tiny_lm)
     assert prepare(config, tmp_path / "run").config.shard_rows == rows
+    assert prepare(score_config(corpus, measures=["information"]), tmp_path / "run").config.shard_rows == 8192
 
 
 def test_each_compressed_file_is_a_task_of_its_own(corpus: Path, tmp_path: Path) -> None:

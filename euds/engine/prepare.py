@@ -190,8 +190,8 @@ def prepare(
 
 def shard_rows_of(config: ScoreConfig, n_rows: int, device: str | None) -> int:
     """Return the rows of a shard, by the settings or by default; device: of the models, None: there are none."""
-    gpu_reads = device not in (None, "cpu") and config.samples is None
-    return config.shard_rows or default_shard_rows(n_rows, gpu_reads=gpu_reads)
+    quick = device is None or (device != "cpu" and config.samples is None)
+    return config.shard_rows or default_shard_rows(n_rows, quick=quick)
 
 
 def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:
