@@ -54,7 +54,7 @@ def test_no_more_processes_are_started_than_can_have_work(
     # All of it by a real run: one shard is worked on in this process.
     found = euds.score(corpus, out=tmp_path / "run", measures=["information"], workers=10**9)
     assert found.n_rows == 152
-    assert "only 1 of 1,000,000,000 workers can have work: a shard (of 1,024 rows)" in capsys.readouterr().err
+    assert "only 1 of 1,000,000,000 workers can have work: a shard (of 8,192 rows)" in capsys.readouterr().err
     euds.score(corpus, out=tmp_path / "split", measures=["information"], split="1/2")
     assert "only 1 of 2 pieces can have work" in capsys.readouterr().err
 
