@@ -352,6 +352,6 @@ def _model(name: str, model: str | Path | None) -> str | None:
 
 
 def _names_file(value: object) -> bool:
-    """Tell what may name an input; remote paths of universal_pathlib, of which there are none without it, also may."""
+    """Tell whether this may name an input; a remote path of universal_pathlib, then loaded, is no `PathLike`."""
     upath = sys.modules.get("upath")
     return isinstance(value, str | PathLike) or (upath is not None and isinstance(value, upath.UPath))

@@ -17,7 +17,8 @@ from euds.types import Int32Array
 
 CHUNK_ROWS = 4096
 CHUNK_CHARS = 1 << 22
-"""Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it."""
+"""Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it. For
+every chunk the words of the shard so far are hashed: with a quarter of the rows that took a third of the splitting."""
 
 SCHEMA = pa.schema(
     [

@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, whole_number
-from euds.types import BoolArray, Float64Array, Int64Array
-
-Int32Array = npt.NDArray[np.int32]
+from euds.types import BoolArray, Float64Array, Int32Array, Int64Array
 
 MAX_ROWS = (1 << 31) - 2
 """Rows that one ranking takes: doubled ranks are 32-bit integers."""
