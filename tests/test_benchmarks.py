@@ -1,6 +1,7 @@
 """The files that benchmarks write: a machine's rows in its own, and the tables and texts that are made of them."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -173,3 +174,37 @@ def test_the_text_says_what_real_rows_showed() -> None:
             for generation, numbers in zip(example["generations"], groups, strict=True):
                 cells = " | ".join(map(str, numbers))
                 assert f"| {' '.join(generation.split())} | {cells} |" in text
+
+
+def test_the_text_says_how_scoring_grows() -> None:
+    rows = read_json(environment.RESULTS / "scale-cpu.json")["rows"]
+    found = {(row["measure"], row["way"], row["rows"]): row for row in rows}
+    text = text_of(table.FOLDER.parent / "docs" / "scale.md")
+    sizes = (100_000, 1_000_000, 10_000_000)
+    alone = [found["information", "one process", size] for size in (10_000, *sizes)]
+    for row in alone:
+        share = row["again_seconds"] / row["seconds"]
+        told = "" if row["rows"] == 10_000 else f", {100 * share:.{0 if share > 0.1 else 1}f} %"
+        assert (
+            f"| {row['rows']:,} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {row['peak_memory_mib']} MiB | "
+            f"{row['again_seconds']:.1f} s{told} |"
+        ) in text
+    _, small, middle, large = alone
+    power, last = (math.log(large["seconds"] / row["seconds"], large["rows"] / row["rows"]) for row in (small, middle))
+    grown = large["peak_memory_mib"] / small["peak_memory_mib"] - 1
+    entropy, words = (
+        found["kernel", name, 100_000]["tokens_per_second"] / 1e6
+        for name in ("information entropy", "splitting into words")
+    )
+    two = [found["information", "two processes", size]["seconds"] for size in sizes[:2]]
+    ray = found["information", "Ray, two actors", 1_000_000]["seconds"]
+    started = found["information", "Ray, two actors", 10_000]["seconds"] - alone[0]["seconds"]
+    for claim in (
+        f"by the power of {power:.2f} of the rows, from a million on by that of {last:.2f}, and memory by "
+        f"{100 * grown:.0f} % for a hundred times the rows",
+        f"the entropy itself goes at {entropy:.0f} million tokens a second, splitting texts into words at {words:.1f}.",
+        f"a second more for two workers, {started:.0f} for Ray with two actors",
+        f"at a million rows ({ray:.1f} seconds against {middle['seconds']:.1f})",
+        f"two workers are there ({two[1]:.1f}; at 100,000 rows {two[0]:.1f} against {small['seconds']:.1f})",
+    ):
+        assert claim in text

@@ -304,6 +304,18 @@ def test_the_documents_say_what_five_seeds_of_the_newsgroups_show() -> None:
     ) in text_of("docs/study.md")
 
 
+def test_the_documents_say_how_many_rules_of_the_newsgroups_have_one_seed() -> None:
+    entries = [entry for entry in summary_of("newsgroups").at(0.16, "100 steps") if not entry.fake]
+    single = [entry for entry in entries if len(entry.seeds) == 1]
+    best = max(single, key=lambda entry: entry.mean)
+    assert best.method == "validated"
+    assert all(entry.vs_random is None for entry in single)
+    text = text_of("docs/study.md")
+    assert (
+        f"Of {len(single)} more there is one seed so far ({100 * best.mean:.1f} at most, of the validated rule)" in text
+    )
+
+
 def test_the_documents_say_what_ten_rules_of_the_questions_show() -> None:
     found = summary_of("questions")
     full = found.full()
