@@ -125,8 +125,9 @@ def test_the_manifest_tells_the_threads_of_the_workers(
 ) -> None:
     monkeypatch.setattr("euds.engine.process_runner.check_threads", lambda _: 7)
     plan = replace(_plan("cpu"), fingerprint={"precision": None})
-    with ProcessRunner(plan, ["cpu", "cpu"]) as processes:
-        assert processes.torch_threads == 3
+    assert ProcessRunner(plan, ["cpu", "cpu"]).torch_threads is None
+    processes = ProcessRunner(replace(plan, folders={"lm": Path("lm")}), ["cpu", "cpu"])
+    assert processes.torch_threads == 3
     monkeypatch.setattr(LocalRunner, "torch_threads", processes.torch_threads)
     euds.score(corpus, out=tmp_path / "run", measures=["information"])
     assert read_manifest(tmp_path / "run")["device"]["torch_threads"] == 3

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from euds.corpus import sample
-from euds.engine.config import MEASURES, score_config, stages_of
+from euds.engine.config import MEASURES, score_config
 from euds.engine.estimated import Estimate
 from euds.engine.extrapolate import extrapolate
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.prepare import resolve, shard_rows_of
+from euds.engine.prepare import draft_of, shard_rows_of
 from euds.engine.sampled import score_sample
 from euds.engine.samples_config import SampleSettings
 from euds.engine.shards import largest_task
@@ -82,49 +82,46 @@ def estimate(
     price_per_hour = None if price_per_hour is None else _price(price_per_hour)
     if isinstance(samples, SampleSettings) and samples.generations_from is not None:
         raise InvalidArgument("generations_from: an estimate samples generations of its own rows; leave it out")
-    config, files, folders = resolve(
-        score_config(
-            inputs,
-            text_field=text_field,
-            id_field=id_field,
-            label_field=label_field,
-            source_field=source_field,
-            measures=measures,
-            semantic=semantic,
-            samples=samples,
-            label_words=label_words,
-            lm=lm,
-            embedder=embedder,
-            tokenizer=tokenizer,
-            max_tokens=max_tokens,
-            token_budget=token_budget,
-            shard_rows=shard_rows,
-            device=device,
-            dtype=dtype,
-            seed=seed,
-        )
+    config = score_config(
+        inputs,
+        text_field=text_field,
+        id_field=id_field,
+        label_field=label_field,
+        source_field=source_field,
+        measures=measures,
+        semantic=semantic,
+        samples=samples,
+        label_words=label_words,
+        lm=lm,
+        embedder=embedder,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        token_budget=token_budget,
+        shard_rows=shard_rows,
+        device=device,
+        dtype=dtype,
+        seed=seed,
     )
-    kind = precision(device, dtype).kind
-    uses_models = stages_of(config.measures, config.semantic) != ["tokens"]
-    if sample_rows is None:
-        sample_rows = SAMPLE_ROWS[kind] if uses_models else MODEL_FREE_ROWS
-    start = time.perf_counter()
-    file_rows, slices = sample(files, sample_rows, config.seed)
-    pass_seconds = time.perf_counter() - start
-    n_rows = sum(file_rows)
-    if n_rows == 0:
-        raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    shard_rows = shard_rows_of(config, n_rows, kind if uses_models else None)
     with scratch_folder() as folder:
-        scored = score_sample(config, files, folders, slices, n_rows, folder)
+        plan = draft_of(config, folder)
+        kind = precision(plan.device, dtype).kind
+        if sample_rows is None:
+            sample_rows = SAMPLE_ROWS[kind] if plan.runs_models else MODEL_FREE_ROWS
+        start = time.perf_counter()
+        file_rows, slices = sample(plan.files, sample_rows, config.seed)
+        pass_seconds = time.perf_counter() - start
+        n_rows = sum(file_rows)
+        if n_rows == 0:
+            raise InputError(f"{', '.join(map(str, plan.files))}: the corpus has no rows")
+        shard_rows = shard_rows_of(plan.config, n_rows, kind if plan.runs_models else None)
         return extrapolate(
-            scored,
+            score_sample(plan, slices, n_rows),
             n_rows=n_rows,
-            n_bytes=sum(file.stat().st_size for file in files),
+            n_bytes=sum(file.stat().st_size for file in plan.files),
             # A run passes twice over its corpus before it scores: to count the rows, and to cut shards.
             planning_seconds=2 * pass_seconds,
             shard_rows=shard_rows,
-            largest_task=largest_task(files, file_rows, shard_rows),
+            largest_task=largest_task(plan.files, file_rows, shard_rows),
             workers=workers,
             price_per_hour=price_per_hour,
         )

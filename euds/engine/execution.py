@@ -28,12 +28,21 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 
     @property
     def torch_threads(self) -> int | None:
-        """Threads of torch in each worker; None where they differ, or where no worker has told yet."""
+        """Threads of torch in each worker; None where they differ, no worker has told yet, or no model runs."""
         ...
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`; the bar begins at `done` rows and ends with theirs."""
         ...
+
+
+def torch_threads(plan: Plan) -> int | None:
+    """Return the threads of torch in this process; None: no model runs, and torch is left out."""
+    if not plan.runs_models:
+        return None
+    import torch
+
+    return torch.get_num_threads()
 
 
 def last_row(tasks: Sequence[Task], done: int) -> int:

@@ -8,7 +8,7 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from euds.engine.execution import Task, last_row
+from euds.engine.execution import Task, last_row, torch_threads
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.worker import Worker
@@ -32,12 +32,8 @@ class LocalRunner:
 
     @property
     def torch_threads(self) -> int | None:
-        """Threads of torch in this process; None: no model has run."""
-        if not self._plan.runs_models:
-            return None
-        import torch
-
-        return torch.get_num_threads()
+        """Threads of torch in this process; None: no model runs."""
+        return torch_threads(self._plan)
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`."""

@@ -32,7 +32,7 @@ class ProcessRunner:
     """Runs tasks in a process for each device; a process that dies ends the run, which can be resumed.
 
     Attributes:
-        torch_threads: of each process, its share of the cores.
+        torch_threads: of each process, its share of the cores; None: no model runs.
 
     Raises:
         InputError: scores of one of the devices would not be those that the command has settled.
@@ -42,11 +42,12 @@ class ProcessRunner:
         remedy = "set CUDA_VISIBLE_DEVICES to cards of one kind, or name one card with --device"
         for device in dict.fromkeys(devices):
             refuse_other_precision(plan, precision(device, plan.config.dtype), f"a process on {device}", remedy)
-        self.torch_threads = max(1, check_threads(None) // len(devices))
+        n_threads = max(1, check_threads(None) // len(devices))
+        self.torch_threads = n_threads if plan.runs_models else None
         turns = ChildProcesses.context.Queue()
         for device in devices:
             turns.put(device)
-        self._processes = ChildProcesses(len(devices), _start, plan, turns, self.torch_threads)
+        self._processes = ChildProcesses(len(devices), _start, plan, turns, n_threads)
 
     def __enter__(self) -> Self:
         """The processes start with their first task."""

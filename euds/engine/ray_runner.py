@@ -12,9 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
-from euds.engine.execution import Task, last_row, refuse_other_precision, with_work
+from euds.engine.execution import Task, last_row, refuse_other_precision, torch_threads, with_work
 from euds.engine.meter import Meter
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
@@ -82,11 +80,11 @@ class RayRunner:
         self._address = address
         self._n_tasks = n_tasks
         self._started_ray = False
-        self._threads: set[int] = set()
+        self._threads: set[int | None] = set()
 
     @property
     def torch_threads(self) -> int | None:
-        """Threads of torch in each actor that has scored; None: they differ, or none has."""
+        """Threads of torch in each actor that has scored; None: they differ, none has, or no model runs."""
         return next(iter(self._threads)) if len(self._threads) == 1 else None
 
     def __enter__(self) -> Self:
@@ -256,5 +254,6 @@ class _Actor:
             message, kind = str(error), next(name for name, one in ERRORS.items() if isinstance(error, one))
         except Exception:  # A defect, which would be taken for a lost actor if it were raised here.
             message, kind = traceback.format_exc(), "RuntimeError"
-        counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined, "torch_threads": torch.get_num_threads()}
+        threads = torch_threads(self._plan)
+        counts = {"rows": rows, "tokens": tokens, "quarantined": quarantined, "torch_threads": threads}
         return {"task": row["task"], **counts, "error": message, "kind": kind}

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from euds.corpus import Slice, SliceReader, generations_path, meanings_path, read_rows
-from euds.engine.config import ScoreConfig
 from euds.engine.finish import finish_shard
 from euds.engine.meter import Meter
 from euds.engine.pool import WORD_IDS, Pool, fit_pool, pool_seconds
@@ -65,29 +64,18 @@ class ScoredSample:
     peak_bytes: int
 
 
-def score_sample(
-    config: ScoreConfig,
-    files: Sequence[Path],
-    folders: Mapping[str, Path],
-    slices: Sequence[Slice],
-    corpus_rows: int,
-    folder: Path,
-) -> ScoredSample:
-    """Score rows into an empty folder, all in one shard.
+def score_sample(draft: Plan, slices: Sequence[Slice], corpus_rows: int) -> ScoredSample:
+    """Score rows into the run directory of `draft`, which is empty, all in one shard.
 
     Args:
-        config: settings of the run, fields settled.
-        files: of the corpus.
-        folders: model folder by role.
+        draft: settings, files and models of the run, as `draft_of` gives them.
         slices: one a row.
         corpus_rows: of the corpus that they are of.
-        folder: written into.
     """
     warm_up, sampled = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLED, 0, tuple(slices))
     # As many rows a shard as the sample has make two shards of it and the shorter warm-up.
-    config = replace(config, shard_rows=sampled.n_rows)
-    n_rows = warm_up.n_rows + sampled.n_rows
-    plan = Plan(folder, config, tuple(files), (), n_rows, dict(folders), fingerprint={})
+    config = replace(draft.config, shard_rows=sampled.n_rows)
+    plan = replace(draft, config=config, n_rows=warm_up.n_rows + sampled.n_rows)
     worker = Worker(plan)
     encoders = worker.models.encoders
     with SliceReader(plan.columns) as reader:
@@ -112,7 +100,7 @@ def score_sample(
     part = plan.part_path(SAMPLED)
     kept = [part]
     if config.samples is not None:
-        kept += [generations_path(folder, SAMPLED), meanings_path(folder, SAMPLED)]
+        kept += [generations_path(plan.run_dir, SAMPLED), meanings_path(plan.run_dir, SAMPLED)]
     peak = _peak_bytes(worker.precision)
     return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, fixed, work_bytes, peak)
 
