@@ -12,7 +12,7 @@ FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
 
 
 def planted(vocabulary: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return rows (9, V): plain, peaked, flat, far offsets, all very negative, 30 % -inf, one-hot, spread out."""
+    """Return rows (10, V): plain, peaked, flat, far offsets, all very negative, 30 % -inf, one-hot, spread out, tied."""
     generator = torch.Generator().manual_seed(vocabulary)
     base = 3 * torch.randn(vocabulary, generator=generator)
     peaked = base.clone()
@@ -22,7 +22,10 @@ def planted(vocabulary: int, dtype: torch.dtype) -> torch.Tensor:
     masked[0] = 0.0
     one_hot = torch.full((vocabulary,), -math.inf)
     one_hot[vocabulary - 1] = 5.0
-    rows = [base, peaked, torch.zeros(vocabulary), base + 1000, base - 1000, base - 60000, masked, one_hot, base * 30]
+    tied = torch.full((vocabulary,), -10.233)
+    tied[0] = 0.0
+    flat = torch.zeros(vocabulary)
+    rows = [base, peaked, flat, base + 1000, base - 1000, base - 60000, masked, one_hot, base * 30, tied]
     return torch.stack(rows).to(dtype)
 
 
