@@ -12,7 +12,7 @@ FIELDS = ("entropy", "varentropy", "logsumexp", "max_prob", "target_logprob")
 
 
 def planted(vocabulary: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return rows (10, V): plain, peaked, flat, far offsets, all very negative, 30 % -inf, one-hot, spread out, tied."""
+    """Return rows (10, V): plain, peaked, flat, far offsets, all very negative, 30 % -inf, one-hot, spread, tied."""
     generator = torch.Generator().manual_seed(vocabulary)
     base = 3 * torch.randn(vocabulary, generator=generator)
     peaked = base.clone()

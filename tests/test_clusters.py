@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,22 +198,33 @@ def test_no_rows_and_no_directions() -> None:
         euds.cluster_entropy([[1.0, 2.0], [0.0, 0.0]], n_clusters=2)
 
 
-def test_an_inverted_file_finds_nearly_what_a_flat_search_finds() -> None:
-    rng = np.random.default_rng(0)
-    centroids, _ = planted(3000, 12, 32, 2, noise=0.15)
-    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    queries = centroids[rng.integers(0, 3000, 200)]
-    flat, inverted = cluster_faiss.index_of(centroids, "cpu"), cluster_faiss.index_of(centroids, "cpu", flat_up_to=2999)
-    assert isinstance(flat, faiss.IndexFlat)
-    assert isinstance(inverted, faiss.IndexIVFFlat)
-    assert inverted.nlist == 219
-    exact, expected = cluster_faiss.search(flat, queries, 8)
-    similarities, found = cluster_faiss.search(inverted, queries, 8)
-    shared = np.mean([len(np.intersect1d(left, right)) / 8 for left, right in zip(expected, found, strict=True)])
-    assert shared > 0.9
-    np.testing.assert_allclose(similarities[:, 0], exact[:, 0], atol=1e-6)
-    again, _ = cluster_faiss.search(cluster_faiss.index_of(centroids, "cpu", flat_up_to=2999), queries, 8)
-    np.testing.assert_array_equal(similarities, again)
+def test_members_that_cancel_out_get_a_centroid_with_a_direction() -> None:
+    centroids = fit_centroids([[1.0, 0.0], [-1.0, 0.0]] * 5, n_clusters=1)
+    np.testing.assert_array_equal(np.abs(centroids), [[1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda centroids: 10 * centroids, "centroids: row 0 has norm 10, must be 1, as euds.fit_centroids returns"),
+        (lambda centroids: np.where(np.arange(4)[:, None] == 2, np.nan, centroids), "centroids: row 2 has norm nan"),
+        (lambda centroids: centroids[0], r"centroids: must be a matrix of real numbers, got float32 of shape \(8,\)"),
+        (lambda centroids: None, "centroids: must be a matrix of real numbers, got object"),
+    ],
+)
+def test_what_is_no_centroids_is_refused(change: Callable[[np.ndarray], Any], said: str) -> None:
+    embeddings = blobs(50, 8, 2)
+    centroids = change(fit_centroids(embeddings, n_clusters=4))
+    with pytest.raises(InvalidArgument, match=said):
+        calibrate_temperature(embeddings, centroids, n_neighbors=3)
+
+
+def test_centroids_of_another_kind_give_the_same() -> None:
+    embeddings = blobs(50, 8, 2)
+    centroids = fit_centroids(embeddings, n_clusters=4)
+    expected = calibrate_temperature(embeddings, centroids, n_neighbors=3)
+    for same in (centroids.tolist(), centroids.astype(np.float64)):
+        assert calibrate_temperature(embeddings, same, n_neighbors=3) == expected
 
 
 def test_a_gpu_is_used_only_where_the_module_and_a_device_allow(monkeypatch: pytest.MonkeyPatch) -> None:

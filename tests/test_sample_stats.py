@@ -39,6 +39,11 @@ def test_a_nan_spoils_its_own_sample_only_and_long_samples_lose_nothing() -> Non
     assert maxima[0, 1] == 2.0**24
 
 
+def test_a_sign_that_torch_has_still_to_change_is_changed() -> None:
+    means, maxima = sample_mean_max(torch._neg_view(torch.tensor([[1.0, 3.0]])), [0, 2])
+    assert (means[0, 0], maxima[0, 0]) == (-2.0, -1.0)
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(InvalidType, match="float32 tensor"):
         sample_mean_max(torch.zeros(1, 2, dtype=torch.float64), [0, 2])

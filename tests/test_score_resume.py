@@ -76,7 +76,7 @@ def test_ten_kills_then_resume_give_the_same_bytes(
     assert counts["rows"] == 602 == counts["scored"] + counts["quarantined"]
 
 
-def test_an_estimate_and_a_run_without_models_and_a_selection_load_no_torch(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+def test_without_models_estimate_score_and_select_load_no_torch(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
     corpus, run_dir = write_jsonl([{"text": "the film was sad"}, {"text": "a film"}]), tmp_path / "run"
     scoring = f"euds.score({str(corpus)!r}, out={str(run_dir)!r}, measures=['information']); "
     program = (

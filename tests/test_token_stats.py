@@ -2,7 +2,7 @@
 
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from typing import cast
 
 import numpy as np
@@ -272,6 +272,19 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
         call()
 
 
+def test_signs_that_torch_has_still_to_change_are_changed(backend: str) -> None:
+    logits, weight = torch.randn(3, 5), torch.randn(7, 5)
+    negated, of_weight = torch._neg_view(logits), torch._neg_view(weight)
+    targets = torch.tensor([0, 1, 4])
+    found, expected = (euds.token_stats(own, targets, backend=backend) for own in (negated, -logits))
+    assert torch.equal(found.entropy, expected.entropy)
+    assert found.target_logprob is not None
+    assert expected.target_logprob is not None
+    assert torch.equal(found.target_logprob, expected.target_logprob)
+    found = euds.linear_token_stats(negated, of_weight, backend=backend)
+    assert torch.equal(found.entropy, euds.linear_token_stats(-logits, -weight, backend=backend).entropy)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -280,10 +293,16 @@ def test_bad_arguments_are_named(call: object, message: str) -> None:
             lambda: euds.token_stats(cast("torch.Tensor", np.zeros((2, 3)))),
             "logits: must be a tensor of float32.*, got ndarray",
         ),
-        (lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2)), "must be an integer tensor, got torch.float32"),
         (
-            lambda: euds.token_stats(torch.zeros(2, 3), torch.zeros(2) * 1j),
-            "must be an integer tensor, got torch.complex64",
+            lambda: euds.linear_token_stats(*(torch.zeros(2, 4).to(torch.float8_e4m3fn) for _ in range(2))),
+            "hidden: must be a tensor of float32.*, got torch.float8_e4m3fn",
+        ),
+        *(
+            (
+                partial(euds.token_stats, torch.zeros(2, 3), torch.zeros(2).to(dtype)),
+                f"must be a tensor of integers that int64 holds, got {dtype}",
+            )
+            for dtype in (torch.float32, torch.complex64, torch.bool, torch.uint64)
         ),
         (
             lambda: euds.token_stats(torch.zeros(2, 3).to_sparse()),

@@ -246,7 +246,8 @@ def linear_token_stats(
     hidden (N, H) and weight (V, H) share a dtype, H >= 1, any strides; targets (N,) int64 in 0..V-1 or None; bias (V,)
     or None. Without varentropy its row is NaN and costs nothing. A row with NaN, +inf or only -inf among its logits is
     NaN in all four statistics. Extra memory is 20 bytes a row and share. `plan` follows from shapes and device.
-    A unit of a logit, the soft cap or else 1 over the temperature, must be at most `MOST_NATS` nats.
+    A unit of a logit, the soft cap or else 1 over the temperature, must be at most `MOST_NATS` nats. NaN, too, is a row
+    whose largest logit over the temperature lies beyond 2.3e38.
     """
     # A soft-capped logit leaves its tile in units of the cap.
     nats = (1.0 if softcap is None else softcap) / temperature

@@ -49,7 +49,7 @@ class TemperatureCalibration:
 
 def calibrate_temperature(
     embeddings: npt.ArrayLike,
-    centroids: Float32Array | CentroidIndex,
+    centroids: npt.ArrayLike | CentroidIndex,
     *,
     n_neighbors: int,
     target_mean: float = 0.5,
@@ -62,7 +62,7 @@ def calibrate_temperature(
 
     Args:
         embeddings: (n, H) real numbers, as for `euds.cluster_entropy`; rows without a direction are left out.
-        centroids: (K, H) float32, unit norm, as `euds.fit_centroids` returns them, or an index of them.
+        centroids: (K, H) of unit norm, as `euds.fit_centroids` returns them, or an index of them.
         n_neighbors: m, 2..K.
         target_mean: in 0..1, both excluded; 0.5 puts the scores amid their range.
         sample_size: most rows looked at, >= 1.
@@ -72,8 +72,9 @@ def calibrate_temperature(
         The temperature, for `euds.cluster_entropy` and `euds.score`, with what it gives on the sample.
 
     Raises:
-        InvalidArgument: a number is out of its range, no row has a direction, the widths differ, or no temperature
-            reaches the target because the similarities of the nearest centroids are equal.
+        InvalidArgument: a number is out of its range, no row has a direction, centroids are not of unit norm, the
+            widths differ, or no temperature reaches the target because the similarities of the nearest centroids are
+            equal.
     """
     target_mean = real_number("target_mean", target_mean)
     if not 0 < target_mean < 1:

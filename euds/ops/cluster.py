@@ -7,7 +7,7 @@ The rules that scoring follows where it is told nothing else; K, m and the tempe
   finds the one that spreads them.
 * Rows that the clustering looks at: all of them up to 65,536, beyond that a seeded sample of 65,536 or 64 a cluster,
   whichever is more.
-* Search: exact up to 16,384 clusters, an inverted file beyond (`euds.kernels.cluster_faiss`).
+* Search: exact, by FAISS's flat index.
 """
 
 import math
@@ -25,6 +25,8 @@ from euds.types import Float32Array, Int64Array
 DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE = 16, 0.05
 TRAINED_ROWS = 65_536
 TRAINED_ROWS_PER_CLUSTER = 64
+NORM_ERROR = 1e-3
+"""How far a centroid's norm may be from 1: rounding of float32, and of float16 that it may have been kept in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +144,23 @@ def fit_centroids(embeddings: npt.ArrayLike, *, n_clusters: int, seed: int = 0, 
     return fit(unit, n_clusters, seed, _checked_device(device))
 
 
-def index_centroids(centroids: Float32Array, device: str = "auto") -> CentroidIndex:
-    """Return centroids (K, H), float32 and unit norm, ready to be searched on a device as of `euds.cluster_entropy`."""
+def index_centroids(centroids: npt.ArrayLike, device: str = "auto") -> CentroidIndex:
+    """Return centroids (K, H) of unit norm ready to be searched on a device as of `euds.cluster_entropy`.
+
+    Raises:
+        InvalidArgument: they are not a matrix of real numbers, or one is not of unit norm.
+    """
     from euds.kernels.cluster_faiss import index_of
 
-    return CentroidIndex(centroids, index_of(centroids, _checked_device(device)))
+    matrix = np.ascontiguousarray(as_matrix(centroids, "centroids"), np.float32)
+    norms = np.linalg.norm(matrix, axis=1)
+    # Written so that NaN is refused too.
+    if not (np.abs(norms - 1) <= NORM_ERROR).all():
+        row = int(np.argmin(np.abs(norms - 1) <= NORM_ERROR))
+        raise InvalidArgument(
+            f"centroids: row {row} has norm {norms[row]:.4g}, must be 1, as euds.fit_centroids returns them"
+        )
+    return CentroidIndex(matrix, index_of(matrix, _checked_device(device)))
 
 
 def _checked_device(device: object) -> str:
@@ -161,7 +175,7 @@ def _checked_device(device: object) -> str:
 
 def entropy_to_centroids(
     embeddings: npt.ArrayLike,
-    centroids: Float32Array | CentroidIndex,
+    centroids: npt.ArrayLike | CentroidIndex,
     *,
     n_neighbors: int,
     similarity_temperature: float,
@@ -173,7 +187,7 @@ def entropy_to_centroids(
 
     Args:
         embeddings: (n, H), scaled to unit norm here, a block at a time.
-        centroids: (K, H) float32, unit norm; made ready by `index_centroids` if many shards follow.
+        centroids: (K, H) of unit norm; made ready by `index_centroids` if many shards follow.
         n_neighbors: m, 1..K.
         similarity_temperature: > 0.
 
@@ -206,18 +220,19 @@ def _check_neighbors(n_neighbors: int, n_clusters: int) -> None:
 
 
 def checked_index(
-    centroids: Float32Array | CentroidIndex, embeddings: npt.ArrayLike, n_neighbors: int
+    centroids: npt.ArrayLike | CentroidIndex, embeddings: npt.ArrayLike, n_neighbors: int
 ) -> CentroidIndex:
     """Return the index of `centroids` if its width is that of `embeddings` and n_neighbors is in 1..K.
 
     Raises:
-        InvalidArgument: it is not, embeddings are not a matrix of real numbers, or FAISS on a GPU finds fewer.
+        InvalidArgument: it is not, embeddings or centroids are not a matrix of real numbers, a centroid is not of unit
+            norm, or FAISS on a GPU finds fewer.
     """
     from euds.kernels.cluster_faiss import most_neighbors
 
     width = as_matrix(embeddings).shape[1]
-    _check_neighbors(whole_number("n_neighbors", n_neighbors), len(centroids))
     index = centroids if isinstance(centroids, CentroidIndex) else index_centroids(centroids)
+    _check_neighbors(whole_number("n_neighbors", n_neighbors), len(index))
     if n_neighbors > most_neighbors(index.index):
         raise InvalidArgument(
             f"n_neighbors: FAISS finds {most_neighbors(index.index):,} on a GPU at most, got {n_neighbors:,}; "

@@ -52,8 +52,10 @@ def check_embeddings(embeddings: npt.ArrayLike) -> Float32Array:
     return np.ascontiguousarray(array, np.float32) if array.dtype == np.float32 else unit_rows(array)[0]
 
 
-def as_matrix(embeddings: npt.ArrayLike) -> npt.NDArray[Any]:
+def as_matrix(embeddings: npt.ArrayLike, name: str = "embeddings") -> npt.NDArray[Any]:
     """Return embeddings (n, H) as an array of their own dtype; a row with a masked number has no direction.
+
+    `name` is that of the argument, for messages.
 
     Raises:
         InvalidArgument: not a matrix of real numbers.
@@ -63,9 +65,9 @@ def as_matrix(embeddings: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = np.asarray(embeddings)
     except ARRAY_ERRORS as error:
-        raise InvalidArgument(f"embeddings: must be a matrix of real numbers: {reason_of(error)}") from None
+        raise InvalidArgument(f"{name}: must be a matrix of real numbers: {reason_of(error)}") from None
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InvalidArgument(f"embeddings: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
+        raise InvalidArgument(f"{name}: must be a matrix of real numbers, got {array.dtype} of shape {array.shape}")
     return array
 
 

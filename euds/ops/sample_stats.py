@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import numpy.typing as npt
 
 from euds.errors import InvalidArgument, InvalidType
@@ -69,5 +68,5 @@ def begin_sample_mean_max(
         return wait
     from euds.kernels.ragged_stats_numpy import ragged_mean_max as on_cpu
 
-    both_on_cpu = on_cpu(np.asarray(values.detach().cpu()), starts)
+    both_on_cpu = on_cpu(values.detach().resolve_neg().cpu().numpy(), starts)
     return lambda: both_on_cpu

@@ -87,7 +87,7 @@ def token_stats(
     kernel = _kernel("token_stats", backend, logits)
     with torch.no_grad():
         index, ignored, check_range = _indices(targets, vocabulary, logits.device)
-        results, logprob = kernel(_rows(logits.detach()), index, temperature, varentropy)
+        results, logprob = kernel(_rows(_plain(logits)), index, temperature, varentropy)
         stats = _stats(results, logprob, ignored, lead, varentropy)
     check_range()
     return stats
@@ -166,10 +166,10 @@ def linear_token_stats(
     with torch.no_grad():
         index, ignored, check_range = _indices(targets, weight.shape[0], hidden.device)
         results, logprob = kernel(
-            hidden.detach().reshape(-1, hidden.shape[-1]),
-            weight.detach(),
+            _plain(hidden).reshape(-1, hidden.shape[-1]),
+            _plain(weight),
             index,
-            None if bias is None else bias.detach(),
+            None if bias is None else _plain(bias),
             softcap,
             temperature,
             varentropy,
@@ -260,6 +260,11 @@ def _why_not_dtype(tensor: "torch.Tensor") -> str | None:
     return f"it takes float32, bfloat16 and float16, got {tensor.dtype}"
 
 
+def _plain(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Return a tensor whose memory holds its numbers: without gradients, and without a sign still to be changed."""
+    return tensor.detach().resolve_neg()
+
+
 def _rows(logits: "torch.Tensor") -> "torch.Tensor":
     """View logits (..., V) as (n, m, V); copies only where two strides do not reach all rows."""
     if logits.ndim > 3:
@@ -310,7 +315,9 @@ def _checked_softcap(softcap: object) -> float:
 def _check_floating(name: str, tensor: object) -> None:
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+    # Others, such as float8, would be rounded to in between.
+    floats = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in floats:
         found = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise InvalidType(f"{name}: must be a tensor of float32, bfloat16, float16 or float64, got {found}")
     _check_dense(name, tensor)
@@ -349,9 +356,10 @@ def _check_targets(targets: "torch.Tensor | None", lead: "torch.Size", device: "
     if targets is None:
         return
     numbers = isinstance(targets, torch.Tensor) and not (targets.is_floating_point() or targets.is_complex())
-    if not numbers or targets.dtype == torch.bool:
+    # The largest of uint64 would become negative: one of them, the target to ignore.
+    if not numbers or targets.dtype in (torch.bool, torch.uint64):
         found = targets.dtype if isinstance(targets, torch.Tensor) else type(targets).__name__
-        raise InvalidType(f"targets: must be an integer tensor, got {found}")
+        raise InvalidType(f"targets: must be a tensor of integers that int64 holds, got {found}")
     _check_dense("targets", targets)
     if targets.shape != lead:
         raise InvalidArgument(f"targets: must have shape {tuple(lead)}, got {tuple(targets.shape)}")
