@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from euds.errors import InvalidArgument
 from euds.ops.search import find_box
 from euds.selection.trainee import Trainee
 from euds.study.grid.choices import IGSE_AXES, box_with_label_surprisal, within_box
@@ -29,7 +30,7 @@ def pool() -> StudyPool:
     columns = {
         "row_id": np.arange(N),
         "label": [str(label) for label in labels],
-        "source": pa.nulls(N, pa.string()),
+        "source": ["original", "synthetic"] * (N // 2),
         "n_tokens": rng.integers(5, 60, N),
         "information_entropy_nats": rng.normal(2, 1, N),
         "generative_entropy_nats": rng.normal(3, 1, N),
@@ -53,6 +54,14 @@ def test_every_method_chooses_exactly_the_budget(pool: StudyPool, name: str) -> 
         assert found[0] >= 0
         assert found[-1] < (70 if method.from_test else N)
         assert method.choose(pool, budget, 3).tolist() == found.tolist()
+
+
+def test_rows_of_one_source_are_random_among_its_own(pool: StudyPool) -> None:
+    kept = [METHODS["synthetic_rows"].choose(pool, 24, seed) for seed in (0, 1)]
+    assert all((rows % 2 == 1).all() for rows in kept)
+    assert 0 < len(np.intersect1d(*kept)) < 24
+    with pytest.raises(InvalidArgument, match="original_rows: the pool has 60 rows of original, to keep 61"):
+        METHODS["original_rows"].choose(pool, 61, 0)
 
 
 def test_methods_keep_what_their_names_say(pool: StudyPool) -> None:

@@ -206,8 +206,16 @@ def test_questions_have_no_methods_with_classes(study: dict[str, Any]) -> None:
         load_study({**study, "task": "question_answering", "grid": [asked]})
     every = load_study({**study, "task": "question_answering", "grid": [{"keep": [0.2], "seeds": 1, "steps": 5}]})
     assert {cell.method for cell in planned_cells(every)} == {
-        name for name, method in METHODS.items() if name != "full" and not method.needs_classes
+        name
+        for name, method in METHODS.items()
+        if name != "full" and not method.needs_classes and method.source is None
     }
+
+
+def test_rows_of_one_source_need_sources(study: dict[str, Any]) -> None:
+    asked = {"keep": [0.2], "seeds": 1, "steps": 5, "methods": ["original_rows"]}
+    with pytest.raises(InvalidArgument, match=r"original_rows needs sources; name their field in data\.source_field"):
+        load_study({**study, "grid": [asked]})
 
 
 def test_cells_are_planned_once_and_in_turns(study: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from euds.errors import InvalidArgument
 from euds.ops.keep import tie_hash
 from euds.ops.search import find_box, find_interval
 from euds.selection.coverage import equal_shares, facility_location, k_center
@@ -125,6 +126,21 @@ def box_with_label_surprisal(pool: StudyPool, budget: int, seed: int) -> Int64Ar
             if volume < best[0]:
                 best = (volume, inside[box.indices])
     return best[1]
+
+
+def of_source(source: str) -> Choice:
+    """Random rows of one source.
+
+    The choice raises InvalidArgument where the pool has fewer of them than the budget.
+    """
+
+    def choose(pool: StudyPool, budget: int, seed: int) -> Int64Array:
+        rows = np.flatnonzero(np.asarray(pool.scores.column("source")) == source)
+        if len(rows) < budget:
+            raise InvalidArgument(f"grid: {source}_rows: the pool has {len(rows)} rows of {source}, to keep {budget}")
+        return np.sort(rows[np.argsort(tie_hash(rows, seed))][:budget])
+
+    return choose
 
 
 def shuffled(pool: StudyPool, budget: int, seed: int) -> Int64Array:

@@ -178,6 +178,8 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
                     raise InvalidArgument("grid: method full keeps the whole pool; give it a block with keep: [1.0]")
                 if study.task != CLASSIFICATION and METHODS[name].needs_classes:
                     raise InvalidArgument(f"grid: method {name} needs classes; task {study.task} has none")
+                if METHODS[name].source is not None and study.data.source_field is None:
+                    raise InvalidArgument(f"grid: method {name} needs sources; name their field in data.source_field")
             _refuse_single_draws(study, block)
         if study.main_schedule is not None:
             one_of("main_schedule", study.main_schedule, dict.fromkeys(block.schedule for block in study.grid))
@@ -212,11 +214,12 @@ def _refuse_single_draws(study: StudyFile, block: BlockSection) -> None:
 
 
 def methods_of(block: BlockSection, task: str) -> list[str]:
-    """Return the methods of a block: those named, or all but `full` that the task can have."""
+    """Return the methods of a block: those named, or all that the task can have but `full` and those of one source."""
     if block.methods != "all":
         return block.methods
     classes = task == CLASSIFICATION
-    return [name for name, method in METHODS.items() if name != FULL and (classes or not method.needs_classes)]
+    rules = (name for name, method in METHODS.items() if name != FULL and method.source is None)
+    return [name for name in rules if classes or not METHODS[name].needs_classes]
 
 
 def planned_cells(study: StudyFile) -> Iterator[Planned]:

@@ -18,12 +18,13 @@ class Method:
 
     Attributes:
         family: "baseline", "length", "nll", "single entropy", "typical", "IGSE", "length removed", "stratified",
-            "coverage", "beyond intervals", "validated", "labels" or "harness check".
+            "coverage", "beyond intervals", "validated", "labels", "source" or "harness check".
         description: one line for readers.
         choose: (pool, budget, seed) -> positions.
         needs: stages whose seconds it pays for.
         uses_labels: whether it looks at labels of the pool.
         needs_classes: whether the task must have classes.
+        source: the only one it keeps rows of, where the pool has rows of several; None: it looks at no source.
         fake: whether it only checks the harness.
         from_test: whether the positions are of test rows.
     """
@@ -34,6 +35,7 @@ class Method:
     needs: tuple[str, ...] = ()
     uses_labels: bool = False
     needs_classes: bool = False
+    source: str | None = None
     fake: bool = False
     from_test: bool = False
 
@@ -144,6 +146,12 @@ METHODS: dict[str, Method] = {
         *ENTROPIES,
         "label_surprisal",
     ),
+    **{
+        f"{source}_rows": Method(
+            "source", f"random rows of the source {source!r}", choices.of_source(source), source=source
+        )
+        for source in ("original", "synthetic")
+    },
     "shuffled": Method("harness check", "IGSE box of scores dealt out anew", choices.shuffled, ENTROPIES, fake=True),
     "leaked": Method("harness check", "test rows with their labels", choices.leaked, fake=True, from_test=True),
 }
