@@ -200,6 +200,24 @@ def test_without_seconds_of_one_machine_there_is_no_picture_of_them(tmp_path: Pa
     assert not (tmp_path / "img" / "planted-seconds.svg").exists()
 
 
+def test_break_even_is_told_where_epochs_are_fixed_whatever_the_main_schedule(tmp_path: Path) -> None:
+    task = replace(make_task(schedules=("3 epochs", "120 steps")), main_schedule="120 steps")
+    write_page(tmp_path, [task])
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    by_steps, by_epochs = (text.index(f"Seconds of every method, {name}") for name in ("120 steps", "3 epochs"))
+    assert by_steps < by_epochs
+    of_box = [line.split(" | ")[-3:-1] for line in text[by_steps:].splitlines() if line.startswith("| `igse_box`")]
+    assert of_box[0] == ["-", "-"]
+    saved, paid_after = of_box[1]
+    assert float(saved) > 0
+    assert paid_after.isdigit()
+    assert "After how many trainings" not in text
+    write_page(tmp_path / "untold", [replace(task, timed_cells=0)])
+    untold = (tmp_path / "untold" / "README.md").read_text(encoding="utf-8")
+    assert "After how many trainings scores have paid for themselves is not known" in untold
+    assert "Seconds of every method, 3 epochs" not in untold
+
+
 def test_many_classes_and_missing_scores_have_a_page(tmp_path: Path) -> None:
     facts = make_facts()
     facts["rows"]["label"] = [f"class {at % 40}" for at in range(len(facts["rows"]["label"]))]

@@ -186,11 +186,11 @@ def test_seconds_of_another_machine_are_not_compared() -> None:
     for later, lost in (("some CPU, 2026-11-26", False), ("other CPU, 2026-11-26", True)):
         moved = replace(task, facts={**task.facts, "went_on": [later]})
         assert set(training(moved).values()) == ({None} if lost else set(known.values()))
-    # Unless the study's file says how many of them were first.
-    first = [at for at, cell in enumerate(task.cells) if cell.method == "longest"][-1] + 1
-    told = training(replace(moved, timed_cells=first))
-    assert told["longest", KEEP] == known["longest", KEEP]
-    assert told["igse_box", KEEP] is None
+    # Unless the study's file says how many of them were first: later ones may be of the same processor on another day.
+    first = [cell.method for cell in task.cells].index("igse_box")
+    for named in (moved, task):
+        told = training(replace(named, timed_cells=first))
+        assert {told["longest", KEEP], told["igse_box", KEEP]} == {known["longest", KEEP], None}
     own, other = ([replace(cell, processor=name) for cell in task.cells] for name in ("some CPU", "other CPU"))
     assert training(replace(moved, cells=own)) == known
     # Two processors without a name may differ.
@@ -207,7 +207,7 @@ def test_seconds_of_another_machine_are_not_compared() -> None:
     # Random at half of the pool was trained elsewhere: however few its seconds were, they say nothing here.
     assert "For no more core-seconds random gets" in said
     assert "at 50 % (" not in said
-    assert any(gap.startswith("Trained on another machine than the first at 50 % for 3 epochs") for gap in mixed.gaps)
+    assert any(gap.startswith("Trained elsewhere or later than was timed at 50 % for 3 epochs") for gap in mixed.gaps)
     json.dumps(mixed.to_json(), allow_nan=False)
 
 

@@ -99,7 +99,9 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
         if entry.seconds.training is None and not entry.fake:
             elsewhere.setdefault(f"{keep_name(entry.keep)} for {entry.schedule}", []).append(entry.method)
     for place, methods in elsewhere.items():
-        yield f"Trained on another machine than the first at {place}, and so without seconds: {names(methods)}."
+        yield f"Trained elsewhere or later than was timed at {place}, and so without seconds: {names(methods)}."
+    if not any(entry.break_even for entry in entries):
+        yield "After how many trainings scores have paid for themselves is not known: few rows and all were not timed alike."
 
 
 def _blocks(task: GridTask) -> Iterator[str]:

@@ -324,7 +324,11 @@ def _variance(summary: TaskSummary) -> list[str]:
 
 
 def _costs(summary: TaskSummary) -> list[str]:
-    parts = ["### Cost and break-even", COST, _details("Seconds of every method", tables.costs(summary))]
+    parts = ["### Cost and break-even", COST]
+    for at, one in enumerate(summary.schedules):
+        # Those behind the main one are there for their break-even alone.
+        if at == 0 or any(entry.break_even for entry in summary.at(summary.headline_keep, one)):
+            parts.append(_details(f"Seconds of every method, {one}", tables.costs(summary, one)))
     parts.append("### Smallest keep without loss")
     if not summary.smallest_keeps:
         return [*parts, "There is no comparison with the full data."]

@@ -85,7 +85,7 @@ COST = """All are core-seconds, wall-clock times threads: scoring ran on all cor
 as if on one. A training counts as the fastest of its first three seeds, as other work on the machine only ever slows
 it, and the fastest of more would be faster by chance. Scoring was timed once, in places beside other work, so that a
 ratio of both is rough. Scores are paid once per pool and serve every later selection.
-What was trained on another machine than the first has no seconds here.
+What was trained later, on another machine or beside other work, has no seconds here.
 "Paid for after": the least number of trainings that save more than scores and search cost; at equal steps fewer rows
 save no training. BERT-base (110 M parameters) is extrapolated, not measured: training takes about 6 x parameters x
 tokens operations, counted without embeddings and what works once a text, so at equal operations a second the seconds

@@ -24,10 +24,10 @@ def results(summary: TaskSummary, keep: float, schedule: str) -> str:
     return table(header, (_result(entry, second) for entry in entries), n_text=2)
 
 
-def costs(summary: TaskSummary) -> str:
-    """Seconds of every method at the headline keep, and when they are paid for."""
-    full = summary.full()
-    entries = [*([full] if full else []), *summary.at(summary.headline_keep)]
+def costs(summary: TaskSummary, schedule: str) -> str:
+    """Seconds of every method at the headline keep and one schedule, and when they are paid for."""
+    full = summary.full(schedule)
+    entries = [*([full] if full else []), *summary.at(summary.headline_keep, schedule)]
     header = ["method", "scoring s", "search s", "training s", "total s", "saved a training", "paid for after"]
     header += ["with BERT-base"]
     return table(header, (_cost(entry) for entry in entries if not entry.fake))

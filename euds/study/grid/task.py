@@ -64,8 +64,8 @@ class GridTask:
     """Facts and finished cells of one task, and the cells that were planned, if that is known.
 
     `main_schedule` is that of the conclusions; None: that of the full data, else the one with most cells. `timed_cells`
-    is how many of the first cells the machine of the facts trained, where they do not name their processor; None: all,
-    or none where the study went on elsewhere.
+    is how many cells, from the first, were trained on the machine of the facts when it was timed; None: those that name
+    its processor, and of those that name none all, or none where the study went on elsewhere.
 
     Raises:
         InputError: there is no cell, a fact is missing, a method is unknown, a cell lacks the main metric, or cells
@@ -116,14 +116,15 @@ class GridTask:
     @cached_property
     def timed(self) -> frozenset[str]:
         """The cells whose seconds are of the facts' own machine; those of another compare with none of these."""
+        if self.timed_cells is not None:
+            return frozenset(cell.cell for cell in self.cells[: self.timed_cells])
         own = str(self.facts.get("machine", {}).get("cpu"))
         # Each says "processor, day".
         moved = not all(_same_machine(own, later.rpartition(", ")[0]) for later in self.facts.get("went_on", []))
-        known = self.timed_cells if self.timed_cells is not None else 0 if moved else len(self.cells)
         return frozenset(
             cell.cell
-            for at, cell in enumerate(self.cells)
-            if (at < known if cell.processor is None else _same_machine(own, cell.processor))
+            for cell in self.cells
+            if (not moved if cell.processor is None else _same_machine(own, cell.processor))
         )
 
     @cached_property
