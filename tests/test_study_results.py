@@ -141,17 +141,18 @@ def test_readme_says_what_the_rows_say(name: str) -> None:
     assert best.vs_full is not None
     said = [cell.strip() for cell in line.strip("|").split("|")]
     assert said[0] == f"{title} ({found.n_pool:,} rows)"
-    assert said[1:4] == [f"{100 * entry.mean:.1f}" for entry in (full, random, box)]
-    assert said[4].startswith(f"`{best.method}` ")
-    numbers = re.findall(r"\d+\.\d", said[4])
+    assert said[1] == found.schedules[0]
+    assert said[2:5] == [f"{100 * entry.mean:.1f}" for entry in (full, random, box)]
+    assert said[5].startswith(f"`{best.method}` ")
+    numbers = re.findall(r"\d+\.\d", said[5])
     assert numbers[0] == f"{100 * best.mean:.1f}"
     assert numbers[-1] == f"{abs(100 * best.vs_full.mean):.1f}"
-    assert said[4].endswith(f"{'above' if best.vs_full.mean > 0 else 'below'} full")
+    assert said[5].endswith(f"{'above' if best.vs_full.mean > 0 else 'below'} full")
     shown = best.vs_random.mean > 0 and best.vs_random.p < LEVEL
-    assert ("not shown to beat random" in said[4]) == (not shown)
+    assert ("not shown to beat random" in said[5]) == (not shown)
     above = f"{100 * best.vs_random.mean:.1f} points above random"
-    assert (above in said[4]) == shown
-    assert (f"{above} before correction, not shown after it" in said[4]) == (shown and not best.better_than_random)
+    assert (above in said[5]) == shown
+    assert (f"{above} before correction, not shown after it" in said[5]) == (shown and not best.better_than_random)
 
 
 def test_auto_takes_what_did_best_over_all_draws_and_the_documents_say_by_how_much() -> None:

@@ -101,7 +101,10 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
     for place, methods in elsewhere.items():
         yield f"Trained elsewhere or later than was timed at {place}, and so without seconds: {names(methods)}."
     if not any(entry.break_even for entry in entries):
-        yield "After how many trainings scores have paid for themselves is not known: few rows and all were not timed alike."
+        yield (
+            "After how many trainings scores have paid for themselves is not known: at no schedule of fixed epochs were "
+            "few rows and all of them timed alike."
+        )
 
 
 def _blocks(task: GridTask) -> Iterator[str]:

@@ -1,0 +1,73 @@
+"""What the documents say of the study beside its conclusions: how choices overlap, and what the schedule decides."""
+
+from test_study_results import summary_of, task_of, text_of
+
+from euds.study.grid.conclusions import conclusions
+from euds.study.grid.entries import Entry
+
+STRATIFIED = [f"stratified_{axis}" for axis in ("nll", "information", "generative", "semantic")]
+
+
+def entries_at(name: str, keep: float, schedule: str) -> dict[str, Entry]:
+    found = summary_of(name)
+    full = found.full(schedule)
+    assert full is not None
+    return {entry.method: entry for entry in (full, *found.at(keep, schedule))}
+
+
+def gap(entry: Entry) -> str:
+    assert entry.vs_random is not None
+    mean, low, high = (100 * value for value in (entry.vs_random.mean, entry.vs_random.low, entry.vs_random.high))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def test_random_choices_share_rows_beyond_chance() -> None:
+    groups = task_of("movies").groups
+
+    def shared(*methods: str) -> str:
+        random = {cell.selection_seed: set(cell.selected) for cell in groups["random", 0.16, "5 epochs"].cells}
+        shares = [
+            len(random[cell.selection_seed].intersection(cell.selected)) / len(cell.selected)
+            for method in methods
+            for cell in groups[method, 0.16, "5 epochs"].cells
+        ]
+        return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+
+    assert (
+        f"`stratified_X` shares {shared(*STRATIFIED)} of its rows with `random` on the snippets at 16 %, `clusters` "
+        f"{shared('clusters')}, `random_length_matched` {shared('random_length_matched')}."
+    ) in text_of("docs/study.md")
+
+
+def test_on_reuters_the_schedule_decides() -> None:
+    few, more = entries_at("reuters", 0.16, "5 epochs"), entries_at("reuters", 0.3, "5 epochs")
+    means = {method: f"{100 * entry.mean:.1f}" for method, entry in few.items()}
+    assert (
+        f"after 5 epochs random has {means['random']}, `facility` {means['facility']}, shown to be better, `k_center` "
+        f"{means['k_center']} and the full data {means['full']}."
+    ) in text_of("README.md")
+    assert (
+        f"After 5 epochs, 40 steps of 128 rows, random has {means['random']} and the full data {means['full']}; there "
+        f"`facility` is shown to be better than random ({gap(few['facility'])}), also at 30 % "
+        f"({gap(more['facility'])}), and `k_center` worse ({gap(few['k_center'])})."
+    ) in text_of("docs/study.md")
+    assert few["random"].rows == 128
+    assert few["facility"].better_than_random
+    assert more["facility"].better_than_random
+    assert few["k_center"].worse_than_random
+
+
+def test_the_least_difference_that_would_be_shown_of_the_snippets() -> None:
+    said = []
+    for keep in (0.16, 0.3):
+        sentence = next(
+            line for line in conclusions(summary_of("movies")) if f"{100 * keep:.0f} %, 5 epochs, with 5 " in line
+        )
+        rules, _, points = sentence.partition("shown after correction over ")[2].partition(" rules ")
+        said.append((round(float(points.split()[0])), int(rules)))
+        assert min(len(entry.seeds) for entry in summary_of("movies").at(keep) if not entry.fake) == 5
+    (first, n_first), (second, n_second) = said
+    assert (
+        f"on the snippets {first} points of {n_first} rules at 16 % and {second} of {n_second} rules at 30 %, on five "
+        "seeds and more"
+    ) in text_of("docs/study.md")
