@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from euds.corpus import read_scores
-from euds.engine.batches import plan
 from euds.engine.score import score
 from euds.engine.worker import LM_BUDGET
+from euds.measures.batches import plan_batches
 from euds.measures.causal_lm import CausalLM
 from euds.measures.device import on_device, precision
 from euds.measures.packing import packed_hidden_states
@@ -210,7 +210,7 @@ class Contenders:
         """Return the rows of every batch, formed shard by shard."""
         rows, budget = range(len(self._samples)), LM_BUDGET["cuda"]
         shards = [list(rows[start : start + shard_rows]) for start in range(0, len(rows), shard_rows)]
-        return [batch for shard in shards for batch in plan(self._lengths, shard, budget, padded=padded)]
+        return [batch for shard in shards for batch in plan_batches(self._lengths, shard, budget, padded=padded)]
 
     def _padded_ids(self, batch: Sequence[int]) -> torch.Tensor:
         """Return the token ids of a batch, padded on the right, on the device."""

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from euds.engine.batches import TokenBudget, plan, run_batches, tokens_read
+from euds.engine.batches import TokenBudget, run_batches, tokens_read
+from euds.measures.batches import plan_batches
 
 lengths_strategy = st.lists(st.integers(1, 50), max_size=60)
 
@@ -22,7 +23,7 @@ def tokens_of(lengths: list[int], batch: list[int], padded: bool) -> int:
 
 @given(lengths_strategy, st.integers(1, 200), st.booleans())
 def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], budget: int, padded: bool) -> None:
-    batches = list(plan(lengths, range(len(lengths)), budget, padded=padded))
+    batches = list(plan_batches(lengths, range(len(lengths)), budget, padded=padded))
     assert sorted(at for batch in batches for at in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or tokens_of(lengths, batch, padded) <= budget
@@ -32,10 +33,10 @@ def test_plan_holds_every_position_once_within_the_budget(lengths: list[int], bu
 
 
 def test_plan_goes_from_long_to_short_and_keeps_the_order_of_equals() -> None:
-    assert list(plan([3, 5, 3, 5], range(4), 10)) == [[1, 3], [0, 2]]
+    assert list(plan_batches([3, 5, 3, 5], range(4), 10)) == [[1, 3], [0, 2]]
     # Sorts that are not stable often are for a few elements.
     many = [3, 5] * 40
-    placed = [at for batch in plan(many, range(80), 50) for at in batch]
+    placed = [at for batch in plan_batches(many, range(80), 50) for at in batch]
     assert placed == [*range(1, 80, 2), *range(0, 80, 2)]
 
 

@@ -14,7 +14,6 @@ from euds.measures.device import precision
 from euds.measures.entailment import (
     EntailmentModel,
     JudgmentNotFinite,
-    batches_of,
     entailment_label,
     entailment_meanings,
 )
@@ -201,13 +200,3 @@ def test_bad_arguments_are_named(model: EntailmentModel, tiny_nli: Path) -> None
         EntailmentModel(tiny_nli, precision("cpu"), token_budget=0)
     with pytest.raises(InvalidArgument, match="questions: must be 2, one a sample; got 1"):
         entailment_meanings(["a", "b"], [0, 1, 2], model, questions=["q"])
-
-
-def test_batches_hold_the_budget_and_every_pair_once() -> None:
-    lengths = np.random.default_rng(0).integers(1, 40, 101)
-    lengths[3] = 500
-    batches = list(batches_of(lengths, 120))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(101))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 120
-    assert batches[0].tolist() == [3]

@@ -59,7 +59,7 @@ def test_every_method_chooses_exactly_the_budget(pool: StudyPool, name: str) -> 
 def test_rows_of_one_source_are_random_among_its_own(pool: StudyPool) -> None:
     kept = [METHODS["synthetic_rows"].choose(pool, 24, seed) for seed in (0, 1)]
     assert all((rows % 2 == 1).all() for rows in kept)
-    assert 0 < len(np.intersect1d(*kept)) < 24
+    assert 0 < len(set(kept[0]).intersection(kept[1])) < 24
     with pytest.raises(InvalidArgument, match="original_rows: the pool has 60 rows of original, to keep 61"):
         METHODS["original_rows"].choose(pool, 61, 0)
 

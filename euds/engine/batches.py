@@ -1,10 +1,9 @@
-"""Form batches by a token budget, and go on with half of it when memory runs out."""
+"""Run batches of a token budget, and go on with half of it when memory runs out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import numpy as np
-
+from euds.measures.batches import batch_tokens, plan_batches
 from euds.measures.device import free_cached_memory
 
 Result = TypeVar("Result")
@@ -21,38 +20,10 @@ class TokenBudget:
         self.tokens = max(1, self.tokens // 2)
 
 
-def size(lengths: Sequence[int], batch: Sequence[int], *, padded: bool) -> int:
-    """Return the tokens of a batch: once padded to its first, longest sequence, or laid end to end."""
-    return lengths[batch[0]] * len(batch) if padded else sum(lengths[at] for at in batch)
-
-
-def plan(lengths: Sequence[int], positions: Sequence[int], budget: int, *, padded: bool = True) -> Iterator[list[int]]:
-    """Yield batches of `positions`, longest first, each within `budget` tokens, once padded or laid end to end.
-
-    A sequence longer than the budget is a batch of its own. Equal lengths keep their order, so the batches of a window
-    depend on nothing but the window and the budget.
-    """
-    keys = np.array([lengths[at] for at in positions])
-    order = np.argsort(-keys, kind="stable")
-    batch: list[int] = []
-    tokens = 0
-    for at in order:
-        position = positions[int(at)]
-        # Padded, every sequence is as long as the batch's first.
-        more = lengths[batch[0]] if batch and padded else lengths[position]
-        if batch and tokens + more > budget:
-            yield batch
-            batch, tokens, more = [], 0, lengths[position]
-        batch.append(position)
-        tokens += more
-    if batch:
-        yield batch
-
-
 def tokens_read(lengths: Sequence[int], budget: int, *, padded: bool) -> int:
     """Return the tokens, padding included, of all batches that sequences of these lengths make."""
-    batches = plan(lengths, range(len(lengths)), budget, padded=padded)
-    return sum(size(lengths, batch, padded=padded) for batch in batches)
+    batches = plan_batches(lengths, range(len(lengths)), budget, padded=padded)
+    return sum(batch_tokens(lengths, batch, padded=padded) for batch in batches)
 
 
 def run_batches(
@@ -78,12 +49,12 @@ def run_batches(
     Yields:
         The positions of a batch with its result, or one position with None where it was given up.
     """
-    todo = list(plan(lengths, range(len(lengths)), budget.tokens, padded=padded))
+    todo = list(plan_batches(lengths, range(len(lengths)), budget.tokens, padded=padded))
     todo.reverse()
     while todo:
         batch = todo.pop()
-        if len(batch) > 1 and size(lengths, batch, padded=padded) > budget.tokens:
-            todo.extend(reversed(list(plan(lengths, batch, budget.tokens, padded=padded))))
+        if len(batch) > 1 and batch_tokens(lengths, batch, padded=padded) > budget.tokens:
+            todo.extend(reversed(list(plan_batches(lengths, batch, budget.tokens, padded=padded))))
             continue
         try:
             result = step(batch)
@@ -98,6 +69,6 @@ def run_batches(
         if len(batch) == 1:
             yield batch, None
         else:
-            budget.tokens = min(budget.tokens, size(lengths, batch, padded=padded))
+            budget.tokens = min(budget.tokens, batch_tokens(lengths, batch, padded=padded))
             budget.halve()
             todo.append(batch)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from euds.engine.batches import TokenBudget, run_batches
+from euds.engine.batches import TokenBudget
 from euds.engine.columns import nullable
-from euds.engine.models import EMBEDDING_NOT_FINITE, OUT_OF_MEMORY
+from euds.engine.embed import OUT_OF_MEMORY, embed_into
 from euds.engine.samples_config import SampleSettings
 from euds.measures.device import free_cached_memory, is_out_of_memory
 from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
@@ -134,23 +134,14 @@ def _embed(
     ids = [encoded.ids for encoded in judges.tokenizer.encode(answers.distinct)]
     lengths = [len(one) + embedder.n_special for one in ids]
     vectors = np.full((len(ids), embedder.width), np.nan, np.float32)
-    failed: dict[int, str] = {}
-
-    def step(batch: list[int]) -> Float32Array:
-        return embedder.embed([ids[able[at]] for at in batch])
-
     # Without special tokens, a text may have none at all.
-    failed.update((at, NO_TOKENS) for at, length in enumerate(lengths) if length == 0)
+    failed = {at: NO_TOKENS for at, length in enumerate(lengths) if length == 0}
     able = [at for at, length in enumerate(lengths) if length > 0]
-    for batch, found in run_batches([lengths[at] for at in able], budget, step, out_of_memory=is_out_of_memory):
-        texts = [able[at] for at in batch]
-        if found is None:
-            failed[texts[0]] = OUT_OF_MEMORY
-            continue
-        vectors[texts] = found
-        for at, vector in zip(texts, found, strict=True):
-            if not (np.isfinite(vector).all() and vector.any()):
-                failed[at] = EMBEDDING_NOT_FINITE
+    found = np.full((len(able), embedder.width), np.nan, np.float32)
+    own = [ids[at] for at in able]
+    for _, lost in embed_into(found, own, [lengths[at] for at in able], embedder, budget):
+        failed |= {able[at]: reason for at, reason in lost.items()}
+    vectors[able] = found
     cost["embedding"] = {"seconds": time.perf_counter() - start, "tokens": sum(lengths)}
     return vectors[answers.codes], failed
 

@@ -7,17 +7,15 @@ import pyarrow as pa
 
 from euds.engine.batches import TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
+from euds.engine.embed import OUT_OF_MEMORY, embed_into
 from euds.engine.meter import Advance
 from euds.engine.sample_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
 from euds.measures.generative import GenerativeScorer, GenerativeScores
 from euds.measures.semantic import Embedder
-from euds.types import Float32Array
 
-OUT_OF_MEMORY = "out of memory on this row alone"
 TOO_SHORT = "one token and no BOS: nothing to predict"
 LOGITS_NOT_FINITE = "the model's logits are NaN or infinite"
-EMBEDDING_NOT_FINITE = "the embedding is NaN or zero"
 
 
 def generative_shard(tokens: pa.Table, scorer: GenerativeScorer, budget: TokenBudget, advance: Advance) -> pa.Table:
@@ -101,24 +99,16 @@ def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, a
     ids, offsets = ragged(tokens, "embedder_tokens")
     able = usable(tokens)
     reasons: list[str | None] = [None] * n
-    embeddings = np.full((n, embedder.width), np.nan, np.float32)
     lengths = [int(offsets[at + 1] - offsets[at]) for at in able]
-
-    def step(batch: list[int]) -> Float32Array:
-        return embedder.embed([ids[offsets[able[at]] : offsets[able[at] + 1]].tolist() for at in batch])
-
+    vectors = np.full((len(able), embedder.width), np.nan, np.float32)
+    own = [ids[offsets[at] : offsets[at + 1]].tolist() for at in able]
     advance(n - len(able), 0, 0)
-    for batch, vectors in run_batches(lengths, budget, step, out_of_memory=is_out_of_memory):
-        rows = [able[at] for at in batch]
-        if vectors is None:
-            reasons[rows[0]] = OUT_OF_MEMORY
-        else:
-            embeddings[rows] = vectors
-            for at, vector in zip(rows, vectors, strict=True):
-                if not (np.isfinite(vector).all() and vector.any()):
-                    reasons[at] = EMBEDDING_NOT_FINITE
-        failed = sum(reasons[at] is not None for at in rows)
-        advance(len(rows), sum(lengths[at] for at in batch), failed)
+    for batch, failed in embed_into(vectors, own, lengths, embedder, budget):
+        for at, reason in failed.items():
+            reasons[able[at]] = reason
+        advance(len(batch), sum(lengths[at] for at in batch), len(failed))
+    embeddings = np.full((n, embedder.width), np.nan, np.float32)
+    embeddings[able] = vectors
     column = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embedder.width)
     table = pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
     return with_tokens_read(table, {"embedded_tokens": sum(lengths)})

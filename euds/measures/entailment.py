@@ -1,6 +1,6 @@
 """Entailment between generations by a natural-language-inference cross-encoder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from euds.errors import InputError, InvalidArgument
+from euds.measures.batches import plan_batches
 from euds.measures.device import Precision
 from euds.measures.inference import for_inference
 from euds.measures.models import check_model, load_model, model_config, position_count
@@ -79,13 +80,13 @@ class EntailmentModel:
             max_length=self.max_tokens,
             verbose=False,
         )
-        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        lengths = [len(ids) for ids in encoded["input_ids"]]
         result = np.empty(len(lengths), np.bool_)
-        for batch in batches_of(lengths, self.token_budget):
+        for batch in plan_batches(lengths, range(len(lengths)), self.token_budget):
             self.n_together = len(batch)
             result[batch] = self._judge({key: [values[at] for at in batch] for key, values in encoded.items()})
-        self.n_truncated += self._count_truncated(premises, hypotheses, lengths)
-        self.n_tokens += int(lengths.sum())
+        self.n_truncated += self._count_truncated(premises, hypotheses, np.array(lengths))
+        self.n_tokens += sum(lengths)
         return result
 
     def shortened(self, question: str, answers: Sequence[str]) -> str:
@@ -198,14 +199,3 @@ def entailment_label(folder: Path, labels: dict[int, str]) -> int:
         names = ", ".join(labels[number] for number in sorted(labels))
         raise InputError(f"{folder}: needs one label named entailment to judge entailment; its labels are: {names}")
     return found[0]
-
-
-def batches_of(lengths: Int64Array, token_budget: int) -> Iterator[Int64Array]:
-    """Yield positions in batches of similar length, none above the budget of padded tokens unless alone."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        # The first is the longest, and so the width of the batch.
-        size = max(1, token_budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size

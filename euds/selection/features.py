@@ -159,9 +159,9 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
         InputError: the encoder is gone or has changed.
     """
     from euds.assets import content_sha256
-    from euds.engine.batches import TokenBudget, run_batches
+    from euds.engine.batches import TokenBudget
+    from euds.engine.embed import embed_into
     from euds.engine.worker import TOKEN_BUDGET
-    from euds.measures.device import is_out_of_memory
     from euds.measures.models import model_folder
     from euds.measures.semantic import Embedder, embedder_limit
     from euds.measures.tokens import ModelTokenizer
@@ -177,22 +177,15 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     ids = [encoded.ids for encoded in ModelTokenizer(folder, max_tokens).encode(texts)]
     budget = TokenBudget(config["token_budget"] or TOKEN_BUDGET[settled.torch_device.type])
     found = np.zeros((len(texts), embedder.width), np.float32)
-    batches = run_batches(
-        [len(own) for own in ids],
-        budget,
-        lambda batch: embedder.embed([ids[at] for at in batch]),
-        out_of_memory=is_out_of_memory,
-    )
     n_lost = 0
     with bar("embed", len(texts)) as progress:
-        for batch, vectors in batches:
-            if vectors is not None:
-                # A row without an embedding stays at zero, the probe's "no idea".
-                found[batch] = np.nan_to_num(vectors)
-            n_lost += len(batch) if vectors is None else 0
+        for batch, failed in embed_into(found, ids, [len(own) for own in ids], embedder, budget):
+            # A row without an embedding is at zero, the probe's "no idea".
+            found[list(failed)] = 0
+            n_lost += len(failed)
             progress.advance(len(batch))
     if n_lost:
-        say(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone")
+        say(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone, or no finite numbers")
     return found
 
 

@@ -74,8 +74,8 @@ class StudyFile(Section):
 
     `main_schedule`, such as "240 steps", is that of the page's conclusions; by default that of the full data. `repeats`
     is the file of a study that this one repeats on other rows; `repeated_in` is the folder with the page of those that
-    repeat this one. `timed_cells` says how many cells, from the first, the machine of the facts trained when it was timed:
-    the seconds of later ones are not compared, be it another machine, another day or beside other work.
+    repeat this one. `timed_cells` says how many cells, from the first, the machine of the facts trained when it was
+    timed: the seconds of later ones are not compared, be it another machine, another day or beside other work.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")

@@ -102,8 +102,8 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"Trained elsewhere or later than was timed at {place}, and so without seconds: {names(methods)}."
     if not any(entry.break_even for entry in entries):
         yield (
-            "After how many trainings scores have paid for themselves is not known: at no schedule of fixed epochs were "
-            "few rows and all of them timed alike."
+            "After how many trainings scores have paid for themselves is not known: at no schedule of fixed epochs "
+            "were few rows and all of them timed alike."
         )
 
 
