@@ -95,7 +95,7 @@ def instance_of(name: str, value: object, kind: type | tuple[type, ...], what: s
     """Refuse a value of another type; `what` it must be, for the message.
 
     Raises:
-        InvalidType: it is one.
+        InvalidType: `value` is of another type.
     """
     if not isinstance(value, kind):
         raise InvalidType(f"{name}: must be {what}, got {type(value).__name__}")
@@ -110,7 +110,7 @@ def whole_number(name: str, value: int, *, least: int | None = None) -> int:
     """Return an integer of any kind, such as NumPy's, as Python's.
 
     Raises:
-        InvalidArgument: it is none, but a truth value for instance, or it is below `least`.
+        InvalidArgument: `value` is no integer, which a bool does not count as, or is below `least`.
     """
     try:
         number = index(value)
@@ -128,7 +128,7 @@ def real_number(name: str, value: object) -> float:
     """Return a real number of any kind, such as NumPy's, as Python's float; NaN and infinity are some.
 
     Raises:
-        InvalidArgument: it is none, but a string or truth value for instance.
+        InvalidArgument: `value` is no number, which a string or bool does not count as.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidArgument(f"{name}: must be a number, got {value!r}")
@@ -139,7 +139,7 @@ def positive_number(name: str, value: object) -> float:
     """Return a finite real number above 0 of any kind as Python's float.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgument: `value` is no finite number above 0.
     """
     number = real_number(name, value)
     # Written so that NaN is refused too.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from euds.backends import Backend, choose
@@ -305,7 +304,7 @@ def _checked_temperature(temperature: object) -> float:
 
 
 def _checked_softcap(softcap: object) -> float:
-    value = math.nan if isinstance(softcap, bool) or not isinstance(softcap, Real) else float(softcap)
+    value = real_number("softcap", softcap)
     # Beyond float32, in which logits are capped, it or its inverse would be infinite there.
     if not LOWEST_SOFTCAP <= value <= HIGHEST_SOFTCAP:
         raise InvalidArgument(f"softcap: must be a number in {LOWEST_SOFTCAP:g}..{HIGHEST_SOFTCAP:g}, got {softcap!r}")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import field_names, read_parquet, read_rows
-from euds.errors import InputError, InvalidArgument, reason_of
+from euds.errors import InputError, reason_of, whole_number
 from euds.files import at_home, file_sha256, permitted, read_json, storage_failure, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
@@ -46,8 +46,7 @@ LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
     """Write the page of a run, and return its path; `euds.write_report` says more."""
-    if examples < 0:
-        raise InvalidArgument(f"examples: must be at least 0, got {examples}")
+    examples = whole_number("examples", examples, least=0)
     folder = Path(at_home(run_dir))
     content = gather(folder, _kept_ids(folder), examples)
     environment = jinja2.Environment(

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from numbers import Integral, Real
 from typing import Any
 
-from euds.errors import InvalidArgument, one_of
+from euds.errors import InvalidArgument, one_of, positive_number, whole_number
 from euds.files import json_sha256
 from euds.types import Float64Array, Int64Array
 
@@ -95,15 +94,12 @@ class TrainConfig:
         if (self.epochs is None) == (self.steps is None):
             raise InvalidArgument("epochs, steps: give one of them; leave the other out, or None (null in YAML)")
         one_of("precision", self.precision, PRECISIONS)
-        for name in ("steps", "batch_size", "max_tokens"):
-            if not isinstance(getattr(self, name), Integral | None):
-                raise InvalidArgument(f"{name}: must be a whole number, got {getattr(self, name)!r}")
-        for name in ("epochs", "steps", "batch_size", "learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
-                raise InvalidArgument(f"{name}: must be above 0, got {value!r}")
-        if self.max_tokens is not None and self.max_tokens < 8:
-            raise InvalidArgument(f"max_tokens: must be at least 8, got {self.max_tokens}")
+        for name, least in (("steps", 1), ("batch_size", 1), ("max_tokens", 8)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), least=least))
+        for name in ("epochs", "learning_rate"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive_number(name, getattr(self, name)))
 
     def n_steps(self, n_rows: int) -> int:
         """Return the optimizer steps for a training set of n_rows."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
-from euds.errors import InputError, InvalidArgument
+from euds.errors import InputError, whole_number
 from euds.files import check_writable, json_sha256, letting_go, needs_room, permitted, take_lock
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
@@ -65,8 +65,7 @@ def run_study(
             settings, or another process is training this study.
         RunStopped: a process was killed, or the disk is full or fails.
     """
-    if workers is not None and workers < 1:
-        raise InvalidArgument(f"workers: must be at least 1, got {workers}")
+    workers = None if workers is None else whole_number("workers", workers, least=1)
     study = load_study(source, overrides)
     for name in {study.train.model, study.score.lm, study.score.embedder}:
         model_folder(name)
