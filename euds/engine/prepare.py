@@ -28,6 +28,9 @@ from euds.measures.models import context_length, model_folder
 NAMES = ("inputs", "lm", "embedder", "tokenizer")
 """Settings that name what the fingerprint has by its hash: by another name, the same content gives the same scores."""
 
+UNORDERED = ("measures", "semantic")
+"""Settings whose order enters no score."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -282,7 +285,7 @@ def refuse_other_run(plan: Plan) -> None:
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
     if plan.manifest_path.exists():
         manifest = open_manifest(plan.run_dir)
-        before, now = manifest["fingerprint"], plan.fingerprint
+        before, now = map(_in_one_order, (manifest["fingerprint"], plan.fingerprint))
         # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
         paths = not manifest["finished"]
         if _decisive(before, paths=paths) != _decisive(now, paths=paths):
@@ -302,6 +305,12 @@ def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
     models = {role: _without("name", facts) for role, facts in fingerprint["models"].items()}
     inputs = [entry if paths else _without("path", entry) for entry in fingerprint["inputs"]]
     return {**fingerprint, "config": config, "models": models, "inputs": inputs}
+
+
+def _in_one_order(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a fingerprint in which neither comparison nor message tells settings apart by an order of no account."""
+    config = fingerprint["config"]
+    return {**fingerprint, "config": {**config, **{name: sorted(config[name]) for name in UNORDERED}}}
 
 
 def _without(key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
