@@ -23,8 +23,8 @@ FORMATS: dict[str, ModuleType] = {
     ".arrow": columnar,
     ".feather": columnar,
 }
-"""Reader by suffix; each has Source(path, columns), field_names(path, wanted), and of a path marks, splittable
-and check."""
+"""Reader by suffix; each has Source(path, columns, optional), field_names(path, wanted), and of a path marks,
+splittable and check."""
 
 
 STANDARD_INPUT = ("-", "/dev/stdin")

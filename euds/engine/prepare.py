@@ -65,9 +65,14 @@ class Plan:
     @property
     def columns(self) -> tuple[str, ...]:
         """The corpus fields that scoring reads."""
+        return (*self.config.text_fields, *self.carried)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Those of them that are only carried along: a row is scored whatever it has there."""
         config = self.config
-        carried = (config.id_field, config.label_field, config.source_field)
-        return (*config.text_fields, *(name for name in carried if name))
+        named = (config.id_field, config.label_field, config.source_field)
+        return tuple(name for name in named if name and name not in config.text_fields)
 
     @property
     def reads_tokens(self) -> bool:

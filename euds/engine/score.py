@@ -81,7 +81,8 @@ def score(
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
         id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it
-            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
+            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values, other bytes and what
+            Python cannot hold, such as a time of an unknown zone, become null, and the row is scored.
         label_field: field carried along as `label`; "label" by itself if there is one (JSONL: in the first 1,000 rows).
         source_field: field carried along as `source`; "source" by itself if there is one, as with "label".
         measures: any of "information", "generative", "semantic"; a single one may stand alone.
