@@ -15,6 +15,7 @@ from euds.corpus import (
     identities,
     list_inputs,
     open_manifest,
+    unpacked_bytes,
 )
 from euds.corpus.run_files import MANIFEST_FORMAT
 from euds.engine.cache_settings import CacheSettings
@@ -171,9 +172,9 @@ def prepare(
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    config = replace(
-        config, shard_rows=shard_rows_of(config, n_rows, None if precision is None else precision["device"])
-    )
+    sizes = [entry["bytes"] for entry in inputs]
+    device = None if precision is None else precision["device"]
+    config = replace(config, shard_rows=shard_rows_of(config, n_rows, files, sizes, device))
     models = {
         role: {
             "name": _models(config)[role],
@@ -196,10 +197,21 @@ def prepare(
     return plan
 
 
-def shard_rows_of(config: ScoreConfig, n_rows: int, device: str | None) -> int:
-    """Return the rows of a shard, by the settings or by default; device: of the models, None: there are none."""
+def shard_rows_of(
+    config: ScoreConfig, n_rows: int, files: Sequence[Path], sizes: Sequence[int], device: str | None
+) -> int:
+    """Return the rows of a shard, by the settings or by default.
+
+    Args:
+        config: settings of the run.
+        n_rows: of its corpus.
+        files: of it.
+        sizes: bytes of each of them.
+        device: of the models; None: there are none.
+    """
     quick = device is None or (device != "cpu" and config.samples is None)
-    return config.shard_rows or default_shard_rows(n_rows, quick=quick)
+    n_bytes = sum(map(unpacked_bytes, files, sizes))
+    return config.shard_rows or default_shard_rows(n_rows, n_bytes, quick=quick)
 
 
 def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:

@@ -96,8 +96,9 @@ def score(
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
         token_budget: tokens of a batch, padding included where there is any; None: by device and model.
         shard_rows: rows of a part file, of which at most one a worker is lost in a crash; None: 1,024 to 16,384 by the
-            number of rows, the device and whether a model runs. Batches never cross parts, so it is part of the
-            configuration.
+            number of rows, the device and whether a model runs, or fewer, so that a part has at most 64 MiB of the
+            files on the average (of compressed ones and Parquet, a quarter of that). Batches never cross parts, so it
+            is part of the configuration.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
         n_neighbors: nearest centroids that semantic entropy runs over.
         similarity_temperature: divisor of the cosine similarities, > 0.
