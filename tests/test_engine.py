@@ -21,7 +21,7 @@ from euds.engine.config import score_config
 from euds.engine.execution import Execution
 from euds.engine.prepare import Plan, prepare
 from euds.engine.score import execute
-from euds.engine.shards import cut_shards, default_shard_rows, largest_task, tasks
+from euds.engine.shards import cut_shards, largest_task, tasks
 from euds.engine.split import Split
 from euds.engine.status import run_status
 from euds.engine.work import RESULT_FOLDERS, Work
@@ -334,10 +334,6 @@ def test_shards_are_cut_by_rows_and_compressed_files_stay_together(corpus: Path,
     # What is left of a run that goes on: a shard behind one that is done reads again what is before it.
     left = [shards[at] for at in (4, 6, 7)]
     assert [[shard.index for shard in task] for task in tasks(left)] == [[4], [6, 7]]
-    assert [default_shard_rows(n, quick=False) for n in (1, 10**6, 10**6 * 5, 10**9)] == [1024, 1024, 8192, 16384]
-    assert [default_shard_rows(n, quick=False) for n in (1 << 20, (1 << 20) + 1)] == [1024, 2048]
-    sizes = [default_shard_rows(n, quick=True) for n in (1, 1 << 23, (1 << 23) + 1, 10**9)]
-    assert sizes == [8192, 8192, 16384, 16384]
 
 
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 1024), ("cuda:1", 8192)])

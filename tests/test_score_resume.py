@@ -147,6 +147,24 @@ def test_an_unfinished_run_of_another_configuration_is_refused(
         euds.score(corpus, out=tmp_path / "run", measures=["information"], seed=1)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_order_of_measures_and_estimates_is_no_other_configuration(
+    tmp_path: Path, sample_corpus: Path, tiny_lm: Path, tiny_encoder: Path, *, finished: bool
+) -> None:
+    words = euds.LabelWordSettings(labels=("good", "bad"))
+    given: dict[str, Any] = {"lm": tiny_lm, "embedder": tiny_encoder, "label_words": words, "shard_rows": 8}
+    one = {**given, "measures": ["information", "semantic"], "semantic": ["clusters", "label_words"]}
+    other = {**given, "measures": ["semantic", "information"], "semantic": ["label_words", "clusters"]}
+    euds.score(sample_corpus, out=tmp_path / "one", **one)
+    euds.score(sample_corpus, out=tmp_path / "run", **one, split=None if finished else "0/2")
+    assert euds.score(sample_corpus, out=tmp_path / "run", **other).already_finished == finished
+    assert digests(tmp_path / "run") == digests(tmp_path / "one")
+    # Of a change of something else, the order is no part.
+    with pytest.raises(InputError) as caught:
+        euds.score(sample_corpus, out=tmp_path / "one", **other, seed=1)
+    assert str(caught.value).splitlines()[1:] == ["  config.seed: 0 -> 1"]
+
+
 def test_a_full_disk_ends_the_run_and_resuming_completes_it(
     tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:

@@ -43,7 +43,7 @@ MaxTokens = Annotated[
     typer.Option(help="Tokens read of each text; 1,024 or the LM's context by default, all words without a model."),
 ]
 TokenBudget = Annotated[int | None, typer.Option(help="Tokens of a batch, padding included.")]
-ShardRows = Annotated[int | None, typer.Option(help="Rows of a part file; by default from the rows and the device.")]
+ShardRows = Annotated[int | None, typer.Option(help="Rows of a part file; by default from rows, bytes and device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 

@@ -1,7 +1,7 @@
 """Read corpora row by row, whatever their format, and account for every row."""
 
 from euds.corpus.identity import Identity, check_unchanged, identities
-from euds.corpus.inputs import list_inputs
+from euds.corpus.inputs import list_inputs, unpacked_bytes
 from euds.corpus.location import file_path
 from euds.corpus.read import (
     check_fields,
@@ -62,6 +62,7 @@ __all__ = [
     "sample",
     "splittable",
     "take_rows",
+    "unpacked_bytes",
     "unreadable_row",
     "verify_parts",
     "whole_parts",

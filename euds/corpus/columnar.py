@@ -41,13 +41,19 @@ VALUE_ERRORS = (ValueError, OverflowError, NotImplementedError)
 class Source:
     """An open file."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] | None, optional: Collection[str] = ()) -> None:
         """Open a file, to read the given columns that it has, or all of them.
+
+        Args:
+            path: of the file.
+            columns: to read; None: all.
+            optional: those in which a value without a counterpart in Python is null; of others it costs the row.
 
         Raises:
             InputError: it is not what its suffix says, or is damaged.
         """
         self._path = path
+        self._optional = optional
         with _errors(path):
             self._file = _open(path, columns)
         self._batches: Iterator[pa.RecordBatch] = iter(())
@@ -64,7 +70,7 @@ class Source:
                 for at in range(row - self._begin, self._batch.num_rows, CONVERTED_ROWS):
                     some = self._batch.slice(at, CONVERTED_ROWS)
                     _validate(some)
-                    for fields, error in _converted(some):
+                    for fields, error in _converted(some, self._optional):
                         row += 1
                         yield RawRow(row - start + position - 1, fields, error)
                 self._next_batch()
@@ -206,26 +212,28 @@ def _bytes_field(field: Any) -> Any:
     return field.with_type(_bytes_type(field.type))
 
 
-def _converted(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, object] | None, str | None]]:
-    """Yield every row's values, or why one of them has no counterpart in Python."""
-    names = batch.schema.names
-    try:
-        columns = [column.to_pylist() for column in batch.columns]
-    except VALUE_ERRORS:
-        for at in range(batch.num_rows):
-            yield _converted_alone(batch, at)
-        return
-    for at in range(batch.num_rows):
-        yield {name: column[at] for name, column in zip(names, columns, strict=True)}, None
-
-
-def _converted_alone(batch: pa.RecordBatch, at: int) -> tuple[dict[str, object] | None, str | None]:
-    fields: dict[str, object] = {}
+def _converted(
+    batch: pa.RecordBatch, optional: Collection[str]
+) -> Iterator[tuple[dict[str, object] | None, str | None]]:
+    """Yield every row's values, or why one of them has no counterpart in Python, which may be null if optional."""
+    columns: dict[str, list[object]] = {}
+    errors: list[str | None] = [None] * batch.num_rows
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            fields[name] = column[at].as_py()
-        except UnicodeDecodeError as error:
-            return None, f"field {name!r} is not UTF-8: {error.reason}"
+            columns[name] = column.to_pylist()
         except VALUE_ERRORS:
-            return None, f"field {name!r} is a {column.type} that Python cannot hold"
-    return fields, None
+            found = [_converted_alone(name, value) for value in column]
+            columns[name] = [value for value, _ in found]
+            if name not in optional:
+                errors = [before or error for before, (_, error) in zip(errors, found, strict=True)]
+    for at, error in enumerate(errors):
+        yield ({name: values[at] for name, values in columns.items()} if error is None else None), error
+
+
+def _converted_alone(name: str, value: pa.Scalar) -> tuple[object, str | None]:
+    try:
+        return value.as_py(), None
+    except UnicodeDecodeError as error:
+        return None, f"field {name!r} is not UTF-8: {error.reason}"
+    except VALUE_ERRORS:
+        return None, f"field {name!r} is a {value.type} that Python cannot hold"

@@ -24,8 +24,8 @@ BOM = b"\xef\xbb\xbf"
 class Source:
     """An open file behind its header."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        """Open a file and read its header; `columns` is not needed, as a line is parsed whole.
+    def __init__(self, path: Path, columns: Sequence[str] | None, optional: Collection[str] = ()) -> None:
+        """Open a file and read its header; the others are not needed, as a line is parsed whole, or not at all.
 
         Raises:
             InputError: it cannot be opened, or its header cannot be read.

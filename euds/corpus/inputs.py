@@ -23,9 +23,12 @@ FORMATS: dict[str, ModuleType] = {
     ".arrow": columnar,
     ".feather": columnar,
 }
-"""Reader by suffix; each has Source(path, columns), field_names(path, wanted), and of a path marks, splittable
-and check."""
+"""Reader by suffix; each has Source(path, columns, optional), field_names(path, wanted), and of a path marks,
+splittable and check."""
 
+PACKED, UNPACKED_TIMES = (".gz", ".zst", ".parquet", ".feather"), 4
+"""Formats that hold more than their size, and about how much more: text that gzip, zstd or a columnar format's own
+compression has packed is three to five times as large."""
 
 STANDARD_INPUT = ("-", "/dev/stdin")
 
@@ -69,6 +72,11 @@ def reader(file: Path) -> ModuleType:
             return module
     remedy = "; fields of .csv are separated by commas: convert it" if ".tsv" in file_name(file) else ""
     raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}{remedy}")
+
+
+def unpacked_bytes(file: Path, n_bytes: int) -> int:
+    """Return about how many bytes of text and all else a file of this size holds, told by its suffix alone."""
+    return n_bytes * (UNPACKED_TIMES if file_name(file).endswith(PACKED) else 1)
 
 
 def _expand(spec: str) -> list[Path]:

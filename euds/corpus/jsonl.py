@@ -29,8 +29,8 @@ IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
 class Source:
     """An open file."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
-        """Open a file; `columns` is not needed, as a line is parsed whole.
+    def __init__(self, path: Path, columns: Sequence[str] | None, optional: Collection[str] = ()) -> None:
+        """Open a file; the others are not needed, as a line is parsed whole, or not at all.
 
         Raises:
             InputError: it cannot be opened.

@@ -1,6 +1,6 @@
 """Cut a corpus into shards of so many rows, and read any of them without reading what is before it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from operator import itemgetter
@@ -136,9 +136,13 @@ def splittable(file: Path) -> bool:
 class SliceReader:
     """Reads slices, and keeps the last file open, so that the next slice of it goes on where the last one ended."""
 
-    def __init__(self, columns: Sequence[str] | None = None) -> None:
-        """Read the given fields, or all of them."""
+    def __init__(self, columns: Sequence[str] | None = None, optional: Collection[str] = ()) -> None:
+        """Read the given fields, or all of them; a value of an optional one that cannot be read is null.
+
+        Any other that cannot be read costs its row.
+        """
         self._columns = columns
+        self._optional = optional
         self._file: str | None = None
         self._source: Source | None = None
 
@@ -183,7 +187,7 @@ class SliceReader:
                 raise InputError(
                     f"{path}: {_size(path)} bytes, but {piece.file_bytes} when it was cut; start a new run"
                 )
-            self._source = reader(path).Source(path, self._columns)
+            self._source = reader(path).Source(path, self._columns, self._optional)
             self._file = piece.file
         return self._source
 

@@ -54,7 +54,7 @@ class ScoreConfig:
         tokenizer: model whose tokens information entropy counts; None: the LM's, and words without an LM.
         max_tokens: tokens read of each text; None: no limit for words, 1024 or the LM's context for models.
         token_budget: tokens of one batch, padding included where there is any; None: by device and model.
-        shard_rows: rows per part file; None: by the number of rows and the device.
+        shard_rows: rows per part file; None: by the number of rows, the size of the files and the device.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
         n_neighbors: nearest centroids that the entropy runs over.
         similarity_temperature: divisor of the cosine similarities.

@@ -113,11 +113,12 @@ def estimate(
         n_rows = sum(file_rows)
         if n_rows == 0:
             raise InputError(f"{', '.join(map(str, plan.files))}: the corpus has no rows")
-        shard_rows = shard_rows_of(plan.config, n_rows, kind if plan.runs_models else None)
+        sizes = [file.stat().st_size for file in plan.files]
+        shard_rows = shard_rows_of(plan.config, n_rows, plan.files, sizes, kind if plan.runs_models else None)
         return extrapolate(
             score_sample(plan, slices, n_rows),
             n_rows=n_rows,
-            n_bytes=sum(file.stat().st_size for file in plan.files),
+            n_bytes=sum(sizes),
             # A run passes twice over its corpus before it scores: to count the rows, and to cut shards.
             planning_seconds=2 * pass_seconds,
             shard_rows=shard_rows,

@@ -132,8 +132,8 @@ def _count_words(plan: Plan, work: Work) -> None:
 
 def _fit_clusters(plan: Plan, work: Work) -> None:
     """Fit the centroids to a seeded sample of the pool's embeddings."""
-    able = [_embedded(work, shard) for shard in range(plan.n_shards)]
-    ends = np.cumsum([len(lines) for lines in able])
+    # Which lines they are is looked up again where some are drawn: kept, they would take 4 bytes for each row.
+    ends = np.cumsum([len(_embedded(work, shard)) for shard in range(plan.n_shards)])
     n_embedded = int(ends[-1])
     if n_embedded == 0:
         return
@@ -141,9 +141,9 @@ def _fit_clusters(plan: Plan, work: Work) -> None:
     chosen = sample_rows(n_embedded, trained_rows(n_clusters), plan.config.seed)
     sample = np.concatenate(
         [
-            embeddings_of(work.read("embeddings", shard))[able[shard][lines]]
-            for shard, lines in enumerate(_by_shard(chosen, ends))
-            if len(lines)
+            embeddings_of(work.read("embeddings", shard))[_embedded(work, shard)[drawn]]
+            for shard, drawn in enumerate(_by_shard(chosen, ends))
+            if len(drawn)
         ]
     )
     config = plan.config
@@ -177,10 +177,10 @@ def _by_shard(chosen: Int64Array, ends: Int64Array) -> list[Int64Array]:
 
 
 def _embedded(work: Work, shard: int) -> Int64Array:
-    """Return the lines of a shard that have an embedding, ascending; int32, as millions of them are kept."""
+    """Return the lines of a shard that have an embedding, ascending."""
     usable = pc.is_null(work.read("tokens", shard, ["reason"]).column("reason"))
     present = pc.and_(usable, pc.is_null(work.read("embeddings", shard, ["reason"]).column("reason")))
-    return np.flatnonzero(np.asarray(present)).astype(np.int32)
+    return np.flatnonzero(np.asarray(present))
 
 
 def _counts_path(work: Work) -> Path:

@@ -15,6 +15,7 @@ from euds.corpus import (
     identities,
     list_inputs,
     open_manifest,
+    unpacked_bytes,
 )
 from euds.corpus.run_files import MANIFEST_FORMAT
 from euds.engine.cache_settings import CacheSettings
@@ -27,6 +28,9 @@ from euds.measures.models import context_length, model_folder
 
 NAMES = ("inputs", "lm", "embedder", "tokenizer")
 """Settings that name what the fingerprint has by its hash: by another name, the same content gives the same scores."""
+
+UNORDERED = ("measures", "semantic")
+"""Settings whose order enters no score."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ class Plan:
     @property
     def columns(self) -> tuple[str, ...]:
         """The corpus fields that scoring reads."""
+        return (*self.config.text_fields, *self.carried)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Those of them that are only carried along: a row is scored whatever it has there."""
         config = self.config
-        carried = (config.id_field, config.label_field, config.source_field)
-        return (*config.text_fields, *(name for name in carried if name))
+        named = (config.id_field, config.label_field, config.source_field)
+        return tuple(name for name in named if name and name not in config.text_fields)
 
     @property
     def reads_tokens(self) -> bool:
@@ -163,9 +172,9 @@ def prepare(
     n_rows = sum(entry["rows"] for entry in inputs)
     if n_rows == 0:
         raise InputError(f"{', '.join(map(str, files))}: the corpus has no rows")
-    config = replace(
-        config, shard_rows=shard_rows_of(config, n_rows, None if precision is None else precision["device"])
-    )
+    sizes = [entry["bytes"] for entry in inputs]
+    device = None if precision is None else precision["device"]
+    config = replace(config, shard_rows=shard_rows_of(config, n_rows, files, sizes, device))
     models = {
         role: {
             "name": _models(config)[role],
@@ -188,10 +197,21 @@ def prepare(
     return plan
 
 
-def shard_rows_of(config: ScoreConfig, n_rows: int, device: str | None) -> int:
-    """Return the rows of a shard, by the settings or by default; device: of the models, None: there are none."""
+def shard_rows_of(
+    config: ScoreConfig, n_rows: int, files: Sequence[Path], sizes: Sequence[int], device: str | None
+) -> int:
+    """Return the rows of a shard, by the settings or by default.
+
+    Args:
+        config: settings of the run.
+        n_rows: of its corpus.
+        files: of it.
+        sizes: bytes of each of them.
+        device: of the models; None: there are none.
+    """
     quick = device is None or (device != "cpu" and config.samples is None)
-    return config.shard_rows or default_shard_rows(n_rows, quick=quick)
+    n_bytes = sum(map(unpacked_bytes, files, sizes))
+    return config.shard_rows or default_shard_rows(n_rows, n_bytes, quick=quick)
 
 
 def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:
@@ -282,7 +302,7 @@ def refuse_other_run(plan: Plan) -> None:
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
     if plan.manifest_path.exists():
         manifest = open_manifest(plan.run_dir)
-        before, now = manifest["fingerprint"], plan.fingerprint
+        before, now = map(_in_one_order, (manifest["fingerprint"], plan.fingerprint))
         # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
         paths = not manifest["finished"]
         if _decisive(before, paths=paths) != _decisive(now, paths=paths):
@@ -302,6 +322,12 @@ def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
     models = {role: _without("name", facts) for role, facts in fingerprint["models"].items()}
     inputs = [entry if paths else _without("path", entry) for entry in fingerprint["inputs"]]
     return {**fingerprint, "config": config, "models": models, "inputs": inputs}
+
+
+def _in_one_order(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a fingerprint in which neither comparison nor message tells settings apart by an order of no account."""
+    config = fingerprint["config"]
+    return {**fingerprint, "config": {**config, **{name: sorted(config[name]) for name in UNORDERED}}}
 
 
 def _without(key: str, facts: Mapping[str, Any]) -> dict[str, Any]:

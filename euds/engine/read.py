@@ -1,5 +1,6 @@
 """Read a shard's rows and tokenise their texts, once, for every model of the run."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from euds.corpus import Row, extract_scalar, extract_text
 from euds.engine.columns import lists_of, with_words
 from euds.engine.prepare import Plan
 from euds.engine.prompts import add_prompts, add_questions, label_prompt_encoder, prompt_encoder
+from euds.errors import InputError
 from euds.measures.prompts import PromptEncoder
 from euds.measures.tokens import ModelTokenizer, RaggedTokens, TextEncoder, offsets_of
 from euds.measures.words import WordTokenizer
@@ -19,6 +21,12 @@ CHUNK_ROWS = 4096
 CHUNK_CHARS = 1 << 22
 """Whichever is reached first ends a chunk of texts: memory does not grow with the shard or with the texts in it. For
 every chunk the words of the shard so far are hashed: with a quarter of the rows that took a third of the splitting."""
+
+MAX_SHARD_TOKENS = (1 << 31) - 1
+"""Tokens of a shard's texts, or prompts, that a list column can count."""
+
+MAX_SHARD_WORD_BYTES = (1 << 31) - (1 << 20)
+"""Bytes of a shard's different words that the schema of its file can hold, with room for the rest of that."""
 
 SCHEMA = pa.schema(
     [
@@ -84,10 +92,17 @@ def read_shard(plan: Plan, rows: Iterable[Row], encoders: Encoders) -> pa.Table:
         A table of `SCHEMA`, with prompts where a model goes on from them; one line a row in order, `reason` is why a
         row cannot be scored at all, or null. Word ids are local to the shard: the words stand in the schema's metadata
         under `words`.
+
+    Raises:
+        InputError: the shard has more tokens or words than its file can hold.
     """
     if isinstance(encoders.tokens, WordTokenizer):
         encoders = replace(encoders, tokens=WordTokenizer(encoders.tokens.max_tokens))
-    batches = [_read_chunk(plan, chunk, encoders) for chunk in _chunks(rows, plan.config.text_fields)]
+    batches: list[pa.Table] = []
+    n_tokens: Counter[str] = Counter()
+    for chunk in _chunks(rows, plan.config.text_fields):
+        batches.append(_read_chunk(plan, chunk, encoders))
+        _check_size(plan, batches, n_tokens, encoders.tokens)
     table = pa.concat_tables(batches).combine_chunks() if batches else SCHEMA.empty_table()
     if isinstance(encoders.tokens, WordTokenizer):
         table = with_words(table, encoders.tokens.words)
@@ -143,6 +158,24 @@ def _read_chunk(plan: Plan, chunk: Sequence[tuple[Row, str | None, str | None]],
     if encoders.label_prompts is not None:
         table = add_prompts(table, "label_prompt_tokens", rows, config.text_fields, encoders.label_prompts)
     return table
+
+
+def _check_size(plan: Plan, batches: Sequence[pa.Table], n_tokens: Counter[str], encoder: TextEncoder | None) -> None:
+    """Count the tokens of the last chunk of a shard, and refuse a shard that its file could not hold."""
+    last = batches[-1]
+    for field in last.schema:
+        if pa.types.is_list(field.type):
+            n_tokens[field.name] += sum(len(lists.flatten()) for lists in last.column(field.name).chunks)
+    sizes = [(count, MAX_SHARD_TOKENS, name.replace("_", " ")) for name, count in n_tokens.items()]
+    if isinstance(encoder, WordTokenizer):
+        sizes.append((encoder.words.nbytes, MAX_SHARD_WORD_BYTES, "bytes of different words"))
+    for size, most, what in sizes:
+        if size > most:
+            first = batches[0].column("row_id")[0].as_py()
+            raise InputError(
+                f"shard_rows: the shard of {plan.config.shard_rows:,} rows that begins with row id {first:,} has more "
+                f"than {most:,} {what}, which its file cannot hold; start over with a smaller --shard-rows"
+            )
 
 
 def _encode(encoder: TextEncoder | None, texts: Sequence[str | None]) -> RaggedTokens:

@@ -78,7 +78,7 @@ def score_sample(draft: Plan, slices: Sequence[Slice], corpus_rows: int) -> Scor
     plan = replace(draft, config=config, n_rows=warm_up.n_rows + sampled.n_rows)
     worker = Worker(plan)
     encoders = worker.models.encoders
-    with SliceReader(plan.columns) as reader:
+    with SliceReader(plan.columns, plan.carried) as reader:
         rows = list(reader.read(slices, first_row_id=0))
     with bar("sample", sampled.n_rows) as progress:
         for shard in (warm_up, sampled):

@@ -81,7 +81,8 @@ def score(
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
         id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it
-            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values and other bytes become null.
+            becomes text, dates, decimals, UUIDs and bytes of UTF-8 too; nested values, other bytes and what
+            Python cannot hold, such as a time of an unknown zone, become null, and the row is scored.
         label_field: field carried along as `label`; "label" by itself if there is one (JSONL: in the first 1,000 rows).
         source_field: field carried along as `source`; "source" by itself if there is one, as with "label".
         measures: any of "information", "generative", "semantic"; a single one may stand alone.
@@ -95,8 +96,9 @@ def score(
         max_tokens: tokens read of each text; None: 1,024 (or the LM's context) for models, no limit for words.
         token_budget: tokens of a batch, padding included where there is any; None: by device and model.
         shard_rows: rows of a part file, of which at most one a worker is lost in a crash; None: 1,024 to 16,384 by the
-            number of rows, the device and whether a model runs. Batches never cross parts, so it is part of the
-            configuration.
+            number of rows, the device and whether a model runs, or fewer, so that a part has at most 64 MiB of the
+            files on the average (of compressed ones and Parquet, a quarter of that). Batches never cross parts, so it
+            is part of the configuration.
         n_clusters: centroids of the semantic clusters; None: by the number of rows.
         n_neighbors: nearest centroids that semantic entropy runs over.
         similarity_temperature: divisor of the cosine similarities, > 0.

@@ -18,6 +18,10 @@ AIMED_SHARDS = 1024
 waits some 75 ms between two of them; an H200 reads a thousand rows with SmolLM2-135M in a third of a second, with the
 1.7B in 1.6 s. A CPU without a model takes 30 ms for a thousand rows, and 10 ms more for their files."""
 
+SHARD_BYTES = 1 << 26
+"""Most bytes of input of such a shard, by the mean of the corpus: of long texts, memory must hold a shard's tokens and
+words, a crash costs little, and every worker has some. Rows of less than 4 KiB on the average never reach it."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -49,16 +53,20 @@ class Shard:
         return cls(value["index"], value["first_row_id"], tuple(map(Slice.from_json, value["slices"])))
 
 
-def default_shard_rows(n_rows: int, *, quick: bool) -> int:
-    """Return the power of two up to 16,384 that gives about a thousand shards: at least 1,024.
+def default_shard_rows(n_rows: int, n_bytes: int, *, quick: bool) -> int:
+    """Return the power of two up to 16,384 that gives about a thousand shards: at least 1,024, or fewer of long texts.
 
     Args:
-        n_rows: of the corpus.
+        n_rows: of the corpus, at least 1.
+        n_bytes: that its files hold; where shards would have more than 64 MiB of them on the average, they get as few
+            rows as it takes, at least 1.
         quick: whether a GPU reads the texts and generates none, or no model runs; a shard then has 8,192 rows or more.
     """
     rows = MIN_QUICK_ROWS if quick else MIN_ROWS
     while rows < MAX_ROWS and rows * AIMED_SHARDS < n_rows:
         rows *= 2
+    while rows > 1 and min(rows, n_rows) * n_bytes > SHARD_BYTES * n_rows:
+        rows //= 2
     return rows
 
 

@@ -54,7 +54,7 @@ class Worker:
         self.precision: Precision = precision(device or plan.device, plan.config.dtype)
         self.models = Models(plan, self.precision)
         self._tells_loading = tells_loading
-        self._reader = SliceReader(plan.columns)
+        self._reader = SliceReader(plan.columns, plan.carried)
 
     def score_shard(self, shard: Shard, advance: Advance) -> int:
         """Bring a shard as far as it can come: to its part file, or to where the whole pool must be known first.
