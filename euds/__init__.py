@@ -26,24 +26,21 @@ if TYPE_CHECKING:
         MissingExtra,
         RunStopped,
     )
+    from euds.ops.box import find_box, find_boxes
     from euds.ops.calibration import EndShares, TemperatureCalibration, calibrate_temperature, share_at_ends
     from euds.ops.cluster import cluster_entropy, fit_centroids
     from euds.ops.entailment import EntailmentGroups, entailment_groups
     from euds.ops.grouping import embedding_groups, label_groups
+    from euds.ops.groups import find_by_group
     from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
+    from euds.ops.histogram_box import find_histogram_box
+    from euds.ops.histogram_interval import find_histogram_interval
     from euds.ops.information import information_entropy
+    from euds.ops.intersection import find_intersection
+    from euds.ops.interval import find_interval
     from euds.ops.quantiles import EqualMassEdges
-    from euds.ops.search import (
-        find_box,
-        find_boxes,
-        find_by_group,
-        find_histogram_box,
-        find_histogram_interval,
-        find_intersection,
-        find_interval,
-        region_stability,
-    )
     from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy, semantic_entropy
+    from euds.ops.stability import region_stability
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
     from euds.pipeline.report import write_report
     from euds.pipeline.run import RunResult, run
@@ -108,13 +105,13 @@ _HOME = {
     "equal_width_edges": "euds.ops.histogram",
     "estimate": "euds.engine.estimate",
     "fetch": "euds.assets",
-    "find_box": "euds.ops.search",
-    "find_boxes": "euds.ops.search",
-    "find_by_group": "euds.ops.search",
-    "find_histogram_box": "euds.ops.search",
-    "find_histogram_interval": "euds.ops.search",
-    "find_intersection": "euds.ops.search",
-    "find_interval": "euds.ops.search",
+    "find_box": "euds.ops.box",
+    "find_boxes": "euds.ops.box",
+    "find_by_group": "euds.ops.groups",
+    "find_histogram_box": "euds.ops.histogram_box",
+    "find_histogram_interval": "euds.ops.histogram_interval",
+    "find_intersection": "euds.ops.intersection",
+    "find_interval": "euds.ops.interval",
     "finetune": "euds.study.finetune",
     "fit_centroids": "euds.ops.cluster",
     "information_entropy": "euds.ops.information",
@@ -124,7 +121,7 @@ _HOME = {
     "listen": "euds.progress",
     "nearest_neighbor_entropy": "euds.ops.semantic",
     "read_scores": "euds.corpus",
-    "region_stability": "euds.ops.search",
+    "region_stability": "euds.ops.stability",
     "run": "euds.pipeline.run",
     "score": "euds.engine.score",
     "select": "euds.selection.select",

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import euds
 from euds.errors import InvalidArgument
+from euds.ops.box import find_boxes
 from euds.ops.keep import split_budget
-from euds.ops.search import find_boxes
 from euds.reference import search as reference
 from euds.types import Box
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from euds.errors import InvalidArgument
-from euds.ops.search import find_box
+from euds.ops.box import find_box
 from euds.selection.trainee import Trainee
 from euds.study.grid.choices import IGSE_AXES, box_with_label_surprisal, within_box
 from euds.study.grid.measure import label_surprisal

@@ -10,7 +10,7 @@ import pytest
 import euds
 from euds.errors import InvalidArgument
 from euds.ops.histogram import Histogram
-from euds.ops.search import find_histogram_interval
+from euds.ops.histogram_interval import find_histogram_interval
 from euds.reference import search as reference
 from euds.types import Box, Interval
 

@@ -7,7 +7,7 @@ import pytest
 
 import euds
 from euds.errors import InvalidArgument
-from euds.ops.search import quantile_stability
+from euds.ops.stability import quantile_stability
 from euds.types import BoolArray, Box, Float64Array, Intersection, Interval, Stability
 
 Find = Callable[[Float64Array], Interval | Box | Intersection]

@@ -13,8 +13,8 @@ import pytest
 
 import euds
 from euds.errors import EudsError, InputError, InvalidArgument
+from euds.ops.box import find_boxes
 from euds.ops.luck import luck_bound
-from euds.ops.search import find_boxes
 from euds.report import write_report
 from euds.selection.curves import FRACTIONS, find_keep, fit_curve, fractions_of
 from euds.selection.rules import Pool

@@ -8,7 +8,7 @@ import typer
 from euds.cli.as_json import Json, print_json
 from euds.cli.options import names
 from euds.errors import InvalidArgument
-from euds.ops.search import INTERVAL_RULES
+from euds.ops.interval import INTERVAL_RULES
 from euds.selection.axes import AXES
 from euds.selection.rules import AUTO_RULE, BOX_RULES, COVERAGE_RULES, RULES, VALIDATED
 

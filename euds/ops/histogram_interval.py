@@ -58,11 +58,10 @@ def find_histogram_interval(
         raise InvalidArgument(f"max_keep: rule {rule!r} has no use for it")
     least = parse_keep(keep, n)
     most = parse_max_keep(max_keep, n)
-    below = np.concatenate(([0], np.cumsum(counts)))
-    ranks = (below[:-1] + below[1:]) / (2 * n)
+    ranks = _mid_ranks(counts)
     utilities = histogram.utilities
     if rule in ("low", "middle", "high"):
-        first, last = _by_rank(counts, ranks, rule, least)
+        first, last = ranked_bins(counts, rule, least)
     else:
         first, last = _by_search(histogram, utilities, rule, least, most, min_width or 0.0)
     inside = slice(first, last + 1)
@@ -93,13 +92,27 @@ def densest_bins(lowest: Float64Array, highest: Float64Array, counts: Int64Array
     return found
 
 
-def _by_rank(counts: Int64Array, ranks: Float64Array, rule: str, least: int) -> tuple[int, int]:
+def ranked_bins(counts: Int64Array, rule: str, least: int) -> tuple[int, int]:
+    """Return the first and last bin of the rows whose mid-ranks are "low", nearest the "middle", or "high".
+
+    Args:
+        counts: rows of each bin, some of which may be empty.
+        rule: "low", "middle" or "high".
+        least: rows that the bins hold at least, 1 to all.
+    """
+    ranks = _mid_ranks(counts)
     distance = {"low": ranks, "middle": np.abs(ranks - 0.5), "high": 1 - ranks}[rule]
     filled = np.flatnonzero(counts)
     order = filled[np.argsort(distance[filled], kind="stable")]
     enough = int(np.searchsorted(np.cumsum(counts[order]), least))
     inside = filled[distance[filled] <= distance[order[enough]]]
     return int(inside[0]), int(inside[-1])
+
+
+def _mid_ranks(counts: Int64Array) -> Float64Array:
+    below = np.concatenate(([0], np.cumsum(counts)))
+    ranks: Float64Array = (below[:-1] + below[1:]) / (2 * below[-1])
+    return ranks
 
 
 def _by_search(

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, check_seed, one_of, whole_number
 from euds.ops.box import Shares, make_grid
 from euds.ops.filled_cells import filled_cells
-from euds.ops.histogram import MAX_AXES, Histogram, close_edges, marginals_of
-from euds.ops.histogram_interval import densest_bins, find_histogram_interval
+from euds.ops.histogram import MAX_AXES, marginals_of
+from euds.ops.histogram_interval import densest_bins, ranked_bins
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, parse_keep
 from euds.ops.pool import FloatArray, as_floats
@@ -168,11 +168,7 @@ def _find(rule: str, cells: Cells, counts: Int64Array, budget: int) -> Ranges:
         return _find_intersection(counts, budget)
     if rule == "densest":
         return (densest_bins(cells.lowest[0], cells.highest[0], counts, budget),)
-    edges = close_edges(cells.lowest[0], float(cells.highest[0][-1]))
-    histogram = Histogram(edges)
-    histogram.counts = counts
-    found = find_histogram_interval(histogram, keep=budget, rule=rule)
-    return ((int(np.searchsorted(edges, found.low)), int(np.searchsorted(edges, found.high)) - 1),)
+    return (ranked_bins(counts, rule, budget),)
 
 
 def find_grid_box(counts: Int64Array, budget: int, n_threads: int) -> Ranges:

@@ -11,8 +11,8 @@ from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
+from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import check_keep, parse_keep
-from euds.ops.search import INTERVAL_RULES
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
 from euds.selection.axes import AXES, measure_of

@@ -11,8 +11,8 @@ import pyarrow as pa
 from euds.errors import InputError, InvalidArgument, one_of, whole_number
 from euds.ops.histogram import MAX_AXES
 from euds.ops.keep import Keep, check_keep, number_of, parse_keep, split_budget
-from euds.ops.search import STABLE_RULES, quantile_stability, region_stability
 from euds.ops.stability import BINS as STABILITY_BINS
+from euds.ops.stability import STABLE_RULES, quantile_stability, region_stability
 from euds.selection.auto import EVIDENCE_AXIS, decide
 from euds.selection.axes import ENTROPIES, axis_columns, score_columns, values_of, without_length
 from euds.selection.describe import describe, groups_of

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from euds.errors import InvalidArgument, names_of, whole_number
+from euds.ops.box import find_box
+from euds.ops.intersection import find_intersection
+from euds.ops.interval import INTERVAL_RULES, find_interval
 from euds.ops.keep import Keep, number_of, tie_hash
-from euds.ops.search import INTERVAL_RULES, find_box, find_intersection, find_interval
 from euds.progress import reading_bar, say
 from euds.selection.coverage import facility_location, k_center
 from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection

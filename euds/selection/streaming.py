@@ -21,10 +21,11 @@ from euds.corpus import check_fields, corpus_files, read_manifest, readable_scor
 from euds.errors import InputError, check_seed, one_of, whole_number
 from euds.files import at_home, json_content
 from euds.ops.histogram import Histogram, marginals_of
-from euds.ops.histogram_interval import densest_bins
+from euds.ops.histogram_box import find_histogram_box
+from euds.ops.histogram_interval import densest_bins, ranked_bins
+from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
-from euds.ops.search import INTERVAL_RULES, find_histogram_box, find_histogram_interval
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.fields import fields_of
@@ -272,11 +273,8 @@ def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegi
 
 def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> BinRegion:
     counts, lowest, highest = pool.histogram.counts, pool.edges(0)[:-1].copy(), pool.highest[0]
-    if rule == "densest":
-        first, last = densest_bins(lowest, highest, counts, budget)
-    else:
-        interval = find_histogram_interval(pool.histogram, keep=budget, rule=rule)
-        first, last = pool.between(0, interval.low, interval.high)
+    densest = rule == "densest"
+    first, last = densest_bins(lowest, highest, counts, budget) if densest else ranked_bins(counts, rule, budget)
     ends = np.array([lowest[first], highest[last]])
     bounds = AxisBounds(column, *ends.tolist(), *pool.rank(0, ends).tolist())
     return BinRegion((bounds,), ((first, last),), int(counts[first : last + 1].sum()))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from euds.ops.box import find_boxes
 from euds.ops.keep import tie_hash
 from euds.ops.luck import luck_bound
 from euds.ops.pool import nearest_rows
 from euds.ops.ranks import mid_ranks
-from euds.ops.search import find_boxes
 from euds.selection.axes import ENTROPIES
 from euds.selection.rules import Pool, Region, apply_rule, region_of
 from euds.selection.trainee import PROBE, Trainee, Trials

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from euds.errors import InvalidArgument
+from euds.ops.box import find_box
+from euds.ops.interval import find_interval
 from euds.ops.keep import tie_hash
-from euds.ops.search import find_box, find_interval
 from euds.selection.coverage import equal_shares, facility_location, k_center
 from euds.selection.duplicates import near_duplicates
 from euds.selection.rules import FIXED_AXES

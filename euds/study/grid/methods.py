@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from euds.ops.search import INTERVAL_RULES
+from euds.ops.interval import INTERVAL_RULES
 from euds.pipeline.methods import EMBEDDING_STAGES as EMBEDDING
 from euds.pipeline.methods import STAGES
 from euds.study.grid import choices
