@@ -24,7 +24,7 @@ from euds.measures.packing import packed_hidden_states
 from euds.measures.semantic import Embedder
 from euds.measures.tokens import load_tokenizer
 from euds.ops.cluster import entropy_to_centroids, fit_centroids
-from euds.ops.sample_stats import sample_mean_max
+from euds.ops.sample_stats import begin_sample_mean_max
 from euds.types import Float64Array
 
 pytestmark = pytest.mark.gpu
@@ -188,7 +188,7 @@ def test_sample_means_and_maxima_equal_those_of_the_cpu() -> None:
     generator = torch.Generator().manual_seed(0)
     offsets = np.concatenate(([0], np.cumsum([3, 0, 1, 5000, 17])))
     values = torch.randn(3, int(offsets[-1]), generator=generator)
-    on_cpu, on_gpu = sample_mean_max(values, offsets), sample_mean_max(values.cuda(), offsets)
+    on_cpu, on_gpu = begin_sample_mean_max(values, offsets)(), begin_sample_mean_max(values.cuda(), offsets)()
     np.testing.assert_allclose(on_gpu[0], on_cpu[0], rtol=1e-6, atol=1e-7)
     np.testing.assert_array_equal(on_gpu[1], on_cpu[1])
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Float32Array, Float32Array]:
-    """Return the mean and the maximum of every sample of each row of values.
+def begin_sample_mean_max(
+    values: "torch.Tensor", offsets: npt.ArrayLike
+) -> Callable[[], tuple[Float32Array, Float32Array]]:
+    """Begin to reduce every sample of each row of values to its mean and maximum.
 
     On a GPU both are reduced there, always in the same order, and come back in one small copy; sums are in float64.
     Source: docs/method.md, "Generative entropy", the values per sample.
@@ -25,21 +27,12 @@ def sample_mean_max(values: "torch.Tensor", offsets: npt.ArrayLike) -> tuple[Flo
         offsets: (n + 1,) integers rising from 0 to N; sample i is values[:, offsets[i]:offsets[i+1]].
 
     Returns:
-        Means and maxima, each (F, n) float32 on the CPU; NaN for an empty sample, and for one that holds a NaN.
+        What waits for means and maxima, each (F, n) float32 on the CPU; NaN for an empty sample, and for one that holds
+        a NaN. Until it is called, the device may be given more to do.
 
     Raises:
         InvalidType: values are no float32 tensor.
         InvalidArgument: values have another shape, or offsets do not rise from 0 to N.
-    """
-    return begin_sample_mean_max(values, offsets)()
-
-
-def begin_sample_mean_max(
-    values: "torch.Tensor", offsets: npt.ArrayLike
-) -> Callable[[], tuple[Float32Array, Float32Array]]:
-    """Give `sample_mean_max` to the device, and return what waits for it: until then the device may be given more.
-
-    Args and Raises: as `sample_mean_max`, at once.
     """
     import torch
 
