@@ -203,6 +203,12 @@ def test_models_are_timed_by_the_padded_tokens_of_the_runs_shards(
         assert found.seconds[name] / scored.seconds[name] == pytest.approx(times, rel=0.05)
 
 
+def test_shards_of_one_row_take_time_where_most_rows_are_bad(write_jsonl: WriteJsonl, tiny_lm: Path) -> None:
+    corpus = write_jsonl([{"text": None if at % 3 else "the film was sad"} for at in range(30)])
+    found = euds.estimate(corpus, measures=["generative"], lm=tiny_lm, sample_rows=30, shard_rows=1)
+    assert found.seconds["generative"] > 0
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "parquet", "csv"])
 def test_a_sample_is_rows_of_the_corpus_each_as_likely(tmp_path: Path, suffix: str) -> None:
     import csv

@@ -98,13 +98,14 @@ def _token_times(scored: ScoredSample, stage: str, column: str, n_rows: int, sha
     lengths = np.diff(offsets)[usable(scored.tokens)]
     if not len(lengths):
         return 0.0
-    able_rows = round(shard_rows * len(lengths) / scored.tokens.num_rows)
+    able = len(lengths) / scored.tokens.num_rows
+    able_rows = max(1, round(shard_rows * able))
     n_shards = math.ceil(SIMULATED_ROWS / shard_rows)
     rng = np.random.default_rng(scored.worker.plan.config.seed)
     drawn = rng.choice(lengths, (n_shards, able_rows)).tolist()
     simulated = sum(scored.worker.tokens_read(stage, shard) for shard in drawn)
     read = scored.worker.tokens_read(stage, lengths.tolist())
-    return simulated / (n_shards * shard_rows) * n_rows / read
+    return simulated / (n_shards * able_rows) * able * n_rows / read
 
 
 def _tokens_per_row(scored: ScoredSample) -> Float64Array:
