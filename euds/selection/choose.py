@@ -295,7 +295,7 @@ def _bins_used(rule: str, bins: int) -> int | None:
 def _entropies(scores: pa.Table) -> tuple[str, ...]:
     columns = tuple(column for column in ENTROPIES if column in scores.column_names)
     if not columns:
-        raise InputError("axis: the run has none of the three entropies; name the scores to look at")
+        raise InputError("axes: the run has none of the three entropies; name the scores to look at, each with --axis")
     return columns
 
 
