@@ -113,7 +113,7 @@ def test_a_relative_name_says_where_it_was_looked_for(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
 def test_json_that_is_no_json_lines_is_explained(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('[{"text": "a"}]')
-    said = r"unknown format; .*; \.json of one object a line: rename it to \.jsonl; of an array: write each object on a line"
+    said = r"unknown format; .*; \.json of one object a line: rename it to \.jsonl; of an array: write each object on"
     with pytest.raises(InputError, match=said):
         list_inputs([tmp_path / name])
     (tmp_path / "a.txt").write_text("")
