@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from euds.selection.summary import summary
 NAMES = st.lists(st.sampled_from(["b", "a", "(none)", "", "é", None]), min_size=1, max_size=30)
 
 
-def scores_of(labels: list[str | None], sources: list[str | None] | None = None) -> pa.Table:
+def scores_of(labels: Sequence[str | None], sources: Sequence[str | None] | None = None) -> pa.Table:
     """Scores of as many rows."""
     n = len(labels)
     return pa.table(
@@ -92,7 +93,7 @@ def test_a_group_too_small_for_a_row_is_in_the_record() -> None:
     found = choose(scores_of(["a"] * 97 + ["b"] * 3), keep=5, rule="low", axes=["information"], group_by="label")
     groups: Any = found.record["groups"]
     assert {name: (group["n_rows"], group["n_kept"]) for name, group in groups.items()} == {"a": (97, 5), "b": (3, 0)}
-    nothing = {"bounds": [], "volume": None, "lift": None, "stability": None}
+    nothing: dict[str, Any] = {"bounds": [], "volume": None, "lift": None, "stability": None}
     assert groups["b"] == {"n_rows": 3, "n_kept": 0, **nothing}
     assert found.record["n_in_region"] == 5
 
