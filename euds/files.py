@@ -220,8 +220,13 @@ def check_writable(folder: Path) -> None:
     """
     with permitted(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not may_write(folder):
         raise InputError(f"{folder}: {os.strerror(errno.EACCES)}")
+
+
+def may_write(folder: Path) -> bool:
+    """Whether files may be made in a folder that is there."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def check_place(folder: Path) -> None:
@@ -235,7 +240,7 @@ def check_place(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{place}: {os.strerror(errno.ENOTDIR)}")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not may_write(place):
         raise InputError(f"{place}: {os.strerror(errno.EACCES)}")
 
 

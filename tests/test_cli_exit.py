@@ -3,12 +3,16 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+import euds
 from euds.cli import doctor
+from euds.cli.app import app
 
 LATE = """
 import atexit, os, sys
@@ -80,6 +84,29 @@ def test_a_disk_that_fails_ends_any_verb_in_one_line(name: str, path: str | None
     assert ended.returncode == code
     assert ended.stderr.startswith(said)
     assert (len(ended.stderr.splitlines()) == 1) == (code == 75)
+
+
+def test_a_run_of_which_no_row_could_be_scored_is_no_success(
+    tmp_path: Path, write_jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, good = write_jsonl([{"text": None}] * 3, "bad.jsonl"), write_jsonl([{"text": "a film"}], "good.jsonl")
+    command = ["score", "--measures", "information", "--out"]
+    # The second time it is finished; a dry run has scored nothing either, and is right.
+    for more, code, said in (
+        (["--dry-run"], 0, ""),
+        ([], 2, "3 rows = 0 scored + 3 quarantined"),
+        ([], 2, "already finished; nothing was computed; 3 rows = 0 scored"),
+        (["--json"], 2, '"n_scored": 0'),
+    ):
+        found = CliRunner().invoke(app, [*command, str(tmp_path / "run"), str(corpus), *more])
+        assert (found.exit_code, said in found.stdout) == (code, True)
+        assert found.exception is None or isinstance(found.exception, SystemExit)
+    assert "3 x field 'text' is null" in CliRunner().invoke(app, [*command, str(tmp_path / "run"), str(corpus)]).stdout
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "one"), str(good)]).exit_code == 0
+    # A piece that leaves shards to others says nothing of them.
+    nothing = euds.ScoreResult(tmp_path, 3, 0, 0, 0, 0, {}, 0.0)
+    monkeypatch.setattr("euds.engine.score.score", lambda *arguments, **named: nothing)
+    assert CliRunner().invoke(app, [*command, str(tmp_path / "run"), str(corpus)]).exit_code == 0
 
 
 def test_a_failing_benchmark_keeps_no_other_from_running(

@@ -37,7 +37,7 @@ def euds_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": "a b", "label": 1}\n')
+    (tmp_path / "a.jsonl").write_text('{"text": "a b", "label": 1}\n{"text": "c", "label": 2}\n')
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really PAR1")
     (tmp_path / "r.yaml").write_text("scor: {}\n")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -285,3 +287,20 @@ def test_the_command_prints_it(corpus: Path) -> None:
     assert "50 of them were scored" in result.output
     assert "on 2 x cpu" in result.output
     assert "at 1.5 an hour" in result.output
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells the peak from now on")
+def test_the_peak_is_that_of_the_sample_and_not_of_the_process(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"measures": ["information"], "sample_rows": 50}
+    # Kernels are compiled and packages loaded.
+    euds.estimate(corpus, **settings)
+    ballast = np.ones(400 << 17)
+    peak, before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, psutil.Process().memory_info().rss
+    del ballast
+    found = euds.estimate(corpus, **settings).peak_bytes
+    assert peak - before < 300 << 20
+    assert before - (500 << 20) < found < before - (200 << 20)
+    monkeypatch.setattr("euds.engine.sampled.CLEAR_REFS", corpus.parent / "none" / "clear_refs")
+    monkeypatch.setattr("euds.engine.sampled.STATUS", corpus.parent / "none" / "status")
+    found = euds.estimate(corpus, **settings).peak_bytes
+    assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from planted_grid import GAPS, KEEP, make_cells, make_facts, make_task
+from typer.testing import CliRunner
 
+from euds.cli.app import app
 from euds.errors import InputError, InvalidArgument, MissingExtra
 from euds.files import read_json
 from euds.study.grid import summary
@@ -156,7 +158,18 @@ def test_a_study_without_a_finished_cell_has_no_page(tmp_path: Path) -> None:
     (tmp_path / "results" / "one.cells.jsonl").unlink()
     with pytest.raises(InputError, match=r"one\.cells\.jsonl"):
         make_page([path], [], tmp_path / "page")
+    found = CliRunner().invoke(app, ["study", str(path), "--no-train", "--page", str(tmp_path / "page")])
+    assert "one.cells.jsonl" in str(found.exception)
     assert not (tmp_path / "page").exists()
+
+
+def test_results_that_are_not_where_the_command_is_given_are_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_study(tmp_path, "one")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/nowhere/one\.facts\.json: no such file"):
+        make_page([path], ["results=nowhere"], tmp_path / "page")
 
 
 def test_tables_have_as_many_cells_in_every_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -96,3 +97,25 @@ def test_a_client_that_is_missing_is_named_with_its_extra(
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(InputError, match=rf"^{name}: \w+:// needs a package that is not installed; {remedy}$"):
         file_path(name)
+
+
+def test_a_relative_name_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for spec, said in (("none/b.jsonl", "no such file"), ("none/*.jsonl", "the pattern matches no file")):
+        with pytest.raises(InputError, match=rf"^{re.escape(spec)}: {said} \({re.escape(str(tmp_path / spec))}\)$"):
+            list_inputs([spec])
+        with pytest.raises(InputError, match=rf"{re.escape(spec)}: {said}$"):
+            list_inputs([tmp_path / spec])
+    with pytest.raises(InputError, match=r"memory://none/b\.jsonl: no such file$"):
+        list_inputs(["memory://none/b.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
+def test_json_that_is_no_json_lines_is_explained(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('[{"text": "a"}]')
+    said = r"unknown format; .*; \.json of one object a line: rename it to \.jsonl; of an array: write each object on"
+    with pytest.raises(InputError, match=said):
+        list_inputs([tmp_path / name])
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(InputError, match=r"known suffixes: [^;]*$"):
+        list_inputs([tmp_path / "a.txt"])

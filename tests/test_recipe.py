@@ -97,7 +97,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("select.methods=[igs]", r"select.methods: unknown value 'igs' \(did you mean 'igse'\?\)"),
         ("select.methods=[]", r"select.methods: name at least one"),
         ("select.methods=[full, full]", r"none twice"),
-        ("select.methods=[{name: a, rule: box}]", r"select.methods: a: axis: rule 'box' looks at one to three"),
+        ("select.methods=[{name: a, rule: box}]", r"select.methods: a: axes: rule 'box' looks at one to three"),
         ("select.methods=[{name: a, rule: igse, keep: 2.0}]", r"select.methods: a: keep: give a fraction .*, got 2.0"),
         ("select.methods=[{name: a, rule: igs}]", r"select.methods: a: rule: unknown value 'igs'"),
         ("select={keep: 0.1, methods: [{name: a, rule: igse, keep: auto}], margin: 2.0}", r"select.margin: "),

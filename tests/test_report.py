@@ -106,6 +106,29 @@ def test_rows_that_could_not_be_scored_are_neither_dropped_nor_part_of_the_pool(
     assert content.shift == selection.record["source_shift"]
 
 
+@pytest.mark.parametrize("change", ["moved", "changed"])
+def test_without_its_corpus_a_run_has_a_report_without_texts(
+    tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    corpus = write_jsonl([{"text": text} for text in make_texts(30, 1)])
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    euds.select(tmp_path / "run", keep=5, rule="random")
+    assert ">Examples<" in write_report(tmp_path / "run").read_text()
+    if change == "moved":
+        corpus.rename(tmp_path / "elsewhere.jsonl")
+    else:
+        corpus.write_text('{"text": "another"}\n')
+    capsys.readouterr()
+    page = write_report(tmp_path / "run").read_text()
+    assert "Scores and what was kept" in page
+    assert ">Examples<" not in page
+    reason = {"moved": "the scored corpus is no longer there", "changed": "has changed since it was scored"}[change]
+    assert f"warning: the report shows no texts: {corpus}: {reason}" in capsys.readouterr().err
+    # No text, no warning.
+    write_report(tmp_path / "run", examples=0)
+    assert capsys.readouterr().err == ""
+
+
 def test_of_many_groups_the_largest_are_shown(tmp_path: Path, write_jsonl: WriteJsonl, make_texts: Texts) -> None:
     rows = [{"text": text, "source": f"page {max(at, 9)}", "label": at} for at, text in enumerate(make_texts(60, 1))]
     euds.score(write_jsonl(rows), out=tmp_path / "run", measures=["information"], label_field="label")

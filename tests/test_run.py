@@ -246,11 +246,12 @@ def test_rows_that_repeat_a_test_row_are_counted_aloud(
     euds.run(recipe, dry_run=True)
     assert "warning: 20 of 91 rows of the pool have the text of a test row" in capsys.readouterr().err
     test = [{"text": " The FILM\twas sad", "label": "<b>0</b>"}, {"text": "another text", "label": "<b>1</b>"}]
-    pool = [{"text": "the film was sad", "label": "<b>0</b>", "source": "original"}, *({**test[1], "text": None},) * 2]
+    pool = [{"text": "the film was sad", "label": "<b>0</b>", "source": "original"}, {**test[1], "text": None}]
+    pool.append({"text": "a plot", "label": "<b>1</b>"})
     data = {"train": str(write_jsonl(pool, "pool.jsonl")), "test": str(write_jsonl(test, "test.jsonl"))}
     euds.run({**recipe, "data": data}, dry_run=True)
     assert "warning: 1 of 3 rows" in capsys.readouterr().err
-    data["train"] = str(write_jsonl([{"text": "a third", "label": "<b>0</b>"}], "other.jsonl"))
+    data["train"] = str(write_jsonl([{**row, "text": f"a third {row['label']}"} for row in test], "other.jsonl"))
     euds.run({**recipe, "data": data}, dry_run=True)
     assert "warning" not in capsys.readouterr().err
 

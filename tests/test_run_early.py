@@ -102,10 +102,27 @@ def test_labels_too_few_for_a_split_are_refused(
 def test_a_pool_of_one_class_is_refused(recipe: dict[str, Any], write_jsonl: WriteJsonl) -> None:
     same = str(write_jsonl([{"text": f"the film {at}", "label": 1} for at in range(300)], "same.jsonl"))
     data = {"train": same, "test": same}
-    with pytest.raises(InputError, match="all rows have the label '1'"):
-        euds.run({**recipe, "data": data}, dry_run=True)
+    two = {**data, "test": recipe["data"]["test"]}
+    for given in (data, two):
+        with pytest.raises(InputError, match=r"data\.train: .*same\.jsonl: all rows have the label '1'; a classifier"):
+            euds.run({**recipe, "data": given}, dry_run=True)
+    with pytest.raises(InputError, match=r"data\.train: .*same\.jsonl: all rows of the sample that data\.limit takes"):
+        euds.run({**recipe, "data": data}, ["data.limit=20"], dry_run=True)
+    rare = str(write_jsonl([{"text": f"the film {at}", "label": int(at > 0)} for at in range(300)], "rare.jsonl"))
     with pytest.raises(InputError, match=r"select.methods: information: a validation split needs"):
-        euds.run({**recipe, "data": data}, ["select.keep=auto"], dry_run=True)
+        euds.run({**recipe, "data": {"train": rare, "test": same}}, ["select.keep=auto"], dry_run=True)
+
+
+def test_test_rows_of_a_label_that_cannot_be_learned_are_counted_aloud(
+    recipe: dict[str, Any], write_jsonl: WriteJsonl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    euds.run(recipe, dry_run=True)
+    assert "label that no training row has" not in capsys.readouterr().err
+    test = [{"text": f"a plot {at}", "label": label} for at, label in enumerate((0, "other", "new", 1, "new"))]
+    data = {**recipe["data"], "test": str(write_jsonl(test, "more.jsonl"))}
+    euds.run({**recipe, "data": data}, dry_run=True)
+    said = capsys.readouterr().err
+    assert "warning: 3 of 5 test rows have a label that no training row has: 'new', 'other'; no model gets" in said
 
 
 def test_a_dry_run_passes_what_can_be_trained(recipe: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import euds
 from euds.corpus import read_scores
+from euds.errors import InputError
 from euds.pipeline.run import RunResult
 from euds.study.compare import compare
 from euds.types import Float32Array
@@ -64,6 +65,22 @@ def test_the_selection_is_what_was_trained_on(recipe: dict[str, Any], monkeypatc
     assert trained["information"] == after.selection.row_ids.tolist()
     assert not set(after.selection.row_ids) & set(lost)
     assert after.selection.record["n_left_out"] == 4
+
+
+@pytest.mark.parametrize("methods", [["full", "random"], ["information"]])
+def test_a_pool_of_which_no_row_could_be_scored_ends_there(
+    recipe: dict[str, Any], write_jsonl: WriteJsonl, monkeypatch: pytest.MonkeyPatch, methods: list[str]
+) -> None:
+    # One token has no generative entropy; as text it can be trained on.
+    rows = [{"text": "the", "label": word} for word in ("wonderful", "terrible")]
+    monkeypatch.setattr("euds.study.cell.train_and_test", lambda *arguments, **named: pytest.fail("trained"))
+    data = {**recipe["data"], "train": str(write_jsonl(rows, "short.jsonl"))}
+    said = (
+        r"run: no row has every score, so that there is nothing to select from; its quarantine\.jsonl has the reasons"
+    )
+    for _ in range(2):
+        with pytest.raises(InputError, match=said):
+            euds.run({**recipe, "data": data, "select": {"keep": 0.5, "methods": methods}})
 
 
 def test_embeddings_that_scoring_did_not_make_cost_their_time(

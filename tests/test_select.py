@@ -226,11 +226,12 @@ def test_sources_are_set_against_each_other() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "densest"}, "looks at one score; name it"),
-        ({"rule": "igse", "axes": ["nll"]}, "always looks at"),
+        ({"rule": "densest"}, "^axes: rule 'densest' looks at one score; name it, such as --axis generative"),
+        ({"rule": "intersection"}, "^axes: .* looks at one score or more; name each, such as --axis generative --axis"),
+        ({"rule": "low", "axes": ["nl"]}, r"^axes: unknown score 'nl' \(did you mean 'nll'\?\)"),
+        ({"rule": "igse", "axes": ["nll"]}, "^axes: .* always looks at"),
         ({"rule": "random", "axes": ["nll"]}, "always looks at no score"),
         ({"rule": "box"}, "one to three scores"),
-        ({"rule": "intersection"}, "at least one score"),
         ({"rule": "midle", "axes": ["nll"]}, "did you mean 'middle'"),
         ({"rule": "low", "axes": ["nlll"]}, "did you mean 'nll'"),
         ({"rule": "low", "axes": ["varentropy"]}, "the run has no varentropy_nats2"),
@@ -245,7 +246,9 @@ def test_sources_are_set_against_each_other() -> None:
         ({"stability": -1}, "stability: must be at least 0, got -1"),
         ({"rule": "random", "bins": 8}, "bins: rule 'random' searches no box"),
         ({"rule": "auto", "bins": 8}, "bins: rule 'auto' searches no box"),
-        ({"bins": 0}, "bins: must be at least 1, got 0"),
+        ({"bins": 0}, "bins: must be at least 2, got 0"),
+        # All rows would lie in the one box.
+        ({"bins": 1}, "bins: must be at least 2, got 1"),
         ({"keep": 10_000}, "count in 1"),
         ({"keep": 0}, "keep: give a fraction"),
     ],
@@ -327,7 +330,7 @@ def test_select_refuses_what_it_cannot_trust(
         with monkeypatch.context() as patched:
             patched.setattr("os.access", lambda place, mode: place != tmp_path / "run")
             with pytest.raises(InputError, match="run: Permission denied"):
-                choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"], out=tmp_path / "kept.parquet")
+                choose_rows(tmp_path / "run", keep=1, rule="high", axes=["surprisal"])
     (tmp_path / "run" / "selection.json").mkdir()
     with pytest.raises(InputError, match=r"selection.json: Is a directory"):
         euds.select(tmp_path / "run", keep=1, rule="random", out=tmp_path / "kept.parquet")
@@ -387,6 +390,6 @@ def test_auto_decides_once_for_all_groups() -> None:
 
 
 def test_the_grid_of_the_stability_is_no_finer_than_that_of_the_search() -> None:
-    found = choose(scores_table(), keep=0.2, rule="igse", bins=1, stability=5).record["stability"]
+    found = choose(scores_table(), keep=0.2, rule="igse", bins=2, stability=5).record["stability"]
     assert isinstance(found, dict)
-    assert (found["bins"], found["overlap"]) == (1, 1.0)
+    assert found["bins"] == 2

@@ -115,7 +115,9 @@ def test_a_rule_that_the_run_cannot_serve_says_what_it_needs(whole: Path, select
     )
     with pytest.raises(InputError, match=fixed):
         choose(select, whole, rule="igse", axes=None)
-    with pytest.raises(InputError, match=r"^axis: the run has no nll_nats; take another axis, or score into a new dir"):
+    with pytest.raises(
+        InputError, match=r"^axes: the run has no nll_nats; take another score \(--axis\), or score into a"
+    ):
         choose(select, whole, rule="low", axes=["nll"])
 
 

@@ -2,6 +2,8 @@
 
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ from euds.selection.summary import summary
 NAMES = st.lists(st.sampled_from(["b", "a", "(none)", "", "é", None]), min_size=1, max_size=30)
 
 
-def scores_of(labels: list[str | None], sources: list[str | None] | None = None) -> pa.Table:
+def scores_of(labels: Sequence[str | None], sources: Sequence[str | None] | None = None) -> pa.Table:
     """Scores of as many rows."""
     n = len(labels)
     return pa.table(
@@ -66,6 +68,34 @@ def test_long_names_are_cut_in_the_summary() -> None:
     found = choose(scores_of(["y" * 500, *["a"] * 9]), keep=1.0, rule="random")
     assert f"keep rate by label: a 100.0%, {'y' * 23}… 100.0%" in summary(found)
     assert found.record["keep_rate_by_label"].keys() == {"a", "y" * 500}
+
+
+@pytest.mark.parametrize("group_by", [None, "label"])
+def test_labels_that_keep_no_row_are_told(group_by: str | None) -> None:
+    # Of 100 rows 60 are a, 36 b, 2 c and 2 without a label; the few have the highest scores.
+    labels = [*["a", "b"] * 36, *"a" * 24, "c", "c", None, None]
+    found = choose(scores_of(labels), keep=10, rule="low", axes=["information"], group_by=group_by)
+    warned = "warning: no row is kept of 1 of 3 labels: c (2 rows); a model cannot learn what it never sees"
+    assert warned in summary(found)
+    everything = choose(scores_of(labels), keep=1.0, rule="low", axes=["information"], group_by=group_by)
+    assert "no row is kept" not in summary(everything)
+
+
+def test_sources_that_keep_no_row_are_told_where_they_are_grouped_by() -> None:
+    table = scores_of([None] * 30, ["a"] * 24 + [f"b{at}" for at in range(6)])
+    said = summary(choose(table, keep=5, rule="random", group_by="source"))
+    warned = "warning: no row is kept of 5 of 7 sources: b1 (1 row), b2 (1 row), b3 (1 row), b4 (1 row), ..."
+    assert warned in said
+    assert "no row is kept" not in summary(choose(table, keep=2, rule="random"))
+
+
+def test_a_group_too_small_for_a_row_is_in_the_record() -> None:
+    found = choose(scores_of(["a"] * 97 + ["b"] * 3), keep=5, rule="low", axes=["information"], group_by="label")
+    groups: Any = found.record["groups"]
+    assert {name: (group["n_rows"], group["n_kept"]) for name, group in groups.items()} == {"a": (97, 5), "b": (3, 0)}
+    nothing: dict[str, Any] = {"bounds": [], "volume": None, "lift": None, "stability": None}
+    assert groups["b"] == {"n_rows": 3, "n_kept": 0, **nothing}
+    assert found.record["n_in_region"] == 5
 
 
 def test_rows_are_not_compared_with_every_group(monkeypatch: pytest.MonkeyPatch) -> None:

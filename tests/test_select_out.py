@@ -1,5 +1,6 @@
 """Where a selection may write its rows: over nothing that was scored, and no file of the run."""
 
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import euds
 from euds.cli.app import app
-from euds.errors import InvalidArgument
+from euds.errors import InputError, InvalidArgument
 
 Texts = Callable[[int, int], list[str]]
 Select = Callable[..., euds.Selection]
@@ -136,3 +137,32 @@ def test_a_dry_run_chooses_the_same_rows_and_writes_nothing(whole: Path, select:
     assert {key: chosen.record[key] for key in planned.record if key != "seconds"} == {
         key: value for key, value in planned.record.items() if key != "seconds"
     }
+
+
+@BOTH
+def test_a_run_that_may_only_be_read_is_selected_from(
+    whole: Path, tmp_path: Path, select: Select, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments: dict[str, Any] = {"keep": 5, "rule": "low", "axes": ["information"]}
+    select(whole, **{**arguments, "keep": 2})
+    before, out, may = digests(whole), tmp_path / "elsewhere" / "kept.parquet", os.access
+    # As root, mode 555 keeps nobody from writing.
+    monkeypatch.setattr(
+        os, "access", lambda place, mode: mode == os.R_OK or (Path(place) != whole and may(place, mode))
+    )
+    with pytest.raises(InputError, match="whole: Permission denied"):
+        select(whole, **arguments)
+    with pytest.raises(InputError, match="whole: Permission denied"):
+        select(whole, **arguments, out=whole / "kept.parquet")
+    for place in (None, whole / "kept.parquet", out):
+        assert select(whole, **arguments, out=place, dry_run=True).n_kept == 5
+    assert "warning" not in capsys.readouterr().err
+    assert select(whole, **arguments, out=out).n_kept == 5
+    said = f"warning: {whole}: may not be written to, and keeps no record of this selection; {out}.selection.json is it"
+    assert said in capsys.readouterr().err
+    assert json.loads((out.parent / "kept.parquet.selection.json").read_text())["n_kept"] == 5
+    assert digests(whole) == before
+    monkeypatch.undo()
+    select(whole, **arguments, out=out)
+    assert "warning" not in capsys.readouterr().err
+    assert json.loads((whole / "selection.json").read_text())["n_kept"] == 5

@@ -49,6 +49,7 @@ def question(context: str, answer: str) -> dict[str, object]:
 
 
 ONE_CLASS = [{"text": "a good film", "label": "good"}, {"text": "a fine film", "label": "good"}]
+TWO_CLASSES = [*ONE_CLASS, {"text": "a bad film", "label": "bad"}]
 LONG_QUESTION = {**question("a b c", "b"), "question": "what " * 50}
 
 
@@ -212,7 +213,8 @@ def test_a_row_that_does_not_suit_the_task_is_named(row: dict[str, object], task
             {"test": [{"text": "a", "label": "good"}]},
             "no label of the test rows is one of the training rows: 'good' against '0', '1'; write them alike",
         ),
-        ({"train": ONE_CLASS, "test": ONE_CLASS}, "all rows have the label 'good'; a classifier needs two"),
+        ({"train": ONE_CLASS, "test": ONE_CLASS}, "^train: all rows have the label 'good'; a classifier needs two"),
+        ({"train": ONE_CLASS, "test": TWO_CLASSES}, "^train: all rows have the label 'good'; a classifier needs two"),
         ({"task": "question_answering", "train": [LONG_QUESTION], "test": [LONG_QUESTION]}, "leaves too few of 64"),
     ],
 )
@@ -372,7 +374,6 @@ def test_texts_are_cut_at_the_models_positions_where_the_tokenizer_has_no_limit(
 
 def test_a_starved_class_keeps_its_place(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = sentiment(20, 0)
-    only = [row for row in rows if row["label"] == 1]
     heads = []
 
     def counted(*arguments: Any, **named: Any) -> Any:
@@ -380,21 +381,18 @@ def test_a_starved_class_keeps_its_place(tiny_encoder: Path, tmp_path: Path, mon
         return load_model(*arguments, **named)
 
     monkeypatch.setattr("euds.study.cell.load_model", counted)
-    euds.finetune(only, rows, model=tiny_encoder, steps=1)
+    euds.finetune(rows, [*rows, {"text": "the film", "label": 2}], model=tiny_encoder, steps=1)
+    # Rows of one class from a pool of two, as a method may keep them.
+    only = np.flatnonzero([row["label"] == 1 for row in rows])
+    one = MethodRows("one", None, (), only, 0.0)
+    config = TrainConfig(str(tiny_encoder), epochs=None, steps=1)
+    arguments: dict[str, Any] = {"task": TASK, "config": config, "seeds": [0], "folder": tmp_path}
+    (row,) = compare(rows, rows, [one], full_rows=20, **arguments).methods
+    assert row.rows == len(only)
     # A class that the pool alone has.
     pool = [*rows, {"text": "the film", "label": 2}]
     methods = [MethodRows(str(n), None, (), np.arange(n), 0.0) for n in (21, 20)]
-    config = TrainConfig(str(tiny_encoder), epochs=None, steps=1)
     for few in (pool, rows):
-        compare(
-            few,
-            rows,
-            methods[len(pool) - len(few) :],
-            task=TASK,
-            config=config,
-            seeds=[0],
-            full_rows=len(few),
-            folder=tmp_path,
-        )
+        compare(few, rows, methods[len(pool) - len(few) :], full_rows=len(few), **arguments)
     # The same rows with a smaller head are another cell.
-    assert heads == [2, 3, 3, 2]
+    assert heads == [3, 2, 3, 3, 2]

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from euds.cli import assets, doctor, estimate, finetune, pipeline, score, select, study
+from euds.cli.options import BAD_INPUT
 from euds.errors import EudsError, RunStopped
 from euds.files import machine_failure
 from euds.progress import console
@@ -59,7 +60,6 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
 for verb, (function, line) in VERBS.items():
     app.command(verb, short_help=line)(function)
 
-BAD_INPUT = 2
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h."""
 
@@ -76,9 +76,10 @@ class _Ended(BaseException):
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a defect (with its traceback), 2 bad input or arguments, 75 stopped by the machine (full disk,
-    killed process, failing disk or file server), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and
-    143 the same command resumes, if its verb is one of `RESUMED`; the others start over.
+    Exit codes: 0 done, 1 a defect (with its traceback), 2 bad input or arguments, or input of which no row could be
+    scored, 75 stopped by the machine (full disk, killed process, failing disk or file server), 130 interrupted
+    (Ctrl-C), 143 terminated (SIGTERM). After 75, 130 and 143 the same command resumes, if its verb is one of `RESUMED`;
+    the others start over.
     """
     for number in ENDED_BY:
         # A shell's background job, or nohup, has it ignored.

@@ -12,6 +12,8 @@ from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 DEFAULT_MEASURES = ",".join(MEASURES)
 DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
+BAD_INPUT = 2
+"""Exit code of bad input or arguments."""
 
 Inputs = Annotated[
     list[str],

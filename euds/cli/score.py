@@ -136,6 +136,9 @@ def score(
         )
         if result.n_quarantined:
             say_why(result.run_dir)
+    # A dry run has no seconds, nor has a piece that leaves shards to others.
+    if result.seconds and not result.n_scored:
+        raise typer.Exit(opt.BAD_INPUT)
 
 
 def say_why(run_dir: Path) -> None:

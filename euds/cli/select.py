@@ -30,7 +30,9 @@ def select(
     adjust: Annotated[str | None, typer.Option(help="log_length: take the length out of each axis first.")] = None,
     bins: Annotated[
         int | None,
-        typer.Option(help="Equal-mass bins an axis of the box search; default 64, at most 32 of validated."),
+        typer.Option(
+            help="Equal-mass bins an axis of the box search; 2 at least, default 64, at most 32 of validated."
+        ),
     ] = None,
     stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
     margin: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from euds.errors import InvalidArgument, MissingExtra
-from euds.files import check_writable
+from euds.files import check_place
 
 if TYPE_CHECKING:
     from euds.study.grid.cells import Cell
@@ -48,7 +48,8 @@ def study(
         from euds.corpus.location import local_output
 
         folder = local_output(page, "a folder for the page", "page")
-        check_writable(folder)
+        # Not made yet: where the page cannot be made, no empty folder is left.
+        check_place(folder)
         check_page(files, overrides)
         if find_spec("matplotlib") is None:
             raise MissingExtra("matplotlib", "report")

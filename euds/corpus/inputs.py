@@ -30,6 +30,12 @@ PACKED, UNPACKED_TIMES = (".gz", ".zst", ".parquet", ".feather"), 4
 """Formats that hold more than their size, and about how much more: text that gzip, zstd or a columnar format's own
 compression has packed is three to five times as large."""
 
+REMEDIES = {
+    ".tsv": "fields of .csv are separated by commas: convert it",
+    ".json": ".json of one object a line: rename it to .jsonl; of an array: write each object on a line of its own",
+}
+"""What to do with a format that is like a known one, by suffix."""
+
 STANDARD_INPUT = ("-", "/dev/stdin")
 
 
@@ -70,7 +76,7 @@ def reader(file: Path) -> ModuleType:
     for suffix, module in FORMATS.items():
         if file_name(file).endswith(suffix):
             return module
-    remedy = "; fields of .csv are separated by commas: convert it" if ".tsv" in file_name(file) else ""
+    remedy = next((f"; {told}" for suffix, told in REMEDIES.items() if suffix in Path(file_name(file)).suffixes), "")
     raise InputError(f"{file}: unknown format; known suffixes: {', '.join(FORMATS)}{remedy}")
 
 
@@ -92,7 +98,7 @@ def _expand(spec: str) -> list[Path]:
     if is_pattern(spec):
         found = find_files(spec)
         if not found:
-            raise InputError(f"{spec}: the pattern matches no file")
+            raise InputError(f"{spec}: the pattern matches no file{_looked_for(spec)}")
         return found
     asset = None if is_url(spec) else resolve_input(spec)
     if asset is not None:
@@ -100,4 +106,10 @@ def _expand(spec: str) -> list[Path]:
     with reaching(spec):
         if path.is_dir():
             raise InputError(f"{spec}: is a folder; name its files, such as {spec.rstrip('/')}/*.jsonl")
-    raise InputError(f"{spec}: no such file")
+    raise InputError(f"{spec}: no such file{_looked_for(spec)}")
+
+
+def _looked_for(spec: str) -> str:
+    """Return where a relative path leads, for a message: a recipe's reader may have thought of the recipe's folder."""
+    path = file_path(spec)
+    return "" if is_url(spec) or path.is_absolute() else f" ({path.absolute()})"

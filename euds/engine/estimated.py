@@ -27,7 +27,7 @@ class Estimate:
         largest_task: share of the rows, above 0 to 1, in the largest piece of work that goes to one worker: a shard, or
             all of a compressed file.
         device: that was measured.
-        peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process.
+        peak_bytes: largest memory seen, on a GPU that of the GPU, else that of this process while it scored the sample.
         part_bytes: of the scores, and of generations and meanings where they are sampled.
         work_bytes: of intermediate files, deleted at the end.
         price_per_hour: of a worker, or None.

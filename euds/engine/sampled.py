@@ -1,8 +1,10 @@
 """Score a sample of a corpus for its own sake: what did it take?"""
 
+import re
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +35,10 @@ WARM_UP_ROWS = 16
 PARSED_ROWS = 1024
 """Rows at the corpus' beginning whose parsing is timed: drawn ones, far apart, would be reached at another cost."""
 
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+FORGET_PEAK = "5"
+"""Written to `CLEAR_REFS`, it makes `VmHWM` of `STATUS` the memory of now (Linux from 4.0 on)."""
+
 WARM_UP, SAMPLED = 0, 1
 """The two shards."""
 
@@ -50,7 +56,7 @@ class ScoredSample:
         seconds: of the sample by stage, without loading and warm-up.
         fixed_seconds: what of them would not grow with the rows, by stage: of "finish", in any part.
         work_bytes: of its intermediate files.
-        peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process.
+        peak_bytes: memory at its largest, on a GPU that of the GPU, else that of this process meanwhile.
     """
 
     worker: Worker
@@ -72,6 +78,7 @@ def score_sample(draft: Plan, slices: Sequence[Slice], corpus_rows: int) -> Scor
         slices: one a row.
         corpus_rows: of the corpus that they are of.
     """
+    _forget_peak()
     warm_up, sampled = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLED, 0, tuple(slices))
     # As many rows a shard as the sample has make two shards of it and the shorter warm-up.
     config = replace(draft.config, shard_rows=sampled.n_rows)
@@ -157,9 +164,20 @@ def _count(plan: Plan, work: Work, encoder: TextEncoder | None, warm_up_rows: in
     return {"information": fixed}, {"information": max(fixed, whole)}
 
 
+def _forget_peak() -> None:
+    """Have Linux count this process's peak of memory anew: it may have done much else before."""
+    # Another system, or one that does not let it be written to, tells the peak since the process began.
+    with suppress(OSError):
+        CLEAR_REFS.write_text(FORGET_PEAK)
+
+
 def _peak_bytes(precision: Precision) -> int:
     if precision.kind == "cuda":
         import torch
 
         return int(torch.cuda.max_memory_reserved(precision.torch_device))
+    with suppress(OSError):
+        told = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+        if told is not None:
+            return int(told[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

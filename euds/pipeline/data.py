@@ -21,8 +21,7 @@ from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
 from euds.pipeline.recipe import Recipe
-from euds.progress import say
-from euds.study.examples import Example, check_labels, example_of
+from euds.study.examples import Example, as_compared, check_learnable, example_of, warn_of_repeats
 from euds.study.types import CLASSIFICATION
 
 POOL, TEST = "pool.jsonl", "test.jsonl"
@@ -40,24 +39,20 @@ class RunData:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of files: lines of JSON, examples where they have a text, and their texts, lower case and single spaces."""
+    """Rows of files: lines of JSON, examples where they have a text, and their texts as they are compared."""
 
     files: tuple[Path, ...]
     lines: list[str]
     examples: list[Example]
     texts: list[str]
 
-    @property
-    def labels(self) -> set[str]:
-        """The labels of the examples."""
-        return {example.label for example in self.examples}
-
 
 def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     """Write RUN_DIR/data/pool.jsonl and test.jsonl, each a seeded sample if the recipe limits it.
 
     Bad lines of the pool go along as they are: scoring quarantines them. A file that is there with the same content is
-    left alone, so that a second run finds nothing changed. Rows of the pool that repeat a test row are counted aloud.
+    left alone, so that a second run finds nothing changed. Counted aloud are rows of the pool that repeat a test row,
+    and test rows with a label that no row of the pool has.
 
     Args:
         recipe: what to take.
@@ -65,21 +60,24 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
 
     Raises:
         InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, the
-            rows or the model cannot be trained, or RUN_DIR was scored from other rows, takes no file, or has a file of
-            somebody's own where one would be written.
+            rows or the model cannot be trained, the pool has one label only, or RUN_DIR was scored from other rows,
+            takes no file, or has a file of somebody's own where one would be written.
     """
     data = recipe.data
     out = Path(recipe.out)
     pool = _take(recipe, data.train, data.limit, of_pool=True)
     test = _take(recipe, data.test, data.test_limit, of_pool=False)
     # A pool without a row to learn from is told by scoring, which knows why.
-    if recipe.task == CLASSIFICATION and pool.labels and test.labels:
-        check_labels(pool.labels, test.labels)
+    if recipe.task == CLASSIFICATION and pool.examples and test.examples:
+        which = "all rows" if data.limit is None else "all rows of the sample that data.limit takes"
+        check_learnable(pool.examples, test.examples, source=f"data.train: {data.train}", which=which)
     _check_places(recipe, pool, test)
     # A run whose table is there has been scored, and is read again without loading transformers.
     if pool.examples and test.examples and (instead is not None or not (out / "study" / "table.json").exists()):
         check_training(recipe, pool.examples, test.examples)
-    _warn_of_repeats(pool, test)
+    warn_of_repeats(
+        pool.texts, test.texts, of=f"{len(pool.lines):,} rows of the pool", flattered="the methods that keep them"
+    )
     paths: dict[str, Path] = {}
     for name, lines in ((POOL, pool.lines), (TEST, test.lines)):
         path = out / "data" / name
@@ -121,17 +119,6 @@ def _scored(out: Path) -> dict[str, str]:
     return {entry["path"]: entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
-def _warn_of_repeats(pool: _Rows, test: _Rows) -> None:
-    """Say how many rows of the pool a model would meet again in the test."""
-    known = set(test.texts)
-    n_repeats = sum(text in known for text in pool.texts)
-    if n_repeats:
-        say(
-            f"warning: {n_repeats:,} of {len(pool.lines):,} rows of the pool have the text of a test row; results "
-            "flatter the methods that keep them",
-        )
-
-
 def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Rows:
     task, sources = recipe.settled_task, [recipe.source_field] if recipe.source_field else []
     files = list_inputs([spec])
@@ -149,7 +136,7 @@ def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Ro
             # A row of the pool that has no text goes to quarantine, whatever else it has.
             text, _ = extract_text(row, task.text_fields)
             if text is not None:
-                texts[len(lines)] = " ".join(text.lower().split())
+                texts[len(lines)] = as_compared(text)
             if text is not None or not of_pool:
                 try:
                     examples[len(lines)] = example_of(fields, task, where)

@@ -10,13 +10,12 @@ def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
 
     Args:
         run_dir: finished run directory.
-        examples: texts to show of kept and of dropped rows each, >= 0.
+        examples: texts to show of kept and of dropped rows each, >= 0; none where the corpus has moved or changed.
 
     Raises:
         InvalidArgument: `examples` is below 0.
         InvalidType: `run_dir` is no path.
-        InputError: the run is not finished, its corpus or its selected rows have changed since, or the page cannot be
-            written.
+        InputError: the run is not finished, its selected rows have changed since, or the page cannot be written.
         MissingExtra: the packages of the extra "report" are not installed.
     """
     from euds.report import write_report as write

@@ -10,7 +10,7 @@ import pyarrow as pa
 from euds.corpus import corpus_files, list_inputs, read_manifest, read_rows, read_scores
 from euds.engine.score import score
 from euds.engine.work import Work
-from euds.errors import names_of
+from euds.errors import InputError, names_of
 from euds.files import read_json
 from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
@@ -60,8 +60,8 @@ def run(
         The results, or None for a dry run.
 
     Raises:
-        InvalidArgument, InputError: the recipe or something it names is wrong, and the message says where; or another
-            process is at work in its run directory.
+        InvalidArgument, InputError: the recipe or something it names is wrong, and the message says where; or no row of
+            the pool could be scored, or another process is at work in its run directory.
         BackendUnavailable: generations are to be drawn by what is not installed.
         MissingExtra: a report is wanted, and the packages of the extra "report" are not installed.
         RunStopped: the disk is full, or a disk, file server or store failed; the same call resumes.
@@ -85,6 +85,11 @@ def run(
     _budgets(settings, data)
     scored = _score(settings, data)
     run_dir = Path(settings.out)
+    if not scored.n_scored:
+        raise InputError(
+            f"{run_dir}: no row has every score, so that there is nothing to select from; its quarantine.jsonl has the "
+            "reasons"
+        )
     # Two at once would train every cell twice, and each write over the other's selection and table.
     with Work(run_dir).finished_alone():
         # The pool is read again only if a method uses its labels or embeddings, and then once.

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from euds.corpus import corpus_files, read_manifest, read_scores, take_rows
+from euds.errors import InputError
 from euds.files import read_json
 from euds.ops.keep import tie_hash
+from euds.progress import say
 from euds.report.meanings import Group, Meanings, gather_meanings
 from euds.selection.axes import ENTROPIES, score_columns, values_of
 from euds.selection.describe import length_correlation, source_shift
@@ -101,10 +103,10 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     Args:
         run_dir: finished run.
         kept_ids: ids of the selected rows, or None without a selection.
-        examples: texts to show of kept and of dropped rows each.
+        examples: texts to show of kept and of dropped rows each; none where the corpus has moved or changed.
 
     Raises:
-        InputError: the run is not finished, or its corpus has changed.
+        InputError: the run is not finished, or a file of it cannot be read.
     """
     manifest = read_manifest(run_dir)
     scores = read_scores(run_dir)
@@ -121,6 +123,8 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     meanings = gather_meanings(run_dir, manifest)
     grouped = np.array([], np.int64) if meanings is None else _some(meanings.grouped, ids, examples)
     texts = _texts(manifest, [int(ids[at]) for part in (*wanted, grouped) for at in part])
+    if not texts:
+        wanted, grouped = [part[:0] for part in wanted], grouped[:0]
     samples = [[_sample(scores, int(at), texts[int(ids[at])]) for at in part] for part in wanted]
     return Content(
         run_dir=run_dir,
@@ -171,12 +175,18 @@ def _some(places: Int64Array, ids: Int64Array, count: int) -> Int64Array:
 
 
 def _texts(manifest: Mapping[str, Any], row_ids: Sequence[int]) -> dict[int, str]:
+    """Return the texts of rows; none, which is said, where the corpus is not what was scored."""
     wanted = set(row_ids)
     if not wanted:
         return {}
     fields = manifest["config"]["text_fields"]
     ids = sorted(wanted)
-    rows = take_rows(corpus_files(dict(manifest)), ids, columns=fields)
+    try:
+        files = corpus_files(dict(manifest))
+    except InputError as error:
+        say(f"warning: the report shows no texts: {error}")
+        return {}
+    rows = take_rows(files, ids, columns=fields)
     return {at: "\n".join(str(row[field]) for field in fields) for at, row in zip(ids, rows, strict=True)}
 
 

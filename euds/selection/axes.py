@@ -51,12 +51,12 @@ def axis_columns(axes: Sequence[str], scores: "pa.Table", *, fixed_by: str | Non
     columns = tuple(AXES.get(axis, axis) for axis in axes)
     for axis, column in zip(axes, columns, strict=True):
         if column not in AXES.values():
-            raise InvalidArgument(f"axis: unknown score {axis!r}{nearest(axis, AXES)}; known: {', '.join(AXES)}")
+            raise InvalidArgument(f"axes: unknown score {axis!r}{nearest(axis, AXES)}; known: {', '.join(AXES)}")
     missing = [column for column in columns if column not in scores.column_names]
     if missing:
         raise InputError(_told(missing, axes, fixed_by))
     if len(set(columns)) < len(columns):
-        raise InvalidArgument(f"axis: a score is named twice in {', '.join(axes)}")
+        raise InvalidArgument(f"axes: a score is named twice in {', '.join(axes)}")
     return columns
 
 
@@ -73,8 +73,8 @@ def measure_of(axis: str) -> str | None:
 def _told(missing: Sequence[str], axes: Sequence[str], rule: str | None) -> str:
     """Say which scores a run lacks, and how to come by them or without them."""
     lacks = f"the run has no {', '.join(missing)}"
-    who = f"axis: {lacks}" if rule is None else f"rule: {rule!r} looks at {', '.join(axes)}, and {lacks}"
-    other = "axis" if rule is None else "rule"
+    who = f"axes: {lacks}" if rule is None else f"rule: {rule!r} looks at {', '.join(axes)}, and {lacks}"
+    other = "score (--axis)" if rule is None else "rule"
     measures = ", ".join(dict.fromkeys(map(_source_of, missing)))
     return (
         f"{who}; take another {other}, or score into a new directory, with measure {measures} (texts that the models "

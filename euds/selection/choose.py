@@ -47,6 +47,9 @@ SEARCHES = {
     VALIDATED: "successive halving over intervals and boxes by a linear probe; uses labels",
 }
 
+NOTHING = Region(np.empty(0, np.int64), (), 0)
+"""Of a group that is too small for a row of the budget."""
+
 
 def check_choice(
     *,
@@ -221,7 +224,7 @@ class _Plan:
 def _search(
     plan: _Plan, pool: Pool, groups: Sequence[tuple[str, Int64Array]], budget: int, trainee: Trainee | None
 ) -> tuple[list[tuple[str, Int64Array, Region]], Validation | None]:
-    """Find the region of every group that gets a row, and how the search by labels went, if there was one."""
+    """Find the region of every group, of one without a row none, and how a search by labels went, if there was one."""
     if plan.rule == VALIDATED:
         if trainee is None:
             raise InvalidArgument("rule: 'validated' trains on texts and labels, not on scores alone; use euds.select")
@@ -230,8 +233,11 @@ def _search(
             region = replace(region, stability=_stability_of_region(region, pool, plan.stability, plan.seed))
         return [("", groups[0][1], region)], validation
     shares = split_budget(budget, [len(rows) for _, rows in groups])
-    parts = zip(groups, shares, strict=True)
-    return [(name, rows, plan.find(pool.part(rows), share)) for (name, rows), share in parts if share], None
+    found = [
+        (name, rows, plan.find(pool.part(rows), share) if share else NOTHING)
+        for (name, rows), share in zip(groups, shares, strict=True)
+    ]
+    return found, None
 
 
 def stability_of(
@@ -289,7 +295,7 @@ def _bins_used(rule: str, bins: int) -> int | None:
 def _entropies(scores: pa.Table) -> tuple[str, ...]:
     columns = tuple(column for column in ENTROPIES if column in scores.column_names)
     if not columns:
-        raise InputError("axis: the run has none of the three entropies; name the scores to look at")
+        raise InputError("axes: the run has none of the three entropies; name the scores to look at, each with --axis")
     return columns
 
 

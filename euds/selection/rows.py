@@ -17,7 +17,17 @@ from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable
 from euds.corpus.location import local_file, local_output
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import PARTIAL_PATTERN, atomic_path, check_place, file_sha256, own_partials, permitted, write_atomic
+from euds.files import (
+    PARTIAL_PATTERN,
+    atomic_path,
+    check_place,
+    file_sha256,
+    may_write,
+    own_partials,
+    permitted,
+    write_atomic,
+)
+from euds.progress import say
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
@@ -44,13 +54,19 @@ Counts = dict[str, tuple[Counter[str | None], Counter[str | None]]]
 """The same while rows are counted; None is of those without a name."""
 
 
-def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> Path:
+def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, dry_run: bool = False) -> Path:
     """Return the file of the kept rows of a run; `folder`/selected.parquet if `out` is None.
+
+    Args:
+        folder: run directory.
+        out: the file.
+        files: the corpus.
+        dry_run: nothing will be written, so that the folder of the file need not be one that may be written to.
 
     Raises:
         InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, or no
             local path in UTF-8.
-        InputError: its folder, or that of the run, which gets the record of the choice, may not be written to.
+        InputError: its folder may not be written to.
     """
     path = folder / SELECTED if out is None else local_output(out, "a file for the kept rows")
     with permitted(path):
@@ -63,8 +79,8 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path]) -> 
     if _is_of_run(path, folder):
         raise InvalidArgument(f"out: {path} is a file of the run; name another for the kept rows")
     check_suffix(path)
-    for place in {path.parent, folder}:
-        check_place(place)
+    if not dry_run:
+        check_place(path.parent)
     return path
 
 
@@ -213,6 +229,8 @@ def written_record(record: Mapping[str, Any], path: Path, partial: Path) -> dict
 def write_record(folder: Path, path: Path, content: bytes) -> None:
     """Write RUN_DIR/selection.json, as `json_content` has made it, and the same beside rows elsewhere than usual.
 
+    A run directory that may not be written to goes without, which is said: the rows' own record tells of them.
+
     Args:
         folder: run directory.
         path: of the rows.
@@ -222,7 +240,14 @@ def write_record(folder: Path, path: Path, content: bytes) -> None:
         InputError: it cannot be written.
     """
     is_usual = os.path.realpath(path) == os.path.realpath(folder / SELECTED)
-    for place in ([] if is_usual else [record_beside(path)]) + [folder / "selection.json"]:
+    places = ([] if is_usual else [record_beside(path)]) + [folder / "selection.json"]
+    if not is_usual and not may_write(folder):
+        places.pop()
+        say(
+            f"warning: {folder}: may not be written to, and keeps no record of this selection; {record_beside(path)} "
+            "is it"
+        )
+    for place in places:
         with permitted(place):
             write_atomic(place, lambda handle: handle.write(content))
 

@@ -103,18 +103,22 @@ def axes_for(rule: str, axes: Sequence[str] | None) -> tuple[str, ...]:
     if rule in FIXED_AXES:
         fixed = FIXED_AXES[rule]
         if given and given != fixed:
-            raise InvalidArgument(f"axis: rule {rule!r} always looks at {', '.join(fixed) or 'no score'}; name none")
+            raise InvalidArgument(f"axes: rule {rule!r} always looks at {', '.join(fixed) or 'no score'}; name none")
         return fixed
     if rule in ONE_AXIS and len(given) != 1:
-        raise InvalidArgument(f"axis: rule {rule!r} looks at one score; name it, such as --axis generative")
+        raise InvalidArgument(f"axes: rule {rule!r} looks at one score; name it, such as --axis generative")
     if rule == "box" and not 1 <= len(given) <= 3:
-        raise InvalidArgument("axis: rule 'box' looks at one to three scores; name them")
+        raise InvalidArgument("axes: rule 'box' looks at one to three scores; name each, such as --axis generative")
     if rule == AUTO_RULE and given:
-        raise InvalidArgument("axis: rule 'auto' chooses its score itself; name none, or name a rule with it")
+        raise InvalidArgument("axes: rule 'auto' chooses its score itself; name none, or name a rule with it")
     if rule == VALIDATED and len(given) > 3:
-        raise InvalidArgument(f"axis: rule {rule!r} looks at one to three scores, or at the entropies of the run")
+        raise InvalidArgument(
+            f"axes: rule {rule!r} looks at one to three scores, or at the entropies of the run where none is named"
+        )
     if rule == "intersection" and not given:
-        raise InvalidArgument("axis: rule 'intersection' needs at least one score; name two or three")
+        raise InvalidArgument(
+            "axes: rule 'intersection' looks at one score or more; name each, such as --axis generative --axis nll"
+        )
     return given
 
 
@@ -122,9 +126,9 @@ def bins_for(rule: str, bins: int | None) -> int:
     """Return the equal-mass bins an axis of a rule's box search.
 
     Raises:
-        InvalidArgument: bins are named for a rule that searches no box, are below 1, or no integer.
+        InvalidArgument: bins are named for a rule that searches no box, are below 2, or no integer.
     """
-    bins = None if bins is None else whole_number("bins", bins, least=1)
+    bins = None if bins is None else whole_number("bins", bins, least=2)
     if bins is not None and rule not in (*BOX_RULES, VALIDATED):
         raise InvalidArgument(f"bins: rule {rule!r} searches no box; leave it out")
     return DEFAULT_BINS if bins is None else bins

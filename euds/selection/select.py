@@ -87,7 +87,8 @@ def select(
         stability: pools to resample for the spread of the bounds and the overlap of the regions, if the rule has one;
             None: 100, and 0 with `group_by`, where every group takes as many.
         margin: loss of accuracy against the full pool that counts as none, for `keep="auto"` alone; None: 0.005.
-        out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None.
+        out: file of the kept rows, .parquet, .jsonl or .jsonl.gz by its suffix; `run_dir`/selected.parquet if None. A
+            run directory that may only be read takes another one.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
         scores: the run's rows to choose among, as `read_scores` gives them; all if None.
@@ -122,7 +123,7 @@ def select(
     folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
-    path = output_path(folder, out, files)
+    path = output_path(folder, out, files, dry_run=dry_run)
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder) if scores is None else scores

@@ -166,7 +166,7 @@ def select_streaming(
     folder = Path(at_home(run_dir))
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
-    path = output_path(folder, out, files)
+    path = output_path(folder, out, files, dry_run=dry_run)
     # What no pool of the run could satisfy, before any pass over the scores.
     parse_keep(keep, manifest["counts"]["rows"])
     warn_of_one_row(keep)

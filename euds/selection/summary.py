@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from euds.selection.describe import largest, short
+from euds.selection.describe import NO_GROUP, largest, short
 from euds.types import Selection
+
+SHOWN_STARVED = 4
+"""Labels without a kept row that are named, the largest."""
 
 
 def summary(selection: Selection) -> str:
@@ -37,6 +40,7 @@ def summary(selection: Selection) -> str:
             parts = ", ".join(f"{short(name)} {rate['rate']:.1%}" for name, rate in shown.items())
             rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
             lines.append(f"  keep rate by {kind}: {parts}{rest}")
+    lines += _starved_lines(record)
     cues = record.get("label_cues")
     if isinstance(cues, dict):
         lines += [
@@ -57,6 +61,24 @@ def summary(selection: Selection) -> str:
 def label_lines(record: Mapping[str, Any]) -> list[str]:
     """Say what the searches of a record by labels found: how much may be dropped, and who won; none without labels."""
     return _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
+
+
+def _starved_lines(record: Mapping[str, Any]) -> list[str]:
+    """Warn of labels that keep no row, and of such sources where the budget was split by source."""
+    lines = []
+    for kind in ("label", "source") if record.get("group_by") == "source" else ("label",):
+        rates = record.get(f"keep_rate_by_{kind}")
+        # Rows without a label are no class that a model could miss.
+        named = {name: rate for name, rate in rates.items() if name != NO_GROUP} if isinstance(rates, dict) else {}
+        sizes = {name: rate["rows"] for name, rate in named.items() if not rate["kept"]}
+        if not sizes:
+            continue
+        starved = sorted(sizes, key=lambda name: (-sizes[name], name))
+        parts = [f"{short(name)} ({sizes[name]:,} row{'s' if sizes[name] > 1 else ''})" for name in starved]
+        shown = ", ".join(parts[:SHOWN_STARVED] + ["..."] * (len(parts) > SHOWN_STARVED))
+        so = "; a model cannot learn what it never sees" if kind == "label" else ""
+        lines.append(f"  warning: no row is kept of {len(parts):,} of {len(named):,} {kind}s: {shown}{so}")
+    return lines
 
 
 def _text_lines(as_text: object) -> list[str]:

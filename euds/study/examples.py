@@ -7,6 +7,7 @@ from typing import Any
 
 from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
 from euds.errors import InputError, nearest
+from euds.progress import say
 from euds.study.types import QUESTION_ANSWERING, Task
 
 Rows = Sequence[Mapping[str, Any]]
@@ -86,6 +87,58 @@ def check_labels(train: Set[str], test: Set[str]) -> None:
             f"no label of the test rows is one of the training rows: {_some(test)} against {_some(train)}; "
             "write them alike"
         )
+
+
+def check_learnable(train: Sequence[Example], test: Sequence[Example], *, source: str, which: str = "all rows") -> None:
+    """Refuse training rows that no classifier could learn from; say how many test rows none could then get right.
+
+    Args:
+        train: training examples, of which there is one at least.
+        test: test examples.
+        source: what the training rows come from, a file or an argument, for the message.
+        which: what they are of it, for the message.
+
+    Raises:
+        InputError: the training rows have one label only, or none in common with the test rows.
+    """
+    known = {example.label for example in train}
+    check_labels(known, {example.label for example in test})
+    check_classes(known, source, which)
+    strange = [example.label for example in test if example.label not in known]
+    if strange:
+        say(
+            f"warning: {len(strange):,} of {len(test):,} test rows have a label that no training row has: "
+            f"{_some(set(strange))}; no model gets them right"
+        )
+
+
+def check_classes(labels: Set[str], source: str, which: str = "all rows") -> None:
+    """Refuse rows of a single class; see `check_learnable` for the arguments.
+
+    Raises:
+        InputError: there is only one.
+    """
+    if len(labels) == 1:
+        raise InputError(f"{source}: {which} have the label {min(labels)!r}; a classifier needs two")
+
+
+def as_compared(text: str) -> str:
+    """Return a text as repeats are told by: in lower case, with single spaces."""
+    return " ".join(text.lower().split())
+
+
+def warn_of_repeats(train: Sequence[str], test: Sequence[str], *, of: str, flattered: str) -> None:
+    """Say how many training rows a model would meet again in the test.
+
+    Args:
+        train, test: texts, as `as_compared` gives them.
+        of: the training rows and their number.
+        flattered: whom results then flatter.
+    """
+    known = set(test)
+    n_repeats = sum(text in known for text in train)
+    if n_repeats:
+        say(f"warning: {n_repeats:,} of {of} have the text of a test row; results flatter {flattered}")
 
 
 def _some(labels: Set[str]) -> str:

@@ -7,7 +7,15 @@ from euds.corpus.location import local_output
 from euds.errors import InvalidArgument, InvalidType, check_seed, goes_by_columns
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
-from euds.study.examples import Example, Rows, check_labels, examples_of, read_examples
+from euds.study.examples import (
+    Example,
+    Rows,
+    as_compared,
+    check_learnable,
+    examples_of,
+    read_examples,
+    warn_of_repeats,
+)
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, epochs_of, task_of
 
 
@@ -55,8 +63,9 @@ def finetune(
     Raises:
         InvalidArgument: a setting is impossible.
         InvalidType: seeds are no list, or rows a table by columns.
-        InputError: a file, field or model is not there, a row does not suit the task or the model, or the folder of the
-            results or for the model takes no file. All of that is told before anything is trained.
+        InputError: a file, field or model is not there, a row does not suit the task or the model, the training rows
+            have one label only or none of the test rows', or the folder of the results or for the model takes no file.
+            All of that is told before anything is trained.
         RunStopped: the disk is full.
     """
     settled = task_of(task, text_field, label_field)
@@ -79,7 +88,7 @@ def finetune(
     train_rows, learned = _examples(train, settled, "training")
     test_rows, judged = _examples(test, settled, "test")
     if task == CLASSIFICATION:
-        check_labels({example.label for example in learned}, {example.label for example in judged})
+        check_learnable(learned, judged, source=f"train: {train}" if isinstance(train, str | Path) else "train")
     model_folder(config.model)
     out = None if out is None else _results_file(local_output(out, "a file for the results"))
     if save_model is not None:
@@ -91,6 +100,9 @@ def finetune(
     from euds.study.cell import check_trainable, train_and_test
 
     check_trainable(learned, judged, task=settled, config=config)
+    warn_of_repeats(
+        _texts(learned), _texts(judged), of=f"{len(learned):,} training rows", flattered="a model that has learned them"
+    )
     warn_of_emulated_bfloat16("precision", config.precision, settle().device)
     results: list[CellResult] = []
 
@@ -121,6 +133,10 @@ def _results_file(path: Path) -> Path:
         raise InvalidArgument(f"out: {path} is a folder; name a file for the results, such as {path / 'results.json'}")
     check_writable(path.parent)
     return path
+
+
+def _texts(examples: Sequence[Example]) -> list[str]:
+    return [as_compared("\n".join(example.texts)) for example in examples]
 
 
 def _examples(source: str | Path | Rows, task: Task, what: str) -> tuple[Rows, list[Example]]:

@@ -174,7 +174,7 @@ def head_for(task: Task, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, 
         return AnswerHead(tokenizer, max_tokens)
     labels = sorted(classes)
     if len(labels) < 2:
-        raise InputError(f"all rows have the label {labels[0]!r}; a classifier needs two")
+        raise InputError(f"all rows to train and test on have the label {labels[0]!r}; a classifier needs two")
     return ClassificationHead(tokenizer, max_tokens, labels)
 
 

@@ -63,4 +63,6 @@ def _page_from(folder: str | Path, other: str | Path) -> str:
 
 def _task_of(study: StudyFile) -> GridTask:
     planned = [cell.key for cell in planned_cells(study)]
-    return read_task(Path(study.results), study.name, study.notes, planned, study.main_schedule, study.timed_cells)
+    # Messages name files in full: relative paths lead from where the command is given.
+    results = Path(study.results).absolute()
+    return read_task(results, study.name, study.notes, planned, study.main_schedule, study.timed_cells)

@@ -18,7 +18,7 @@ from euds.files import check_writable, json_sha256, letting_go, needs_room, perm
 from euds.measures.models import model_folder
 from euds.ops.keep import parse_keep
 from euds.progress import bar, say
-from euds.study.examples import classes_of, examples_of
+from euds.study.examples import check_classes, classes_of, examples_of
 from euds.study.grid.cells import Cell, append_cell, read_cells
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, as_planned, load_study, planned_cells
@@ -107,10 +107,15 @@ def _check_trainable(study: StudyFile, splits: Splits, planned: Planned) -> None
     Raises:
         InputError: see `euds.study.cell.check_trainable`.
     """
+    task, config = study.settled_task, study.train_config(planned.block)
+    # A method, or even the pool, may have one class only, as long as heads have a place for another.
+    check_classes(
+        classes_of([*splits.pool, *splits.validation, *splits.test], task),
+        f"data.train, data.test: {study.data.train}, {study.data.test}",
+    )
     # Loads torch and transformers.
     from euds.study.cell import check_trainable
 
-    task, config = study.settled_task, study.train_config(planned.block)
     pool, judged = (
         examples_of(rows, task, what)
         for rows, what in ((splits.pool, "pool"), ([*splits.test, *splits.validation], "test"))
