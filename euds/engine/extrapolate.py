@@ -105,7 +105,7 @@ def _token_times(scored: ScoredSample, stage: str, column: str, n_rows: int, sha
     drawn = rng.choice(lengths, (n_shards, able_rows)).tolist()
     simulated = sum(scored.worker.tokens_read(stage, shard) for shard in drawn)
     read = scored.worker.tokens_read(stage, lengths.tolist())
-    return simulated / (n_shards * able_rows) * able * n_rows / read
+    return float(simulated / (n_shards * able_rows) * able * n_rows / read)
 
 
 def _tokens_per_row(scored: ScoredSample) -> Float64Array:
