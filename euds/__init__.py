@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from euds.ops.semantic import kernel_language_entropy, nearest_neighbor_entropy, semantic_entropy
     from euds.ops.stability import region_stability
     from euds.ops.token_stats import linear_token_stats, token_entropy, token_stats
-    from euds.pipeline.report import write_report
     from euds.pipeline.run import RunResult, run
     from euds.progress import Message, StepProgress, listen
+    from euds.report import write_report
     from euds.selection.select import select
     from euds.selection.streaming import select_streaming
     from euds.study.finetune import finetune
@@ -131,7 +131,7 @@ _HOME = {
     "status": "euds.engine.status:run_status",
     "token_entropy": "euds.ops.token_stats",
     "token_stats": "euds.ops.token_stats",
-    "write_report": "euds.pipeline.report",
+    "write_report": "euds.report",
 }
 
 __all__ = [

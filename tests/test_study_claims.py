@@ -4,6 +4,7 @@ from test_study_results import summary_of, task_of, text_of
 
 from euds.study.grid.conclusions import conclusions
 from euds.study.grid.entries import Entry
+from euds.study.grid.wording import interval
 
 STRATIFIED = [f"stratified_{axis}" for axis in ("nll", "information", "generative", "semantic")]
 
@@ -16,9 +17,7 @@ def entries_at(name: str, keep: float, schedule: str) -> dict[str, Entry]:
 
 
 def gap(entry: Entry) -> str:
-    assert entry.vs_random is not None
-    mean, low, high = (100 * value for value in (entry.vs_random.mean, entry.vs_random.low, entry.vs_random.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return interval(entry.vs_random)
 
 
 def test_random_choices_share_rows_beyond_chance() -> None:
@@ -55,6 +54,23 @@ def test_on_reuters_the_schedule_decides() -> None:
     assert few["facility"].better_than_random
     assert more["facility"].better_than_random
     assert few["k_center"].worse_than_random
+
+
+def test_what_synthetic_rows_are_worth() -> None:
+    entries = entries_at("synthetic", 0.48, "5 epochs")
+    means = {method: f"{100 * entry.mean:.1f}" for method, entry in entries.items()}
+    originals, written = entries["original_rows"], entries["synthetic_rows"]
+    assert {entry.rows for entry in (originals, written, entries["random"])} == {480}
+    assert {len(entry.seeds) for entry in entries.values()} == {3}
+    assert originals.better_than_random
+    assert written.worse_than_random
+    assert (
+        f"of 480 rows each, three seeds, originals alone have {means['original_rows']}, both sources {means['random']} "
+        f"and synthetic rows alone {means['synthetic_rows']}; against both, originals have {gap(originals)} and "
+        f"synthetic rows {gap(written)}, each shown. The whole pool, these originals with as many synthetic rows, has "
+        f"{means['full']}: adding them brought nothing (the originals alone {interval(originals.vs_full)} against it, "
+        "not shown to differ)."
+    ) in text_of("docs/study.md")
 
 
 def test_the_least_difference_that_would_be_shown_of_the_snippets() -> None:

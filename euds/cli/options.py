@@ -11,7 +11,10 @@ from euds.ops.grouping import LINKAGES
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 DEFAULT_MEASURES = ",".join(MEASURES)
-DEFAULT_ESTIMATORS = "discrete,rao_blackwell"
+SAMPLES = SampleSettings()
+"""The defaults of the options of generations."""
+
+DEFAULT_ESTIMATORS = ",".join(SAMPLES.estimators)
 BAD_INPUT = 2
 """Exit code of bad input or arguments."""
 

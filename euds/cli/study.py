@@ -1,12 +1,11 @@
 """`euds study`."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from euds.errors import InvalidArgument, MissingExtra
+from euds.errors import InvalidArgument
 from euds.files import check_place
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
 ) -> None:
     """Compare methods of selection by fine-tuning; the same command again goes on where it was."""
+    from euds.report import check_installed
     from euds.study.grid.publish import check_page, make_page
     from euds.study.grid.run import rerun_cell, run_study
 
@@ -51,8 +51,7 @@ def study(
         # Not made yet: where the page cannot be made, no empty folder is left.
         check_place(folder)
         check_page(files, overrides)
-        if find_spec("matplotlib") is None:
-            raise MissingExtra("matplotlib", "report")
+        check_installed("matplotlib")
     if train and not dry_run and len(files) > 1:
         # Days may pass before the last file is read.
         for file in files:

@@ -55,12 +55,12 @@ def estimate(
     Everything is written into a temporary directory that is deleted.
 
     The time of a model that reads texts or prompts is extrapolated by the tokens it would read, with the padding that
-    shards of such lengths hold; that of all else, generations among it, by rows, but what finishing takes of any part
-    by parts. Clusters are searched for as many centroids as the run will have. Reading is timed over the first 1,024
-    rows; counting the tokens of the pool is one process's, whatever `workers`. A shard, and a compressed file, are one
-    worker's: where there are fewer of them, workers are idle. Left out: hashing the corpus, and fitting the semantic
-    clusters, which looks at no more than 65,536 rows or 64 a cluster. A sample may miss the longest texts, and with
-    them the largest batch in memory.
+    shards of such lengths hold; the fixed cost of finishing a part by the number of parts; everything else, generation
+    included, by the number of rows. Clusters are searched for as many centroids as the run will have. Reading is timed
+    over the first 1,024 rows; the tokens of the pool are counted by one process, whatever `workers`. A shard, and a
+    compressed file, go to one worker: where there are fewer of them, workers are idle. Left out: hashing the corpus,
+    and fitting the semantic clusters, which looks at no more than 65,536 rows or 64 a cluster. A sample may miss the
+    longest texts, and with them the largest batch in memory.
 
     Args:
         inputs, text_field, id_field, label_field, source_field, measures, semantic, samples, label_words, lm, embedder,

@@ -70,10 +70,10 @@ def score(
 ) -> ScoreResult:
     """Give every sample of a corpus its entropies, in a table beside the corpus.
 
-    Labels are carried along, never read by a measure. A row that lacks a score is listed in quarantine.jsonl with the
-    reason, and null are the scores that could not be had: all of a row without a usable text, but only that measure's
-    of a row that one measure refuses. A rule that looks at the others alone may select such a row. Calling again with
-    the same arguments resumes an interrupted run, or returns at once what a finished one has found.
+    Labels are carried along, never read by a measure. A score that cannot be had is null: every score of a row without
+    a usable text, else only those of the measure that failed, so that a rule which looks at the others may still select
+    the row; quarantine.jsonl lists it with the reason. Calling again with the same arguments resumes an interrupted
+    run, or returns at once what a finished one has found.
 
     Args:
         inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder

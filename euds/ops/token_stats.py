@@ -314,7 +314,7 @@ def _checked_softcap(softcap: object) -> float:
 def _check_floating(name: str, tensor: object) -> None:
     import torch
 
-    # Others, such as float8, would be rounded to in between.
+    # Logits of others, such as float8, would be rounded to them.
     floats = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
     if not isinstance(tensor, torch.Tensor) or tensor.dtype not in floats:
         found = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__

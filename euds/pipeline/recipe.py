@@ -35,19 +35,19 @@ class DataSection(RowsSection):
 class SamplesSection(Section):
     """Settings of semantic entropy over generations, as `euds.SampleSettings` has them."""
 
-    sampler: str = "transformers"
-    n_generations: int = 10
-    max_new_tokens: int = 32
-    template: str = "continuation"
+    sampler: str = SampleSettings.sampler
+    n_generations: int = SampleSettings.n_generations
+    max_new_tokens: int = SampleSettings.max_new_tokens
+    template: str = SampleSettings.template
     labels: tuple[str, ...] = Field(default=(), strict=False)
-    temperature: float = 1.0
-    top_p: float = 0.9
-    top_k: int = 50
-    grouping: str = "similarity"
-    min_similarity: float = 0.7
-    linkage: str = "first_representative"
+    temperature: float = SampleSettings.temperature
+    top_p: float = SampleSettings.top_p
+    top_k: int = SampleSettings.top_k
+    grouping: str = SampleSettings.grouping
+    min_similarity: float = SampleSettings.min_similarity
+    linkage: str = SampleSettings.linkage
     nli: str | None = None
-    estimators: tuple[str, ...] = Field(default=("discrete", "rao_blackwell"), strict=False)
+    estimators: tuple[str, ...] = Field(default=SampleSettings.estimators, strict=False)
     generations_from: str | None = None
 
 
@@ -55,7 +55,7 @@ class LabelWordsSection(Section):
     """Settings of semantic entropy over label words, as `euds.LabelWordSettings` has them."""
 
     labels: tuple[str, ...] = Field(default=(), strict=False)
-    template: str = "labels"
+    template: str = LabelWordSettings.template
 
 
 class ScoreSection(Section):

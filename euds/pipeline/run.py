@@ -18,6 +18,7 @@ from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
 from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
 from euds.progress import say
+from euds.report import check_installed, write_report
 from euds.scratch import scratch_folder
 from euds.selection.features import RunTexts
 from euds.selection.rules import warn_of_one_row
@@ -69,8 +70,8 @@ def run(
     settings = load_recipe(recipe, names_of("overrides", overrides))
     model_folder(settings.train.model)
     if settings.report:
-        # A missing extra is told now, not after an hour.
-        from euds.report import write_report
+        # Told now, not after an hour.
+        check_installed("jinja2", "matplotlib")
     check_scoring(settings)
     if dry_run:
         with scratch_folder() as scratch:

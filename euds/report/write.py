@@ -44,8 +44,8 @@ NO_HTML = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 
-def write_report(run_dir: str | Path, *, examples: int = 8) -> Path:
-    """Write the page of a run, and return its path; `euds.write_report` says more."""
+def write(run_dir: str | Path, examples: int) -> Path:
+    """Write the page of a run, and return its path, as `euds.write_report` says."""
     examples = whole_number("examples", examples, least=0)
     folder = Path(at_home(run_dir))
     content = gather(folder, _kept_ids(folder), examples)

@@ -65,17 +65,17 @@ def select(
     "random", "longest", "shortest" (tokens). On embeddings by the run's own encoder instead of scores, so that the rows
     kept cover the pool: "facility" (facility location, at most 20,000 rows) and "k_center".
 
-    "auto" takes what the study of this project found best over its tasks without labels: of single texts "facility", if
-    the run has an encoder and at most 20,000 rows; of pairs of fields "middle" of generative entropy, unless that is
-    not scored or follows the length; else "random". "validated" uses labels: it takes the interval or box on whose rows
-    a cheap probe does best on a validation split. `keep="auto"` uses labels too.
+    "auto" takes what the study of this project found best over its tasks without labels:
+    * of one text field "facility", if the run has an encoder and at most 20,000 rows, else "random";
+    * of two "middle" of generative entropy, if that is scored and does not follow the length, else "random".
+    "validated" uses labels: it takes the interval or box on whose rows a cheap probe does best on a validation split.
+    `keep="auto"` uses labels too.
 
     Args:
         run_dir: finished run directory of `euds.score`.
-        keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs, or every
-            score of the run if it looks at none, so that it compares with the others: 1.0 keeps all of them, 1 one row;
-            "auto": the smallest fraction on which the probe loses at most `margin`, by learning
-            curves; everything if none.
+        keep: fraction in (0, 1] (float) or number (int) of the rows that have the scores which the rule looks at, or
+            all scores of the run if it looks at none, so that rules compare: 1.0 keeps all of them, 1 one row. "auto":
+            the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
         rule: see above.
         axes: "information", "surprisal", "generative", "generative_max", "nll", "varentropy", "semantic",
             "label_words", "samples_NAME" by an estimator of `euds.SampleSettings` ("samples_discrete"), or columns.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from euds.assets import ASSETS
-from euds.errors import MissingExtra
 from euds.files import write_atomic
+from euds.report import check_installed
 from euds.study.grid import tables
 from euds.study.grid.across import across_tasks, over_draws, separate_tasks
 from euds.study.grid.conclusions import HOLDS, LOSES, OPEN, conclusions, harness_broken, verdict
@@ -248,10 +248,9 @@ def _pictures(images: Path, task: GridTask, summary: TaskSummary) -> list[str]:
     """Write the pictures that the cells allow; return their Markdown."""
     if summary.headline_keep is None:
         return []
-    try:
-        from euds.study.grid import figures
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "matplotlib", "report") from error
+    check_installed("matplotlib")
+    from euds.study.grid import figures
+
     keep, stem, parts = keep_name(summary.headline_keep), _slug(summary.name), []
 
     def add(kind: str, title: str, caption: str) -> Path:
