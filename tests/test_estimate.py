@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import euds
 from euds.corpus import Row, list_inputs, read_rows, sample
 from euds.engine.columns import ragged
-from euds.engine.extrapolate import TOKENS_OF, extrapolate
+from euds.engine.extrapolate import TIMED_BY_TOKENS, extrapolate
 from euds.engine.finish import finish_shard
 from euds.engine.pool import Pool, fit_pool
 from euds.engine.prepare import Plan
@@ -197,7 +197,7 @@ def test_models_are_timed_by_the_padded_tokens_of_the_runs_shards(
     (scored,) = kept
     worker = scored.worker
     whole = read_shard(worker.plan, read_rows([corpus]), worker.models.encoders)
-    for name, (stage, column) in TOKENS_OF.items():
+    for name, (stage, column) in TIMED_BY_TOKENS.items():
         # Padded, a shard of 10 rows holds more than 10 rows of the sample, whose 300 are sorted by length.
         every, sampled = (np.diff(ragged(table, column)[1]).tolist() for table in (whole, scored.tokens))
         read = sum(worker.tokens_read(stage, every[at : at + 10]) for at in range(0, 600, 10))

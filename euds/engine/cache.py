@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.engine.cache_settings import TOKENS_OF, CacheSettings
+from euds.engine.cache_settings import TOKEN_COLUMNS, CacheSettings
 from euds.engine.cache_upkeep import tend
 from euds.engine.columns import ragged, usable
 from euds.engine.meter import Advance
@@ -69,7 +69,7 @@ class ScoreCache:
             return compute(tokens)
         segments = self._stages[stage]
         keys, first, inverse = np.unique(
-            keys_of(*ragged(tokens, TOKENS_OF[stage]), able), return_index=True, return_inverse=True
+            keys_of(*ragged(tokens, TOKEN_COLUMNS[stage]), able), return_index=True, return_inverse=True
         )
         found, known = segments.look_up(keys)
         # In the order of the corpus: a cold cache forms the same batches as none.

@@ -6,7 +6,7 @@ from pathlib import Path
 from euds.corpus.location import local_output
 from euds.errors import InputError, InvalidArgument, positive_number
 
-TOKENS_OF = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
+TOKEN_COLUMNS = {"generative": "tokens", "embeddings": "embedder_tokens", "label_words": "label_prompt_tokens"}
 """The stages of scoring whose results are looked up, and the token column that each of them reads."""
 
 DEFAULT_LIMIT_GB = 10.0

@@ -17,7 +17,7 @@ from euds.engine.sampled import ScoredSample
 from euds.measures.device import Precision
 from euds.types import Float64Array
 
-TOKENS_OF = {
+TIMED_BY_TOKENS = {
     "generative": ("generative", "tokens"),
     "embedding": ("embeddings", "embedder_tokens"),
     "label_words": ("label_words", "label_prompt_tokens"),
@@ -61,7 +61,7 @@ def extrapolate(
     seconds = {}
     for name, value in scored.seconds.items():
         fixed = scored.fixed_seconds.get(name, 0.0)
-        growth = _token_times(scored, *TOKENS_OF[name], n_rows, shard_rows) if name in TOKENS_OF else times
+        growth = _token_times(scored, *TIMED_BY_TOKENS[name], n_rows, shard_rows) if name in TIMED_BY_TOKENS else times
         seconds[name] = fixed * (n_parts if name == "finish" else 1) + (value - fixed) * growth
     n_tokens, half_width = _total(_tokens_per_row(scored), n_rows)
     # Without a need of the pool, a shard's files go as soon as its part is written.

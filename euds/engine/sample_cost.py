@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from euds.engine.work import Work
 
-STAGES = ("generation", "meanings")
+SAMPLE_STAGES = ("generation", "meanings")
 
 TOKENS_READ = b"cost"
 """Key in the metadata of a table of embeddings, or of label words' scores."""
@@ -19,7 +19,7 @@ Cost = dict[str, dict[str, Any]]
 def sample_cost(work: Work, shard: int) -> Cost:
     """Return what the stages of a shard have cost."""
     cost: Cost = {}
-    for stage in STAGES:
+    for stage in SAMPLE_STAGES:
         (text,) = work.read(stage, shard).column("cost").to_pylist()
         cost |= json.loads(text)
     return cost

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from euds.errors import BackendUnavailable, InvalidArgument, instance_of, names_of, one_of, real_number, whole_number
 from euds.measures.warping import Warping
-from euds.ops.grouping import LINKAGES, check_labels
+from euds.ops.grouping import LINKAGES, check_label_words
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 SAMPLERS = ("transformers", "vllm")
@@ -86,7 +86,7 @@ class SampleSettings:
             raise InvalidArgument(
                 "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
             )
-        check_labels(self.labels)
+        check_label_words(self.labels)
         named = "labels" in (self.grouping, self.template) or "{labels}" in self.template
         if named and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")

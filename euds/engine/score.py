@@ -9,7 +9,7 @@ from typing import Any
 from euds.corpus import check_unchanged, verify_parts
 from euds.corpus.location import local_output
 from euds.engine.borrow import check_generations
-from euds.engine.cache_settings import TOKENS_OF, CacheSettings
+from euds.engine.cache_settings import TOKEN_COLUMNS, CacheSettings
 from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
@@ -163,7 +163,7 @@ def score(
     if piece is not None and (force_new or ray):
         raise InvalidArgument("split: goes neither with ray, which divides the work itself, nor with force_new")
     kept = CacheSettings.of(cache, cache_limit_gb)
-    cached = not TOKENS_OF.keys().isdisjoint(stages_of(config.measures, config.semantic))
+    cached = not TOKEN_COLUMNS.keys().isdisjoint(stages_of(config.measures, config.semantic))
     unused = config.unused + (["cache"] if kept is not None and not cached else [])
     if unused:
         say(f"warning: no measure of this run uses: {', '.join(unused)}")

@@ -17,7 +17,7 @@ from euds.engine.meter import Advance
 from euds.engine.pool import WORD_IDS, Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
-from euds.engine.sample_cost import STAGES as SAMPLE_STAGES
+from euds.engine.sample_cost import SAMPLE_STAGES
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision

@@ -121,7 +121,7 @@ def normalize_label(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_WORDS)
 
 
-def check_labels(labels: Sequence[str]) -> None:
+def check_label_words(labels: Sequence[str]) -> None:
     """Refuse label words that are not words of their own.
 
     Raises:

@@ -14,7 +14,7 @@ from euds.engine.score import check_runnable
 from euds.errors import InputError
 from euds.pipeline.recipe import Recipe, method_list, selected_method
 from euds.selection.rules import VALIDATED
-from euds.selection.select import AUTO, check_labels
+from euds.selection.select import AUTO, check_splittable
 from euds.study.examples import Example
 
 
@@ -60,6 +60,6 @@ def _check_split(recipe: Recipe, pool: Sequence[Example]) -> None:
         _, codes = np.unique([example.label for example in pool], return_inverse=True)
         try:
             # How many rows a split takes depends on the labels alone, not on its seed.
-            check_labels(codes, 0, n_rows=len(pool) if finds_keep else None)
+            check_splittable(codes, 0, n_rows=len(pool) if finds_keep else None)
         except InputError as error:
             raise InputError(f"select.methods: {method.name}: {error}") from None

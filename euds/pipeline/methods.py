@@ -16,7 +16,7 @@ from euds.selection.select import AUTO, find_keep_of
 from euds.study.types import MethodRows
 from euds.types import Selection
 
-STAGES = {
+STAGES_OF_ESTIMATE = {
     "information": ("read", "information", "finish"),
     "generative": ("loading", "read", "generative", "finish"),
     "semantic": ("loading", "read", "embedding", "clustering", "finish"),
@@ -87,7 +87,7 @@ def _rows(
     # Every score that `auto` examined had to be computed.
     axes = record["auto"]["examined"] if record["auto"] else first.axes
     validated = record["validated"]
-    stages = {stage for axis in axes for stage in STAGES.get(_estimate_of(axis) or "", ())}
+    stages = {stage for axis in axes for stage in STAGES_OF_ESTIMATE.get(_estimate_of(axis) or "", ())}
     search_seconds = record["seconds"] + (keep_auto["seconds"] if keep_auto else 0.0)
     if "embedded" in settings or trainee is not None or keep_auto:
         if "embedding" in seconds:
@@ -109,7 +109,7 @@ def _rows(
 
 
 def _estimate_of(axis: str) -> str | None:
-    """Return the key of `STAGES` for an axis, or None for what is no score."""
+    """Return the key of `STAGES_OF_ESTIMATE` for an axis, or None for what is no score."""
     column = AXES.get(axis, axis)
     if column in SAMPLE_COLUMNS:
         return "samples"

@@ -220,7 +220,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
         check_margin(settings.select.margin)
         for method in method_list(settings):
             _check_method(method, settings)
-        _check_labels(settings)
+        _check_label_needs(settings)
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: select.{error}") from None
     try:
@@ -367,7 +367,7 @@ def _check_estimate(method: Method, axis: str, score: ScoreSection) -> None:
         raise InvalidArgument(f"methods: {method.name} looks at {axis}, but score.semantic does not estimate it")
 
 
-def _check_labels(recipe: Recipe) -> None:
+def _check_label_needs(recipe: Recipe) -> None:
     """Refuse what needs labels where there are none, and a common budget that no method can tell."""
     if recipe.select.keep == AUTO:
         selected = selected_method(recipe)

@@ -23,7 +23,7 @@ from euds.selection.kept_file import is_lines
 from euds.study.table import TITLES, keep_name, notes
 from euds.types import Int64Array
 
-STAGES = {
+STAGE_TITLES = {
     "loading": "load models",
     "read": "read and tokenise",
     "information": "count tokens",
@@ -124,7 +124,9 @@ def _selected_file(folder: Path, record: Mapping[str, Any]) -> tuple[Path, bool]
 
 def _view(content: Content) -> dict[str, Any]:
     manifest = content.manifest
-    seconds = {title: manifest["seconds"][stage] for stage, title in STAGES.items() if stage in manifest["seconds"]}
+    seconds = {
+        title: manifest["seconds"][stage] for stage, title in STAGE_TITLES.items() if stage in manifest["seconds"]
+    }
     # A selection of an earlier version lacks some of these.
     selection = content.selection and {**dict.fromkeys(LATER_KEYS), **content.selection}
     keep_auto = selection["keep_auto"] if selection else None

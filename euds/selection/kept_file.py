@@ -19,7 +19,7 @@ METADATA_KEY = "euds.selection"
 MOST_METADATA = 1 << 20
 """Bytes of a record in Parquet's footer, which readers hold whole; Arrow refuses one beyond 100 MB."""
 
-SEARCHES = ("validated", "keep_auto")
+SEARCH_KEYS = ("validated", "keep_auto")
 BY_GROUP = ("groups", "keep_rate_by_label", "keep_rate_by_source", "source_shift")
 
 BATCH_ROWS = 8192
@@ -41,7 +41,7 @@ def metadata_of(record: Mapping[str, Any]) -> dict[str, str]:
     Seconds are left out, so that the same rows are the same bytes; beyond 1 MiB, what is told by group, too.
     """
     lasting = _without_seconds(record)
-    lasting |= {name: _without_seconds(record[name]) for name in SEARCHES if record.get(name)}
+    lasting |= {name: _without_seconds(record[name]) for name in SEARCH_KEYS if record.get(name)}
     text = json.dumps(lasting, ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > MOST_METADATA:
         lasting = {name: value for name, value in lasting.items() if name not in BY_GROUP}

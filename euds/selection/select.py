@@ -132,7 +132,7 @@ def select(
     if uses_labels or texts.covers(rule):
         _check_pool(scores, keep, rule, axes, group_by)
     if uses_labels:
-        check_labels(texts.labels, seed, n_rows=scores.num_rows if keep == AUTO else None)
+        check_splittable(texts.labels, seed, n_rows=scores.num_rows if keep == AUTO else None)
     if texts.covers(rule):
         settings |= {"embedded": texts.embedded}
     settings |= {"pairs": texts.pairs}
@@ -185,7 +185,7 @@ def check_automatic(rule: str, margin: float) -> float:
     return check_margin(margin)
 
 
-def check_labels(labels: Int64Array, seed: int, *, n_rows: int | None) -> None:
+def check_splittable(labels: Int64Array, seed: int, *, n_rows: int | None) -> None:
     """Refuse labels that no validation split could be made of, before anything is embedded.
 
     Args:

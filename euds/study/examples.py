@@ -76,7 +76,7 @@ def classes_of(rows: Rows, task: Task) -> frozenset[str]:
     return frozenset(str(label) for label in labels if label is not None)
 
 
-def check_labels(train: Set[str], test: Set[str]) -> None:
+def check_common_labels(train: Set[str], test: Set[str]) -> None:
     """Refuse labels to test on that no classifier of the training rows could get right, such as 0 against "negative".
 
     Raises:
@@ -102,7 +102,7 @@ def check_learnable(train: Sequence[Example], test: Sequence[Example], *, source
         InputError: the training rows have one label only, or none in common with the test rows.
     """
     known = {example.label for example in train}
-    check_labels(known, {example.label for example in test})
+    check_common_labels(known, {example.label for example in test})
     check_classes(known, source, which)
     strange = [example.label for example in test if example.label not in known]
     if strange:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from euds.ops.interval import INTERVAL_RULES
 from euds.pipeline.methods import EMBEDDING_STAGES as EMBEDDING
-from euds.pipeline.methods import STAGES
+from euds.pipeline.methods import STAGES_OF_ESTIMATE
 from euds.study.grid import choices
 from euds.study.grid.choices import Choice, by_interval, by_rule, stratified, within_box
 
-NLL = STAGES["generative"]
-ENTROPIES = tuple(dict.fromkeys(stage for name in choices.IGSE_AXES for stage in STAGES[name]))
+NLL = STAGES_OF_ESTIMATE["generative"]
+ENTROPIES = tuple(dict.fromkeys(stage for name in choices.IGSE_AXES for stage in STAGES_OF_ESTIMATE[name]))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _intervals() -> dict[str, Method]:
     for axis in ("nll", *choices.IGSE_AXES):
         for rule in INTERVAL_RULES:
             if rule != "densest" or axis != "nll":
-                needs = NLL if axis == "nll" else STAGES[axis]
+                needs = NLL if axis == "nll" else STAGES_OF_ESTIMATE[axis]
                 family = "nll" if axis == "nll" else "single entropy"
                 found[f"{axis}_{rule}"] = Method(family, f"{rule} of {axis}", by_rule(rule, axis), needs)
     return found
@@ -63,7 +63,7 @@ def _without_length() -> dict[str, Method]:
             "length removed",
             f"middle of {axis}, length regressed out",
             by_rule("middle", axis, adjust="log_length"),
-            STAGES[axis],
+            STAGES_OF_ESTIMATE[axis],
         )
         for axis in choices.IGSE_AXES
     }
@@ -111,7 +111,7 @@ METHODS: dict[str, Method] = {
             "stratified",
             f"equal shares of the bins of {axis}",
             stratified(axis),
-            NLL if axis == "nll" else STAGES[axis],
+            NLL if axis == "nll" else STAGES_OF_ESTIMATE[axis],
         )
         for axis in ("nll", *choices.IGSE_AXES)
     },

@@ -10,7 +10,7 @@ import numpy as np
 
 from euds.errors import InputError, one_of
 from euds.selection.duplicates import near_duplicates
-from euds.study.examples import check_labels, examples_of, read_examples
+from euds.study.examples import check_common_labels, examples_of, read_examples
 from euds.study.grid.config import StudyFile
 from euds.study.types import CLASSIFICATION, Task
 
@@ -49,7 +49,7 @@ def take_splits(study: StudyFile) -> Splits:
     train, learned = read_examples(data.train, task, [data.source_field] if data.source_field else [])
     test, judged = read_examples(data.test, task)
     if task.kind == CLASSIFICATION:
-        check_labels({example.label for example in learned}, {example.label for example in judged})
+        check_common_labels({example.label for example in learned}, {example.label for example in judged})
     if data.classes is not None:
         train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
     if data.passage_words is not None:
