@@ -110,7 +110,7 @@ def test_what_the_last_file_lacks_is_told_before_the_first_is_trained(
     taken = tmp_path / "file"
     taken.write_text("")
     assert "Not a directory" in str(CliRunner().invoke(app, [*command, "--page", str(taken / "page")]).exception)
-    monkeypatch.setattr("euds.cli.study.find_spec", lambda name: None)
+    monkeypatch.setattr("euds.report.find_spec", lambda name: None)
     found = CliRunner().invoke(app, [*command, "--page", str(tmp_path / "page")]).exception
     assert "pip install '.[report]'" in str(found)
 
