@@ -8,6 +8,9 @@ from euds.measures.device import free_cached_memory
 
 Result = TypeVar("Result")
 
+OUT_OF_MEMORY = "out of memory on this row alone"
+"""Why a row is given up by `run_batches`."""
+
 
 class TokenBudget:
     """Tokens that one batch may hold, padding included unless the model needs none; it only ever shrinks."""

@@ -3,9 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from euds.engine.batches import TokenBudget, run_batches
+from euds.engine.batches import OUT_OF_MEMORY, TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
-from euds.engine.embed import OUT_OF_MEMORY
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE
 from euds.engine.sample_cost import with_tokens_read

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from euds.engine.batches import TokenBudget
+from euds.engine.batches import OUT_OF_MEMORY, TokenBudget
 from euds.engine.columns import nullable
-from euds.engine.embed import OUT_OF_MEMORY, embed_into
+from euds.engine.embed import embed_into
 from euds.engine.samples_config import SampleSettings
 from euds.measures.device import free_cached_memory, is_out_of_memory
 from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
@@ -137,11 +137,8 @@ def _embed(
     # Without special tokens, a text may have none at all.
     failed = {at: NO_TOKENS for at, length in enumerate(lengths) if length == 0}
     able = [at for at, length in enumerate(lengths) if length > 0]
-    found = np.full((len(able), embedder.width), np.nan, np.float32)
-    own = [ids[at] for at in able]
-    for _, lost in embed_into(found, own, [lengths[at] for at in able], embedder, budget):
-        failed |= {able[at]: reason for at, reason in lost.items()}
-    vectors[able] = found
+    for _, lost in embed_into(vectors, able, [lengths[at] for at in able], ids.__getitem__, embedder, budget):
+        failed |= lost
     cost["embedding"] = {"seconds": time.perf_counter() - start, "tokens": sum(lengths)}
     return vectors[answers.codes], failed
 

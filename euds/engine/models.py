@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from euds.engine.batches import TokenBudget, run_batches
+from euds.engine.batches import OUT_OF_MEMORY, TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
-from euds.engine.embed import OUT_OF_MEMORY, embed_into
+from euds.engine.embed import embed_into
 from euds.engine.meter import Advance
 from euds.engine.sample_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
@@ -99,16 +99,18 @@ def embedding_shard(tokens: pa.Table, embedder: Embedder, budget: TokenBudget, a
     ids, offsets = ragged(tokens, "embedder_tokens")
     able = usable(tokens)
     reasons: list[str | None] = [None] * n
-    lengths = [int(offsets[at + 1] - offsets[at]) for at in able]
-    vectors = np.full((len(able), embedder.width), np.nan, np.float32)
-    own = [ids[offsets[at] : offsets[at + 1]].tolist() for at in able]
-    advance(n - len(able), 0, 0)
-    for batch, failed in embed_into(vectors, own, lengths, embedder, budget):
-        for at, reason in failed.items():
-            reasons[able[at]] = reason
-        advance(len(batch), sum(lengths[at] for at in batch), len(failed))
     embeddings = np.full((n, embedder.width), np.nan, np.float32)
-    embeddings[able] = vectors
+    lengths = np.diff(offsets)[able].tolist()
+
+    def ids_of(row: int) -> list[int]:
+        found: list[int] = ids[offsets[row] : offsets[row + 1]].tolist()
+        return found
+
+    advance(n - len(able), 0, 0)
+    for rows, failed in embed_into(embeddings, able, lengths, ids_of, embedder, budget):
+        for at, reason in failed.items():
+            reasons[at] = reason
+        advance(len(rows), int((offsets[np.add(rows, 1)] - offsets[rows]).sum()), len(failed))
     column = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.reshape(-1)), embedder.width)
     table = pa.table({"embedding": column, "reason": pa.array(reasons, pa.string())})
     return with_tokens_read(table, {"embedded_tokens": sum(lengths)})

@@ -177,13 +177,14 @@ def embed_texts(texts: Sequence[str], facts: Mapping[str, Any], config: Mapping[
     ids = [encoded.ids for encoded in ModelTokenizer(folder, max_tokens).encode(texts)]
     budget = TokenBudget(config["token_budget"] or TOKEN_BUDGET[settled.torch_device.type])
     found = np.zeros((len(texts), embedder.width), np.float32)
+    lengths = [len(own) for own in ids]
     n_lost = 0
     with bar("embed", len(texts)) as progress:
-        for batch, failed in embed_into(found, ids, [len(own) for own in ids], embedder, budget):
+        for rows, failed in embed_into(found, range(len(ids)), lengths, ids.__getitem__, embedder, budget):
             # A row without an embedding is at zero, the probe's "no idea".
             found[list(failed)] = 0
             n_lost += len(failed)
-            progress.advance(len(batch))
+            progress.advance(len(rows))
     if n_lost:
         say(f"warning: {n_lost:,} texts have no embedding: out of memory on each alone, or no finite numbers")
     return found
