@@ -337,10 +337,8 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
     write_jsonl: WriteJsonl,
     make_texts: Texts,
 ) -> None:
-    labelled: list[dict[str, object]] = [
-        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
-    ]
-    pool = write_jsonl(labelled, "pool.jsonl")
+    labelled = [{"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))]
+    pool = write_jsonl([*labelled], "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     half = "{name: half, rule: validated, keep: 0.5, axes: [information], bins: 8}"
     enough = "{name: enough, rule: middle, axes: [information], keep: auto}"
@@ -380,10 +378,8 @@ def test_methods_that_use_labels_say_what_they_found_and_see_no_test_row(
 def test_one_budget_found_by_labels_serves_every_method(
     recipe: dict[str, Any], write_jsonl: WriteJsonl, make_texts: Texts
 ) -> None:
-    labelled: list[dict[str, object]] = [
-        {"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))
-    ]
-    pool = write_jsonl(labelled, "pool.jsonl")
+    labelled = [{"text": text, "label": f"<b>{at % 2}</b>"} for at, text in enumerate(make_texts(240, 5))]
+    pool = write_jsonl([*labelled], "pool.jsonl")
     recipe = {**recipe, "data": {"train": str(pool), "test": recipe["data"]["test"]}, "seeds": 1}
     settings = ["select.keep=auto", "select.margin=0.2", "select.methods=[full, random, information, nll]"]
     result = euds.run(recipe, settings)

@@ -375,7 +375,7 @@ def test_a_soft_cap_that_float32_lacks_is_refused(backend: str) -> None:
     least = euds.linear_token_stats(hidden, weight, softcap=1e-30, backend=backend)
     torch.testing.assert_close(least.entropy, torch.full_like(least.entropy, math.log(33)))
     for wrong in (1e39, 1e-31):
-        said = re.escape(f"softcap: must be a number in 1e-30..1e+38, got {wrong}")
+        said = re.escape(f"softcap: must lie in 1e-30..1e+38, got {wrong}")
         with pytest.raises(InvalidArgument, match=said):
             euds.linear_token_stats(hidden, weight, softcap=wrong, backend=backend)
 

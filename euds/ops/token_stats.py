@@ -77,7 +77,7 @@ def token_stats(
     """
     import torch
 
-    temperature = _checked_temperature(temperature)
+    temperature = _number_within("temperature", temperature, LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)
     _check_floating("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise InvalidArgument(f"logits: must have shape (..., V) with V >= 1, got {tuple(logits.shape)}")
@@ -156,9 +156,9 @@ def linear_token_stats(
     """
     import torch
 
-    temperature = _checked_temperature(temperature)
+    temperature = _number_within("temperature", temperature, LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)
     _check_projection(hidden, weight, bias)
-    softcap = None if softcap is None else _checked_softcap(softcap)
+    softcap = None if softcap is None else _number_within("softcap", softcap, LOWEST_SOFTCAP, HIGHEST_SOFTCAP)
     lead = hidden.shape[:-1]
     _check_targets(targets, lead, hidden.device)
     kernel = _kernel("linear_token_stats", backend, hidden, softcap, temperature)
@@ -293,22 +293,12 @@ def _stats(
     return TokenStats(entropy, variance if varentropy else None, logsumexp, max_prob, target_logprob)
 
 
-def _checked_temperature(temperature: object) -> float:
+def _number_within(name: str, value: object, lowest: float, highest: float) -> float:
     # Kernels are compiled for floats.
-    value = real_number("temperature", temperature)
-    if not LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE:
-        raise InvalidArgument(
-            f"temperature: must lie in {LOWEST_TEMPERATURE}..{HIGHEST_TEMPERATURE}, got {temperature!r}"
-        )
-    return value
-
-
-def _checked_softcap(softcap: object) -> float:
-    value = real_number("softcap", softcap)
-    # Beyond float32, in which logits are capped, it or its inverse would be infinite there.
-    if not LOWEST_SOFTCAP <= value <= HIGHEST_SOFTCAP:
-        raise InvalidArgument(f"softcap: must be a number in {LOWEST_SOFTCAP:g}..{HIGHEST_SOFTCAP:g}, got {softcap!r}")
-    return value
+    number = real_number(name, value)
+    if not lowest <= number <= highest:
+        raise InvalidArgument(f"{name}: must lie in {lowest:g}..{highest:g}, got {value!r}")
+    return number
 
 
 def _check_floating(name: str, tensor: object) -> None:
