@@ -142,9 +142,17 @@ def test_a_killed_actor_is_restarted_and_the_run_ends_by_itself(
 
 
 TWO_RUNS = """
-import sys, threading, time
+import gc, sys, threading, time
 import euds, ray
 small, large, out = sys.argv[1:]
+# Ray ends a process in which the collector frees a reference while Ray itself is ended.
+gc.disable()
+end = ray.shutdown
+def shutdown():
+    references = ray._private.worker.global_worker.core_worker.get_all_reference_counts()
+    assert not references, references
+    end()
+ray.shutdown = shutdown
 def score(corpus, name):
     euds.score(corpus, out=f"{out}/{name}", measures=["information"], shard_rows=16, ray=True, workers=1)
     print(name)

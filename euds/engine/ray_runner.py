@@ -1,5 +1,6 @@
 """Score on Ray: a Ray row is a task of shard descriptors, an actor is a worker, and only counts come back."""
 
+import gc
 import logging
 import signal
 import threading
@@ -118,7 +119,7 @@ class RayRunner:
             _CONNECTION.changed.notify_all()
             if self._started_ray:
                 _CONNECTION.changed.wait_for(lambda: _CONNECTION.n_runs == 0)
-                ray.shutdown()
+                _end_ray()
 
     def run(self, step: str, tasks: Sequence[Task], *, done: int) -> None:
         """Run "score" or "finish" over all shards of `tasks`.
@@ -158,7 +159,7 @@ class RayRunner:
         with _CONNECTION.changed:
             if not self._started_ray or _CONNECTION.n_runs > 1:
                 return
-            ray.shutdown()
+            _end_ray()
             try:
                 self._connect()
             except CONNECT_ERRORS as error:
@@ -194,6 +195,13 @@ class RayRunner:
     def _n_workers(self, needs_gpu: bool) -> int:
         cluster: dict[str, float] = ray.cluster_resources()
         return self._workers or max(1, int(cluster.get("GPU" if needs_gpu else "CPU", 0)))
+
+
+def _end_ray() -> None:
+    """End Ray, or this process' part in it."""
+    # Ray Data leaves references in cycles, and Ray ends a process in which another thread frees one meanwhile.
+    gc.collect()
+    ray.shutdown()
 
 
 @contextmanager
