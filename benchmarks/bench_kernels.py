@@ -106,7 +106,12 @@ class LeftOut:
         first_line = (str(reason).splitlines() or [""])[0]
         text = first_line if isinstance(reason, str) else f"{type(reason).__name__}: {first_line}"
         print(f"{where}: left out {contender}: {text}", file=sys.stderr)
-        self.found.append({"case": str(where), "contender": contender, "reason": text})
+        self.found.append(self.entry(where, contender, text))
+
+    @staticmethod
+    def entry(where: object, contender: str, reason: str) -> dict[str, str]:
+        """Return what the results say of a contender that was not timed."""
+        return {"case": str(where), "contender": contender, "reason": reason}
 
 
 def main() -> None:
@@ -145,21 +150,22 @@ def measure(device: str, stop: float) -> list[Case]:
     facts = environment(PACKAGES)
     left_out, found = LeftOut(), dict[Case, list[Row]]()
     failed = []
-    for case in sorted(cases, key=lambda case: not case.comes_first):
+    ordered = sorted(cases, key=lambda case: not case.comes_first)
+    for at, case in enumerate(ordered, 1):
+        if time.monotonic() >= stop:
+            break
         time_case = logits_case if case.hidden_size is None else linear_case
         try:
-            if time.monotonic() < stop:
-                found[case] = time_case(device, suite, case, left_out)
-                report(found[case])
-            else:
-                left_out.add(case, "everyone", "no time was left")
+            found[case] = time_case(device, suite, case, left_out)
+            report(found[case])
         except Exception as error:
             failed.append(case)
             left_out.add(case, "everyone", error)
         free_memory()
         rows = [row for case in cases for row in found.get(case, [])]
         if rows:
-            content = {"environment": facts, "rows": rows, "left_out": left_out.found}
+            later = [LeftOut.entry(other, "everyone", "no time was left") for other in ordered[at:]]
+            content = {"environment": facts, "rows": rows, "left_out": left_out.found + later}
             with atomic_path(path) as partial:
                 partial.write_text(json.dumps(content, indent=2) + "\n")
     print(f"{path}: {len(found)} of {len(cases)} cases")

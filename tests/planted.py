@@ -56,11 +56,12 @@ def allowed_entropy_error(logits: torch.Tensor, oracle: Float64Array) -> Float64
 
 
 def check_logprob(found: torch.Tensor | None, logits: torch.Tensor, targets: torch.Tensor) -> None:
-    """Assert that log-probabilities (N,) are off by at most 1e-5, or as much as torch's log-softmax in float32."""
+    """Assert that log-probabilities (..., N) are off by at most 1e-5, or as much as torch's log-softmax in float32."""
     assert found is not None
     oracle = expected(logits, targets)["target_logprob"]
     eager = torch.log_softmax(logits.float(), -1).gather(1, targets[:, None])[:, 0].double().numpy()
-    certain = np.isfinite(oracle)
-    error, allowed = (np.abs(own[certain] - oracle[certain]) for own in (found.double().numpy(), eager))
+    values, certain = found.double().numpy(), np.isfinite(oracle)
+    error, allowed = (np.abs(own[..., certain] - oracle[certain]) for own in (values, eager))
     assert (error <= np.fmax(1e-5, allowed)).all(), error
-    np.testing.assert_array_equal(found.double().numpy()[~certain], oracle[~certain])
+    others = values[..., ~certain]
+    np.testing.assert_array_equal(others, np.broadcast_to(oracle[~certain], others.shape))

@@ -74,7 +74,7 @@ def test_planted_rows_that_are_not_split(vocabulary: int, times: int, dtype: tor
         values = getattr(found, field).cpu().numpy().reshape(times, -1)
         np.testing.assert_allclose(values, np.tile(oracle[field], (times, 1)), rtol, atol, err_msg=field)
     assert found.target_logprob is not None
-    check_logprob(found.target_logprob.cpu(), logits.repeat(times, 1), targets.repeat(times))
+    check_logprob(found.target_logprob.cpu().reshape(times, -1), logits, targets)
 
 
 def test_targets_that_lie_outside_are_refused_and_ignored_ones_are_nan() -> None:
