@@ -47,10 +47,6 @@ TABLE: Any = {"text": ["a"]}
     ("call", "message"),
     [
         (
-            lambda: euds.find_histogram_box(ANY, keep=1),
-            r"histogram: must be a Histogram \(an array goes to find_box\), got ndarray",
-        ),
-        (
             lambda: euds.find_histogram_interval(ANY, keep=1),
             r"histogram: must be a Histogram \(an array goes to find_interval",
         ),

@@ -47,7 +47,7 @@ def test_the_box_of_merged_parts_is_that_of_the_rows(seed: int, d: int, objectiv
         low <= least and most <= high
         for low, least, most, high in zip(found.low, rows.low, rows.high, found.high, strict=True)
     )
-    again = euds.find_histogram_box(merged(left_out, edges, weights, rng), keep=keep, objective=objective, n_threads=1)
+    again = euds.find_box(merged(left_out, edges, weights, rng), keep=keep, objective=objective, n_threads=1)
     assert (again.low, again.high) == (found.low, found.high)
 
 

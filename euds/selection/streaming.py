@@ -21,7 +21,7 @@ from euds.corpus import check_fields, corpus_files, read_manifest, readable_scor
 from euds.errors import InputError, check_seed, one_of, whole_number
 from euds.files import at_home, json_content
 from euds.ops.histogram import Histogram, marginals_of
-from euds.ops.histogram_box import find_histogram_box
+from euds.ops.histogram_box import histogram_box
 from euds.ops.histogram_interval import densest_bins, ranked_bins
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
@@ -263,7 +263,7 @@ def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int
 def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegion:
     if rule in INTERVAL_RULES:
         return _find_interval(pool, rule, columns[0], budget)
-    box = find_histogram_box(pool.histogram, keep=budget)
+    box = histogram_box(pool.histogram, keep=budget)
     sides = [pool.between(axis, *ends) for axis, ends in enumerate(zip(box.low, box.high, strict=True))]
     # The upper edges of the histogram's box belong to the next bins.
     high = [float(highest[last]) for highest, (_, last) in zip(pool.highest, sides, strict=True)]
