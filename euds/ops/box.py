@@ -75,9 +75,10 @@ def find_box(
         from euds.ops.histogram_box import histogram_box
 
         refuse_rows(utility=utility, groups=groups, ids=ids)
-        return histogram_box(
+        box, _ = histogram_box(
             scores, keep=keep, objective=objective, max_keep=max_keep, n_threads=n_threads, progress=progress
         )
+        return box
     return find_boxes(
         scores,
         keep=keep,

@@ -20,8 +20,8 @@ def histogram_box(
     max_keep: Keep | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
-) -> Box:
-    """Return the box of a histogram, as `find_box` says."""
+) -> tuple[Box, tuple[tuple[int, int], ...]]:
+    """Return the box of a histogram, as `find_box` says, and its first and last bin on every axis."""
     from euds import _core
 
     counts, n = histogram.counts, histogram.n_counted
@@ -49,7 +49,7 @@ def histogram_box(
     high_rank = tuple(float(filled.masses[axis][at + 1] / n) for axis, at in enumerate(filled.places(highest)))
     volume = float(np.prod(np.subtract(high_rank, low_rank)))
     inside = tuple(slice(first[axis], last[axis] + 1) for axis in axes)
-    return Box(
+    box = Box(
         low=tuple(float(histogram.edges[axis][first[axis]]) for axis in axes),
         high=tuple(float(histogram.edges[axis][last[axis] + 1]) for axis in axes),
         low_rank=low_rank,
@@ -64,3 +64,4 @@ def histogram_box(
         objective=goal,
         indices=np.empty(0, np.int64),
     )
+    return box, tuple(zip(first, last, strict=True))

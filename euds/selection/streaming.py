@@ -91,10 +91,6 @@ class Bins:
         """Rows below each edge, by axis; made once, as it takes a pass over the grid."""
         return [np.concatenate(([0], np.cumsum(rows))) for rows in marginals_of(self.histogram.counts)]
 
-    def between(self, axis: int, low: float, high: float) -> tuple[int, int]:
-        """First and last bin between two edges."""
-        return int(np.searchsorted(self.edges(axis), low)), int(np.searchsorted(self.edges(axis), high)) - 1
-
     def place(self, axis: int, values: Float64Array) -> Int64Array:
         """Bin of each value; the last edge belongs to the last bin."""
         return bin_of(self.edges(axis), values)
@@ -263,12 +259,11 @@ def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int
 def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegion:
     if rule in INTERVAL_RULES:
         return _find_interval(pool, rule, columns[0], budget)
-    box = histogram_box(pool.histogram, keep=budget)
-    sides = [pool.between(axis, *ends) for axis, ends in enumerate(zip(box.low, box.high, strict=True))]
+    box, sides = histogram_box(pool.histogram, keep=budget)
     # The upper edges of the histogram's box belong to the next bins.
     high = [float(highest[last]) for highest, (_, last) in zip(pool.highest, sides, strict=True)]
     bounds = map(AxisBounds, columns, box.low, high, box.low_rank, box.high_rank)
-    return BinRegion(tuple(bounds), tuple(sides), box.n_in_region, box.volume, box.lift)
+    return BinRegion(tuple(bounds), sides, box.n_in_region, box.volume, box.lift)
 
 
 def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> BinRegion:
