@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, whole_parts
+from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, run_folder, whole_parts
 from euds.errors import InputError, check_seed, one_of, whole_number
-from euds.files import at_home, json_content
+from euds.files import json_content
 from euds.ops.histogram import Histogram, marginals_of
 from euds.ops.histogram_box import histogram_box
 from euds.ops.histogram_interval import densest_bins, ranked_bins
@@ -40,7 +40,7 @@ from euds.selection.rows import (
     written_record,
 )
 from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named, warn_of_one_row
-from euds.types import AxisBounds, Float64Array, Int64Array, Selection
+from euds.types import AxisBounds, Float64Array, Int64Array, ScoreResult, Selection
 
 INTERVAL_BINS = 4096
 """Bins of the one-axis rules: a bound is off by less than 1/4,096 of the rows."""
@@ -111,7 +111,7 @@ def bin_of(edges: Float64Array, values: Float64Array) -> Int64Array:
 
 
 def select_streaming(
-    run_dir: str | Path,
+    run_dir: str | Path | ScoreResult,
     *,
     keep: Keep,
     rule: str,
@@ -133,7 +133,7 @@ def select_streaming(
     the region, which has more than b where scores are equal or bins are coarse; each source has a count.
 
     Args:
-        run_dir: finished run directory of `euds.score`.
+        run_dir: finished run directory of `euds.score`, or what that returned.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
         rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
             "auto" needs the rows in memory.
@@ -159,7 +159,7 @@ def select_streaming(
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     box_bins = bins_for(rule, bins)
     quantile_limit = whole_number("quantile_limit", quantile_limit, least=1)
-    folder = Path(at_home(run_dir))
+    folder = run_folder(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files, dry_run=dry_run)
