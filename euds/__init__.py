@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from euds.ops.grouping import embedding_groups, label_groups
     from euds.ops.groups import find_by_group
     from euds.ops.histogram import Histogram, equal_mass_edges, equal_width_edges
-    from euds.ops.histogram_box import find_histogram_box
-    from euds.ops.histogram_interval import find_histogram_interval
     from euds.ops.information import information_entropy
     from euds.ops.intersection import find_intersection
     from euds.ops.interval import find_interval
@@ -108,8 +106,6 @@ _HOME = {
     "find_box": "euds.ops.box",
     "find_boxes": "euds.ops.box",
     "find_by_group": "euds.ops.groups",
-    "find_histogram_box": "euds.ops.histogram_box",
-    "find_histogram_interval": "euds.ops.histogram_interval",
     "find_intersection": "euds.ops.intersection",
     "find_interval": "euds.ops.interval",
     "finetune": "euds.study.finetune",
@@ -179,8 +175,6 @@ __all__ = [
     "find_box",
     "find_boxes",
     "find_by_group",
-    "find_histogram_box",
-    "find_histogram_interval",
     "find_intersection",
     "find_interval",
     "finetune",

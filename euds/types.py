@@ -121,7 +121,7 @@ class Box(_Region):
         lift: n_in_region / (n_scores * volume); above 1 the axes agree more than independence allows.
         utility: sum of the utility inside the box, or None when none was given.
         objective: what the box is the best of: "volume", "utility" or "lift".
-        indices: positions of the kept rows, ascending, int64.
+        indices: positions of the kept rows, ascending, int64; none for a box of a histogram, which knows no rows.
     """
 
     low: tuple[float, ...]

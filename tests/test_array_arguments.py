@@ -46,14 +46,6 @@ TABLE: Any = {"text": ["a"]}
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: euds.find_histogram_box(ANY, keep=1),
-            r"histogram: must be a Histogram \(an array goes to find_box\), got ndarray",
-        ),
-        (
-            lambda: euds.find_histogram_interval(ANY, keep=1),
-            r"histogram: must be a Histogram \(an array goes to find_interval",
-        ),
         (lambda: euds.Histogram([0.0, 1.0]).merge(ANY), "other: must be a Histogram, got ndarray"),
         (lambda: euds.EqualMassEdges().merge(ANY), "other: must be an EqualMassEdges, got ndarray"),
         (lambda: euds.fetch(ANY), "name: must be the name of an asset, got ndarray"),

@@ -10,7 +10,6 @@ import pytest
 import euds
 from euds.errors import InvalidArgument
 from euds.ops.histogram import Histogram
-from euds.ops.histogram_interval import find_histogram_interval
 from euds.reference import search as reference
 from euds.types import Box, Interval
 
@@ -75,7 +74,7 @@ def test_intervals_of_histograms_equal_brute_force() -> None:
         for rule, objective in (("densest", "shortest"), ("density", "density"), ("utility", "utility")):
             width = 1.0 if rule == "density" else None
             first, last = reference.best_interval(pieces, keep, len(scores), objective, 1.0) or (-1, -1)
-            found = find_histogram_interval(histogram, keep=keep, rule=rule, min_width=width)
+            found = euds.find_interval(histogram, keep=keep, rule=rule, min_width=width)
             assert (found.low, found.high) == (edges[first], edges[last + 1])
             assert found.n_in_region == histogram.counts[first : last + 1].sum() >= keep
 
@@ -88,7 +87,7 @@ def test_rank_rules_of_a_fine_histogram_equal_those_of_the_values(rule: str) -> 
         histogram = Histogram(np.arange(13) / 4.0 - 0.125)
         histogram.add(scores)
         keep = int(rng.integers(1, len(scores) + 1))
-        found = find_histogram_interval(histogram, keep=keep, rule=rule)
+        found = euds.find_interval(histogram, keep=keep, rule=rule)
         expected = euds.find_interval(scores, keep=keep, rule=rule)
         assert found.n_in_region == expected.n_in_region
         assert (found.low_rank, found.high_rank) == (expected.low_rank, expected.high_rank)
@@ -165,15 +164,15 @@ def test_impossible_arguments_are_named(arguments: dict[str, object], message: s
         ({"rule": "utility"}, "needs one with utilities"),
         ({"keep": 3}, r"count in 1\.\.2"),
         ({"keep": 1, "max_keep": 1}, "no range of bins holds 1 to 1"),
-        ({"histogram": Histogram([0.0, 1.0])}, "no row is in a bin"),
-        ({"histogram": Histogram([[0.0, 1.0], [0.0, 1.0]])}, "must be of one axis"),
+        ({"scores": Histogram([0.0, 1.0])}, "no row is in a bin"),
+        ({"scores": Histogram([[0.0, 1.0], [0.0, 1.0]])}, "must be of one axis"),
     ],
 )
 def test_impossible_arguments_for_a_histogram_are_named(arguments: dict[str, object], message: str) -> None:
     histogram = Histogram([0.0, 1.0, 2.0])
     histogram.add([0.5, 0.5])
     with pytest.raises(InvalidArgument, match=message):
-        find_histogram_interval(**({"histogram": histogram, "keep": 1} | arguments))  # type: ignore[arg-type]  # Wrong on purpose.
+        euds.find_interval(**({"scores": histogram, "keep": 1} | arguments))  # type: ignore[arg-type]  # Wrong on purpose.
 
 
 def test_results_print_on_a_line_and_survive_json() -> None:

@@ -209,6 +209,19 @@ def test_a_tilde_is_the_home_folder(corpus: Path, tmp_path: Path, monkeypatch: p
     assert not any((tmp_path / "here").iterdir())
 
 
+def test_a_run_is_named_by_its_path_or_by_what_score_returned(corpus: Path, tmp_path: Path) -> None:
+    scored = euds.score(corpus, out=tmp_path / "run", **INFORMATION)
+    path = scored.run_dir
+    assert euds.status(scored) == euds.status(path) == euds.status(str(path))
+    assert euds.read_scores(scored).equals(euds.read_scores(path))
+    for call in (
+        lambda run: euds.select(run, keep=3, rule="low", axes="information"),
+        lambda run: euds.select_streaming(run, keep=3, rule="low", axes="information"),
+    ):
+        assert call(scored).row_ids.tolist() == call(path).row_ids.tolist()
+    assert euds.write_report(scored) == path / "report.html"
+
+
 @pytest.mark.parametrize("read", [whole_parts, read_scores, lambda run_dir: list(read_quarantine(run_dir))])
 def test_a_file_server_that_is_gone_is_no_damage(
     whole: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]

@@ -13,6 +13,7 @@ import euds
 from euds.corpus import read_scores
 from euds.errors import InputError
 from euds.pipeline.run import RunResult
+from euds.selection.summary import summary
 from euds.study.compare import compare
 from euds.types import Float32Array
 
@@ -103,3 +104,40 @@ def test_embeddings_that_scoring_did_not_make_cost_their_time(
     assert isinstance(result, RunResult)
     costs = {row.name: row.search_seconds for row in result.table.methods}
     assert costs["random"] < 1 <= costs["k_center"]
+
+
+def test_labels_that_a_method_leaves_without_a_row_are_told_before_it_is_trained(
+    recipe: dict[str, Any], write_jsonl: WriteJsonl, make_texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Texts that repeat one word have the least information.
+    rows = [{"text": text, "label": ("a", "b")[at % 2]} for at, text in enumerate(make_texts(60, 3))]
+    rows += [{"text": "film film", "label": "rare"}] * 2
+    high = {"name": "high", "rule": "high", "axes": ["information"]}
+    methods = [
+        "full",
+        {"name": "pair", "rule": "random", "keep": 2},
+        {**high, "group_by": "label", "name": "each"},
+        high,
+    ]
+    recipe["data"]["train"] = str(write_jsonl(rows, "rare.jsonl"))
+    recipe["data"]["test"] = str(write_jsonl(rows[:9], "common.jsonl"))
+    recipe |= {"score": {"measures": ["information"]}, "select": {"keep": 0.5, "methods": methods}, "seeds": 2}
+
+    def train(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("euds.pipeline.run.compare", train)
+    said: list[str] = []
+    with (
+        euds.listen(lambda event: said.append(event.text) if isinstance(event, euds.Message) else None),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        euds.run(recipe)
+    selection = euds.select(recipe["out"], keep=0.5, rule="high", axes=["information"], dry_run=True)
+    words = "no row is kept of 1 of 3 labels: rare (2 rows); a model cannot learn what it never sees"
+    assert f"  warning: {words}" in summary(selection)
+    warned = [line for line in said if "no row is kept" in line]
+    assert warned[-1] == f"warning: high: {words}"
+    # Two rows have two labels at most, and each seed draws others.
+    draws = [line.partition(": no row")[0] for line in warned[:-1]]
+    assert draws == ["warning: pair, seed 0", "warning: pair, seed 1"]

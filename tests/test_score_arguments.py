@@ -167,6 +167,7 @@ def test_what_is_no_path_is_refused(corpus: Path, tmp_path: Path, monkeypatch: p
         lambda: euds.score(corpus, out=wrong, measures="information"),
         lambda: euds.score(corpus, out="run", measures="information", cache=3),  # type: ignore[arg-type]
         lambda: euds.status(wrong),
+        lambda: euds.read_scores(wrong),
         lambda: euds.write_report(wrong),
         lambda: euds.select(wrong, keep=1),
         lambda: euds.select_streaming(wrong, keep=1, rule="low", axes="surprisal"),

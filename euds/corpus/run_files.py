@@ -13,6 +13,7 @@ from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError, reason_of
 from euds.files import at_home, atomic_path, file_sha256, needs_storage, permitted, read_json, storage_failure
+from euds.types import ScoreResult
 
 PARTS_FILE = "_parts.jsonl"
 """Beside the parts: rows, bytes and SHA-256 of each. Readers of a Parquet folder pass over a leading underscore."""
@@ -104,11 +105,20 @@ def whole_parts(run_dir: Path) -> tuple[Path, ...]:
     return parts
 
 
-def read_scores(run_dir: str | Path) -> pa.Table:
+def run_folder(run_dir: str | Path | ScoreResult) -> Path:
+    """Return the folder of a run, which its path names, with `~` for the home folder, or what `euds.score` returned.
+
+    Raises:
+        InvalidType: it is neither.
+    """
+    return Path(at_home(run_dir.run_dir if isinstance(run_dir, ScoreResult) else run_dir))
+
+
+def read_scores(run_dir: str | Path | ScoreResult) -> pa.Table:
     """Return the scores of a finished run, in row order, after checking that they are those that were written.
 
     Args:
-        run_dir: finished run directory of `euds.score`.
+        run_dir: finished run directory of `euds.score`, or what that returned.
 
     Returns:
         One line a row of the corpus, `row_id` its place from 0, so that the two can be put side by side; the other
@@ -116,12 +126,12 @@ def read_scores(run_dir: str | Path) -> pa.Table:
 
     Raises:
         InputError: the run has not finished, or a part is missing or damaged.
-        InvalidType: `run_dir` is no path.
+        InvalidType: `run_dir` is neither.
         RunStopped: the disk or file server failed.
     """
-    run_dir = Path(at_home(run_dir))
-    parts = whole_parts(run_dir)
-    with readable_scores(run_dir):
+    folder = run_folder(run_dir)
+    parts = whole_parts(folder)
+    with readable_scores(folder):
         return pa.concat_tables([read_parquet(part) for part in parts])
 
 

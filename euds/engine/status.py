@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import open_manifest, read_quarantine
+from euds.corpus import open_manifest, read_quarantine, run_folder
 from euds.engine.config import stages_of
 from euds.engine.records import COUNTS, Record
 from euds.engine.work import POOL_FILE, Work, changed_at
 from euds.errors import InputError
-from euds.files import at_home
+from euds.types import ScoreResult
 
 STEPS = {
     "score": "",
@@ -78,15 +78,18 @@ class RunStatus:
         return "\n".join(lines + reason_lines(self.quarantine))
 
 
-def run_status(run_dir: str | Path) -> RunStatus:
-    """Return how far the run in `run_dir` has come; never waits for it and changes nothing.
+def run_status(run_dir: str | Path | ScoreResult) -> RunStatus:
+    """Return how far a run has come; never waits for it and changes nothing.
+
+    Args:
+        run_dir: run directory of `euds.score`, finished or not, or what that returned.
 
     Raises:
         InputError: `run_dir` is no run directory, or what it holds is damaged.
-        InvalidType: it is no path.
+        InvalidType: it is neither.
         RunStopped: the disk or file server failed.
     """
-    folder = Path(at_home(run_dir))
+    folder = run_folder(run_dir)
     manifest = open_manifest(folder)
     if manifest["finished"]:
         return _finished(folder, manifest)

@@ -46,8 +46,8 @@ def find_box(
     mid-ranks from the box's centre, equals by a seeded hash of the id. Source: docs/method.md, "Intervals", rule `box`.
 
     Args:
-        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out. Or a histogram of them, as
-            for `find_histogram_box`, whose bins and utilities are then the ones used.
+        scores: (n, d) real numbers, d = 1..3; rows with null, NaN or infinity are left out. Or their histogram, merged
+            from parts or not, whose bins and utilities are then the ones used; rows in no cell are left out.
         keep: fraction in (0, 1] (float) or count (int) of the other rows: what the box holds at least.
         bins: equal-mass bins per axis, >= 1. Time grows with their square even on one axis (80,000: seconds).
         objective: "volume", "utility" or "lift"; "utility" if a utility is given and this is None, else "volume".
@@ -62,19 +62,23 @@ def find_box(
 
     Returns:
         Bounds in the scores' units and in ranks, volume, lift, and the indices kept: exactly b = ceil(keep * n) of them
-        unless `max_keep` is given.
+        unless `max_keep` is given. Of a histogram: bin edges as bounds, where an upper edge itself belongs to the next
+        bin, but for the last one; no indices, as a histogram knows no rows; and as `bins` those of the axis with most.
+        On the edges of `equal_mass_edges` its box is the one that the rows themselves give.
 
     Raises:
-        InvalidArgument: a shape or number is impossible, more than 2^31 - 2 rows, the grid has more than 2^27 cells, or
-            no box of the grid meets `keep` and `max_keep` together; a histogram comes with arguments of rows.
+        InvalidArgument: a shape or number is impossible, no row can be searched, more than 2^31 - 2 rows, the grid has
+            more than 2^27 cells, or no box of the grid meets `keep` and `max_keep` together; a histogram comes with
+            arguments of rows.
     """
     if isinstance(scores, Histogram):
-        from euds.ops.histogram_box import find_histogram_box
+        from euds.ops.histogram_box import histogram_box
 
         refuse_rows(utility=utility, groups=groups, ids=ids)
-        return find_histogram_box(
+        box, _ = histogram_box(
             scores, keep=keep, objective=objective, max_keep=max_keep, n_threads=n_threads, progress=progress
         )
+        return box
     return find_boxes(
         scores,
         keep=keep,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from euds.errors import InvalidArgument, instance_of
+from euds.errors import InvalidArgument
 from euds.ops.box import MAX_CELLS, Progress, objective_of
 from euds.ops.filled_cells import filled_cells
 from euds.ops.histogram import Histogram
@@ -12,7 +12,7 @@ from euds.ops.ranks import MAX_ROWS, check_threads
 from euds.types import Box
 
 
-def find_histogram_box(
+def histogram_box(
     histogram: Histogram,
     *,
     keep: Keep,
@@ -20,33 +20,10 @@ def find_histogram_box(
     max_keep: Keep | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
-) -> Box:
-    """Find the box of whole bins that holds the rows to keep and is best over all boxes of the histogram: exact.
-
-    Objectives, volume and the order of ties are those of `find_box`; on the edges of `equal_mass_edges` the box is the
-    one that `find_box` finds in the rows themselves. Rows in no cell are left out.
-
-    Args:
-        histogram: of 1 to 3 axes, with utilities for the objective "utility"; merged parts serve as well as one.
-        keep: fraction in (0, 1] (float) or count (int) of the counted rows: what the box holds at least.
-        objective: "volume", "utility" or "lift"; "utility" if the histogram has utilities and this is None, else
-            "volume".
-        max_keep: most rows that the box may hold, as `keep`.
-        n_threads: threads to use, all cores if None; the result does not depend on it.
-        progress: told the share of the search that is done; what it raises, and Ctrl-C, end the search.
-
-    Returns:
-        Bin edges as bounds, ranks, counts, volume and lift, and no indices: a histogram knows no rows. An upper edge
-        itself belongs to the next bin, but for the last one. `bins` is the number of bins of the axis with most.
-
-    Raises:
-        InvalidArgument: the histogram has no rows, more than 2^31 - 2 rows or 2^27 cells, or no utilities where the
-            objective needs them; keep or objective is impossible; no box meets `keep` and `max_keep` together.
-        InvalidType: it is no histogram.
-    """
+) -> tuple[Box, tuple[tuple[int, int], ...]]:
+    """Return the box of a histogram, as `find_box` says, and its first and last bin on every axis."""
     from euds import _core
 
-    instance_of("histogram", histogram, Histogram, "a Histogram (an array goes to find_box)")
     counts, n = histogram.counts, histogram.n_counted
     if n == 0:
         raise InvalidArgument("histogram: no row is in a bin")
@@ -72,7 +49,7 @@ def find_histogram_box(
     high_rank = tuple(float(filled.masses[axis][at + 1] / n) for axis, at in enumerate(filled.places(highest)))
     volume = float(np.prod(np.subtract(high_rank, low_rank)))
     inside = tuple(slice(first[axis], last[axis] + 1) for axis in axes)
-    return Box(
+    box = Box(
         low=tuple(float(histogram.edges[axis][first[axis]]) for axis in axes),
         high=tuple(float(histogram.edges[axis][last[axis] + 1]) for axis in axes),
         low_rank=low_rank,
@@ -87,3 +64,4 @@ def find_histogram_box(
         objective=goal,
         indices=np.empty(0, np.int64),
     )
+    return box, tuple(zip(first, last, strict=True))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from euds.errors import InvalidArgument, instance_of, one_of, real_number
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.histogram import Histogram
 from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep, parse_max_keep
@@ -11,39 +11,10 @@ from euds.types import Float64Array, Int64Array, Interval
 HISTOGRAM_RULES = ("low", "middle", "high", "densest", "density", "utility")
 
 
-def find_histogram_interval(
-    histogram: Histogram,
-    *,
-    keep: Keep,
-    rule: str = "densest",
-    max_keep: Keep | None = None,
-    min_width: float | None = None,
+def histogram_interval(
+    histogram: Histogram, *, keep: Keep, rule: str, max_keep: Keep | None, min_width: float | None
 ) -> Interval:
-    """Find the interval of whole bins that holds the rows to keep, in O(bins).
-
-    The rules are those of `find_interval`, with bins in place of scores: `low`, `middle` and `high` take the bins with
-    the lowest, most central and highest mid-ranks until they hold the budget (`low` of |score - expected| is the rule
-    `typical`); `densest` the shortest range of bins;
-    `density` the one with most rows per width; `utility` the one with the largest utility sum. Rows in no bin are left
-    out.
-
-    Args:
-        histogram: of one axis; with utilities for the rule `utility`.
-        keep: fraction in (0, 1] (float) or count (int) of the counted rows: what the interval holds at least.
-        rule: "low", "middle", "high", "densest", "density" or "utility".
-        max_keep: most rows that the interval of rule `densest` or `utility` may hold, as `keep`.
-        min_width: for the rule `density`: a width below it counts as it; >= 0, in the unit of the scores.
-
-    Returns:
-        Bin edges as bounds, the mid-ranks of the first and last bin, and no indices: a histogram knows no rows. The
-        upper edge itself belongs to the next bin, but for the last one.
-
-    Raises:
-        InvalidArgument: the histogram has several axes, no rows or no utilities; keep or rule is impossible;
-            an argument is missing or of no use to the rule; no range of bins meets `keep` and `max_keep` together.
-        InvalidType: it is no histogram.
-    """
-    instance_of("histogram", histogram, Histogram, "a Histogram (an array goes to find_interval)")
+    """Return the interval of a histogram in O(bins), as `find_interval` says."""
     one_of("rule", rule, HISTOGRAM_RULES)
     if len(histogram.edges) != 1:
         raise InvalidArgument(f"histogram: must be of one axis, got {len(histogram.edges)}")

@@ -43,31 +43,35 @@ def find_interval(
     Source: docs/method.md, "Intervals".
 
     Args:
-        scores: (n,) real numbers; nulls, NaN and infinite ones are left out. Or a histogram of them, as for
-            `find_histogram_interval`, whose utilities are then the ones used.
+        scores: (n,) real numbers; nulls, NaN and infinite ones are left out. Or their histogram on one axis, merged
+            from parts or not, whose utilities are then the ones used; scores in no bin are left out. Its bins take the
+            place of scores, so that the interval is one of whole bins; `typical` is `low` on one of |score - expected|.
         keep: fraction in (0, 1] (float) or count (int) of the finite scores.
         rule: "low", "middle", "high", "densest", "density", "utility" or "typical".
         seed: of the hash.
         ids: (n,) integers to hash, such as row ids; positions if None.
         utility: (n,) finite numbers, for the rule `utility`; compared in steps of 2^-60 n max|utility|.
-        max_keep: most scores that the interval of rule `utility` may hold, as `keep`; if given, all inside are kept.
+        max_keep: most scores that the interval of rule `utility`, or of a histogram by `densest`, may hold, as `keep`;
+            if given, all inside are kept.
         min_width: for the rule `density`, >= 0, in the unit of the scores.
         expected: (n,) real numbers, for the rule `typical`; rows with NaN or infinite ones are left out.
         n_threads: threads to rank with, all cores if None; the result does not depend on it.
 
     Returns:
-        Bounds in the scores' unit and in ranks, and exactly b = ceil(keep * n) indices unless `max_keep` is given.
+        Bounds in the scores' unit and in ranks, and exactly b = ceil(keep * n) indices unless `max_keep` is given. Of a
+        histogram: bin edges as bounds, where an upper edge itself belongs to the next bin, but for the last one; the
+        mid-ranks of the first and last bin; and no indices, as a histogram knows no rows.
 
     Raises:
         InvalidArgument: scores are not flat numbers, none is finite, more than 2^31 - 2; keep or rule is impossible; an
             argument that the rule needs is missing, or one it has no use for is given; no interval meets `keep` and
-            `max_keep` together; a histogram comes with arguments of rows.
+            `max_keep` together; a histogram comes with arguments of rows, or has several axes.
     """
     if isinstance(scores, Histogram):
-        from euds.ops.histogram_interval import find_histogram_interval
+        from euds.ops.histogram_interval import histogram_interval
 
         refuse_rows(ids=ids, utility=utility, expected=expected)
-        return find_histogram_interval(scores, keep=keep, rule=rule, max_keep=max_keep, min_width=min_width)
+        return histogram_interval(scores, keep=keep, rule=rule, max_keep=max_keep, min_width=min_width)
     one_of("rule", rule, ALL_INTERVAL_RULES)
     values = as_floats("scores", scores)
     if values.ndim != 1:

@@ -8,11 +8,13 @@ import pyarrow.compute as pc
 
 from euds.ops.keep import Keep
 from euds.pipeline.recipe import Method, Recipe, method_list, selected_method
+from euds.progress import say
 from euds.selection.axes import AXES, SAMPLE_COLUMNS, measure_of, score_columns
 from euds.selection.choose import choose
 from euds.selection.features import RunTexts
 from euds.selection.rules import VALIDATED
 from euds.selection.select import AUTO, find_keep_of
+from euds.selection.summary import starved_lines
 from euds.study.types import MethodRows
 from euds.types import Selection
 
@@ -37,7 +39,7 @@ def method_rows(
     selection: Selection | None,
     texts: RunTexts,
 ) -> list[MethodRows]:
-    """Choose the rows of every method at the recipe's budget, or its own.
+    """Choose the rows of every method at the recipe's budget, or its own; warn of labels left without a row.
 
     Args:
         recipe: the methods and how much to keep.
@@ -82,6 +84,7 @@ def _rows(
     drawn = {
         seed: choose(scores, keep=keep, rule=method.rule, seed=seed, trainee=trainee, **settings) for seed in seeds
     }
+    _warn_of_starved(method.name, drawn)
     first = drawn[seeds[0]]
     record: Mapping[str, Any] = first.record
     # Every score that `auto` examined had to be computed.
@@ -106,6 +109,14 @@ def _rows(
         search_seconds=search_seconds,
         search={"validated": validated, "keep_auto": keep_auto} if validated or keep_auto else None,
     )
+
+
+def _warn_of_starved(name: str, drawn: Mapping[int, Selection]) -> None:
+    """Say aloud which labels no row is kept of, by draw where a method draws anew for every seed."""
+    for seed, own in drawn.items():
+        draw = f"{name}, seed {seed}" if len(drawn) > 1 else name
+        for line in starved_lines(own.record):
+            say(f"warning: {draw}: {line}")
 
 
 def _estimate_of(axis: str) -> str | None:

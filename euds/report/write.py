@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import field_names, read_parquet, read_rows
+from euds.corpus import field_names, read_parquet, read_rows, run_folder
 from euds.errors import InputError, reason_of, whole_number
-from euds.files import at_home, file_sha256, permitted, read_json, storage_failure, write_atomic
+from euds.files import file_sha256, permitted, read_json, storage_failure, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
 from euds.selection.describe import SHOWN_GROUPS, largest
 from euds.selection.kept_file import is_lines
 from euds.study.table import TITLES, keep_name, notes
-from euds.types import Int64Array
+from euds.types import Int64Array, ScoreResult
 
 STAGE_TITLES = {
     "loading": "load models",
@@ -44,10 +44,10 @@ NO_HTML = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
 
-def write(run_dir: str | Path, examples: int) -> Path:
+def write(run_dir: str | Path | ScoreResult, examples: int) -> Path:
     """Write the page of a run, and return its path, as `euds.write_report` says."""
     examples = whole_number("examples", examples, least=0)
-    folder = Path(at_home(run_dir))
+    folder = run_folder(run_dir)
     content = gather(folder, _kept_ids(folder), examples)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("euds.report"),

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, take_rows
+from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, run_folder, take_rows
 from euds.errors import InvalidArgument, check_seed, whole_number
-from euds.files import at_home, json_content
+from euds.files import json_content
 from euds.ops.keep import Keep, parse_keep
 from euds.selection.choose import check_choice, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
@@ -31,7 +31,7 @@ from euds.selection.rows import (
 )
 from euds.selection.rules import COVERAGE_RULES, REGIONLESS_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee, split_by_label
-from euds.types import Int64Array, Selection
+from euds.types import Int64Array, ScoreResult, Selection
 
 AUTO = "auto"
 DEFAULT_MARGIN = 0.005
@@ -40,7 +40,7 @@ DEFAULT_STABILITY = 100
 
 
 def select(
-    run_dir: str | Path,
+    run_dir: str | Path | ScoreResult,
     *,
     keep: Keep,
     rule: str = "auto",
@@ -72,7 +72,7 @@ def select(
     `keep="auto"` uses labels too.
 
     Args:
-        run_dir: finished run directory of `euds.score`.
+        run_dir: finished run directory of `euds.score`, or what that returned.
         keep: fraction in (0, 1] (float) or number (int) of the rows that have the scores which the rule looks at, or
             all scores of the run if it looks at none, so that rules compare: 1.0 keeps all of them, 1 one row. "auto":
             the smallest fraction on which the probe loses at most `margin`, by learning curves; everything if none.
@@ -120,7 +120,7 @@ def select(
         raise InvalidArgument("margin: is of keep 'auto'; leave it out")
     stability = _stability_of(rule, stability, group_by)
     columns = named("columns", columns)
-    folder = Path(at_home(run_dir))
+    folder = run_folder(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files, dry_run=dry_run)

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, whole_parts
+from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, run_folder, whole_parts
 from euds.errors import InputError, check_seed, one_of, whole_number
-from euds.files import at_home, json_content
+from euds.files import json_content
 from euds.ops.histogram import Histogram, marginals_of
-from euds.ops.histogram_box import find_histogram_box
+from euds.ops.histogram_box import histogram_box
 from euds.ops.histogram_interval import densest_bins, ranked_bins
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
@@ -40,7 +40,7 @@ from euds.selection.rows import (
     written_record,
 )
 from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named, warn_of_one_row
-from euds.types import AxisBounds, Float64Array, Int64Array, Selection
+from euds.types import AxisBounds, Float64Array, Int64Array, ScoreResult, Selection
 
 INTERVAL_BINS = 4096
 """Bins of the one-axis rules: a bound is off by less than 1/4,096 of the rows."""
@@ -91,10 +91,6 @@ class Bins:
         """Rows below each edge, by axis; made once, as it takes a pass over the grid."""
         return [np.concatenate(([0], np.cumsum(rows))) for rows in marginals_of(self.histogram.counts)]
 
-    def between(self, axis: int, low: float, high: float) -> tuple[int, int]:
-        """First and last bin between two edges."""
-        return int(np.searchsorted(self.edges(axis), low)), int(np.searchsorted(self.edges(axis), high)) - 1
-
     def place(self, axis: int, values: Float64Array) -> Int64Array:
         """Bin of each value; the last edge belongs to the last bin."""
         return bin_of(self.edges(axis), values)
@@ -115,7 +111,7 @@ def bin_of(edges: Float64Array, values: Float64Array) -> Int64Array:
 
 
 def select_streaming(
-    run_dir: str | Path,
+    run_dir: str | Path | ScoreResult,
     *,
     keep: Keep,
     rule: str,
@@ -137,7 +133,7 @@ def select_streaming(
     the region, which has more than b where scores are equal or bins are coarse; each source has a count.
 
     Args:
-        run_dir: finished run directory of `euds.score`.
+        run_dir: finished run directory of `euds.score`, or what that returned.
         keep: fraction in (0, 1] (float) or count (int) of the rows that have the scores which the rule needs.
         rule: "igse", "box" (one to three axes), "low", "middle", "high" or "densest" (one axis); no default, as
             "auto" needs the rows in memory.
@@ -163,7 +159,7 @@ def select_streaming(
     one_of("rule", rule, (*BOX_RULES, *INTERVAL_RULES))
     box_bins = bins_for(rule, bins)
     quantile_limit = whole_number("quantile_limit", quantile_limit, least=1)
-    folder = Path(at_home(run_dir))
+    folder = run_folder(run_dir)
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files, dry_run=dry_run)
@@ -263,12 +259,11 @@ def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int
 def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegion:
     if rule in INTERVAL_RULES:
         return _find_interval(pool, rule, columns[0], budget)
-    box = find_histogram_box(pool.histogram, keep=budget)
-    sides = [pool.between(axis, *ends) for axis, ends in enumerate(zip(box.low, box.high, strict=True))]
+    box, sides = histogram_box(pool.histogram, keep=budget)
     # The upper edges of the histogram's box belong to the next bins.
     high = [float(highest[last]) for highest, (_, last) in zip(pool.highest, sides, strict=True)]
     bounds = map(AxisBounds, columns, box.low, high, box.low_rank, box.high_rank)
-    return BinRegion(tuple(bounds), tuple(sides), box.n_in_region, box.volume, box.lift)
+    return BinRegion(tuple(bounds), sides, box.n_in_region, box.volume, box.lift)
 
 
 def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> BinRegion:

@@ -40,7 +40,7 @@ def summary(selection: Selection) -> str:
             parts = ", ".join(f"{short(name)} {rate['rate']:.1%}" for name, rate in shown.items())
             rest = f" (the {len(shown)} largest of {len(rates):,})" if len(shown) < len(rates) else ""
             lines.append(f"  keep rate by {kind}: {parts}{rest}")
-    lines += _starved_lines(record)
+    lines += [f"  warning: {line}" for line in starved_lines(record)]
     cues = record.get("label_cues")
     if isinstance(cues, dict):
         lines += [
@@ -63,8 +63,8 @@ def label_lines(record: Mapping[str, Any]) -> list[str]:
     return _keep_lines(record.get("keep_auto")) + _validated_lines(record.get("validated"))
 
 
-def _starved_lines(record: Mapping[str, Any]) -> list[str]:
-    """Warn of labels that keep no row, and of such sources where the budget was split by source."""
+def starved_lines(record: Mapping[str, Any]) -> list[str]:
+    """Tell labels that keep no row, and such sources where the budget was split by source; a line a kind, or none."""
     lines = []
     for kind in ("label", "source") if record.get("group_by") == "source" else ("label",):
         rates = record.get(f"keep_rate_by_{kind}")
@@ -77,7 +77,7 @@ def _starved_lines(record: Mapping[str, Any]) -> list[str]:
         parts = [f"{short(name)} ({sizes[name]:,} row{'s' if sizes[name] > 1 else ''})" for name in starved]
         shown = ", ".join(parts[:SHOWN_STARVED] + ["..."] * (len(parts) > SHOWN_STARVED))
         so = "; a model cannot learn what it never sees" if kind == "label" else ""
-        lines.append(f"  warning: no row is kept of {len(parts):,} of {len(named):,} {kind}s: {shown}{so}")
+        lines.append(f"no row is kept of {len(parts):,} of {len(named):,} {kind}s: {shown}{so}")
     return lines
 
 
