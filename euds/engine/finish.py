@@ -13,7 +13,7 @@ from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, counts_of
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
-from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
+from euds.engine.shard_cost import generations_cost, stage_seconds, tokens_read
 from euds.engine.work import Work
 from euds.files import file_sha256
 from euds.ops.cluster import CentroidIndex, entropy_to_centroids
@@ -49,9 +49,9 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
         meanings = read_parquet(meanings_path(plan.run_dir, shard))
-        sampled = sample_cost(work, shard)
-        seconds |= stage_seconds(sampled)
-        cost |= sampled
+        spent = generations_cost(work, shard)
+        seconds |= stage_seconds(spent)
+        cost |= spent
         _add_reasons(reasons, meanings)
         columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
     if plan.config.label_words is not None:
