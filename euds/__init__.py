@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from euds.assets import fetch
     from euds.corpus import read_scores
     from euds.engine.estimate import estimate
-    from euds.engine.estimated import Estimate
+    from euds.engine.estimate_result import Estimate
+    from euds.engine.generations_config import SampleSettings
     from euds.engine.label_words_config import LabelWordSettings
-    from euds.engine.samples_config import SampleSettings
     from euds.engine.score import score
     from euds.engine.status import RunStatus
     from euds.engine.status import run_status as status
@@ -71,7 +71,7 @@ _HOME = {
     "EndShares": "euds.ops.calibration",
     "EntailmentGroups": "euds.ops.entailment",
     "EqualMassEdges": "euds.ops.quantiles",
-    "Estimate": "euds.engine.estimated",
+    "Estimate": "euds.engine.estimate_result",
     "EudsError": "euds.errors",
     "Histogram": "euds.ops.histogram",
     "InputError": "euds.errors",
@@ -85,7 +85,7 @@ _HOME = {
     "RunResult": "euds.pipeline.run",
     "RunStatus": "euds.engine.status",
     "RunStopped": "euds.errors",
-    "SampleSettings": "euds.engine.samples_config",
+    "SampleSettings": "euds.engine.generations_config",
     "ScoreResult": "euds.types",
     "Selection": "euds.types",
     "Spread": "euds.study.types",

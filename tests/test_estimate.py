@@ -19,15 +19,15 @@ from slices import read_slices
 from typer.testing import CliRunner
 
 import euds
-from euds.corpus import Row, list_inputs, read_rows, sample
+from euds.corpus import Row, draw_sample, list_inputs, read_rows
 from euds.engine.columns import ragged
-from euds.engine.extrapolate import TIMED_BY_TOKENS, extrapolate
+from euds.engine.estimate_extrapolation import TIMED_BY_TOKENS, extrapolate
+from euds.engine.estimate_sample import ScoredSample
 from euds.engine.finish import finish_shard
 from euds.engine.pool import Pool, fit_pool
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
 from euds.engine.records import Record
-from euds.engine.sampled import ScoredSample
 from euds.engine.shards import cut_shards, largest_task, tasks
 from euds.engine.work import Work
 from euds.errors import InputError, InvalidArgument
@@ -122,8 +122,8 @@ def test_parsing_is_part_of_reading(corpus: Path, monkeypatch: pytest.MonkeyPatc
             now[0] += 2.0
             yield row
 
-    monkeypatch.setattr("euds.engine.sampled.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr("euds.engine.sampled.read_rows", slow)
+    monkeypatch.setattr("euds.engine.estimate_sample.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("euds.engine.estimate_sample.read_rows", slow)
     found = euds.estimate(corpus, measures=["information"], sample_rows=50)
     assert found.seconds["read"] == pytest.approx(400 * 2.0)
 
@@ -140,8 +140,8 @@ def test_what_counting_takes_anyway_does_not_grow_with_the_rows(corpus: Path, mo
         counted.append(plan.n_rows)
         fit_pool(plan, *others)
 
-    monkeypatch.setattr("euds.engine.sampled.fit_pool", fit)
-    monkeypatch.setattr("euds.engine.sampled.pool_seconds", lambda work: {"information": 5.0 + counted[-1] / 8})
+    monkeypatch.setattr("euds.engine.estimate_sample.fit_pool", fit)
+    monkeypatch.setattr("euds.engine.estimate_sample.pool_seconds", lambda work: {"information": 5.0 + counted[-1] / 8})
     found = euds.estimate(corpus, measures=["information"], sample_rows=100)
     # 16 rows of the warm-up are in both; the 100 of the sample are a fourth of the corpus.
     assert found.seconds["information"] == pytest.approx(5.0 + 16 / 8 + 400 / 8)
@@ -152,7 +152,7 @@ def test_what_finishing_takes_of_any_part_grows_with_the_parts(corpus: Path, mon
         record = finish_shard(*arguments)
         return replace(record, seconds={**record.seconds, "finish": 5.0 + record.counts["rows"] / 8})
 
-    monkeypatch.setattr("euds.engine.sampled.finish_shard", finish)
+    monkeypatch.setattr("euds.engine.estimate_sample.finish_shard", finish)
     found = euds.estimate(corpus, measures=["information"], sample_rows=100, shard_rows=64)
     assert found.seconds["finish"] == pytest.approx(7 * 5.0 + 400 / 8)
 
@@ -167,7 +167,7 @@ def test_as_many_clusters_are_searched_as_the_run_will_have(
         searched.append(len(pool.centroids))
         return finish_shard(plan, work, shard, pool)
 
-    monkeypatch.setattr("euds.engine.sampled.finish_shard", finish)
+    monkeypatch.setattr("euds.engine.estimate_sample.finish_shard", finish)
     euds.estimate(corpus, measures=["semantic"], embedder=tiny_encoder, sample_rows=50)
     # About the root of the corpus' 400 rows, not of the sample's.
     assert set(searched) == {20}
@@ -234,15 +234,15 @@ def test_a_sample_is_rows_of_the_corpus_each_as_likely(tmp_path: Path, suffix: s
     every = [(row.file, row.position, row.fields) for row in read_rows(files)]
     taken = np.zeros(len(every))
     for seed in range(100):
-        file_rows, slices = sample(files, 12, seed)
+        file_rows, slices = draw_sample(files, 12, seed)
         rows_taken = [(row.file, row.position, row.fields) for row in read_slices(slices, first_row_id=0)]
         places = [every.index(row) for row in rows_taken]
         assert file_rows == (30, 30)
         assert places == sorted(set(places))
         assert len(places) == 12
         taken[places] += 1
-    assert sample(files, 12, 3) == sample(files, 12, 3)
-    assert len(sample(files, 100, 0)[1]) == 60
+    assert draw_sample(files, 12, 3) == draw_sample(files, 12, 3)
+    assert len(draw_sample(files, 100, 0)[1]) == 60
     # Each is expected 20 times, with a standard deviation of 4.
     assert taken.min() > 4
     assert taken.max() < 36
@@ -300,7 +300,7 @@ def test_the_peak_is_that_of_the_sample_and_not_of_the_process(corpus: Path, mon
     found = euds.estimate(corpus, **settings).peak_bytes
     assert peak - before < 300 << 20
     assert before - (500 << 20) < found < before - (200 << 20)
-    monkeypatch.setattr("euds.engine.sampled.CLEAR_REFS", corpus.parent / "none" / "clear_refs")
-    monkeypatch.setattr("euds.engine.sampled.STATUS", corpus.parent / "none" / "status")
+    monkeypatch.setattr("euds.engine.estimate_sample.CLEAR_REFS", corpus.parent / "none" / "clear_refs")
+    monkeypatch.setattr("euds.engine.estimate_sample.STATUS", corpus.parent / "none" / "status")
     found = euds.estimate(corpus, **settings).peak_bytes
     assert 0 < found <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

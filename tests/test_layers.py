@@ -16,7 +16,7 @@ import euds
 
 PACKAGE = Path(euds.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "types", "backends", "files", "processes", "progress", "scratch"), 0),
+    **dict.fromkeys(("errors", "types", "backends", "files", "processes", "progress", "scratch", "texts"), 0),
     **dict.fromkeys(("kernels", "_core", "reference"), 1),
     **dict.fromkeys(("ops", "assets"), 2),
     "measures": 3,

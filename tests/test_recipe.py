@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import euds
+from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.samples_config import SampleSettings
 from euds.errors import EudsError, InputError
 from euds.pipeline.data import RunData
 from euds.pipeline.demo import SENTIMENT

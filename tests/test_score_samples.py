@@ -17,8 +17,8 @@ from test_score_bad_input import quarantine
 
 from euds.engine import meanings
 from euds.engine.facts import pool_facts
+from euds.engine.generations_config import SampleSettings
 from euds.engine.pool import Pool
-from euds.engine.samples_config import SampleSettings
 from euds.errors import InputError
 from euds.measures.device import precision
 from euds.measures.generate import Generations, Generator

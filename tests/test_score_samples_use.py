@@ -12,7 +12,7 @@ from sampled_runs import Sample, table
 
 import euds
 from euds.corpus import read_scores
-from euds.engine.samples_config import SampleSettings
+from euds.engine.generations_config import SampleSettings
 from euds.errors import EudsError
 
 WriteJsonl = Callable[..., Path]

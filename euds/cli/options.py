@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from euds.engine.config import MEASURES, SEMANTIC
+from euds.engine.generations_config import GROUPINGS, SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.samples_config import GROUPINGS, SampleSettings
 from euds.ops.grouping import LINKAGES
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 

@@ -30,7 +30,7 @@ from euds.corpus.run_files import (
     whole_parts,
     write_parquet,
 )
-from euds.corpus.slices import Slice, SliceReader, cut, sample, splittable
+from euds.corpus.slices import Slice, SliceReader, cut, draw_sample, splittable
 
 __all__ = [
     "Identity",
@@ -43,6 +43,7 @@ __all__ = [
     "corpus_files",
     "count_rows",
     "cut",
+    "draw_sample",
     "extract_scalar",
     "extract_text",
     "field_names",
@@ -61,7 +62,6 @@ __all__ = [
     "read_scores",
     "readable_scores",
     "run_folder",
-    "sample",
     "splittable",
     "take_rows",
     "unpacked_bytes",

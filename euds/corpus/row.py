@@ -6,6 +6,8 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from euds.texts import joined
+
 SCALARS = (str, int, float, Decimal, date, time, timedelta, UUID)
 """What an id, label or source may be; a datetime is a date."""
 
@@ -54,7 +56,7 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
         if reason:
             return None, f"field {field!r} {reason}"
         texts.append(value)
-    return "\n".join(texts), None
+    return joined(texts), None
 
 
 def extract_scalar(row: Row, field: str | None) -> str | None:

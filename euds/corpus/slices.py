@@ -86,7 +86,7 @@ def cut(files: Sequence[Path], shard_rows: int) -> Iterator[tuple[Slice, ...]]:
         yield tuple(shard)
 
 
-def sample(files: Sequence[Path], n: int, seed: int) -> tuple[tuple[int, ...], tuple[Slice, ...]]:
+def draw_sample(files: Sequence[Path], n: int, seed: int) -> tuple[tuple[int, ...], tuple[Slice, ...]]:
     """Draw rows at random, without replacement and each as likely, in one pass that parses no line of JSON.
 
     Args:

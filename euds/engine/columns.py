@@ -10,7 +10,7 @@ WORDS_SCHEMA = pa.schema([("word", pa.large_string())])
 
 
 def ragged(table: pa.Table, column: str) -> tuple[Int64Array, Int64Array]:
-    """Return a list column as flat values and offsets, both int64; sample i is values[offsets[i]:offsets[i+1]]."""
+    """Return a list column as flat values and offsets, both int64; row i has values[offsets[i]:offsets[i+1]]."""
     lists = table.column(column).combine_chunks()
     offsets = np.asarray(lists.offsets, dtype=np.int64)
     values = np.asarray(lists.values, dtype=np.int64)

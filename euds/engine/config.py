@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.samples_config import SampleSettings
 from euds.errors import (
     InputError,
     InvalidArgument,
@@ -163,9 +163,9 @@ class ScoreConfig:
                 ("n_clusters", self.n_clusters is not None, self.clusters),
                 ("n_neighbors", self.n_neighbors != DEFAULT_NEIGHBORS, self.clusters),
                 ("similarity_temperature", self.similarity_temperature != DEFAULT_TEMPERATURE, self.clusters),
-                ("min_similarity", self._samples_differ("min_similarity"), groups),
-                ("linkage", self._samples_differ("linkage"), groups),
-                ("labels", self._samples_differ("labels"), self._labels_used),
+                ("min_similarity", self._generations_differ("min_similarity"), groups),
+                ("linkage", self._generations_differ("linkage"), groups),
+                ("labels", self._generations_differ("labels"), self._labels_used),
             )
             if given and not used
         ]
@@ -177,7 +177,7 @@ class ScoreConfig:
             return True
         return "{labels}" in template_of(self.samples.template, self.text_fields)
 
-    def _samples_differ(self, name: str) -> bool:
+    def _generations_differ(self, name: str) -> bool:
         return self.samples is not None and getattr(self.samples, name) != getattr(SampleSettings(), name)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus import read_manifest
+from euds.engine.generations_config import SampleSettings
 from euds.engine.prepare import Plan
-from euds.engine.samples_config import SampleSettings
 from euds.measures.parameters import parameters_met
 
 RULE = (
@@ -44,7 +44,7 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
             "grouping": _part(seconds.get("clustering"), None),
         }
     if plan.config.samples is not None:
-        cost["samples"] = _samples(spent, sizes, plan.config.samples)
+        cost["samples"] = _generations(spent, sizes, plan.config.samples)
     if plan.config.label_words is not None:
         counts = dict(spent["label_words"])
         flops = _forward(sizes["lm"], sum(counts.values()))
@@ -52,7 +52,7 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
     return cost
 
 
-def _samples(
+def _generations(
     found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int | None], settings: SampleSettings
 ) -> dict[str, Any]:
     parts = {"generation": _generation(found, sizes["lm"], settings)}

@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from euds.corpus import sample
+from euds.corpus import draw_sample
 from euds.engine.config import MEASURES, score_config
-from euds.engine.estimated import Estimate
-from euds.engine.extrapolate import extrapolate
+from euds.engine.estimate_extrapolation import extrapolate
+from euds.engine.estimate_result import Estimate
+from euds.engine.estimate_sample import score_sample
+from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.prepare import draft_of, shard_rows_of
-from euds.engine.sampled import score_sample
-from euds.engine.samples_config import SampleSettings
 from euds.engine.shards import largest_task
 from euds.errors import InputError, InvalidArgument, real_number, whole_number
 from euds.measures.device import precision
@@ -108,7 +108,7 @@ def estimate(
         if sample_rows is None:
             sample_rows = SAMPLE_ROWS[kind] if plan.runs_models else MODEL_FREE_ROWS
         start = time.perf_counter()
-        file_rows, slices = sample(plan.files, sample_rows, config.seed)
+        file_rows, slices = draw_sample(plan.files, sample_rows, config.seed)
         pass_seconds = time.perf_counter() - start
         n_rows = sum(file_rows)
         if n_rows == 0:

@@ -8,10 +8,10 @@ from typing import Any
 import psutil
 
 from euds.assets import given_folder
+from euds.engine.generations_config import SampleSettings
 from euds.engine.pool import Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import Encoders
-from euds.engine.samples_config import SampleSettings
 from euds.measures.device import Precision
 from euds.measures.prompts import template_of
 from euds.measures.tokens import ModelTokenizer
@@ -82,7 +82,7 @@ def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
             "seed": plan.config.seed,
         }
     if plan.config.samples is not None:
-        facts["samples"] = _sample_facts(plan, plan.config.samples)
+        facts["samples"] = _generation_facts(plan, plan.config.samples)
     if plan.config.label_words is not None:
         facts["label_words"] = {
             "estimator": "label_words",
@@ -93,7 +93,7 @@ def pool_facts(plan: Plan, pool: Pool) -> dict[str, Any]:
     return facts
 
 
-def _sample_facts(plan: Plan, settings: SampleSettings) -> dict[str, Any]:
+def _generation_facts(plan: Plan, settings: SampleSettings) -> dict[str, Any]:
     return {
         "estimator": "samples",
         "estimators": list(settings.estimators),

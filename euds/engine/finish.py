@@ -13,7 +13,7 @@ from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, counts_of
 from euds.engine.prepare import Plan
 from euds.engine.records import COUNTS, Record
-from euds.engine.sample_cost import sample_cost, stage_seconds, tokens_read
+from euds.engine.shard_cost import generations_cost, stage_seconds, tokens_read
 from euds.engine.work import Work
 from euds.files import file_sha256
 from euds.ops.cluster import CentroidIndex, entropy_to_centroids
@@ -30,36 +30,35 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     cost: dict[str, dict[str, Any]] = {}
     cache: dict[str, dict[str, int]] = {}
     start = time.perf_counter()
+
+    def measured(stage: str, name: str) -> pa.Table:
+        table = work.read(stage, shard)
+        seconds[name] = work.seconds(stage, shard)
+        cache.update(cache_counts(name, table))
+        _add_reasons(reasons, table)
+        return table
+
     if pool.counts is not None:
         columns |= _information(tokens, counts_of(work, shard, tokens, pool.counts), pool.mass)
     if "generative" in plan.config.measures:
-        generative = work.read("generative", shard)
-        seconds["generative"] = work.seconds("generative", shard)
-        cache |= cache_counts("generative", generative)
-        _add_reasons(reasons, generative)
+        generative = measured("generative", "generative")
         columns |= {name: generative.column(name) for name in generative.column_names if name != "reason"}
     if plan.config.clusters:
-        table = work.read("embeddings", shard)
-        seconds["embedding"] = work.seconds("embeddings", shard)
-        cache |= cache_counts("embedding", table)
-        _add_reasons(reasons, table)
+        table = measured("embeddings", "embedding")
         pool_tokens = len(ragged(tokens, "embedder_tokens")[0])
         cached_tokens = pool_tokens - tokens_read(table, "embedded_tokens")["embedded_tokens"]
         cost["clusters"] = {"tokens": pool_tokens, "cached_tokens": cached_tokens}
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
         meanings = read_parquet(meanings_path(plan.run_dir, shard))
-        sampled = sample_cost(work, shard)
-        seconds |= stage_seconds(sampled)
-        cost |= sampled
+        spent = generations_cost(work, shard)
+        seconds |= stage_seconds(spent)
+        cost |= spent
         _add_reasons(reasons, meanings)
         columns |= {name: meanings.column(name) for name in meanings.column_names if name.startswith("semantic_")}
     if plan.config.label_words is not None:
-        table = work.read("label_words", shard)
-        seconds["label_words"] = work.seconds("label_words", shard)
-        cache |= cache_counts("label_words", table)
+        table = measured("label_words", "label_words")
         cost["label_words"] = tokens_read(table, "prompt_tokens", "word_tokens")
-        _add_reasons(reasons, table)
         columns |= {name: table.column(name) for name in table.column_names if name != "reason"}
     columns["truncated"] = pa.array(np.asarray(tokens.column("truncated")), pa.bool_(), mask=_bad(tokens))
     scores = pa.table(columns)

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from euds.engine.batches import OUT_OF_MEMORY, TokenBudget, run_batches
 from euds.engine.columns import ragged, usable
+from euds.engine.generations_config import SampleSettings
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE
-from euds.engine.samples_config import SampleSettings
 from euds.measures.device import is_out_of_memory
 from euds.measures.generate import Generations, Sampler
 

@@ -7,7 +7,7 @@ from euds.engine.batches import OUT_OF_MEMORY, TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.models import LOGITS_NOT_FINITE
-from euds.engine.sample_cost import with_tokens_read
+from euds.engine.shard_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
 from euds.measures.label_words import LabelWordScorer, LabelWordScores
 

@@ -109,7 +109,7 @@ class Models:
     @cached_property
     def judges(self) -> "Judges":
         """What tells meanings apart."""
-        from euds.engine.samples import load_judges
+        from euds.engine.generation_stages import load_judges
 
         settings = self.plan.config.samples
         assert settings is not None
@@ -141,8 +141,8 @@ def check_models(plan: Plan) -> None:
         InputError, RunStopped: as the check of each model.
     """
     config, folders = plan.config, plan.folders
-    samples = config.samples
-    generates = samples is not None and samples.generations_from is None and samples.sampler != "vllm"
+    settings = config.samples
+    generates = settings is not None and settings.generations_from is None and settings.sampler != "vllm"
     # transformers takes seconds to import: only where a model runs, too.
     if "generative" in config.measures or config.label_words is not None or generates:
         from euds.measures.causal_lm import check_causal_lm

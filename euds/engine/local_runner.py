@@ -47,7 +47,7 @@ class LocalRunner:
                 return
             if self._plan.folders:
                 # Before there are two threads: of two that import transformers at once, one gets half of it.
-                for name in ("models", "samples", "label_words"):
+                for name in ("models", "generation_stages", "label_words"):
                     import_module(f"euds.engine.{name}")
             meter = Meter(progress)
             # The other thread tells whom this one tells.

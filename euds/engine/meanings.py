@@ -12,7 +12,7 @@ import pyarrow as pa
 from euds.engine.batches import OUT_OF_MEMORY, TokenBudget
 from euds.engine.columns import nullable
 from euds.engine.embed import embed_into
-from euds.engine.samples_config import SampleSettings
+from euds.engine.generations_config import SampleSettings
 from euds.measures.device import free_cached_memory, is_out_of_memory
 from euds.measures.entailment import EntailmentModel, JudgmentNotFinite, entailment_meanings
 from euds.measures.semantic import Embedder
@@ -60,7 +60,7 @@ class _Answers:
         self.codes, self.distinct = text_codes(self.texts)
 
     def between(self, first: int, end: int) -> "_Answers":
-        """Return those of samples first..end - 1."""
+        """Return those of rows first..end - 1."""
         start, stop = self.offsets[[first, end]].tolist()
         questions = None if self.questions is None else self.questions[first:end]
         offsets = self.offsets[first : end + 1] - start
@@ -69,7 +69,7 @@ class _Answers:
 
 @dataclass(frozen=True, eq=False)
 class _Entailed:
-    """Groups by entailment, how many pairs were judged for them, and why some samples have none."""
+    """Groups by entailment, how many pairs were judged for them, and why some rows have none."""
 
     groups: Int64Array
     n_judged: int
@@ -101,9 +101,9 @@ def meanings_shard(
     scores = {name: _estimate(name, groups, answers, embeddings) for name in settings.estimators}
     counts = n_groups(groups, answers.offsets)
     cost["estimation"] = {"seconds": time.perf_counter() - start}
-    for sample, (at, (first, last)) in enumerate(zip(rows, pairwise(answers.offsets.tolist()), strict=True)):
+    for row, (at, (first, last)) in enumerate(zip(rows, pairwise(answers.offsets.tolist()), strict=True)):
         bad = [failed[code] for code in answers.codes[first:last].tolist() if code in failed]
-        bad += [given_up[sample]] if sample in given_up else []
+        bad += [given_up[row]] if row in given_up else []
         reasons[at] = bad[0] if bad else None
     return _table(generations, rows, reasons, groups, answers.offsets, counts, scores), cost
 
@@ -151,7 +151,7 @@ def _group(
     judges: Judges,
     cost: dict[str, Any],
 ) -> tuple[Int64Array, dict[int, str]]:
-    """Return the groups, and why some samples could not be grouped."""
+    """Return the groups, and why some rows could not be grouped."""
     sizes = np.diff(answers.offsets)
     cost["grouping"] = {"all_pairs": int((sizes * (sizes - 1)).sum())}
     if settings.grouping == "labels":
@@ -181,7 +181,7 @@ def _group(
 def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
     """Group by entailment, with ever smaller batches where memory runs out.
 
-    A sample that never fits is given up, and so is one with a pair that the model cannot judge.
+    A row that never fits is given up, and so is one with a pair that the model cannot judge.
     """
     reason = OUT_OF_MEMORY
     while True:
@@ -202,7 +202,7 @@ def _entailed(answers: _Answers, nli: EntailmentModel) -> _Entailed:
     n = len(answers.offsets) - 1
     if n <= 1:
         return _Entailed(np.zeros(len(answers.texts), np.int64), 0, dict.fromkeys(range(n), reason))
-    # The other half of the samples need not suffer for that one.
+    # The other half of the rows need not suffer for that one.
     first, second = (_entailed(half, nli) for half in (answers.between(0, n // 2), answers.between(n // 2, n)))
     return _Entailed(
         groups=np.concatenate([first.groups, second.groups]),

@@ -9,7 +9,7 @@ from euds.engine.batches import OUT_OF_MEMORY, TokenBudget, run_batches
 from euds.engine.columns import nullable, ragged, usable
 from euds.engine.embed import embed_into
 from euds.engine.meter import Advance
-from euds.engine.sample_cost import with_tokens_read
+from euds.engine.shard_cost import with_tokens_read
 from euds.measures.device import is_out_of_memory
 from euds.measures.generative import GenerativeScorer, GenerativeScores
 from euds.measures.semantic import Embedder

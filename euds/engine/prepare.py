@@ -104,8 +104,8 @@ class Plan:
     @property
     def draws_by_vllm(self) -> bool:
         """Whether generations are drawn by vLLM, not by transformers or in another run."""
-        samples = self.config.samples
-        return samples is not None and samples.sampler == "vllm" and samples.generations_from is None
+        settings = self.config.samples
+        return settings is not None and settings.sampler == "vllm" and settings.generations_from is None
 
     @property
     def context(self) -> int | None:

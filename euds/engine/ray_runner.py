@@ -225,10 +225,11 @@ def _hide_lost_task(record: logging.LogRecord) -> bool:
 def _everywhere(plan: Plan) -> Plan:
     """Return a plan without a relative path: an actor's working directory is another one."""
     folders = {role: folder.absolute() for role, folder in plan.folders.items()}
-    samples = plan.config.samples
-    if samples is not None and samples.generations_from is not None:
-        samples = replace(samples, generations_from=str(Path(samples.generations_from).absolute()))
-    return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=replace(plan.config, samples=samples))
+    settings = plan.config.samples
+    if settings is not None and settings.generations_from is not None:
+        settings = replace(settings, generations_from=str(Path(settings.generations_from).absolute()))
+    config = replace(plan.config, samples=settings)
+    return replace(plan, run_dir=plan.run_dir.absolute(), folders=folders, config=config)
 
 
 class _Actor:

@@ -8,11 +8,12 @@ from typing import Any
 
 from euds.corpus import check_unchanged, verify_parts
 from euds.corpus.location import local_output
-from euds.engine.borrow import check_generations
 from euds.engine.cache_settings import TOKEN_COLUMNS, CacheSettings
 from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
+from euds.engine.generations_config import SampleSettings
+from euds.engine.generations_from import check_generations
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.loaded import check_models
 from euds.engine.manifest import (
@@ -25,7 +26,6 @@ from euds.engine.manifest import (
 )
 from euds.engine.prepare import Plan, prepare
 from euds.engine.prompts import check_prompts
-from euds.engine.samples_config import SampleSettings
 from euds.engine.split import Split
 from euds.engine.work import Work
 from euds.errors import InvalidArgument
@@ -68,7 +68,7 @@ def score(
     force_new: bool = False,
     dry_run: bool = False,
 ) -> ScoreResult:
-    """Give every sample of a corpus its entropies, in a table beside the corpus.
+    """Give every row of a corpus its entropies, in a table beside the corpus.
 
     Labels are carried along, never read by a measure. A score that cannot be had is null: every score of a row without
     a usable text, else only those of the measure that failed, so that a rule which looks at the others may still select

@@ -17,7 +17,7 @@ from euds.engine.meter import Advance
 from euds.engine.pool import WORD_IDS, Pool
 from euds.engine.prepare import Plan
 from euds.engine.read import read_shard
-from euds.engine.sample_cost import SAMPLE_STAGES
+from euds.engine.shard_cost import GENERATION_STAGES
 from euds.engine.shards import Shard
 from euds.engine.work import Work
 from euds.measures.device import Precision, precision
@@ -164,8 +164,8 @@ class Worker:
         tokens, budget = self.work.read(TOKENS, shard), self._budgets[stage]
         # The stages, and the cache before them, tell only of what they give up themselves.
         advance(0, 0, n_with_reason(tokens))
-        if stage in SAMPLE_STAGES:
-            from euds.engine.samples import generation_stage, meanings_stage
+        if stage in GENERATION_STAGES:
+            from euds.engine.generation_stages import generation_stage, meanings_stage
 
             if stage == "generation":
                 return generation_stage(self.plan, shard, tokens, self.models.generator, budget, advance)

@@ -7,6 +7,7 @@ from typing import Any
 
 from euds.errors import InvalidArgument, nearest
 from euds.measures.tokens import CHARS_PER_TOKEN_CAP, Encoded, ModelTokenizer
+from euds.texts import joined
 
 TEMPLATES = ("continuation", "labels", "question")
 """Templates by name: go on with the text; name its label; answer a question."""
@@ -69,7 +70,7 @@ class PromptEncoder:
         Args:
             fields: texts by name, in the order of the template's numbers.
         """
-        given = {str(at): text for at, text in enumerate(fields.values(), 1)} | {"text": "\n".join(fields.values())}
+        given = {str(at): text for at, text in enumerate(fields.values(), 1)} | {"text": joined(fields.values())}
         places = [place for place in _PLACE.findall(self.template) if place != "labels"]
         values = {place: self._start(given[place]) for place in places}
         ids = self._ids(values)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from euds.engine.config import MEASURES, score_config
+from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.samples_config import SampleSettings
 from euds.errors import InvalidArgument, check_seed, nearest, one_of
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.ops.interval import INTERVAL_RULES

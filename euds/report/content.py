@@ -17,6 +17,7 @@ from euds.report.meanings import Group, Meanings, gather_meanings
 from euds.selection.axes import ENTROPIES, score_columns, values_of
 from euds.selection.describe import length_correlation, source_shift
 from euds.study.types import rows_sha256
+from euds.texts import joined
 from euds.types import Float64Array, Int64Array
 
 EXAMPLE_CHARS = 400
@@ -187,7 +188,7 @@ def _texts(manifest: Mapping[str, Any], row_ids: Sequence[int]) -> dict[int, str
         say(f"warning: the report shows no texts: {error}")
         return {}
     rows = take_rows(files, ids, columns=fields)
-    return {at: "\n".join(str(row[field]) for field in fields) for at, row in zip(ids, rows, strict=True)}
+    return {at: joined(str(row[field]) for field in fields) for at, row in zip(ids, rows, strict=True)}
 
 
 def _sample(scores: pa.Table, at: int, text: str) -> Sample:

@@ -17,6 +17,7 @@ from euds.study.examples import (
     warn_of_repeats,
 )
 from euds.study.types import CLASSIFICATION, CellResult, Task, TrainConfig, epochs_of, task_of
+from euds.texts import joined
 
 
 def finetune(
@@ -136,7 +137,7 @@ def _results_file(path: Path) -> Path:
 
 
 def _texts(examples: Sequence[Example]) -> list[str]:
-    return [as_compared("\n".join(example.texts)) for example in examples]
+    return [as_compared(joined(example.texts)) for example in examples]
 
 
 def _examples(source: str | Path | Rows, task: Task, what: str) -> tuple[Rows, list[Example]]:

@@ -13,6 +13,7 @@ from euds.selection.duplicates import near_duplicates
 from euds.study.examples import check_common_labels, examples_of, read_examples
 from euds.study.grid.config import StudyFile
 from euds.study.types import CLASSIFICATION, Task
+from euds.texts import joined
 
 Record = Mapping[str, Any]
 
@@ -89,7 +90,7 @@ def take_splits(study: StudyFile) -> Splits:
 
 def whole_text(row: Record, fields: Sequence[str]) -> str:
     """Return the text or pair of a row as one string."""
-    return "\n".join(str(row[field]) for field in fields)
+    return joined(str(row[field]) for field in fields)
 
 
 def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str]) -> list[Record]:

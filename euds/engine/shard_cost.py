@@ -1,4 +1,4 @@
-"""What the stages of semantic entropy have cost a shard: embeddings, sampled generations, and label words."""
+"""What the stages of semantic entropy have cost a shard: embeddings, generations, and label words."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from euds.engine.work import Work
 
-SAMPLE_STAGES = ("generation", "meanings")
+GENERATION_STAGES = ("generation", "meanings")
 
 TOKENS_READ = b"cost"
 """Key in the metadata of a table of embeddings, or of label words' scores."""
@@ -16,10 +16,10 @@ Cost = dict[str, dict[str, Any]]
 """What a part of the estimate (generation, embedding, grouping, estimation) took: seconds, tokens, pairs."""
 
 
-def sample_cost(work: Work, shard: int) -> Cost:
-    """Return what the stages of a shard have cost."""
+def generations_cost(work: Work, shard: int) -> Cost:
+    """Return what the stages of generations have cost a shard."""
     cost: Cost = {}
-    for stage in SAMPLE_STAGES:
+    for stage in GENERATION_STAGES:
         (text,) = work.read(stage, shard).column("cost").to_pylist()
         cost |= json.loads(text)
     return cost

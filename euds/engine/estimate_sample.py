@@ -1,4 +1,4 @@
-"""Score a sample of a corpus for its own sake: what did it take?"""
+"""Score a sample of a corpus' rows for its own sake: what did it take?"""
 
 import re
 import resource
@@ -39,7 +39,7 @@ CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 FORGET_PEAK = "5"
 """Written to `CLEAR_REFS`, it makes `VmHWM` of `STATUS` the memory of now (Linux from 4.0 on)."""
 
-WARM_UP, SAMPLED = 0, 1
+WARM_UP, SAMPLE = 0, 1
 """The two shards."""
 
 
@@ -79,35 +79,35 @@ def score_sample(draft: Plan, slices: Sequence[Slice], corpus_rows: int) -> Scor
         corpus_rows: of the corpus that they are of.
     """
     _forget_peak()
-    warm_up, sampled = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLED, 0, tuple(slices))
+    warm_up, sample = Shard(WARM_UP, 0, tuple(slices[:WARM_UP_ROWS])), Shard(SAMPLE, 0, tuple(slices))
     # As many rows a shard as the sample has make two shards of it and the shorter warm-up.
-    config = replace(draft.config, shard_rows=sampled.n_rows)
-    plan = replace(draft, config=config, n_rows=warm_up.n_rows + sampled.n_rows)
+    config = replace(draft.config, shard_rows=sample.n_rows)
+    plan = replace(draft, config=config, n_rows=warm_up.n_rows + sample.n_rows)
     worker = Worker(plan)
     encoders = worker.models.encoders
     with SliceReader(plan.columns, plan.carried) as reader:
         rows = list(reader.read(slices, first_row_id=0))
-    with bar("sample", sampled.n_rows) as progress:
-        for shard in (warm_up, sampled):
+    with bar("sample", sample.n_rows) as progress:
+        for shard in (warm_up, sample):
             start = time.perf_counter()
             tokens = read_shard(plan, rows[: shard.n_rows], encoders)
             worker.work.write(TOKENS, shard.index, tokens, time.perf_counter() - start)
-            worker.measure(shard, Meter(progress) if shard is sampled else _uncounted)
+            worker.measure(shard, Meter(progress) if shard is sample else _uncounted)
     fixed, counting = _count(plan, worker.work, encoders.tokens, warm_up.n_rows)
     if plan.needs_pool:
         fit_pool(plan, worker.work, encoders.tokens)
-    left = [stage for stage in (*worker.stages, WORD_IDS) if worker.work.done(stage, SAMPLED)]
-    work_bytes = sum(worker.work.path(stage, SAMPLED).stat().st_size for stage in left)
+    left = [stage for stage in (*worker.stages, WORD_IDS) if worker.work.done(stage, SAMPLE)]
+    work_bytes = sum(worker.work.path(stage, SAMPLE).stat().st_size for stage in left)
     pool = _with_clusters_of(worker, corpus_rows, config.seed)
     # The first time compiles kernels.
-    _, short, record = (finish_shard(plan, worker.work, shard, pool) for shard in (WARM_UP, WARM_UP, SAMPLED))
+    _, short, record = (finish_shard(plan, worker.work, shard, pool) for shard in (WARM_UP, WARM_UP, SAMPLE))
     fixed["finish"] = _fixed_part(short, record)
-    reading = record.seconds["read"] + _parse_seconds_per_row(plan) * sampled.n_rows
+    reading = record.seconds["read"] + _parse_seconds_per_row(plan) * sample.n_rows
     seconds = {**record.seconds, "read": reading, **counting}
-    part = plan.part_path(SAMPLED)
+    part = plan.part_path(SAMPLE)
     kept = [part]
     if config.samples is not None:
-        kept += [generations_path(plan.run_dir, SAMPLED), meanings_path(plan.run_dir, SAMPLED)]
+        kept += [generations_path(plan.run_dir, SAMPLE), meanings_path(plan.run_dir, SAMPLE)]
     peak = _peak_bytes(worker.precision)
     return ScoredSample(worker, tokens, record, part, tuple(kept), seconds, fixed, work_bytes, peak)
 

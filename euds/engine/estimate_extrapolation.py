@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from euds.corpus import read_parquet
 from euds.engine.columns import ragged, usable
 from euds.engine.cost import semantic_cost
-from euds.engine.estimated import Estimate
-from euds.engine.sampled import ScoredSample
+from euds.engine.estimate_result import Estimate
+from euds.engine.estimate_sample import ScoredSample
 from euds.measures.device import Precision
 from euds.types import Float64Array
 
@@ -109,7 +109,7 @@ def _token_times(scored: ScoredSample, stage: str, column: str, n_rows: int, sha
 
 
 def _tokens_per_row(scored: ScoredSample) -> Float64Array:
-    """Return the tokens of each sampled row, 0 for one that is quarantined."""
+    """Return the tokens of each row of the sample, 0 for one that is quarantined."""
     tokens: Float64Array = read_parquet(scored.part).column("n_tokens").fill_null(0).to_numpy().astype(np.float64)
     tokens[[entry["row_id"] for entry in scored.record.quarantine]] = 0
     return tokens

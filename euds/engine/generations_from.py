@@ -6,7 +6,7 @@ from typing import Any
 
 from euds.corpus import generations_path, open_manifest, read_manifest
 from euds.engine.config import changes
-from euds.engine.samples_config import GENERATION_KEYS, SampleSettings
+from euds.engine.generations_config import GENERATION_KEYS, SampleSettings
 from euds.errors import InputError
 from euds.measures.prompts import template_of
 

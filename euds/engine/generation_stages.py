@@ -1,4 +1,4 @@
-"""The stages of semantic entropy over generations: sample a shard's, then group and weigh them."""
+"""The stages of semantic entropy over generations: those of a shard are sampled, then grouped and weighed."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from euds.engine.generations import SCHEMA, generate_shard
 from euds.engine.meanings import Judges, meanings_shard
 from euds.engine.meter import Advance
 from euds.engine.prepare import Plan
-from euds.engine.sample_cost import Cost
+from euds.engine.shard_cost import Cost
 from euds.errors import InputError, reason_of
 from euds.files import storage_failure
 from euds.measures.device import Precision
@@ -24,7 +24,7 @@ from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
 
-NOT_SAMPLED = "the run that generations are taken over from could not use this row"
+NOT_GENERATED = "the run that generations are taken over from could not use this row"
 
 
 def load_judges(plan: Plan, embedder: Embedder | None, settled: Precision) -> Judges:
@@ -84,7 +84,7 @@ def _usable_here(generations: pa.Table, tokens: pa.Table) -> pa.Table:
     """Leave out the generations of rows that this run cannot use, and tell why rows have none that only it can use."""
     able = pc.is_null(tokens.column("reason")).combine_chunks()
     lacking = pc.and_(pc.is_null(generations.column("text")), pc.is_null(generations.column("reason")))
-    reasons = pc.if_else(lacking, pa.scalar(NOT_SAMPLED), generations.column("reason"))
+    reasons = pc.if_else(lacking, pa.scalar(NOT_GENERATED), generations.column("reason"))
     generations = generations.set_column(generations.column_names.index("reason"), "reason", reasons)
     rows = pa.array(np.arange(generations.num_rows), mask=~np.asarray(able))
     for name in ("text", "n_tokens", "mean_logprob", "sum_logprob", "reason"):
