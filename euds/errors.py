@@ -128,11 +128,14 @@ def real_number(name: str, value: object) -> float:
     """Return a real number of any kind, such as NumPy's, as Python's float; NaN and infinity are some.
 
     Raises:
-        InvalidArgument: `value` is no number, which a string or bool does not count as.
+        InvalidArgument: `value` is no number, which a string or bool does not count as, or one beyond all floats.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidArgument(f"{name}: must be a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidArgument(f"{name}: must be a number that a float can hold, got a larger one") from None
 
 
 def positive_number(name: str, value: object) -> float:

@@ -35,6 +35,12 @@ def test_what_is_no_number_is_named(name: str, wrong: object) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
+def test_a_number_beyond_all_floats_is_named(name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name}: must be a number that a float can hold"):
+        CALLS[name](10**400)
+
+
+@pytest.mark.parametrize("name", CALLS)
 def test_numpys_numbers_are_taken(name: str) -> None:
     CALLS[name](np.float32(0.5))
 
@@ -57,6 +63,25 @@ TABLE: Any = {"text": ["a"]}
 def test_other_things_than_what_is_asked_for_are_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InvalidType, match=f"^{message}"):
         call()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_logits_are_refused() -> None:
+    with pytest.raises(InvalidType, match=r"^logits: must be dense, got a nested tensor"):
+        euds.token_stats(torch.nested.nested_tensor([torch.ones(2)]))
+
+
+def test_a_sample_of_values_is_not_merged_with_itself() -> None:
+    edges = euds.EqualMassEdges()
+    with pytest.raises(InvalidArgument, match=r"^other: must be another one"):
+        edges.merge(edges)
+
+
+def test_arguments_are_checked_where_no_row_is_usable() -> None:
+    with pytest.raises(InvalidArgument, match=r"^n_neighbors: "):
+        euds.cluster_entropy(np.zeros((3, 4)), n_clusters=1, n_neighbors=7)
+    with pytest.raises(InvalidArgument, match=r"^similarity_temperature: "):
+        euds.cluster_entropy(np.zeros((3, 4)), n_clusters=1, similarity_temperature=-1.0)
 
 
 def test_entropies_that_are_no_numbers_are_named() -> None:
@@ -86,6 +111,8 @@ def find(**arguments: Any) -> object:
         ),
         ({"groups": [1, "a", "b"]}, "groups: must be labels of one kind, all given; some are strings"),
         ({"groups": [1.0, float("nan"), 2.0]}, "groups: must be labels of one kind, all given; NaN"),
+        ({"groups": np.array([1, float("nan"), 2], object)}, "groups: must be labels of one kind, all given; NaN"),
+        ({"groups": np.array(["2020-01-01", "NaT", "2021-01-01"], "M8[D]")}, "groups: must be .* all given; NaN"),
         ({"objective": 3}, "objective: unknown value 3; known: volume"),
     ],
 )

@@ -214,11 +214,10 @@ def test_a_run_is_named_by_its_path_or_by_what_score_returned(corpus: Path, tmp_
     path = scored.run_dir
     assert euds.status(scored) == euds.status(path) == euds.status(str(path))
     assert euds.read_scores(scored).equals(euds.read_scores(path))
-    for call in (
-        lambda run: euds.select(run, keep=3, rule="low", axes="information"),
-        lambda run: euds.select_streaming(run, keep=3, rule="low", axes="information"),
-    ):
-        assert call(scored).row_ids.tolist() == call(path).row_ids.tolist()
+    ways: tuple[Callable[..., euds.Selection], ...] = (euds.select, euds.select_streaming)
+    for select in ways:
+        kept = [select(run, keep=3, rule="low", axes="information").row_ids.tolist() for run in (scored, path)]
+        assert kept[0] == kept[1]
     assert euds.write_report(scored) == path / "report.html"
 
 

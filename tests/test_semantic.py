@@ -1,6 +1,9 @@
 """Semantic entropy of generations against worked examples and the float64 reference."""
 
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -285,6 +288,30 @@ def test_worked_values_of_the_similarity_entropies() -> None:
     found = kernel_language_entropy(same, [0, 4], diffusion_time=0.5)
     assert found[0] == pytest.approx(float(-(p * np.log(p)).sum()))
     assert kernel_language_entropy(same, [0, 4], diffusion_time=50.0, laplacian="normalized")[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("kernel_scale", KERNEL_SCALES)
+def test_rounding_is_no_edge_of_a_normalized_graph(kernel_scale: str) -> None:
+    rotated, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))
+    found = kernel_language_entropy(
+        rotated, [0, 8], diffusion_time=5.0, laplacian="normalized", kernel_scale=kernel_scale
+    )
+    assert found[0] == pytest.approx(math.log(8))
+
+
+def test_samples_of_many_generations_are_computed_side_by_side_without_more_threads() -> None:
+    # OpenBLAS warns on stderr, from 100 rows on, where threads of ours would each start all of its own.
+    script = """
+import numpy as np, euds
+rows = np.random.default_rng(0).normal(size=(480, 4))
+print(euds.kernel_language_entropy(rows, [0, 120, 240, 360, 480])[0])
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+    rows = np.random.default_rng(0).normal(size=(480, 4))[:120]
+    oracle = similarity_reference.kernel_language_entropy(rows, 0.3, "combinatorial", "trace")
+    assert float(done.stdout) == pytest.approx(oracle, abs=1e-6)
 
 
 def test_similarity_entropies_of_no_one_and_broken_generations() -> None:

@@ -240,6 +240,11 @@ def test_the_lowest_numbers_do_not_overflow_at_a_low_temperature(backend: str) -
     found = euds.token_stats(logits, temperature=1e-3, backend=backend)
     np.testing.assert_allclose(found.entropy, [math.log(5001), math.log(3)], atol=1e-5)
     np.testing.assert_allclose(found.max_prob, [1 / 5001, 1 / 3], rtol=1e-5)
+    # Further apart than float32 reaches, until the temperature divides them.
+    ends = torch.tensor([[3e38, -3e38]])
+    apart = euds.token_stats(ends, torch.tensor([1]), temperature=1e3, backend=backend).target_logprob
+    assert apart is not None
+    np.testing.assert_allclose(apart, [-6e35], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

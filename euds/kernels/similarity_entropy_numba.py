@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
+from threadpoolctl import threadpool_limits
 
 from euds.kernels.cosine_numba import cosines
 from euds.kernels.parallel_numba import parallel_njit
@@ -29,15 +30,20 @@ def ragged_neighbor_entropy(embeddings: Float32Array, offsets: Int64Array, tempe
     return result
 
 
+COSINE_ROUNDING = 1e-6
+"""Of float32 embeddings. Beside no other edge of its node, normalising makes a whole edge of a cosine of so little."""
+
+
 @njit(cache=True, nogil=True)
 def laplacian(similarities: Float64Array, normalized: bool) -> Float64Array:
-    """Graph Laplacian (n, n) of the similarities that are above 0, without loops."""
+    """Graph Laplacian (n, n) of the similarities that are above 0, or if normalized above rounding, without loops."""
     n = len(similarities)
+    least = COSINE_ROUNDING if normalized else 0.0
     result = np.zeros((n, n))
     for i in range(n):
         for j in range(n):
             if i != j:
-                weight = max(similarities[i, j], 0.0)
+                weight = similarities[i, j] if similarities[i, j] > least else 0.0
                 result[i, j] = -weight
                 result[i, i] += weight
     if not normalized:
@@ -77,11 +83,22 @@ def heat_entropy(matrix: Float64Array, time: float, unit_diagonal: bool) -> floa
     return mass_entropy(np.maximum(np.linalg.eigvalsh(half @ half.T), 0.0), len(half))
 
 
-@parallel_njit
 def ragged_heat_entropy(
     embeddings: Float32Array, offsets: Int64Array, time: float, normalized: bool, unit_diagonal: bool
 ) -> Float64Array:
     """Kernel language entropy of each sample, (n,); NaN if empty or without a direction."""
+    # The LAPACK that Numba calls: loaded before its threads are counted, of which each of ours would start all.
+    import scipy.linalg.cython_lapack  # noqa: F401
+
+    with threadpool_limits(1, user_api="blas"):
+        result: Float64Array = _ragged_heat_entropy(embeddings, offsets, time, normalized, unit_diagonal)
+    return result
+
+
+@parallel_njit
+def _ragged_heat_entropy(
+    embeddings: Float32Array, offsets: Int64Array, time: float, normalized: bool, unit_diagonal: bool
+) -> Float64Array:
     result = np.full(len(offsets) - 1, np.nan)
     for i in prange(len(offsets) - 1):
         similarities = cosines(embeddings[offsets[i] : offsets[i + 1]])

@@ -75,8 +75,10 @@ def merge(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:
 def log_probability(sums: torch.Tensor, z: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return ln p (rows,) of a logit of each row of such sums; NaN where a row is no distribution."""
     m, s = sums[:2]
-    # The difference to the maximum first: it is exact where the logits are far from 0, and their log-sum-exp is not.
-    return torch.where(torch.isfinite(m) & (s > 0), (z - m) / temperature - s.log(), torch.nan)
+    # The difference to the maximum first: it is exact where the logits are far from 0, and their log-sum-exp is not. Of
+    # halves, as it may be twice the largest number.
+    nats = (z / 2 - m / 2) / temperature * 2
+    return torch.where(torch.isfinite(m) & (s > 0), nats - s.log(), torch.nan)
 
 
 def finish(sums: torch.Tensor, temperature: float) -> torch.Tensor:

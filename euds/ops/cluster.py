@@ -75,12 +75,12 @@ def cluster_entropy(
     n_clusters = whole_number("n_clusters", n_clusters)
     if not 1 <= n_clusters <= max(len(usable), 1):
         raise InvalidArgument(f"n_clusters: must be 1..{len(usable)}, the usable rows; got {n_clusters}")
-    if len(usable) == 0:
-        return np.full(len(array), np.nan, np.float32)
     # Before the clustering, which takes the time.
     neighbors = whole_number("n_neighbors", min(DEFAULT_NEIGHBORS, n_clusters) if n_neighbors is None else n_neighbors)
     _check_neighbors(neighbors, n_clusters)
     positive_number("similarity_temperature", similarity_temperature)
+    if len(usable) == 0:
+        return np.full(len(array), np.nan, np.float32)
     trained = usable[sample_rows(len(usable), trained_rows(n_clusters), seed)]
     centroids = fit_centroids(array[trained], n_clusters=n_clusters, seed=seed, device=device)
     entropy, _ = entropy_to_centroids(

@@ -98,13 +98,15 @@ def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
     strings = labels.dtype.kind in "US"
     if strings and isinstance(groups, list | tuple) and not all(isinstance(each, str | bytes) for each in groups):
         raise InvalidArgument("groups: must be labels of one kind, all given; some are strings, and others are not")
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise InvalidArgument("groups: must be labels of one kind, all given; NaN is none")
-    if labels.dtype == object:
-        try:
+    try:
+        # NaN, NaT and the like, which no sort keeps together.
+        unlike_themselves = not strings and bool((labels != labels).any())
+        if labels.dtype == object:
             labels.argsort()
-        except TypeError as error:
-            raise InvalidArgument(f"groups: must be labels of one kind, all given: {error}") from None
+    except TypeError as error:
+        raise InvalidArgument(f"groups: must be labels of one kind, all given: {error}") from None
+    if unlike_themselves:
+        raise InvalidArgument("groups: must be labels of one kind, all given; NaN is none")
     return labels
 
 

@@ -88,10 +88,12 @@ class EqualMassEdges:
         """Add all that another one has collected, which stays as it is.
 
         Raises:
-            InvalidArgument: it has another limit or seed, so that its sample is another one.
+            InvalidArgument: it has another limit or seed, so that its sample is another one, or it is this one.
             InvalidType: it is no `EqualMassEdges`.
         """
         instance_of("other", other, EqualMassEdges, "an EqualMassEdges")
+        if other is self:
+            raise InvalidArgument("other: must be another one; these values are there already")
         if (other._limit, other._seed) != (self._limit, self._seed):
             raise InvalidArgument(
                 f"other: has limit {other._limit} and seed {other._seed}; must be {self._limit} and {self._seed}"

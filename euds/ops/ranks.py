@@ -12,6 +12,9 @@ from euds.types import BoolArray, Float64Array, Int32Array, Int64Array
 MAX_ROWS = (1 << 31) - 2
 """Rows that one ranking takes: doubled ranks are 32-bit integers."""
 
+MOST_THREADS = 1 << 20
+"""More are as many: none has so many cores."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
@@ -62,7 +65,7 @@ def check_threads(n_threads: int | None) -> int:
     """
     if n_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return whole_number("n_threads", n_threads, least=1)
+    return min(whole_number("n_threads", n_threads, least=1), MOST_THREADS)
 
 
 def mid_ranks(scores: Float64Array) -> Float64Array:

@@ -138,7 +138,8 @@ def kernel_language_entropy(
         offsets: (n + 1,) integers rising from 0 to total.
         diffusion_time: t, > 0; 0.3 is the paper's with the combinatorial Laplacian. The eigenvalues of the normalised
             one do not grow with N, so it wants a larger t (about 3 to 10) to spread the scores.
-        laplacian: "combinatorial" (D - W) or "normalized" (I - D^-1/2 W D^-1/2; a node without edges has a zero row).
+        laplacian: "combinatorial" (D - W) or "normalized" (I - D^-1/2 W D^-1/2, where cosines up to 1e-6 are no edges;
+            a node without edges has a zero row).
         kernel_scale: "trace" (K / tr K) or "unit_diagonal" (K_ij / (N sqrt(K_ii K_jj)), as in the paper's code).
 
     Returns:

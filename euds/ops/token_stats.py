@@ -315,6 +315,8 @@ def _check_floating(name: str, tensor: object) -> None:
 def _check_dense(name: str, tensor: "torch.Tensor") -> None:
     import torch
 
+    if tensor.is_nested:
+        raise InvalidType(f"{name}: must be dense, got a nested tensor; give its tensors one by one, or padded")
     if tensor.layout != torch.strided:
         raise InvalidType(f"{name}: must be dense, got a tensor of layout {tensor.layout}; give {name}.to_dense()")
 

@@ -27,7 +27,9 @@ def nearest_neighbor_entropy(embeddings: Float64Array, temperature: float) -> fl
 
 def kernel_language_entropy(embeddings: Float64Array, time: float, laplacian: str, kernel_scale: str) -> float:
     """KLE of one sample, -tr(K ln K) of the heat kernel on the graph of positive cosines, nats."""
-    weights = np.maximum(cosines(embeddings), 0)
+    weights = cosines(embeddings)
+    # Rounding is no edge; without others beside it, normalising would make it a whole one.
+    weights[weights <= (1e-6 if laplacian == "normalized" else 0)] = 0
     np.fill_diagonal(weights, 0)
     degrees = weights.sum(1)
     matrix = np.diag(degrees) - weights
