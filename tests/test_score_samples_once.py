@@ -29,10 +29,10 @@ def test_a_killed_run_resumes_to_the_same_files(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample("whole")
-    from euds.engine import samples
+    from euds.engine import generation_stages
 
     for step, stops in (("generate_shard", 2), ("meanings_shard", 1), ("write_parquet", 4)):
-        real = getattr(samples, step)
+        real = getattr(generation_stages, step)
         calls: list[int] = []
 
         def killed(
@@ -43,10 +43,10 @@ def test_a_killed_run_resumes_to_the_same_files(
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        monkeypatch.setattr(samples, step, killed)
+        monkeypatch.setattr(generation_stages, step, killed)
         with pytest.raises(KeyboardInterrupt):
             sample(step)
-        monkeypatch.setattr(samples, step, real)
+        monkeypatch.setattr(generation_stages, step, real)
         with pytest.raises(InputError, match=r"config\.samples\.n_generations: 5 -> 6"):
             sample(step, {"n_generations": 6})
         sample(step)
