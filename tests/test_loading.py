@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import copytree
@@ -49,6 +51,39 @@ def test_a_model_of_another_kind_is_refused_before_the_run(
     with pytest.raises(InputError, match=r"weights of the causal language model are missing \(cls\.pred"):
         euds.score(corpus, out=tmp_path / "run", lm=tiny_encoder, measures=["generative"], dry_run=True)
     assert not (tmp_path / "run").exists()
+
+
+LISTENING = """
+import sys
+import euds
+
+heard = []
+
+def hear(event):
+    if isinstance(event, euds.Message):
+        heard.append((event.text, "torch" in sys.modules))
+
+corpus, lm, embedder, out = sys.argv[1:]
+if __name__ == "__main__":
+    with euds.listen(hear):
+        euds.score(corpus, out=out + "/words", measures="information")
+        {first}(corpus, {out}measures=["generative", "semantic"], lm=lm, embedder=embedder, workers=2)
+        euds.score(corpus, out=out + "/again", measures="generative", lm=lm)
+    print(heard)
+"""
+
+
+@pytest.mark.parametrize("first", ["euds.score", "euds.estimate"])
+def test_models_are_named_once_before_what_takes_longest(
+    first: str, tiny_lm: Path, tiny_encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "listening.py"
+    out = "" if first == "euds.estimate" else 'out=out + "/first", shard_rows=100, '
+    program.write_text(LISTENING.format(first=first, out=out))
+    command = [sys.executable, *map(str, (program, corpus, tiny_lm, tiny_encoder, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[(f'loading {tiny_lm}, {tiny_encoder} ...', False)]}\n"
+    assert done.stderr == ""
 
 
 def test_a_causal_lm_as_embedder_is_told(

@@ -12,6 +12,7 @@ from euds.engine.estimate_result import Estimate
 from euds.engine.estimate_sample import score_sample
 from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
+from euds.engine.loaded import tell_of_loading
 from euds.engine.prepare import draft_of, shard_rows_of
 from euds.engine.shards import largest_task
 from euds.errors import InputError, InvalidArgument, real_number, whole_number
@@ -104,6 +105,7 @@ def estimate(
     )
     with scratch_folder() as folder:
         plan = draft_of(config, folder)
+        tell_of_loading(plan)
         kind = precision(plan.device, dtype).kind
         if sample_rows is None:
             sample_rows = SAMPLE_ROWS[kind] if plan.runs_models else MODEL_FREE_ROWS

@@ -1,12 +1,13 @@
 """The models and tokenizers of one process, each loaded once, when it is first needed."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from euds.engine.prepare import Plan
+from euds.engine.prepare import Plan, model_names
 from euds.measures.tokens import ModelTokenizer
 from euds.progress import say
 
@@ -130,6 +131,16 @@ class Models:
         self.seconds += taken
         self._of_thread.seconds = self.seconds_here + taken
         return loaded
+
+
+def tell_of_loading(plan: Plan) -> None:
+    """Say which models are loaded, before anything has imported transformers.
+
+    That and torch take seconds, without a bar, and longer than most models: a process that has them says nothing.
+    """
+    names = [name for role, name in model_names(plan.config).items() if role != "tokenizer"]
+    if names and "transformers" not in sys.modules:
+        say(f"loading {', '.join(dict.fromkeys(names))} ...")
 
 
 def check_models(plan: Plan) -> None:

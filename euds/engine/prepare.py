@@ -177,7 +177,7 @@ def prepare(
     config = replace(config, shard_rows=shard_rows_of(config, n_rows, files, sizes, device))
     models = {
         role: {
-            "name": _models(config)[role],
+            "name": model_names(config)[role],
             "sha256": content_sha256(folder),
             "tokenizer_sha256": tokenizer_sha256(folder),
         }
@@ -252,7 +252,7 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
     check_inputs(files)
     config = _settle_fields(config, files)
     # Last, as a hub's model may have to be fetched.
-    return config, files, {role: model_folder(name) for role, name in _models(config).items()}
+    return config, files, {role: model_folder(name) for role, name in model_names(config).items()}
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:
@@ -262,7 +262,8 @@ def _known_inputs(run_dir: Path) -> Sequence[Identity]:
     return found
 
 
-def _models(config: ScoreConfig) -> dict[str, str]:
+def model_names(config: ScoreConfig) -> dict[str, str]:
+    """Return the models of a run as its settings name them, by role."""
     roles: dict[str, str] = {}
     if config.runs_lm and config.lm is not None:
         roles["lm"] = config.lm

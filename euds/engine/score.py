@@ -15,7 +15,7 @@ from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.generations_config import SampleSettings
 from euds.engine.generations_from import check_generations
 from euds.engine.label_words_config import LabelWordSettings
-from euds.engine.loaded import check_models
+from euds.engine.loaded import check_models, tell_of_loading
 from euds.engine.manifest import (
     follow_places,
     is_finished,
@@ -198,6 +198,7 @@ def check_runnable(draft: Plan, execution: Execution) -> None:
             `check_models`.
     """
     check_place(draft.run_dir)
+    tell_of_loading(draft)
     execution.check(draft)
     check_prompts(draft)
     check_models(draft)
