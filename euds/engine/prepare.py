@@ -73,7 +73,7 @@ class Plan:
         """Those of them that are only carried along: a row is scored whatever it has there."""
         config = self.config
         named = (config.id_field, config.label_field, config.source_field)
-        return tuple(name for name in named if name and name not in config.text_fields)
+        return tuple(name for name in named if name is not None and name not in config.text_fields)
 
     @property
     def reads_tokens(self) -> bool:
@@ -281,13 +281,17 @@ def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
     Of a JSONL file they are seen in the first thousand good rows.
     """
     carried = (config.id_field, config.label_field, config.source_field)
-    named = [*config.text_fields, *(name for name in carried if name)]
-    check_fields(files, named)
+    check_fields(files, [*config.text_fields, *(name for name in carried if name is not None)])
     known = field_names(files)
+
+    def settled(field: str | None, usual: str) -> str | None:
+        # A name that is empty is one, too: pandas gives it to the column of its index in CSV.
+        return usual if field is None and usual in known else field
+
     return replace(
         config,
-        label_field=config.label_field or ("label" if "label" in known else None),
-        source_field=config.source_field or ("source" if "source" in known else None),
+        label_field=settled(config.label_field, "label"),
+        source_field=settled(config.source_field, "source"),
     )
 
 
