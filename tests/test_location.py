@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import euds
 from euds.corpus import list_inputs, read_rows
 from euds.corpus.location import file_name, file_path, reading
 from euds.corpus.streams import compression
@@ -34,6 +35,21 @@ def test_files_of_an_archive_are_found_by_a_pattern(archive: Path, where: str) -
     assert row.fields == {"text": "text of c"}
     with pytest.raises(InputError, match=r"zip://\*\.csv::.*: the pattern matches no file"):
         list_inputs([f"zip://*.csv::{at}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["zip://a.jsonl::archive.zip", "zip://a*::../in/archive.zip", "zip://a*::~/archive.zip"]
+)
+def test_an_archive_is_found_from_every_folder(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    archive.rename(tmp_path / "in" / "archive.zip")
+    monkeypatch.setenv("HOME", str(tmp_path / "in"))
+    monkeypatch.chdir(tmp_path / "in")
+    euds.score(name, out="run", measures=["information"])
+    monkeypatch.chdir(tmp_path)
+    assert euds.select("in/run", keep=1, rule="random").n_kept == 1
 
 
 def test_an_archive_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def file_path(name: str) -> Path:
 
     Returns:
         A `Path`, or for a remote file a `UPath`, which has pathlib's interface (`open("rb")`, `stat().st_size`, `name`,
-        `str()` that gives the URL again) without being its subclass.
+        `str()` that gives the URL again, the path of an archive made absolute) without being its subclass.
 
     Raises:
         InputError: the protocol is unknown, the package that it needs is not installed, or an archive cannot be opened.
@@ -37,7 +37,7 @@ def file_path(name: str) -> Path:
 
     try:
         _, path = url_to_fs(name)
-        return Path(path) if protocol in ("file", "local") else cast(Path, UPath(name))
+        return Path(path) if protocol in ("file", "local") else cast(Path, UPath(_absolute(name)))
     except ImportError as error:
         remedy = f"in a checkout run: pip install '.[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
         raise InputError(f"{name}: {protocol}:// needs a package that is not installed; {remedy}") from error
@@ -46,6 +46,12 @@ def file_path(name: str) -> Path:
     except Exception as error:
         # An archive is opened to know what lies in it, and may be missing or damaged.
         raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
+
+
+def _absolute(url: str) -> str:
+    """Return a URL with the path of an archive, if it ends in one, as it is from every folder."""
+    chain, _, archive = url.rpartition("::")
+    return f"{chain}::{Path(at_home(archive)).absolute()}" if chain and not is_url(archive) else url
 
 
 def find_files(pattern: str) -> list[Path]:
