@@ -5,7 +5,11 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -87,6 +91,27 @@ def test_access_that_is_refused_on_the_way_says_so(status: int, hint: bool) -> N
     with pytest.raises(RunStopped, match="cannot be read") as caught, reading("https://host/a.jsonl?signature=x"):
         raise error
     assert ("whether a signed address has expired" in str(caught.value)) == hint
+
+
+@pytest.fixture
+def plain_server(archive: Path) -> Iterator[str]:
+    """A web server without range requests; the address of the folder with the archive and a file of 12 MB."""
+    (archive.parent / "large.jsonl").write_text('{"text": "a b c"}\n' * 700_000)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["{}/large.jsonl", "zip://a.jsonl::{}/archive.zip", "zip://*.jsonl::{}/archive.zip"])
+def test_a_server_that_serves_whole_files_only_is_named(tmp_path: Path, plain_server: str, name: str) -> None:
+    name = name.format(plain_server)
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}: the server serves no part of a file.*; download it"):
+        euds.score(name, out=tmp_path / "run", measures=["information"])
 
 
 def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
