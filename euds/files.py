@@ -221,7 +221,7 @@ def check_writable(folder: Path) -> None:
     with permitted(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if not may_write(folder):
-        raise InputError(f"{folder}: {os.strerror(errno.EACCES)}")
+        raise _not_writable(folder)
 
 
 def may_write(folder: Path) -> bool:
@@ -241,7 +241,12 @@ def check_place(folder: Path) -> None:
     if not place.is_dir():
         raise InputError(f"{place}: {os.strerror(errno.ENOTDIR)}")
     if not may_write(place):
-        raise InputError(f"{place}: {os.strerror(errno.EACCES)}")
+        raise _not_writable(place)
+
+
+def _not_writable(folder: Path) -> InputError:
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    return InputError(f"{folder}: {os.strerror(errno.EROFS if read_only else errno.EACCES)}")
 
 
 def make_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,31 @@ def test_a_finished_run_follows_its_corpus_to_another_place(tmp_path: Path, capf
     after.write_text(LINE * 29)
     with pytest.raises(InputError, match=r"inputs\[0\]\.path"):
         euds.score(after, out=run, **INFORMATION)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_finished_run_that_may_only_be_read_is_finished_wherever_its_corpus_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    before, after, run = tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "run"
+    before.write_text(LINE * 30)
+    whole = euds.score(before, out=run, **INFORMATION)
+    manifest = (run / "manifest.json").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    # As root, no mode of a folder keeps from writing.
+    monkeypatch.setattr(Path, "replace", refuse)
+    os.utime(before, (1, 1))
+    assert euds.score(before, out=run, **INFORMATION) == replace(whole, already_finished=True)
+    assert "warning" not in capsys.readouterr().err
+    shutil.copy(before, after)
+    assert euds.score(after, out=run, **INFORMATION).already_finished
+    said = f"naming its old place: {run / 'manifest.json'}: {os.strerror(number)}"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert (run / "manifest.json").read_bytes() == manifest
+    assert not list(run.glob(".*"))
 
 
 def test_an_unfinished_run_keeps_to_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

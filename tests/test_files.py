@@ -14,7 +14,7 @@ from planted_grid import make_cells, make_facts
 from safetensors import SafetensorError
 
 from euds.errors import InputError, RunStopped
-from euds.files import machine_failure, needs_room, needs_storage, permitted, write_json
+from euds.files import check_place, check_writable, machine_failure, needs_room, needs_storage, permitted, write_json
 from euds.scratch import scratch_folder, temporary_folder
 from euds.study.grid.cells import append_cell
 
@@ -56,6 +56,21 @@ def test_a_full_disk_is_known_by_the_words_of_libraries_in_rust() -> None:
 def test_where_nothing_may_be_written_is_bad_input() -> None:
     with pytest.raises(InputError, match=r"^run: Read-only file system$"), permitted(Path("run")):
         raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("check", [check_place, check_writable])
+def test_a_folder_that_takes_no_file_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[Path], None]
+) -> None:
+    # As root, no mode of a folder keeps from writing.
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with pytest.raises(InputError, match=rf"^{tmp_path}: Permission denied$"):
+        check(tmp_path)
+    state = os.statvfs(tmp_path)
+    flags = state.f_flag | os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda place: os.statvfs_result((*state[:8], flags, state.f_namemax)))
+    with pytest.raises(InputError, match=rf"^{tmp_path}: Read-only file system$"):
+        check(tmp_path)
 
 
 def test_what_is_refused_is_bad_input(tmp_path: Path) -> None:

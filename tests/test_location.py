@@ -5,10 +5,15 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+import euds
 from euds.corpus import list_inputs, read_rows
 from euds.corpus.location import file_name, file_path, reading
 from euds.corpus.streams import compression
@@ -34,6 +39,21 @@ def test_files_of_an_archive_are_found_by_a_pattern(archive: Path, where: str) -
     assert row.fields == {"text": "text of c"}
     with pytest.raises(InputError, match=r"zip://\*\.csv::.*: the pattern matches no file"):
         list_inputs([f"zip://*.csv::{at}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["zip://a.jsonl::archive.zip", "zip://a*::../in/archive.zip", "zip://a*::~/archive.zip"]
+)
+def test_an_archive_is_found_from_every_folder(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    archive.rename(tmp_path / "in" / "archive.zip")
+    monkeypatch.setenv("HOME", str(tmp_path / "in"))
+    monkeypatch.chdir(tmp_path / "in")
+    euds.score(name, out="run", measures=["information"])
+    monkeypatch.chdir(tmp_path)
+    assert euds.select("in/run", keep=1, rule="random").n_kept == 1
 
 
 def test_an_archive_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
@@ -71,6 +91,27 @@ def test_access_that_is_refused_on_the_way_says_so(status: int, hint: bool) -> N
     with pytest.raises(RunStopped, match="cannot be read") as caught, reading("https://host/a.jsonl?signature=x"):
         raise error
     assert ("whether a signed address has expired" in str(caught.value)) == hint
+
+
+@pytest.fixture
+def plain_server(archive: Path) -> Iterator[str]:
+    """A web server without range requests; the address of the folder with the archive and a file of 12 MB."""
+    (archive.parent / "large.jsonl").write_text('{"text": "a b c"}\n' * 700_000)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["{}/large.jsonl", "zip://a.jsonl::{}/archive.zip", "zip://*.jsonl::{}/archive.zip"])
+def test_a_server_that_serves_whole_files_only_is_named(tmp_path: Path, plain_server: str, name: str) -> None:
+    name = name.format(plain_server)
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}: the server serves no part of a file.*; download it"):
+        euds.score(name, out=tmp_path / "run", measures=["information"])
 
 
 def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:

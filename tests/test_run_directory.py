@@ -141,6 +141,31 @@ def test_a_folder_of_somebodys_own_beside_a_run_stays(corpus: Path, whole: Path,
         assert sorted(path.name for path in (whole / "work").iterdir()) == ["chapters", "thesis.txt"]
 
 
+@pytest.mark.parametrize(("pattern", "out"), [("*.*", "."), ("**/*.*", "run"), ("**/*.*", ".")])
+def test_a_glob_passes_over_what_the_run_makes_and_nothing_else(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pattern: str,
+    out: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("own/selected.jsonl", "own/work/shards.jsonl", "scores/own.jsonl", "study/own.jsonl"):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).write_bytes(corpus.read_bytes())
+    inputs = sorted(str(path) for path in tmp_path.glob(pattern) if path.is_file())
+    for piece in range(2):
+        whole = euds.score(pattern, out=out, split=f"{piece}/2", **INFORMATION)
+    assert whole.n_scored == 150 * len(inputs)
+    euds.select(out, keep=0.5, rule="low", axes="information")
+    assert euds.score(pattern, out=out, **INFORMATION).already_finished
+    assert [entry["path"] for entry in open_manifest(Path(out))["inputs"]] == inputs
+    assert "that the run itself makes are passed over, such as" in capsys.readouterr().err
+    with pytest.raises(InputError, match="unknown field 'text'"):
+        euds.score([pattern, Path(out, "scores", "part-00000.parquet")], out=out, **INFORMATION)
+
+
 def test_shards_without_a_manifest_are_no_other_runs(corpus: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)

@@ -93,6 +93,22 @@ def test_an_id_that_repeats_a_field_stands_there_once(
         assert list(map(str, kept(run_dir, name))) == [str(row[field]) for row in corpus]
 
 
+@BOTH
+def test_a_field_whose_name_is_empty_is_one_like_others(tmp_path: Path, select: Select) -> None:
+    # As pandas writes its index into CSV.
+    (tmp_path / "corpus.csv").write_text(",text,label\n7,a b,x\n8,c d,y\n")
+    for role in ("id", "label", "source"):
+        run_dir = tmp_path / role
+        named: dict[str, Any] = {f"{role}_field": ""}
+        euds.score(tmp_path / "corpus.csv", out=run_dir, measures=["information"], **named)
+        assert euds.read_scores(run_dir).column(role).to_pylist() == ["7", "8"]
+        choose(select, run_dir)
+        assert kept(run_dir, "") == ["7", "8"]
+    (tmp_path / "corpus.csv").write_text("text,label\na b,x\n")
+    with pytest.raises(InputError, match="unknown field ''"):
+        euds.score(tmp_path / "corpus.csv", out=tmp_path / "run", measures=["information"], label_field="")
+
+
 TYPED: dict[str, pa.Array] = {
     "uint64": pa.array([2**64 - 1, None, 1], pa.uint64()),
     "int8": pa.array([1, None, 2], pa.int8()),

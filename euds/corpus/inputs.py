@@ -1,6 +1,6 @@
 """Which files a corpus is made of, and how each format is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +8,7 @@ from euds.assets import resolve_input
 from euds.corpus import columnar, delimited, jsonl
 from euds.corpus.location import file_name, file_path, find_files, is_pattern, is_url, printable, reaching
 from euds.errors import InputError
+from euds.progress import say
 
 FORMATS: dict[str, ModuleType] = {
     ".jsonl": jsonl,
@@ -39,11 +40,14 @@ REMEDIES = {
 STANDARD_INPUT = ("-", "/dev/stdin")
 
 
-def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
+def list_inputs(
+    inputs: Sequence[str | Path], passed_over: Callable[[Path], bool] = lambda file: False
+) -> tuple[Path, ...]:
     """Return the files that `inputs` name: paths, URLs, globs of either (`**` too), or files of fetched assets.
 
     They are in the order given, those of a glob sorted. Remote files are as `file_path` gives them. A local glob passes
-    over folders that may not be listed, and its `**` over those that are links, which need a glob of their own.
+    over folders that may not be listed, and its `**` over those that are links, which need a glob of their own. It also
+    passes over the files of which `passed_over` is true, such as the run's own, and says so; one that is named stays.
 
     Raises:
         InputError: a name matches no file, cannot be looked up or is not UTF-8, a format is unknown, a file is named
@@ -51,7 +55,7 @@ def list_inputs(inputs: Sequence[str | Path]) -> tuple[Path, ...]:
     """
     files: list[Path] = []
     for spec in inputs:
-        files += _expand(str(spec))
+        files += _expand(str(spec), passed_over)
     if not files:
         raise InputError("no input was given")
     seen: set[Path] = set()
@@ -85,7 +89,7 @@ def unpacked_bytes(file: Path, n_bytes: int) -> int:
     return n_bytes * (UNPACKED_TIMES if file_name(file).endswith(PACKED) else 1)
 
 
-def _expand(spec: str) -> list[Path]:
+def _expand(spec: str, passed_over: Callable[[Path], bool]) -> list[Path]:
     path = file_path(spec)
     with reaching(spec):
         if path.is_file() and spec not in STANDARD_INPUT:
@@ -96,7 +100,11 @@ def _expand(spec: str) -> list[Path]:
                 "the rows to a file, such as rows.jsonl, and name that"
             )
     if is_pattern(spec):
-        found = find_files(spec)
+        matches = find_files(spec)
+        own = {file for file in matches if not is_url(file) and passed_over(file)}
+        found = [file for file in matches if file not in own]
+        if own:
+            say(f"{spec}: {len(own)} file(s) that the run itself makes are passed over, such as {min(own)}")
         if not found:
             raise InputError(f"{spec}: the pattern matches no file{_looked_for(spec)}")
         return found

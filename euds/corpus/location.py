@@ -12,6 +12,8 @@ from euds.files import at_home
 
 WEB = ("http://", "https://")
 
+WHOLE_ONLY = "the server serves no part of a file, but the whole alone; download it first"
+
 EXTRAS = {"http": "http", "https": "http", "s3": "s3"}
 """The extra of euds that brings what a protocol needs."""
 
@@ -24,10 +26,11 @@ def file_path(name: str) -> Path:
 
     Returns:
         A `Path`, or for a remote file a `UPath`, which has pathlib's interface (`open("rb")`, `stat().st_size`, `name`,
-        `str()` that gives the URL again) without being its subclass.
+        `str()` that gives the URL again, the path of an archive made absolute) without being its subclass.
 
     Raises:
-        InputError: the protocol is unknown, the package that it needs is not installed, or an archive cannot be opened.
+        InputError: the protocol is unknown, the package that it needs is not installed, or an archive cannot be opened,
+            as one whose server serves no part of a file.
     """
     if not is_url(name):
         return Path(name)
@@ -37,15 +40,23 @@ def file_path(name: str) -> Path:
 
     try:
         _, path = url_to_fs(name)
-        return Path(path) if protocol in ("file", "local") else cast(Path, UPath(name))
+        return Path(path) if protocol in ("file", "local") else cast(Path, UPath(_absolute(name)))
     except ImportError as error:
         remedy = f"in a checkout run: pip install '.[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
         raise InputError(f"{name}: {protocol}:// needs a package that is not installed; {remedy}") from error
     except ValueError as error:
+        if _serves_whole_only(error):
+            raise InputError(f"{name}: {WHOLE_ONLY}") from error
         raise InputError(f"{name}: unknown protocol {protocol}://; known are those of fsspec: {error}") from error
     except Exception as error:
         # An archive is opened to know what lies in it, and may be missing or damaged.
         raise InputError(f"{name}: cannot be reached: {_reason(error)}") from error
+
+
+def _absolute(url: str) -> str:
+    """Return a URL with the path of an archive, if it ends in one, as it is from every folder."""
+    chain, _, archive = url.rpartition("::")
+    return f"{chain}::{Path(at_home(archive)).absolute()}" if chain and not is_url(archive) else url
 
 
 def find_files(pattern: str) -> list[Path]:
@@ -164,6 +175,7 @@ def reading(file: str | Path) -> Iterator[None]:
     """Turn whatever a remote file system raises in the middle of the work into one error; do nothing for local paths.
 
     Raises:
+        InputError: the server serves no part of a file.
         RunStopped: the store failed; a missing or forbidden file stays the system's own error.
     """
     try:
@@ -174,7 +186,14 @@ def reading(file: str | Path) -> Iterator[None]:
         # Stores raise their client's errors, such as aiohttp's, which are no OSError.
         if not is_url(file) or not is_of_the_work(error):
             raise
+        if _serves_whole_only(error):
+            raise InputError(f"{file}: {WHOLE_ONLY}") from error
         raise RunStopped(f"{file}: cannot be read: {_reason(error)}; the same command resumes") from error
+
+
+def _serves_whole_only(error: Exception) -> bool:
+    # Of a server without range requests, fsspec tells in words alone, and not before a later part is asked for.
+    return isinstance(error, ValueError) and "range requests" in str(error)
 
 
 def _reason(error: Exception) -> str:

@@ -1,13 +1,14 @@
 """Delete what a scoring run has left in its directory, and nothing that is not of its making."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from euds.corpus import open_manifest
 from euds.corpus.location import is_url
 from euds.corpus.run_files import PARTS_FILE
-from euds.engine.work import LOCK, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete
+from euds.engine.work import LOCK, OWN, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete
 from euds.errors import InputError
 from euds.files import PARTIAL_PATTERN, permitted
 
@@ -73,6 +74,26 @@ def is_of_run(path: Path, run_dir: Path) -> bool:
     own = {os.path.realpath(run_dir / name) for name in (*FILES, *FOLDERS, "work", REMOVED)}
     target = Path(os.path.realpath(path))
     return not own.isdisjoint(map(str, (target, *target.parents)))
+
+
+def made_by_run(run_dir: Path) -> Callable[[Path], bool]:
+    """Return what tells of a file whether a run in that directory makes it, by its place and name alone.
+
+    Other files in a run's folders are somebody's own, as `forget` has it; links count as what they lead to.
+    """
+    files = {os.path.realpath(run_dir / name) for name in FILES}
+    patterns = {**FOLDERS, "work": OWN, REMOVED: ("*",)}
+    folders = {os.path.realpath(run_dir / name): kept for name, kept in patterns.items()}
+
+    def is_made(file: Path) -> bool:
+        target = Path(os.path.realpath(file))
+        return str(target) in files or any(
+            fnmatchcase(path.name, pattern)
+            for path in (target, *target.parents)
+            for pattern in folders.get(str(path.parent), ())
+        )
+
+    return is_made
 
 
 def _delete_own(folder: Path, patterns: Iterable[str]) -> None:

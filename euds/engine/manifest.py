@@ -17,7 +17,7 @@ from euds.engine.cost import semantic_cost
 from euds.engine.prepare import Plan, refuse_other_run
 from euds.engine.records import COUNTS
 from euds.engine.work import Work
-from euds.errors import RunStopped
+from euds.errors import InputError, RunStopped
 from euds.files import atomic_path, json_sha256, permitted, write_json
 from euds.progress import say
 from euds.types import ScoreResult
@@ -139,7 +139,10 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
 
 
 def follow_places(plan: Plan) -> dict[str, Any]:
-    """Return a finished run's manifest, after writing down where its corpus and models lie now if they have moved."""
+    """Return a finished run's manifest, after writing down where its corpus and models lie now if they have moved.
+
+    A run directory that may not be written to goes without, which is said: the scores are there all the same.
+    """
     manifest = open_manifest(plan.run_dir)
     moved = []
     before = manifest["inputs"]
@@ -152,10 +155,18 @@ def follow_places(plan: Plan) -> dict[str, Any]:
         if facts.get("folder", place) != place:
             facts["folder"] = place
             moved.append(role)
+    refused = ""
     if moved or manifest["inputs"] != before:
-        write_json(plan.manifest_path, manifest)
+        try:
+            with permitted(plan.manifest_path):
+                write_json(plan.manifest_path, manifest)
+        except InputError as error:
+            refused = str(error)
     for what in moved:
-        say(f"the {what} has moved, and is the same: the run names its new place")
+        if refused:
+            say(f"warning: the {what} has moved, and is the same, but the run goes on naming its old place: {refused}")
+        else:
+            say(f"the {what} has moved, and is the same: the run names its new place")
     return manifest
 
 

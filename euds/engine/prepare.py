@@ -20,6 +20,7 @@ from euds.corpus import (
 from euds.corpus.run_files import MANIFEST_FORMAT
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
+from euds.engine.forget import made_by_run
 from euds.engine.shards import default_shard_rows
 from euds.engine.work import SHARDS_FILE, Work
 from euds.errors import InputError
@@ -73,7 +74,7 @@ class Plan:
         """Those of them that are only carried along: a row is scored whatever it has there."""
         config = self.config
         named = (config.id_field, config.label_field, config.source_field)
-        return tuple(name for name in named if name and name not in config.text_fields)
+        return tuple(name for name in named if name is not None and name not in config.text_fields)
 
     @property
     def reads_tokens(self) -> bool:
@@ -221,7 +222,7 @@ def draft_of(config: ScoreConfig, run_dir: Path) -> Plan:
         BackendUnavailable: generations are to be drawn by what is not installed.
         InputError: a file, field or model is not there, or `run_dir` is no folder.
     """
-    config, files, folders = resolve(config)
+    config, files, folders = resolve(config, run_dir)
     if os.path.lexists(run_dir) and not run_dir.is_dir():
         raise InputError(f"{run_dir}: is a file or a broken link; --out names the run directory")
     draft = Plan(run_dir, config, files, (), 0, folders, {})
@@ -239,8 +240,10 @@ def _precision(config: ScoreConfig) -> dict[str, str]:
     return facts
 
 
-def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[str, Path]]:
+def resolve(config: ScoreConfig, run_dir: Path) -> tuple[ScoreConfig, tuple[Path, ...], dict[str, Path]]:
     """Return the settings with the fields settled, the input files in order, and each model's folder by role.
+
+    Globs match nothing that a run in `run_dir` makes.
 
     Raises:
         BackendUnavailable: generations are to be drawn by what is not installed.
@@ -248,7 +251,7 @@ def resolve(config: ScoreConfig) -> tuple[ScoreConfig, tuple[Path, ...], dict[st
     """
     if config.samples is not None:
         config.samples.check_sampler()
-    files = tuple(file.absolute() for file in list_inputs(config.inputs))
+    files = tuple(file.absolute() for file in list_inputs(config.inputs, made_by_run(run_dir)))
     check_inputs(files)
     config = _settle_fields(config, files)
     # Last, as a hub's model may have to be fetched.
@@ -282,13 +285,17 @@ def _settle_fields(config: ScoreConfig, files: Sequence[Path]) -> ScoreConfig:
     Of a JSONL file they are seen in the first thousand good rows.
     """
     carried = (config.id_field, config.label_field, config.source_field)
-    named = [*config.text_fields, *(name for name in carried if name)]
-    check_fields(files, named)
+    check_fields(files, [*config.text_fields, *(name for name in carried if name is not None)])
     known = field_names(files)
+
+    def settled(field: str | None, usual: str) -> str | None:
+        # A name that is empty is one, too: pandas gives it to the column of its index in CSV.
+        return usual if field is None and usual in known else field
+
     return replace(
         config,
-        label_field=config.label_field or ("label" if "label" in known else None),
-        source_field=config.source_field or ("source" if "source" in known else None),
+        label_field=settled(config.label_field, "label"),
+        source_field=settled(config.source_field, "source"),
     )
 
 

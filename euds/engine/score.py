@@ -77,7 +77,8 @@ def score(
 
     Args:
         inputs: JSONL and CSV files, plain, gzip or zstd, Parquet or Arrow files, globs (whose `**` enters no folder
-            that is a link), URLs of any fsspec protocol, or files of fetched data sets.
+            that is a link, and which pass over what a run makes in `out`), URLs of any fsspec protocol, or files of
+            fetched data sets.
         out: run directory.
         text_field: field that holds the text, or two fields for pairs, which are joined by a newline.
         id_field: field carried along as `id`, for those who join by an id of their own. Like label and source it

@@ -242,7 +242,7 @@ def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
     config = manifest["config"]
     # The scores have those under these very names already, as text.
     carried = (config[f"{name}_field"] for name in ("id", "label", "source") if config[f"{name}_field"] != name)
-    return [*config["text_fields"], *filter(None, carried)]
+    return [*config["text_fields"], *(field for field in carried if field is not None)]
 
 
 def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int64Array, Float64Array]]:
