@@ -1,10 +1,12 @@
-"""Files that begin in an unusual way: with a long zstd window."""
+"""Files that begin in an unusual way: empty, with blank lines or with a long zstd window."""
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from slices import read_slices
 
-from euds.corpus import check_inputs
+from euds.corpus import check_fields, check_inputs, cut, field_names, read_rows
 from euds.errors import InputError
 
 
@@ -19,3 +21,39 @@ def test_a_zstd_window_that_is_too_long_to_be_read_is_no_damage(tmp_path: Path, 
         check_inputs([path])
     path.write_bytes(b"\x28\xb5\x2f\xfd\x00" + bytes([27 - 10 << 3]) + block)
     check_inputs([path])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\r\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zst", "a.jsonl"])
+def test_a_file_without_rows_is_passed_over(tmp_path: Path, name: str, content: bytes) -> None:
+    empty, rows = tmp_path / name, tmp_path / "rows.csv"
+    kind = {"gz": "gzip", "zst": "zstd"}.get(name.rpartition(".")[2])
+    empty.write_bytes(pa.compress(content, kind, asbytes=True) if kind and content else content)
+    rows.write_text("text,label\na,1\nb,2\n")
+    with pytest.raises(InputError, match=rf"{name}: the corpus is empty"):
+        check_inputs([empty])
+    files = [empty, rows, empty]
+    check_inputs(files)
+    check_fields(files, ["text", "label"])
+    assert field_names(files) == ("text", "label")
+    assert [row.fields for row in read_rows(files)] == [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]
+    assert [[piece.file for piece in shard] for shard in cut(files, 1)] == [[str(rows)]] * 2
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n\r\n", b"\n\r\n\n"])
+def test_blank_lines_before_a_header_are_skipped(tmp_path: Path, mark: bytes, blank: bytes) -> None:
+    path = tmp_path / "a.csv"
+    records = [b"text,label\n", b"a,1\n", b'"b\nb",2\n', b"c,3\n"]
+    path.write_bytes(mark + blank + b"".join(records))
+    check_inputs([path])
+    rows = list(read_rows([path]))
+    assert [row.fields for row in rows] == [
+        {"text": text, "label": label} for text, label in (("a", "1"), ("b\nb", "2"), ("c", "3"))
+    ]
+    assert [row.position for row in rows] == [1, 2, 3]
+    shards = [shard for (shard,) in cut([path], 1)]
+    head = len(mark + blank)
+    assert [shard.start for shard in shards] == [head + len(b"".join(records[:at])) for at in (1, 2, 3)]
+    assert [list(read_slices([shard], first_row_id=at)) for at, shard in enumerate(shards)] == [[row] for row in rows]
+    assert list(read_rows([path], start=1)) == rows[1:]

@@ -27,6 +27,8 @@ class Source:
     def __init__(self, path: Path, columns: Sequence[str] | None, optional: Collection[str] = ()) -> None:
         """Open a file and read its header; the others are not needed, as a line is parsed whole, or not at all.
 
+        A file that is empty but for blank lines has an empty header, and no rows.
+
         Raises:
             InputError: it cannot be opened, or its header cannot be read.
         """
@@ -40,7 +42,8 @@ class Source:
         try:
             begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
             self._lines = _Lines(self._handle, begin)
-            self.header = tuple(next(csv.reader(self._lines), ()))
+            # Blank lines before it are no header, as those behind it are no rows.
+            self.header = tuple(next(filter(None, csv.reader(self._lines)), ()))
         except (csv.Error, _TooLong) as error:
             self.close()
             raise InputError(f"{path}: not CSV: {error}") from error
@@ -129,24 +132,22 @@ def splittable(path: Path) -> bool:
 
 
 def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the names in the header, whatever is `wanted`."""
+    """Return the names in the header, whatever is `wanted`; none of an empty file."""
     source = Source(path, None)
     source.close()
     return source.header
 
 
 def check(path: Path) -> None:
-    """Read the header.
+    """Read the header, if the file is not empty.
 
     Raises:
-        InputError: there is none, a quote in it is never closed, or a name stands in it twice.
+        InputError: a quote in it is never closed, or a name stands in it twice.
     """
     source = Source(path, None)
     source.close()
     header = source.header
-    if not header:
-        raise InputError(f"{path}: no header line")
-    if source.in_quote:
+    if header and source.in_quote:
         raise InputError(f"{path}: a quote in the header is never closed")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")
