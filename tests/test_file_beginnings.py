@@ -1,4 +1,4 @@
-"""Files that begin in an unusual way: empty, with blank lines or with a long zstd window."""
+"""Files that begin in an unusual way: empty, with blank lines, in UTF-16 or with a long zstd window."""
 
 from pathlib import Path
 
@@ -57,3 +57,12 @@ def test_blank_lines_before_a_header_are_skipped(tmp_path: Path, mark: bytes, bl
     assert [shard.start for shard in shards] == [head + len(b"".join(records[:at])) for at in (1, 2, 3)]
     assert [list(read_slices([shard], first_row_id=at)) for at, shard in enumerate(shards)] == [[row] for row in rows]
     assert list(read_rows([path], start=1)) == rows[1:]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_csv_in_utf16_is_told_to_be_converted(tmp_path: Path, name: str, encoding: str) -> None:
+    content = "\ufefftext,label\na,1\n".encode(encoding)
+    (tmp_path / name).write_bytes(pa.compress(content, "gzip", asbytes=True) if name.endswith(".gz") else content)
+    with pytest.raises(InputError, match=rf"{name}: is UTF-16; convert it to UTF-8, such as by iconv"):
+        check_inputs([tmp_path / name])

@@ -20,6 +20,8 @@ OTHER_SEPARATORS = (";", "\t", "|")
 
 BOM = b"\xef\xbb\xbf"
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 
 class Source:
     """An open file behind its header."""
@@ -30,7 +32,7 @@ class Source:
         A file that is empty but for blank lines has an empty header, and no rows.
 
         Raises:
-            InputError: it cannot be opened, or its header cannot be read.
+            InputError: it cannot be opened, its header cannot be read, or it is UTF-16.
         """
         # Records are limited here; Python's own limit of 131,072 characters is too short for documents.
         csv.field_size_limit((1 << 31) - 1)
@@ -40,7 +42,13 @@ class Source:
         except READ_ERRORS as error:
             raise unreadable(path, "row 0", error) from error
         try:
-            begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
+            first = self._handle.read(len(BOM))
+            if first.startswith(UTF16_MARKS):
+                self.close()
+                raise InputError(
+                    f"{path}: is UTF-16; convert it to UTF-8, such as by iconv -f UTF-16 -t UTF-8 OLD > NEW"
+                )
+            begin = len(BOM) if first == BOM else 0
             self._lines = _Lines(self._handle, begin)
             # Blank lines before it are no header, as those behind it are no rows.
             self.header = tuple(next(filter(None, csv.reader(self._lines)), ()))
@@ -142,7 +150,7 @@ def check(path: Path) -> None:
     """Read the header, if the file is not empty.
 
     Raises:
-        InputError: a quote in it is never closed, or a name stands in it twice.
+        InputError: the file is UTF-16, a quote in the header is never closed, or a name stands in it twice.
     """
     source = Source(path, None)
     source.close()
