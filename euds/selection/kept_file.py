@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus.location import file_name
 from euds.errors import InputError, InvalidArgument, reason_of
+from euds.files import own_partials
 
 LINES = (".jsonl", ".jsonl.gz")
 SUFFIXES = (".parquet", *LINES)
@@ -79,6 +81,23 @@ def is_lines(path: Path) -> bool:
 def record_beside(path: Path) -> Path:
     """Return where the record of the rows in a file of the user's own lies."""
     return path.with_name(f"{path.name}.selection.json")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file beside which its record has no place, as the record's name would be too long.
+
+    Raises:
+        InvalidArgument: it is; the message tells by how much.
+    """
+    folder = next(each for each in (path.parent, *path.parent.parents) if each.exists())
+    # Before it is whole, the record has a still longer name, which `atomic_path` ends like this.
+    longest = f"{own_partials(record_beside(path))}01234567.partial"
+    excess = len(os.fsencode(longest)) - os.pathconf(folder, "PC_NAME_MAX")
+    if excess > 0:
+        raise InvalidArgument(
+            f"out: {path}: the name leaves no room for that of its record, {record_beside(path).name}; shorten it by "
+            f"{excess} bytes"
+        )
 
 
 def _without_seconds(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from euds.progress import say
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
-from euds.selection.kept_file import check_suffix, in_format_of, metadata_of, record_beside
+from euds.selection.kept_file import check_name, check_suffix, in_format_of, metadata_of, record_beside
 from euds.types import Int64Array
 
 SELECTED = "selected.parquet"
@@ -64,8 +64,8 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
         dry_run: nothing will be written, so that the folder of the file need not be one that may be written to.
 
     Raises:
-        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, or no
-            local path in UTF-8.
+        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, of a
+            name too long for its record beside it, or no local path in UTF-8.
         InputError: its folder may not be written to.
     """
     path = folder / SELECTED if out is None else local_output(out, "a file for the kept rows")
@@ -81,6 +81,7 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
     check_suffix(path)
     if not dry_run:
         check_place(path.parent)
+        check_name(path)
     return path
 
 
