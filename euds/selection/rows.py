@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
+from euds.corpus.arrow_types import many_categories
 from euds.corpus.location import local_file, local_output
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
@@ -168,6 +169,8 @@ def write_rows(
         InputError: a field cannot be read, or its rows have types that none holds.
     """
     counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
+    # What the rows to come hold is not known, and nothing but the index type bounds how many categories.
+    columns = {name: None if kind is None else many_categories(kind) for name, kind in columns.items()}
     rows = iter(read_rows(files, columns=list(columns)))
     for scores in _scores(parts):
         chunk = list(islice(rows, scores.num_rows))
