@@ -11,6 +11,7 @@ import pyarrow as pa
 from euds.corpus.arrow_types import retyped
 from euds.corpus.columnar_files import ArrowFile, ArrowStream, ParquetFile
 from euds.corpus.location import file_name, is_url
+from euds.corpus.nanoseconds import python_value, python_values
 from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import open_remote
 from euds.errors import InputError, reason_of
@@ -192,7 +193,7 @@ def _converted(
     errors: list[str | None] = [None] * batch.num_rows
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            columns[name] = column.to_pylist()
+            columns[name] = python_values(column)
         except VALUE_ERRORS:
             found = [_converted_alone(name, value) for value in column]
             columns[name] = [value for value, _ in found]
@@ -204,7 +205,7 @@ def _converted(
 
 def _converted_alone(name: str, value: pa.Scalar) -> tuple[object, str | None]:
     try:
-        return value.as_py(), None
+        return python_value(value), None
     except UnicodeDecodeError as error:
         return None, f"field {name!r} is not UTF-8: {error.reason}"
     except VALUE_ERRORS:

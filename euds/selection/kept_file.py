@@ -10,6 +10,7 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 
 from euds.corpus.location import file_name
+from euds.corpus.nanoseconds import python_values
 from euds.errors import InputError, InvalidArgument, reason_of
 from euds.files import own_partials
 
@@ -109,7 +110,8 @@ def _write_lines(rows: Path, handle: IO[bytes] | gzip.GzipFile, path: Path) -> N
     with pq.ParquetFile(rows) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
             try:
-                for row in batch.to_pylist():
+                for values in zip(*map(python_values, batch.columns), strict=True):
+                    row = dict(zip(batch.schema.names, values, strict=True))
                     handle.write(
                         json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_text).encode() + b"\n"
                     )

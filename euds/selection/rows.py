@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
 from euds.corpus.arrow_types import many_categories
 from euds.corpus.location import local_file, local_output
+from euds.corpus.nanoseconds import arrow_array, python_values
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
 from euds.files import (
@@ -298,7 +299,7 @@ def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | N
     if {column.type, before.type} == {pa.int64(), pa.uint64()}:
         return pa.array(values, pa.uint64())
     both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
-    return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
+    return arrow_array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
 
 
 class RowWriter:
@@ -353,7 +354,7 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field, column in zip(schema, table.columns, strict=True):
         try:
             # By way of Python's values, as no cast adds a field to objects in lists.
-            columns.append(column if column.type == field.type else pa.array(column.to_pylist(), field.type))
+            columns.append(column if column.type == field.type else arrow_array(python_values(column), field.type))
         except VALUE_ERRORS:
             raise InputError(
                 f"field {field.name!r} changes its type to {field.type}, which cannot hold some of the rows before; "
