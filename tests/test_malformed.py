@@ -197,7 +197,6 @@ def write_columns(folder: Path, rng: random.Random) -> tuple[list[Path], list[st
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\ntext\na\n", "no header line"),
         ("text,label,text\na,b,c\n", "a name stands twice in the header: text, label, text"),
         ('"text,label\na,b\n', "a quote in the header is never closed"),
         ("t" * 60 + "\na\n", "not CSV: record is longer than 50 bytes"),

@@ -177,14 +177,23 @@ def test_whole_numbers_of_64_bits_of_json_are_numbers(
     assert kept(tmp_path / "run", "hash") == values
 
 
-def test_more_categories_than_one_files_type_counts(tmp_path: Path, make_texts: Texts) -> None:
+@BOTH
+@pytest.mark.parametrize("row_group", [64, 200, 8192])
+def test_more_categories_than_one_files_type_counts(
+    tmp_path: Path, make_texts: Texts, monkeypatch: pytest.MonkeyPatch, select: Select, row_group: int
+) -> None:
+    monkeypatch.setattr("euds.selection.rows.ROW_GROUP", row_group)
     files = [tmp_path / f"{at}.parquet" for at in range(2)]
     for at, file in enumerate(files):
         names = pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), [f"{at} {n}" for n in range(100)])
-        pq.write_table(pa.table({"text": make_texts(100, 1), "name": names}), file)
+        nested = pa.StructArray.from_arrays([names], ["name"])
+        pq.write_table(pa.table({"text": make_texts(100, 1), "name": names, "in": nested}), file)
     euds.score(files, out=tmp_path / "run", measures=["information"])
-    choose(euds.select, tmp_path / "run")
+    choose(select, tmp_path / "run", columns=["name", "in"])
     assert kept(tmp_path / "run", "name") == [f"{at} {n}" for at in range(2) for n in range(100)]
+    table = pq.read_table(tmp_path / "run" / "selected.parquet").combine_chunks()
+    assert table.column("name").to_pylist() == [each["name"] for each in table.column("in").to_pylist()]
+    assert len(set(table.column("name").to_pylist())) == 200
 
 
 def test_a_field_whose_name_cannot_be_written_is_named(

@@ -110,6 +110,20 @@ def test_rows_go_to_a_local_file(
 
 
 @BOTH
+def test_a_name_too_long_for_its_record_is_refused_before_rows_are_written(
+    whole: Path, tmp_path: Path, select: Select
+) -> None:
+    folder = tmp_path / "new" / "folder"
+    for n in (215, 247):
+        with pytest.raises(InvalidArgument, match=r"out: .*kk\.jsonl: the name leaves no room .* shorten") as raised:
+            choose(select, whole, folder / f"{'k' * (n - 6)}.jsonl")
+    assert not folder.parent.exists()
+    fitting = 247 - int(str(raised.value).rpartition("by ")[2].split()[0])
+    choose(select, whole, folder / f"{'k' * (fitting - 6)}.jsonl")
+    assert len(list(folder.iterdir())) == 2
+
+
+@BOTH
 def test_a_tilde_is_the_home_folder(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: Select
 ) -> None:

@@ -204,10 +204,10 @@ def test_csv_records_are_those_of_pythons_reader(tmp_path: Path, content: bytes,
     path = tmp_path / f"a.csv{suffix}"
     path.write_bytes(compressed(content, suffix))
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    header, *records = list(csv.reader(text)) or [[]]
+    header, *records = [values for values in csv.reader(text) if values] or [[]]
     rows = list(read_rows([path]))
     assert [row.position for row in rows] == list(range(1, len(rows) + 1))
-    for row, values in zip(rows, (values for values in records if values), strict=True):
+    for row, values in zip(rows, records, strict=True):
         if row.fields is not None:
             assert row.fields == dict(zip(header, values, strict=True))
         elif row.error == "a quote is never closed":

@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from euds.corpus.arrow_types import retyped
 from euds.corpus.columnar_files import ArrowFile, ArrowStream, ParquetFile
 from euds.corpus.location import file_name, is_url
+from euds.corpus.nanoseconds import python_value, python_values
 from euds.corpus.raw import Marks, RawRow
 from euds.corpus.streams import open_remote
 from euds.errors import InputError, reason_of
@@ -25,14 +27,7 @@ BYTES_TYPES = {
     pa.large_string(): pa.large_binary(),
     pa.string_view(): pa.binary_view(),
 }
-
-LIST_TYPES: tuple[tuple[Any, Any], ...] = (
-    (pa.types.is_list, pa.list_),
-    (pa.types.is_large_list, pa.large_list),
-    (pa.types.is_list_view, pa.list_view),
-    (pa.types.is_large_list_view, pa.large_list_view),
-)
-"""Lists of any length: how each is told, and made of a field."""
+"""Types of bytes in place of texts, of the same layout."""
 
 VALUE_ERRORS = (ValueError, OverflowError, NotImplementedError)
 """What turning a value into Python's raises, for instance a date beyond the year 9999."""
@@ -186,30 +181,8 @@ def _validate(batch: pa.RecordBatch) -> None:
 
 def _as_bytes(column: pa.Array) -> pa.Array:
     """View texts as bytes, nested ones too, since a text that is not UTF-8 spoils its own row only."""
-    bytes_type = _bytes_type(column.type)
+    bytes_type = retyped(column.type, lambda kind: BYTES_TYPES.get(kind, kind))
     return column if bytes_type == column.type else column.view(bytes_type)
-
-
-def _bytes_type(kind: Any) -> pa.DataType:
-    """Return a type with bytes in place of texts, of the same layout."""
-    if kind in BYTES_TYPES:
-        return BYTES_TYPES[kind]
-    if pa.types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, _bytes_type(kind.value_type), kind.ordered)
-    if pa.types.is_struct(kind):
-        return pa.struct([_bytes_field(field) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_bytes_field(kind.key_field), _bytes_field(kind.item_field), kind.keys_sorted)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_bytes_field(kind.value_field), kind.list_size)
-    for is_kind, list_of in LIST_TYPES:
-        if is_kind(kind):
-            return list_of(_bytes_field(kind.value_field))
-    return kind
-
-
-def _bytes_field(field: Any) -> Any:
-    return field.with_type(_bytes_type(field.type))
 
 
 def _converted(
@@ -220,7 +193,7 @@ def _converted(
     errors: list[str | None] = [None] * batch.num_rows
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            columns[name] = column.to_pylist()
+            columns[name] = python_values(column)
         except VALUE_ERRORS:
             found = [_converted_alone(name, value) for value in column]
             columns[name] = [value for value, _ in found]
@@ -232,7 +205,7 @@ def _converted(
 
 def _converted_alone(name: str, value: pa.Scalar) -> tuple[object, str | None]:
     try:
-        return value.as_py(), None
+        return python_value(value), None
     except UnicodeDecodeError as error:
         return None, f"field {name!r} is not UTF-8: {error.reason}"
     except VALUE_ERRORS:

@@ -20,6 +20,8 @@ OTHER_SEPARATORS = (";", "\t", "|")
 
 BOM = b"\xef\xbb\xbf"
 
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 
 class Source:
     """An open file behind its header."""
@@ -27,8 +29,10 @@ class Source:
     def __init__(self, path: Path, columns: Sequence[str] | None, optional: Collection[str] = ()) -> None:
         """Open a file and read its header; the others are not needed, as a line is parsed whole, or not at all.
 
+        A file that is empty but for blank lines has an empty header, and no rows.
+
         Raises:
-            InputError: it cannot be opened, or its header cannot be read.
+            InputError: it cannot be opened, its header cannot be read, or it is UTF-16.
         """
         # Records are limited here; Python's own limit of 131,072 characters is too short for documents.
         csv.field_size_limit((1 << 31) - 1)
@@ -38,9 +42,16 @@ class Source:
         except READ_ERRORS as error:
             raise unreadable(path, "row 0", error) from error
         try:
-            begin = len(BOM) if self._handle.read(len(BOM)) == BOM else 0
+            first = self._handle.read(len(BOM))
+            if first.startswith(UTF16_MARKS):
+                self.close()
+                raise InputError(
+                    f"{path}: is UTF-16; convert it to UTF-8, such as by iconv -f UTF-16 -t UTF-8 OLD > NEW"
+                )
+            begin = len(BOM) if first == BOM else 0
             self._lines = _Lines(self._handle, begin)
-            self.header = tuple(next(csv.reader(self._lines), ()))
+            # Blank lines before it are no header, as those behind it are no rows.
+            self.header = tuple(next(filter(None, csv.reader(self._lines)), ()))
         except (csv.Error, _TooLong) as error:
             self.close()
             raise InputError(f"{path}: not CSV: {error}") from error
@@ -129,24 +140,22 @@ def splittable(path: Path) -> bool:
 
 
 def field_names(path: Path, wanted: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the names in the header, whatever is `wanted`."""
+    """Return the names in the header, whatever is `wanted`; none of an empty file."""
     source = Source(path, None)
     source.close()
     return source.header
 
 
 def check(path: Path) -> None:
-    """Read the header.
+    """Read the header, if the file is not empty.
 
     Raises:
-        InputError: there is none, a quote in it is never closed, or a name stands in it twice.
+        InputError: the file is UTF-16, a quote in the header is never closed, or a name stands in it twice.
     """
     source = Source(path, None)
     source.close()
     header = source.header
-    if not header:
-        raise InputError(f"{path}: no header line")
-    if source.in_quote:
+    if header and source.in_quote:
         raise InputError(f"{path}: a quote in the header is never closed")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a name stands twice in the header: {', '.join(header)}")

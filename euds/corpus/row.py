@@ -6,9 +6,10 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+from euds.corpus.nanoseconds import Nanoseconds
 from euds.texts import joined
 
-SCALARS = (str, int, float, Decimal, date, time, timedelta, UUID)
+SCALARS = (str, int, float, Decimal, date, time, timedelta, Nanoseconds, UUID)
 """What an id, label or source may be; a datetime is a date."""
 
 
@@ -62,6 +63,7 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
 def extract_scalar(row: Row, field: str | None) -> str | None:
     """Return an id, label or source as text: numbers, dates, times and UUIDs as Python writes them, bytes as UTF-8.
 
+    Of times that Python has not, with nanoseconds, all nine digits are written.
     None without one, and for what is no such text: nested values, lone surrogates, other bytes.
     """
     value = None if field is None or row.fields is None else row.fields.get(field)

@@ -16,6 +16,9 @@ COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 BUFFER_BYTES = 1 << 18
 
+LONG_WINDOW = "Frame requires too much memory"
+"""How zstd's error begins when a window is larger than the 128 MiB that it reads unless told otherwise."""
+
 READ_ERRORS = (OSError, EOFError, zlib.error)
 """What reading a missing or damaged file raises."""
 
@@ -52,6 +55,11 @@ def unreadable(path: Path, after: str, error: Exception) -> EudsError:
     if kind is None or (isinstance(error, OSError) and error.errno is not None):
         reason = getattr(error, "strerror", None) or error
         return InputError(f"{path}: cannot be read: {reason}")
+    if LONG_WINDOW in str(error):
+        return InputError(
+            f"{path}: a zstd file with a window (--long) of more than the 128 MiB that can be read; pack it anew, such "
+            "as by zstd -d --long=31 -c OLD | zstd > NEW"
+        )
     return InputError(f"{path}: damaged {kind} file after {after}: {error}")
 
 

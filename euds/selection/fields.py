@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import field_types
+from euds.corpus.nanoseconds import arrow_array
 from euds.corpus.row import SCALARS
 
 VALUE_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
@@ -69,9 +70,9 @@ def column_of(values: Sequence[object], kind: pa.DataType | None) -> pa.Array:
     if kind is not None:
         # More categories than one file's type can count need another one.
         with suppress(*VALUE_ERRORS):
-            return pa.array(values, kind)
+            return arrow_array(values, kind)
     try:
-        column = pa.array(values)
+        column = arrow_array(values)
     except OverflowError:
         # Fractions would be cut.
         if any(type(value) is not int for value in values if value is not None):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -9,7 +10,9 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 
 from euds.corpus.location import file_name
+from euds.corpus.nanoseconds import python_values
 from euds.errors import InputError, InvalidArgument, reason_of
+from euds.files import own_partials
 
 LINES = (".jsonl", ".jsonl.gz")
 SUFFIXES = (".parquet", *LINES)
@@ -81,6 +84,23 @@ def record_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.selection.json")
 
 
+def check_name(path: Path) -> None:
+    """Refuse a file beside which its record has no place, as the record's name would be too long.
+
+    Raises:
+        InvalidArgument: it is; the message tells by how much.
+    """
+    folder = next(each for each in (path.parent, *path.parent.parents) if each.exists())
+    # Before it is whole, the record has a still longer name, which `atomic_path` ends like this.
+    longest = f"{own_partials(record_beside(path))}01234567.partial"
+    excess = len(os.fsencode(longest)) - os.pathconf(folder, "PC_NAME_MAX")
+    if excess > 0:
+        raise InvalidArgument(
+            f"out: {path}: the name leaves no room for that of its record, {record_beside(path).name}; shorten it by "
+            f"{excess} bytes"
+        )
+
+
 def _without_seconds(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "seconds"}
 
@@ -90,7 +110,8 @@ def _write_lines(rows: Path, handle: IO[bytes] | gzip.GzipFile, path: Path) -> N
     with pq.ParquetFile(rows) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
             try:
-                for row in batch.to_pylist():
+                for values in zip(*map(python_values, batch.columns), strict=True):
+                    row = dict(zip(batch.schema.names, values, strict=True))
                     handle.write(
                         json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_text).encode() + b"\n"
                     )

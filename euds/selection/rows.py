@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
+from euds.corpus.arrow_types import many_categories
 from euds.corpus.location import local_file, local_output
+from euds.corpus.nanoseconds import arrow_array, python_values
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
 from euds.files import (
@@ -31,7 +33,7 @@ from euds.progress import say
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
-from euds.selection.kept_file import check_suffix, in_format_of, metadata_of, record_beside
+from euds.selection.kept_file import check_name, check_suffix, in_format_of, metadata_of, record_beside
 from euds.types import Int64Array
 
 SELECTED = "selected.parquet"
@@ -64,8 +66,8 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
         dry_run: nothing will be written, so that the folder of the file need not be one that may be written to.
 
     Raises:
-        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, or no
-            local path in UTF-8.
+        InvalidArgument: it is a folder, a file of the corpus or the run, which would be lost, of no known suffix, of a
+            name too long for its record beside it, or no local path in UTF-8.
         InputError: its folder may not be written to.
     """
     path = folder / SELECTED if out is None else local_output(out, "a file for the kept rows")
@@ -81,6 +83,7 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
     check_suffix(path)
     if not dry_run:
         check_place(path.parent)
+        check_name(path)
     return path
 
 
@@ -167,6 +170,8 @@ def write_rows(
         InputError: a field cannot be read, or its rows have types that none holds.
     """
     counts: Counts = {name: (Counter(), Counter()) for name in GROUPED}
+    # What the rows to come hold is not known, and nothing but the index type bounds how many categories.
+    columns = {name: None if kind is None else many_categories(kind) for name, kind in columns.items()}
     rows = iter(read_rows(files, columns=list(columns)))
     for scores in _scores(parts):
         chunk = list(islice(rows, scores.num_rows))
@@ -294,7 +299,7 @@ def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | N
     if {column.type, before.type} == {pa.int64(), pa.uint64()}:
         return pa.array(values, pa.uint64())
     both = [pa.schema([before]), pa.schema([before.with_type(column.type)])]
-    return pa.array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
+    return arrow_array(values, pa.unify_schemas(both, promote_options="permissive").field(0).type)
 
 
 class RowWriter:
@@ -349,7 +354,7 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field, column in zip(schema, table.columns, strict=True):
         try:
             # By way of Python's values, as no cast adds a field to objects in lists.
-            columns.append(column if column.type == field.type else pa.array(column.to_pylist(), field.type))
+            columns.append(column if column.type == field.type else arrow_array(python_values(column), field.type))
         except VALUE_ERRORS:
             raise InputError(
                 f"field {field.name!r} changes its type to {field.type}, which cannot hold some of the rows before; "
