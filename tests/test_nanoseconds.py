@@ -100,7 +100,7 @@ def test_ids_labels_and_kept_rows_are_exact(
     else:
         with pa.ipc.new_file(str(tmp_path / "a.arrow"), corpus.schema) as writer:
             writer.write_table(corpus)
-    fields = {"id_field": "moment", "label_field": "span", "source_field": "clock"}
+    fields: dict[str, Any] = {"id_field": "moment", "label_field": "span", "source_field": "clock"}
     euds.score(tmp_path / f"a.{suffix}", out=run_dir, measures=["information"], **fields)
     scores = read_scores(run_dir)
     for name, field in (("id", "moment"), ("label", "span"), ("source", "clock")):

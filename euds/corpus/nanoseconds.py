@@ -9,6 +9,7 @@ from datetime import datetime, time, timedelta
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from euds.corpus.arrow_types import retyped
@@ -50,10 +51,13 @@ def python_values(column: pa.Array | pa.ChunkedArray) -> list[object]:
     Raises:
         ValueError, OverflowError, NotImplementedError: a value has no counterpart in Python.
     """
-    if has_nanoseconds(column.type):
+    kind = column.type
+    if not has_nanoseconds(kind):
+        values: list[object] = column.to_pylist()
+        return values
+    if pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
         return [python_value(value) for value in column]
-    values: list[object] = column.to_pylist()
-    return values
+    return _times(column)
 
 
 def python_value(value: Any) -> object:
@@ -69,9 +73,8 @@ def python_value(value: Any) -> object:
     if pa.types.is_map(kind):
         return [(python_value(item[0]), python_value(item[1])) for item in value.values]
     if pa.types.is_nested(kind):
-        return [python_value(each) for each in value.values]
-    floor = pa.scalar(value.value // 1000, _in_microseconds(kind)).as_py()
-    return Nanoseconds(value, floor) if value.value % 1000 else floor
+        return python_values(value.values)
+    return _times(pa.array([value], kind))[0]
 
 
 def arrow_array(values: Sequence[object], kind: pa.DataType | None = None) -> pa.Array:
@@ -83,6 +86,16 @@ def arrow_array(values: Sequence[object], kind: pa.DataType | None = None) -> pa
     if kind is None or has_nanoseconds(kind):
         values = [_arrow_value(value) for value in values]
     return pa.array(values, kind)
+
+
+def _times(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Return timestamps, times or durations, which are not nested."""
+    units = column.cast(pa.int64()).fill_null(0).to_numpy()
+    nulls = column.is_null().to_numpy(zero_copy_only=False)
+    floors: list[Any] = pa.array(units // 1000, mask=nulls).cast(_in_microseconds(column.type)).to_pylist()
+    for at in np.flatnonzero(units % 1000).tolist():
+        floors[at] = Nanoseconds(column[at], floors[at])
+    return floors
 
 
 def _arrow_value(value: object) -> object:
