@@ -315,6 +315,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
+def has_kinds(value: object, kinds: Mapping[str, type]) -> bool:
+    """Whether a value read from JSON is an object that has at least these keys, each with a value of its kind."""
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
+
+
 def file_sha256(path: Path, advance: Callable[[int], object] = lambda n_bytes: None) -> str:
     """Return the hexadecimal SHA-256 of a file's content; `advance` is told of the bytes of each piece.
 
