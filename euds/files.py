@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from euds.errors import InputError, InvalidType, RunStopped, is_of_the_work, reason_of
 
@@ -315,7 +315,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
-def has_kinds(value: object, kinds: Mapping[str, type]) -> bool:
+def has_kinds(value: Any, kinds: Mapping[str, type]) -> TypeGuard[dict[str, Any]]:
     """Whether a value read from JSON is an object that has at least these keys, each with a value of its kind."""
     return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 

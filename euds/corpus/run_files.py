@@ -37,6 +37,10 @@ MANIFEST_KEYS = {"format", "config", "fingerprint", "inputs", "finished"}
 """What the manifest of every run has, finished or not."""
 
 
+COUNTS = ("rows", "scored", "quarantined", "truncated", "tokens")
+"""What is counted of a finished run, and of each part."""
+
+
 def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
@@ -50,14 +54,27 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
         if not path.exists():
             raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
         manifest = read_json(path)
+    none = InputError(f"{path}: is no run's manifest; start over with --force-new")
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
-        raise InputError(f"{path}: is no run's manifest; start over with --force-new")
+        raise none
     if manifest["format"] != MANIFEST_FORMAT:
         raise InputError(
             f"{path}: has format {manifest['format']!r}, and this euds reads {MANIFEST_FORMAT}; read it with the "
             f"version that wrote it ({manifest.get('euds_version')}), or score anew with --force-new"
         )
+    if not _is_sound(manifest):
+        raise none
     return manifest
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest of this format has what every reader of it takes for granted."""
+    return (
+        has_kinds(manifest, {"config": dict, "fingerprint": dict, "inputs": list})
+        and has_kinds(manifest["config"], {"shard_rows": int})
+        and all(has_kinds(entry, {"rows": int}) for entry in manifest["inputs"])
+        and (not manifest["finished"] or has_kinds(manifest.get("counts"), dict.fromkeys(COUNTS, int)))
+    )
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
