@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from euds.errors import InputError, InvalidType, RunStopped, is_of_the_work, reason_of
 
@@ -318,6 +318,11 @@ def read_json(path: Path) -> Any:
         raise storage_failure(path, error) or InputError(f"{path}: cannot be read: {reason_of(error)}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a JSON file: {error}") from None
+
+
+def has_kinds(value: Any, kinds: Mapping[str, type]) -> TypeGuard[dict[str, Any]]:
+    """Whether a value read from JSON is an object that has at least these keys, each with a value of its kind."""
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 
 
 def file_sha256(path: Path, advance: Callable[[int], object] = lambda n_bytes: None) -> str:

@@ -105,8 +105,8 @@ def test_what_killed_processes_left_half_written_is_swept_away(tmp_path: Path) -
 
 def test_parts_are_read_by_number(tmp_path: Path) -> None:
     (tmp_path / "scores").mkdir()
-    for number in (10001, 2, 100000):
-        (tmp_path / "scores" / f"part-{number:05d}.parquet").touch()
+    entries = [{"part": f"part-{number:05d}.parquet", "rows": 1, "sha256": ""} for number in (10001, 2, 100000)]
+    (tmp_path / "scores" / "_parts.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     names = [path.name for path in part_files(tmp_path)]
     assert names == ["part-00002.parquet", "part-10001.parquet", "part-100000.parquet"]
 

@@ -2,7 +2,8 @@
 
 import tracemalloc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import euds
+from euds.errors import InputError
 from euds.selection.choose import choose
 from euds.selection.describe import describe, groups_of, places_of
 from euds.selection.summary import summary
@@ -110,3 +113,18 @@ def test_rows_are_not_compared_with_every_group(monkeypatch: pytest.MonkeyPatch)
     found = choose(scores_of([f"group {at % 1000}" for at in range(3000)]), keep=10, rule="random", group_by="label")
     assert found.n_kept == 10
     assert len(passes) < 10
+
+
+@pytest.mark.parametrize("value", [None, ["a"], {"a": 1}])
+def test_a_field_that_gave_no_row_a_group_is_named(
+    value: object, write_jsonl: Callable[..., Path], tmp_path: Path
+) -> None:
+    corpus = write_jsonl([{"text": "the film was sad", "source": value}] * 4)
+    euds.score(corpus, out=tmp_path / "run", measures=["information"])
+    told = (
+        "^group_by: no row has a source: the field 'source' is null, or a list or an object, in every row; score with "
+        "another --source-field into a new directory$"
+    )
+    for rule in ("random", "k_center"):
+        with pytest.raises(InputError, match=told):
+            euds.select(tmp_path / "run", keep=1, rule=rule, group_by="source")

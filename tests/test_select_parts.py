@@ -93,3 +93,21 @@ def test_parts_that_nothing_tells_of_are_not_trusted(whole: Path, select: Select
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
     with pytest.raises(InputError, match=r"_parts\.jsonl: missing or damaged; score into a new directory"):
         choose(select, whole)
+
+
+@pytest.mark.parametrize("name", ["part-copy.parquet", "part-00099.parquet", "part-00003 (1).parquet"])
+def test_what_else_lies_beside_the_parts_is_none(whole: Path, name: str) -> None:
+    expected = choose(euds.select, whole).row_ids.tolist()
+    (whole / "scores" / name).write_bytes(part_files(whole)[3].read_bytes())
+    assert choose(euds.select, whole).row_ids.tolist() == expected
+    assert len(choose(euds.select_streaming, whole).row_ids) == len(expected)
+    assert euds.read_scores(whole).column("row_id").to_pylist() == list(range(152))
+
+
+@BOTH
+@pytest.mark.parametrize("line", ["{}", "[]", "7", '{"part": 7, "rows": 16, "sha256": ""}'])
+def test_a_record_of_the_parts_that_is_other_json_is_named(whole: Path, select: Select, line: str) -> None:
+    path = whole / "scores" / "_parts.jsonl"
+    path.write_text(line + "\n" + path.read_text())
+    with pytest.raises(InputError, match=r"_parts\.jsonl: missing or damaged; score into a new directory"):
+        choose(select, whole)

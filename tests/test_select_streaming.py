@@ -292,3 +292,18 @@ def test_fields_named_like_scores_keep_their_values(tmp_path: Path, write_jsonl:
     for name in ("streamed", "whole"):
         table = pq.read_table(run_dir / f"{name}.parquet")
         assert table.column("euds_label").to_pylist() == table.column("class").to_pylist() == ["c"] * found.n_kept
+
+
+def test_a_grid_too_large_to_search_is_refused_as_in_memory_and_one_of_few_scores_is_not(
+    write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("euds.ops.box.MAX_CELLS", 1000)
+    few = [{"text": "the film"}, {"text": "a very sad film"}] * 50
+    runs = {"many": [{"text": text} for text in make_texts(100, 3)], "few": few}
+    for name, texts in runs.items():
+        euds.score(write_jsonl(texts, f"{name}.jsonl"), out=tmp_path / name, measures=["information"])
+    asked: dict[str, Any] = {"keep": 0.5, "rule": "box", "axes": ["information", "surprisal"], "bins": 64}
+    for select in (euds.select, euds.select_streaming):
+        with pytest.raises(EudsError, match=r"^bins: a grid of 64\^2 for 1 groups is too large; take fewer$"):
+            select(tmp_path / "many", **asked)
+    assert euds.select_streaming(tmp_path / "few", **asked).n_kept == 50

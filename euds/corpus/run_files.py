@@ -1,7 +1,7 @@
 """Read what a scored run directory holds, and write its Parquet files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,16 @@ import pyarrow.parquet as pq
 from euds.corpus.identity import identity
 from euds.corpus.location import file_path, reading
 from euds.errors import InputError, reason_of
-from euds.files import at_home, atomic_path, file_sha256, needs_storage, permitted, read_json, storage_failure
+from euds.files import (
+    at_home,
+    atomic_path,
+    file_sha256,
+    has_kinds,
+    needs_storage,
+    permitted,
+    read_json,
+    storage_failure,
+)
 from euds.types import ScoreResult
 
 PARTS_FILE = "_parts.jsonl"
@@ -28,6 +37,10 @@ MANIFEST_KEYS = {"format", "config", "fingerprint", "inputs", "finished"}
 """What the manifest of every run has, finished or not."""
 
 
+COUNTS = ("rows", "scored", "quarantined", "truncated", "tokens")
+"""What is counted of a finished run, and of each part."""
+
+
 def open_manifest(run_dir: Path) -> dict[str, Any]:
     """Return the manifest of a run, finished or not.
 
@@ -41,14 +54,27 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
         if not path.exists():
             raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
         manifest = read_json(path)
+    none = InputError(f"{path}: is no run's manifest; start over with --force-new")
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
-        raise InputError(f"{path}: is no run's manifest; start over with --force-new")
+        raise none
     if manifest["format"] != MANIFEST_FORMAT:
         raise InputError(
             f"{path}: has format {manifest['format']!r}, and this euds reads {MANIFEST_FORMAT}; read it with the "
             f"version that wrote it ({manifest.get('euds_version')}), or score anew with --force-new"
         )
+    if not _is_sound(manifest):
+        raise none
     return manifest
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest of this format has what every reader of it takes for granted."""
+    return (
+        has_kinds(manifest, {"config": dict, "fingerprint": dict, "inputs": list})
+        and has_kinds(manifest["config"], {"shard_rows": int})
+        and all(has_kinds(entry, {"rows": int}) for entry in manifest["inputs"])
+        and (not manifest["finished"] or has_kinds(manifest.get("counts"), dict.fromkeys(COUNTS, int)))
+    )
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
@@ -73,35 +99,43 @@ def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
         InputError: the file of them is gone or damaged.
         RunStopped: the disk or file server failed.
     """
-    yield from _entries(run_dir / QUARANTINE_FILE)
+    yield from _entries(run_dir / QUARANTINE_FILE, {"row_id": int, "reason": str})
 
 
 def part_files(run_dir: Path) -> tuple[Path, ...]:
-    """Return the part files of the scores, in row order."""
+    """Return the part files that a finished run has recorded, in row order; whatever else lies beside them is none.
+
+    Raises:
+        InputError: the record of them is gone or damaged.
+        RunStopped: the disk or file server failed.
+    """
+    names = [entry["part"] for entry in _recorded_parts(run_dir)]
     # By number: part-100000 comes after part-10001.
-    return tuple(sorted((run_dir / "scores").glob("part-*.parquet"), key=lambda part: (len(part.name), part.name)))
+    return tuple(run_dir / "scores" / name for name in sorted(names, key=lambda name: (len(name), name)))
 
 
 def whole_parts(run_dir: Path) -> tuple[Path, ...]:
     """Return the part files of a finished run, in row order, after checking that they are those that were written.
 
-    Their rows are counted by what the footers say, and all bytes are hashed, which takes less time than to read them as
-    tables: Parquet by itself would read many a changed byte as another score.
+    They are those that the run has recorded. Their rows are counted by what the footers say, and all bytes are hashed,
+    which takes less time than to read them as tables: Parquet by itself would read many a changed byte as another
+    score.
 
     Raises:
         InputError: the run has not finished, or a part is missing or damaged.
         RunStopped: the disk or file server failed.
     """
     expected = read_manifest(run_dir)["counts"]["rows"]
+    _verify_record(run_dir, expected)
     parts = part_files(run_dir)
     with readable_scores(run_dir):
-        n_rows = sum(pq.read_metadata(part).num_rows for part in parts)
+        n_rows = sum(pq.read_metadata(part).num_rows for part in parts if part.exists())
         if n_rows != expected:
             raise InputError(
                 f"{run_dir}/scores: {n_rows} rows, but the manifest counts {expected}; "
                 "a part is missing: score into a new directory"
             )
-        _verify_hashes(run_dir, expected)
+        _verify_hashes(run_dir)
     return parts
 
 
@@ -217,31 +251,40 @@ def verify_parts(run_dir: Path) -> None:
         InputError: a file is gone or damaged.
         RunStopped: the disk or file server failed.
     """
-    _verify_hashes(run_dir, open_manifest(run_dir)["counts"]["rows"])
+    _verify_record(run_dir, open_manifest(run_dir)["counts"]["rows"])
+    _verify_hashes(run_dir)
     if not (run_dir / QUARANTINE_FILE).exists():
         raise _damaged(run_dir / QUARANTINE_FILE)
 
 
-def _verify_hashes(run_dir: Path, n_rows: int) -> None:
-    """Check that all `n_rows` rows of a finished run are in parts that are as they were written."""
-    parts_path = run_dir / "scores" / PARTS_FILE
-    n_found = 0
-    for entry in _entries(parts_path):
+def _verify_record(run_dir: Path, n_rows: int) -> None:
+    """Check that the recorded parts of a finished run have all its rows together: lines may be missing as well."""
+    if sum(entry["rows"] for entry in _recorded_parts(run_dir)) != n_rows:
+        raise _damaged(run_dir / "scores" / PARTS_FILE)
+
+
+def _verify_hashes(run_dir: Path) -> None:
+    """Check that the parts of a finished run are as they were written."""
+    for entry in _recorded_parts(run_dir):
         part = run_dir / "scores" / entry["part"]
         if not part.exists() or file_sha256(part) != entry["sha256"]:
             raise _damaged(part)
-        n_found += entry["rows"]
-    # Lines may be missing as well.
-    if n_found != n_rows:
-        raise _damaged(parts_path)
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines."""
+def _recorded_parts(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield what is recorded of each part of a finished run."""
+    yield from _entries(run_dir / "scores" / PARTS_FILE, {"part": str, "rows": int, "sha256": str})
+
+
+def _entries(path: Path, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, each of which has at least keys of these kinds."""
     try:
         with needs_storage(path), path.open(encoding="utf-8") as lines:
             for line in lines:
-                yield json.loads(line)
+                entry = json.loads(line)
+                if not has_kinds(entry, kinds):
+                    raise _damaged(path)
+                yield entry
     except (FileNotFoundError, ValueError):
         raise _damaged(path) from None
 

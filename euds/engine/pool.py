@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from euds.engine.columns import WORDS_SCHEMA, embeddings_of, ragged, words_of
 from euds.engine.prepare import Plan
-from euds.engine.work import POOL_FILE, Work
+from euds.engine.work import POOL_FILE, Work, opens
+from euds.errors import InputError
 from euds.files import atomic_path, read_json, write_array, write_json
 from euds.measures.tokens import ModelTokenizer, TextEncoder
 from euds.measures.words import WordIds
@@ -68,8 +69,17 @@ class Pool:
 
 
 def is_fitted(work: Work) -> bool:
-    """Tell whether the pool's facts are all there."""
-    return _seconds_path(work).exists()
+    """Tell whether the pool's facts are all there; where one is damaged, all must be fitted anew."""
+    try:
+        seconds = read_json(_seconds_path(work))
+        for path in (_counts_path(work), _centroids_path(work)):
+            if path.exists():
+                # Not read into memory: the header tells whether the file is as long as it was.
+                np.load(path, mmap_mode="r", allow_pickle=False)
+    except (InputError, FileNotFoundError, EOFError, ValueError):
+        return False
+    counted = isinstance(seconds, dict) and ("information" not in seconds or _counts_path(work).exists())
+    return counted and (opens(_words_path(work)) or not _words_path(work).exists())
 
 
 def fit_pool(plan: Plan, work: Work, encoder: TextEncoder | None) -> None:

@@ -1,13 +1,16 @@
 """What is known of a finished part: an append-only manifest of small files, one a part, each atomic."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from euds.files import file_sha256, read_json, write_json
+from euds.corpus.run_files import COUNTS as COUNTS
+from euds.errors import InputError
+from euds.files import file_sha256, has_kinds, read_json, write_json
 
-COUNTS = ("rows", "scored", "quarantined", "truncated", "tokens")
+REMEDY = "the same euds score makes it anew"
+"""What helps where a record is damaged."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,32 @@ class Records:
         write_json(self.path(record.shard), asdict(record), durable=False)
 
     def read(self, shard: int) -> Record | None:
-        """Return a shard's record, or None."""
+        """Return a shard's record, or None.
+
+        Raises:
+            InputError: it is damaged; the message names it.
+            RunStopped: the disk or file server failed.
+        """
         path = self.path(shard)
-        return Record(**read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            found = read_json(path)
+        except InputError as error:
+            raise InputError(f"{error}; {REMEDY}") from None
+        if not _is_record(found):
+            raise InputError(f"{path}: is no record of a part; {REMEDY}")
+        return Record(**found)
 
     def verified(self, shard: int, part: Path) -> bool:
-        """Tell whether a shard is finished: its record is there and its part is the one that was recorded."""
-        record = self.read(shard)
+        """Tell whether a shard is finished: its record is there and its part is the one that was recorded.
+
+        A damaged record counts as none.
+        """
+        try:
+            record = self.read(shard)
+        except InputError:
+            return False
         return record is not None and part.exists() and file_sha256(part) == record.sha256
 
     def each(self, n_shards: int) -> Iterator[Record]:
@@ -67,3 +89,14 @@ class Records:
     def path(self, shard: int) -> Path:
         """Where a shard's record is kept."""
         return self.folder / f"part-{shard:05d}.json"
+
+
+def _is_record(value: object) -> bool:
+    """Whether a value read from JSON is what `Records.write` writes."""
+    kinds = {"shard": int, "bytes": int, "sha256": str, "counts": dict, "quarantine": list, "seconds": dict}
+    return (
+        has_kinds(value, {**kinds, "cost": dict, "finished": float})
+        and value.keys() <= {field.name for field in fields(Record)}
+        and has_kinds(value["counts"], dict.fromkeys(COUNTS, int))
+        and all(has_kinds(entry, {"row_id": int, "reason": str}) for entry in value["quarantine"])
+    )

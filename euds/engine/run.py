@@ -85,7 +85,12 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
 
 
 def _unfinished(plan: Plan, work: Work, shards: Sequence[Shard]) -> list[Shard]:
-    """Return the shards without a part that is the one that was recorded."""
+    """Return the shards without a part that is the one that was recorded; all of them while the pool is not fitted.
+
+    Where what was fitted is damaged, it is fitted anew, and for that all shards are measured again.
+    """
+    if plan.needs_pool and not is_fitted(work):
+        return list(shards)
     return [shard for shard in shards if not work.records.verified(shard.index, plan.part_path(shard.index))]
 
 
@@ -100,9 +105,9 @@ def _finish(plan: Plan, work: Work, worker: Worker, runner: Runner, todo: Sequen
 
 
 def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
-    """Return the shards, as they were cut when the run began."""
+    """Return the shards, as they were cut when the run began; cut anew where their list is not there or damaged."""
     path = work.folder / SHARDS_FILE
-    if not path.exists():
+    if _other_than_counted(plan, read_shards(path)):
         assert plan.config.shard_rows is not None
         shards = []
         n_bytes = sum(entry["bytes"] for entry in plan.inputs)
@@ -110,20 +115,21 @@ def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
             for shard in cut_shards(plan.files, plan.config.shard_rows):
                 shards.append(shard)
                 advance(shard.n_rows)
-        _check_cut(plan, shards)
+        # A file that somebody still writes to would lose rows.
+        for file in _other_than_counted(plan, shards):
+            raise InputError(
+                f"{file}: has changed while the run was prepared; when it is complete, start over with --force-new"
+            )
         write_shards(path, shards)
     return read_shards(path)
 
 
-def _check_cut(plan: Plan, shards: Sequence[Shard]) -> None:
-    """Check that what was cut is what was counted; a file that somebody still writes to would lose rows."""
+def _other_than_counted(plan: Plan, shards: Sequence[Shard]) -> list[str]:
+    """Return the files of which shards have other rows than were counted, in order."""
     pieces = [piece for shard in shards for piece in shard.slices]
     n_rows: Counter[str] = Counter()
     for piece in pieces:
         n_rows[piece.file] += piece.n_rows
     cut = {(piece.file, piece.file_bytes, n_rows[piece.file]) for piece in pieces}
     counted = {(entry["path"], entry["bytes"], entry["rows"]) for entry in plan.inputs if entry["rows"]}
-    for file, *_ in sorted(cut ^ counted):
-        raise InputError(
-            f"{file}: has changed while the run was prepared; when it is complete, start over with --force-new"
-        )
+    return sorted({file for file, *_ in cut ^ counted})

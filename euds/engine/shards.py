@@ -132,6 +132,9 @@ def write_shards(path: Path, shards: Sequence[Shard]) -> None:
 
 
 def read_shards(path: Path) -> tuple[Shard, ...]:
-    """Read what `write_shards` wrote."""
-    with path.open(encoding="utf-8") as lines:
-        return tuple(Shard.from_json(json.loads(line)) for line in lines)
+    """Read what `write_shards` wrote; of a file that is missing or damaged, nothing."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return tuple(Shard.from_json(json.loads(line)) for line in lines)
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return ()

@@ -69,8 +69,8 @@ class Work:
         return self.folder / f"{stage}-{shard:05d}.arrow"
 
     def done(self, stage: str, shard: int) -> bool:
-        """Tell whether a stage has finished a shard."""
-        return self.path(stage, shard).exists()
+        """Tell whether a stage has finished a shard; a file of it that is cut short counts as none."""
+        return opens(self.path(stage, shard))
 
     def write(self, stage: str, shard: int, table: pa.Table, seconds: float) -> None:
         """Keep a stage's result and the seconds it took."""
@@ -181,6 +181,9 @@ class Work:
 
     def sweep(self) -> None:
         """Delete what killed processes have left half-written; nobody else may be writing."""
+        if self.records.folder.is_file():
+            # No record could be written.
+            self.records.folder.unlink()
         kept = (self.run_dir / name for name in RESULT_FOLDERS)
         for folder in (self.run_dir, *kept, self.folder, self.records.folder):
             for partial in folder.glob(PARTIAL_PATTERN):
@@ -276,11 +279,21 @@ class Work:
                     return path.open("w+")
 
 
+def opens(path: Path) -> bool:
+    """Tell whether a file is there and an Arrow file, as far as its ends show."""
+    try:
+        with pa.OSFile(str(path)) as source:
+            pa.ipc.open_file(source)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return True
+
+
 def changed_at(path: Path) -> float | None:
     """Return when a file was last changed, by its own clock; None if it is not there."""
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

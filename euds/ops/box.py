@@ -1,6 +1,7 @@
 """Find the axis-aligned boxes of several scores that hold the samples to keep."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,6 +221,21 @@ def _shares(groups: npt.ArrayLike | None, ranks: Ranks, budget: int) -> Shares:
     return Shares(codes, np.array(split_budget(budget, sizes.tolist())))
 
 
+def check_grid(bins: int, shape: Sequence[int], n_groups: int = 1) -> None:
+    """Refuse a grid that is too large to search, before it is made.
+
+    Args:
+        bins: that were asked for, of each axis.
+        shape: bins that each axis has.
+        n_groups: groups whose rows are counted apart.
+
+    Raises:
+        InvalidArgument: it has too many cells.
+    """
+    if math.prod(used + 1 for used in shape) * (n_groups + 1) > MAX_CELLS:
+        raise InvalidArgument(f"bins: a grid of {bins}^{len(shape)} for {n_groups} groups is too large; take fewer")
+
+
 def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | None, n_threads: int) -> Grid:
     """Count rows and utility in the cells of the grid of equal-mass bins; raises InvalidArgument if there is none."""
     from euds import _core
@@ -227,8 +243,7 @@ def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | N
     d, n_groups = len(ranks.doubled), len(shares.needs)
     # NumPy's integers would wrap around in the number of cells.
     bins = whole_number("bins", bins, least=1)
-    if (bins + 1) ** d * (n_groups + 1) > MAX_CELLS:
-        raise InvalidArgument(f"bins: a grid of {bins}^{d} for {n_groups} groups is too large; take fewer")
+    check_grid(bins, [bins] * d, n_groups)
     scale = 1.0 if weights is None else utility_scale(weights)
     counts, raw_sums = _core.count_rows(
         ranks.doubled, ranks.n_ranked, bins, shares.codes, n_groups, weights, scale, n_threads

@@ -161,14 +161,34 @@ def choose(
     return Selection(pool.row_ids[kept], rule, pool.axes, len(places), whole.bounds, record)
 
 
+def check_group(scores: pa.Table, column: str, field: str | None) -> None:
+    """Refuse to group by labels or sources of which there is none.
+
+    Args:
+        scores: of all rows.
+        column: "label" or "source".
+        field: of the corpus that they were read from; None: none was.
+
+    Raises:
+        InputError: no row has one; the message says why.
+    """
+    if scores.column(column).null_count < scores.num_rows:
+        return
+    if field is None:
+        raise InputError(f"group_by: the scores have no {column}; score with --{column}-field")
+    raise InputError(
+        f"group_by: no row has a {column}: the field {field!r} is null, or a list or an object, in every row; score "
+        f"with another --{column}-field into a new directory"
+    )
+
+
 def groups_by(scores: pa.Table, column: str) -> list[tuple[str, Int64Array]]:
     """Return the names of the labels or sources of a scores table, and the positions of their rows.
 
     Raises:
         InputError: no row has one.
     """
-    if scores.column(column).null_count == scores.num_rows:
-        raise InputError(f"group_by: the scores have no {column}; score with --{column}-field")
+    check_group(scores, column, None)
     groups = groups_of(scores, column)
     return list(zip(groups.names, groups.members(), strict=True))
 

@@ -13,7 +13,7 @@ from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, 
 from euds.errors import InvalidArgument, check_seed, whole_number
 from euds.files import json_content
 from euds.ops.keep import Keep, parse_keep
-from euds.selection.choose import check_choice, choose, groups_by, rows_of_rule
+from euds.selection.choose import check_choice, check_group, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep, fractions_of
 from euds.selection.features import RunTexts
@@ -127,6 +127,8 @@ def select(
     if columns is not None:
         check_fields(files, columns)
     scores = read_scores(folder) if scores is None else scores
+    if group_by is not None:
+        check_group(scores, group_by, manifest["config"][f"{group_by}_field"])
     texts = RunTexts(manifest, files, scores) if texts is None else texts
     uses_labels = keep == AUTO or rule == VALIDATED
     if uses_labels or texts.covers(rule):

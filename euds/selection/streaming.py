@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, run_folder, whole_parts
 from euds.errors import InputError, check_seed, one_of, whole_number
 from euds.files import json_content
+from euds.ops.box import check_grid
 from euds.ops.histogram import Histogram, marginals_of
 from euds.ops.histogram_box import histogram_box
 from euds.ops.histogram_interval import densest_bins, ranked_bins
@@ -228,7 +229,10 @@ def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: in
             own.add(axis, row_ids)
     if n_rows == 0:
         raise InputError(f"{parts[0].parent}: no row has {', '.join(columns)}; see quarantine.jsonl for the reasons")
-    histogram = Histogram([own.edges(n_bins) for own in collected])
+    found = [own.edges(n_bins) for own in collected]
+    # Of few different scores there are fewer bins than were asked for.
+    check_grid(n_bins, [len(edges) - 1 for edges in found])
+    histogram = Histogram(found)
     # An empty bin, which none but an approximate edge makes, ends where it begins.
     highest = [edges[:-1].copy() for edges in histogram.edges]
     for _, values in _usable(parts, columns):

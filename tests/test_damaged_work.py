@@ -1,0 +1,182 @@
+"""What is damaged of an unfinished run, as by a crash of the machine, is made anew; the scores are the same bytes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_score_resume import digests
+
+import euds
+from euds.engine.status import run_status
+from euds.errors import InputError
+
+INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
+N_FINISHED = 4
+
+Damage = Callable[[bytes], bytes | None]
+
+
+def emptied(content: bytes) -> bytes:
+    """Leave nothing."""
+    return b""
+
+
+def cut(content: bytes) -> bytes:
+    """Leave the first half."""
+    return content[: len(content) // 2]
+
+
+def lost(content: bytes) -> None:
+    """Delete the file."""
+
+
+def other(text: str) -> Damage:
+    """Put this text in place of what a file holds."""
+    return lambda content: text.encode()
+
+
+def without_a_line(content: bytes) -> bytes:
+    """Take the third line away."""
+    lines = content.splitlines(keepends=True)
+    return b"".join(lines[:2] + lines[3:])
+
+
+def stopped(
+    corpus: Path,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    finishing: bool,
+    settings: dict[str, Any] = INFORMATION,
+) -> Path:
+    """Leave a run that was killed over its sixth shard, or else while it finished the fifth of ten."""
+    from euds.engine.worker import Worker
+
+    name = "finish" if finishing else "measure"
+    real = getattr(Worker, name)
+    n_left = N_FINISHED if finishing else 5
+
+    def killed(self: Worker, *arguments: Any) -> Any:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            euds.score(corpus, out=run_dir, **settings)
+    return run_dir
+
+
+@pytest.mark.parametrize("finishing", [False, True])
+def test_a_damaged_file_of_the_work_is_made_anew(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finishing: bool
+) -> None:
+    left = stopped(corpus, tmp_path / "left", monkeypatch, finishing=finishing)
+    tokens = f"tokens-{5 if finishing else 3:05d}.arrow"
+    damages: list[tuple[str, Damage]] = [(tokens, emptied), (tokens, cut), ("shards.jsonl", emptied)]
+    if finishing:
+        damages += [
+            *(("records/part-00001.json", damage) for damage in (emptied, cut, lost, other("{}"), other("[]"))),
+            *(("pool.json", damage) for damage in (emptied, lost, other("7"))),
+            *(("counts.npy", damage) for damage in (emptied, cut, lost)),
+            *(("words.arrow", damage) for damage in (emptied, cut)),
+            ("word_ids-00006.arrow", cut),
+            ("records", other("")),
+        ]
+    else:
+        damages += [("shards.jsonl", damage) for damage in (cut, lost, without_a_line, other("{}\n"), other("[7]\n"))]
+    expected = digests(whole)
+    for at, (name, damage) in enumerate(damages):
+        run_dir = tmp_path / f"run-{at}"
+        shutil.copytree(left, run_dir)
+        path = run_dir / "work" / name
+        content = None if path.is_dir() else path.read_bytes()
+        damaged = damage(content or b"")
+        if content is None:
+            shutil.rmtree(path)
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        named = name.startswith("records/") and damaged is not None
+        with pytest.raises(InputError, match="; the same euds score makes it anew") if named else nullcontext():
+            run_status(run_dir)
+        assert euds.score(corpus, out=run_dir, **INFORMATION).n_scored == 150, name
+        assert digests(run_dir) == expected, name
+
+
+def test_pieces_make_damaged_work_anew(
+    corpus: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("records/part-00001.json", "counts.npy"):
+        run_dir = stopped(corpus, tmp_path / Path(name).stem, monkeypatch, finishing=True)
+        (run_dir / "work" / name).write_bytes(b"")
+        results = [euds.score(corpus, out=run_dir, split=f"{piece}/2", **INFORMATION).n_scored for piece in (0, 1)]
+        assert results == [0, 150]
+        assert digests(run_dir) == digests(whole)
+
+
+def test_counts_of_no_words_are_no_damage(write_jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    euds.score(write_jsonl([{"text": None}]), out=tmp_path / "run", **INFORMATION)
+    assert "information" in json.loads((tmp_path / "run" / "manifest.json").read_text())["seconds"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_damaged_centroids_and_embeddings_are_made_anew(
+    corpus: Path, tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"measures": ["semantic"], "embedder": tiny_encoder, "n_clusters": 4, "shard_rows": 16}
+    euds.score(corpus, out=tmp_path / "whole", **settings)
+    for name in ("centroids.npy", "embeddings-00007.arrow"):
+        run_dir = stopped(corpus, tmp_path / name, monkeypatch, finishing=True, settings=settings)
+        path = run_dir / "work" / name
+        path.write_bytes(cut(path.read_bytes()))
+        euds.score(corpus, out=run_dir, **settings)
+        assert digests(run_dir) == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {}},
+        {"config": None},
+        {"config": {"shard_rows": None}},
+        {"inputs": {}},
+        {"inputs": [{}]},
+        {"counts": None},
+    ],
+)
+def test_a_manifest_that_lacks_what_its_readers_need_is_named(
+    corpus: Path, whole: Path, change: dict[str, Any], finished: bool
+) -> None:
+    path = whole / "manifest.json"
+    manifest = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps(manifest if finished else {**manifest, "finished": None}))
+    if "counts" in change and not finished:
+        # An unfinished run has none.
+        assert run_status(whole).state == "stopped"
+        return
+    readers: list[Callable[[], object]] = [
+        lambda: run_status(whole),
+        lambda: euds.score(corpus, out=whole, **INFORMATION),
+        lambda: euds.select(whole, keep=0.5, rule="random"),
+        lambda: euds.read_scores(whole),
+    ]
+    for reader in readers:
+        with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
+            reader()
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", '{"row_id": 1, "file": "a", "row": 2}', '{"row_id": 1, "reason": ["a"]}'])
+def test_a_quarantine_of_other_json_is_named(whole: Path, line: str) -> None:
+    (whole / "quarantine.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match=r"quarantine\.jsonl: missing or damaged; score into a new directory"):
+        run_status(whole)
