@@ -185,11 +185,12 @@ def summarise(
         if given and reference is None:
             left_out[name] = f"there is no {REFERENCE} to compare its entropies with"
             continue
-        errors = [float(np.abs(own - reference[: len(own)]).max()) for own in given]
-        alike = [float(np.corrcoef(own, reference[: len(own)])[0, 1]) for own in given]
+        pairs = [] if reference is None else [(own, reference[: len(own)]) for own in given]
+        errors = [float(np.abs(own - right).max()) for own, right in pairs]
+        alike = [float(np.corrcoef(own, right)[0, 1]) for own, right in pairs]
         # Texts differ less than bfloat16 may be off: whether each has its own score shows in their order.
-        right = [error <= TOLERANCE_NATS for error in errors] + [value >= LEAST_CORRELATION for value in alike]
-        if not all(right):
+        agrees = [error <= TOLERANCE_NATS for error in errors] + [value >= LEAST_CORRELATION for value in alike]
+        if not all(agrees):
             left_out[name] = f"it is off by {max(errors):.2g} nats, with a correlation of {min(alike):.2g}"
             continue
         if not found:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import euds
+from euds.corpus.run_files import COUNTS
 from euds.engine.manifest import write_finished
 from euds.engine.pool import fit_pool
-from euds.engine.records import COUNTS, Record, Records
+from euds.engine.records import Record, Records
 from euds.engine.split import Split
 from euds.engine.status import RunStatus, run_status
 from euds.engine.work import Work

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from euds.corpus import meanings_path, read_parquet, write_parquet
+from euds.corpus.run_files import COUNTS
 from euds.engine.cache import cache_counts
 from euds.engine.columns import embeddings_of, nullable, ragged
 from euds.engine.pool import Pool, counts_of
 from euds.engine.prepare import Plan
-from euds.engine.records import COUNTS, Record
+from euds.engine.records import Record
 from euds.engine.shard_cost import generations_cost, stage_seconds, tokens_read
 from euds.engine.work import Work
 from euds.files import file_sha256

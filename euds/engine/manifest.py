@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from euds.backends import FAISS_BUILDS
-from euds.corpus.run_files import MANIFEST_FORMAT, PARTS_FILE, open_manifest
+from euds.corpus.run_files import COUNTS, MANIFEST_FORMAT, PARTS_FILE, open_manifest
 from euds.engine.config import changes
 from euds.engine.cost import semantic_cost
 from euds.engine.prepare import Plan, refuse_other_run
-from euds.engine.records import COUNTS
 from euds.engine.work import Work
 from euds.errors import InputError, RunStopped
 from euds.files import atomic_path, json_sha256, permitted, write_json

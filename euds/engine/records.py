@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from euds.corpus.run_files import COUNTS as COUNTS
+from euds.corpus.run_files import COUNTS
 from euds.errors import InputError
 from euds.files import file_sha256, has_kinds, read_json, write_json
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from euds.corpus import open_manifest, read_quarantine, run_folder
+from euds.corpus.run_files import COUNTS
 from euds.engine.config import stages_of
-from euds.engine.records import COUNTS, Record
+from euds.engine.records import Record
 from euds.engine.work import POOL_FILE, Work, changed_at
 from euds.errors import InputError
 from euds.types import ScoreResult
