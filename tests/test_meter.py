@@ -27,7 +27,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
             yield progress
             ended.append((title, total, done, int(progress._progress.tasks[0].completed)))
 
-    for runner in ("local_runner", "process_runner", "sampled"):
+    for runner in ("local_runner", "process_runner", "estimate_sample"):
         monkeypatch.setattr(f"euds.engine.{runner}.bar", recorded)
     return ended
 

@@ -183,8 +183,9 @@ def test_no_file_of_somebodys_own_is_written_over(
             euds.run(recipe, dry_run=dry_run)
         assert own.read_text() == '{"text": "my own", "label": 1}\n'
         assert [path.name for path in own.parent.iterdir()] == [name]
-        entry = {"path": "/elsewhere/pool.jsonl", "sha256": file_sha256(Path(recipe["data"]["train"]))}
-        manifest = {"format": 1, "config": {}, "fingerprint": {}, "inputs": [entry], "finished": False}
+        entry = {"path": "/elsewhere/pool.jsonl", "sha256": file_sha256(Path(recipe["data"]["train"])), "rows": 1}
+        config = {"shard_rows": 1024}
+        manifest = {"format": 1, "config": config, "fingerprint": {}, "inputs": [entry], "finished": False}
         _write(tmp_path / "run" / "manifest.json", manifest)
 
 
