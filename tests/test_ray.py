@@ -171,7 +171,7 @@ def test_of_two_runs_of_one_process_that_which_started_ray_ends_last(
     write_jsonl: WriteJsonl, make_texts: Texts, tmp_path: Path
 ) -> None:
     small = write_jsonl([{"text": text} for text in make_texts(20, 6)], "small.jsonl")
-    large = write_jsonl([{"text": text} for text in make_texts(1000, 7)], "large.jsonl")
+    large = write_jsonl([{"text": text} for text in make_texts(400, 7)], "large.jsonl")
     call = [sys.executable, "-c", TWO_RUNS, *map(str, (small, large, tmp_path))]
     done = subprocess.run(call, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
