@@ -151,9 +151,10 @@ def test_a_glob_passes_over_what_the_run_makes_and_nothing_else(
     out: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("own/selected.jsonl", "own/work/shards.jsonl", "scores/own.jsonl", "study/own.jsonl"):
-        Path(name).parent.mkdir(exist_ok=True, parents=True)
-        Path(name).write_bytes(corpus.read_bytes())
+    elsewhere = Path("own", "work") / "shards.jsonl"
+    for own in (Path("own/selected.jsonl"), elsewhere, Path("scores/own.jsonl"), Path("study/own.jsonl")):
+        own.parent.mkdir(exist_ok=True, parents=True)
+        own.write_bytes(corpus.read_bytes())
     inputs = sorted(str(path) for path in tmp_path.glob(pattern) if path.is_file())
     for piece in range(2):
         whole = euds.score(pattern, out=out, split=f"{piece}/2", **INFORMATION)

@@ -109,9 +109,7 @@ def part_files(run_dir: Path) -> tuple[Path, ...]:
         InputError: the record of them is gone or damaged.
         RunStopped: the disk or file server failed.
     """
-    names = [entry["part"] for entry in _recorded_parts(run_dir)]
-    # By number: part-100000 comes after part-10001.
-    return tuple(run_dir / "scores" / name for name in sorted(names, key=lambda name: (len(name), name)))
+    return _paths(run_dir, _recorded_parts(run_dir))
 
 
 def whole_parts(run_dir: Path) -> tuple[Path, ...]:
@@ -126,8 +124,8 @@ def whole_parts(run_dir: Path) -> tuple[Path, ...]:
         RunStopped: the disk or file server failed.
     """
     expected = read_manifest(run_dir)["counts"]["rows"]
-    _verify_record(run_dir, expected)
-    parts = part_files(run_dir)
+    recorded = _whole_record(run_dir, expected)
+    parts = _paths(run_dir, recorded)
     with readable_scores(run_dir):
         n_rows = sum(pq.read_metadata(part).num_rows for part in parts if part.exists())
         if n_rows != expected:
@@ -135,7 +133,7 @@ def whole_parts(run_dir: Path) -> tuple[Path, ...]:
                 f"{run_dir}/scores: {n_rows} rows, but the manifest counts {expected}; "
                 "a part is missing: score into a new directory"
             )
-        _verify_hashes(run_dir)
+        _verify_hashes(run_dir, recorded)
     return parts
 
 
@@ -251,29 +249,35 @@ def verify_parts(run_dir: Path) -> None:
         InputError: a file is gone or damaged.
         RunStopped: the disk or file server failed.
     """
-    _verify_record(run_dir, open_manifest(run_dir)["counts"]["rows"])
-    _verify_hashes(run_dir)
+    _verify_hashes(run_dir, _whole_record(run_dir, open_manifest(run_dir)["counts"]["rows"]))
     if not (run_dir / QUARANTINE_FILE).exists():
         raise _damaged(run_dir / QUARANTINE_FILE)
 
 
-def _verify_record(run_dir: Path, n_rows: int) -> None:
-    """Check that the recorded parts of a finished run have all its rows together: lines may be missing as well."""
-    if sum(entry["rows"] for entry in _recorded_parts(run_dir)) != n_rows:
+def _whole_record(run_dir: Path, n_rows: int) -> list[dict[str, Any]]:
+    """Return what is recorded of a finished run's parts, if they have all its rows together: lines may be missing."""
+    recorded = _recorded_parts(run_dir)
+    if sum(entry["rows"] for entry in recorded) != n_rows:
         raise _damaged(run_dir / "scores" / PARTS_FILE)
+    return recorded
 
 
-def _verify_hashes(run_dir: Path) -> None:
+def _verify_hashes(run_dir: Path, recorded: Sequence[Mapping[str, Any]]) -> None:
     """Check that the parts of a finished run are as they were written."""
-    for entry in _recorded_parts(run_dir):
-        part = run_dir / "scores" / entry["part"]
+    for entry, part in zip(recorded, _paths(run_dir, recorded), strict=True):
         if not part.exists() or file_sha256(part) != entry["sha256"]:
             raise _damaged(part)
 
 
-def _recorded_parts(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield what is recorded of each part of a finished run."""
-    yield from _entries(run_dir / "scores" / PARTS_FILE, {"part": str, "rows": int, "sha256": str})
+def _paths(run_dir: Path, recorded: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+    return tuple(run_dir / "scores" / entry["part"] for entry in recorded)
+
+
+def _recorded_parts(run_dir: Path) -> list[dict[str, Any]]:
+    """Return what is recorded of each part of a finished run, in row order."""
+    entries = _entries(run_dir / "scores" / PARTS_FILE, {"part": str, "rows": int, "sha256": str})
+    # By number: part-100000 comes after part-10001.
+    return sorted(entries, key=lambda entry: (len(entry["part"]), entry["part"]))
 
 
 def _entries(path: Path, kinds: Mapping[str, type]) -> Iterator[dict[str, Any]]:
