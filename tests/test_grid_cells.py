@@ -6,11 +6,14 @@ import os
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from euds.cli.app import app
 from euds.errors import InputError, InvalidArgument
 from euds.study.grid import cells
 from euds.study.grid.cells import (
@@ -24,6 +27,7 @@ from euds.study.grid.cells import (
     encode_scores,
     read_cells,
 )
+from euds.study.grid.facts import processor
 
 
 def make_cell(seed: int = 0, **changes: Any) -> Cell:
@@ -168,3 +172,18 @@ def test_a_repeated_cell_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 2: f{24} repeats"):
         read_cells(path)
     assert_same(decode(encode(make_cell(0))), make_cell(0))
+
+
+def test_a_cell_that_comes_out_otherwise_elsewhere_names_both_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = SimpleNamespace(judged={"test": SimpleNamespace(metrics={"accuracy": 0.5})})
+
+    def rerun(name: str | None, metric: float) -> tuple[int, str]:
+        cell = make_cell(processor=name, metrics={"test": {"accuracy": metric}})
+        monkeypatch.setattr("euds.study.grid.run.rerun_cell", lambda *_: (cell, tuned))
+        found = CliRunner().invoke(app, ["study", "study.yaml", "--rerun", "random"])
+        return found.exit_code, found.stderr
+
+    assert rerun("Some CPU", 0.5) == (0, "")
+    assert rerun("Some CPU", 0.6) == (1, f"trained on Some CPU; this is {processor()}\n")
+    assert rerun(None, 0.6) == (1, f"trained on a processor that was not recorded; this is {processor()}\n")
+    assert rerun(processor(), 0.6) == (1, "")

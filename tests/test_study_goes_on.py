@@ -220,6 +220,9 @@ def test_a_machine_is_known_by_its_gpu_too(monkeypatch: pytest.MonkeyPatch, tmp_
     assert processor.__wrapped__() == f"{alone} + Some GPU"
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Some CPU @ 2 GHz\n")
     assert _cpu(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
+    core = "processor : {}\ncpu family\t: 6\nmodel\t\t: {}\nmodel name\t: Some CPU\nstepping\t: 1\n\n"
+    (tmp_path / "cpuinfo").write_text(core.format(0, 167) + core.format(1, 5))
+    assert _cpu(tmp_path / "cpuinfo") == "Some CPU (family 6, model 167, stepping 1)"
     (tmp_path / "cpuinfo").write_text("processor : 0\nCPU part : 0xd40\n")
     assert _cpu(tmp_path / "cpuinfo") == _cpu(tmp_path / "nothing")
     assert _cpu(tmp_path / "nothing").startswith("unknown (")

@@ -69,4 +69,9 @@ def _rerun(cell: "Cell", tuned: "FineTuned") -> None:
     was, now = dict(cell.metrics["test"]), dict(tuned.judged["test"].metrics)
     typer.echo(f"{cell.cell} {cell.method}, keep {cell.keep}, {cell.schedule}, seed {cell.seed}: was {was}, is {now}")
     if was != now:
+        from euds.study.grid.facts import processor
+
+        if cell.processor != processor():
+            recorded = cell.processor or "a processor that was not recorded"
+            typer.echo(f"trained on {recorded}; this is {processor()}", err=True)
         raise typer.Exit(1)

@@ -217,10 +217,17 @@ def processor() -> str:
 
 
 def _cpu(cpuinfo: Path) -> str:
-    """Return the name of the processor by Linux; where it has none, its kind, marked as unknown."""
+    """Return the processor's name by Linux and what tells those of one name apart; without one its kind, as unknown.
+
+    A name such as "Intel(R) Xeon(R) Processor", as virtual machines have it, stands for several that round differently.
+    """
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, f"{UNKNOWN} ({platform.processor() or platform.machine()})")
+    # Of the first core.
+    first = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in first:
+        return f"{UNKNOWN} ({platform.processor() or platform.machine()})"
+    kind = [f"{key.removeprefix('cpu ')} {first[key]}" for key in ("cpu family", "model", "stepping") if key in first]
+    return f"{first['model name']} ({', '.join(kind)})" if kind else first["model name"]
