@@ -72,9 +72,7 @@ def test_the_command_line_scores_selects_and_reports(tmp_path: Path) -> None:
 
 def test_a_summary_says_why_rows_were_not_scored(tmp_path: Path) -> None:
     score = ("score", "a.jsonl", "--out", "r", "--measures", "information")
-    (tmp_path / "a.jsonl").write_bytes(
-        "".join(json.dumps({"text": f"the film {at}"}) + "\n" for at in range(9)).encode("utf-16")
-    )
+    (tmp_path / "a.jsonl").write_text("".join(f"the film {at}\n" for at in range(9)))
     _, *reasons = euds_command(*score, cwd=tmp_path).stdout.splitlines()
     assert reasons[0] == "  9 x not JSON: Expecting value"
     rows = ["[]", "[]", "[]", '{"text": "the film"}', '{"text": 1}', '{"text": 2}', '{"text": null}', '{"text": ""}']

@@ -60,9 +60,16 @@ def test_blank_lines_before_a_header_are_skipped(tmp_path: Path, mark: bytes, bl
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
-def test_a_csv_in_utf16_is_told_to_be_converted(tmp_path: Path, name: str, encoding: str) -> None:
-    content = "\ufefftext,label\na,1\n".encode(encoding)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz"])
+def test_utf16_is_told_to_be_converted(tmp_path: Path, name: str, encoding: str) -> None:
+    content = ("\ufefftext,label\na,1\n" if "csv" in name else '\ufeff{"text": "a"}\n').encode(encoding)
     (tmp_path / name).write_bytes(pa.compress(content, "gzip", asbytes=True) if name.endswith(".gz") else content)
     with pytest.raises(InputError, match=rf"{name}: is UTF-16; convert it to UTF-8, such as by iconv"):
         check_inputs([tmp_path / name])
+
+
+def test_a_first_row_that_begins_like_utf16_is_one_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xff\xfe{"text": "a"}\n{"text": "b"}\n')
+    check_inputs([path])
+    assert [row.error for row in read_rows([path])] == ["not UTF-8: invalid start byte", None]

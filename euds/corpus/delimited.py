@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from euds.corpus.raw import Marks, RawRow
-from euds.corpus.streams import BUFFER_BYTES, READ_ERRORS, compression, open_stream, unreadable
+from euds.corpus.streams import BUFFER_BYTES, READ_ERRORS, compression, in_utf16, open_stream, unreadable
 from euds.errors import InputError
 
 MAX_RECORD_BYTES = 1 << 26
@@ -45,9 +45,7 @@ class Source:
             first = self._handle.read(len(BOM))
             if first.startswith(UTF16_MARKS):
                 self.close()
-                raise InputError(
-                    f"{path}: is UTF-16; convert it to UTF-8, such as by iconv -f UTF-16 -t UTF-8 OLD > NEW"
-                )
+                raise in_utf16(path)
             begin = len(BOM) if first == BOM else 0
             self._lines = _Lines(self._handle, begin)
             # Blank lines before it are no header, as those behind it are no rows.

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from euds.corpus.raw import Marks, RawRow
-from euds.corpus.streams import READ_ERRORS, compression, open_stream, unreadable
+from euds.corpus.streams import READ_ERRORS, compression, in_utf16, open_stream, unreadable
 from euds.errors import InputError
 
 MAX_LINE_BYTES = 1 << 26
@@ -21,6 +21,9 @@ BLOCK_BYTES = 1 << 20
 """Bytes searched for newlines at a time."""
 
 BOM = b"\xef\xbb\xbf"
+
+UTF16_OBJECTS = tuple("\ufeff{".encode(order) for order in ("utf-16-le", "utf-16-be"))
+"""How a file of objects in UTF-16 begins: more than its mark, which one damaged row may begin with, too."""
 
 IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))
 """By byte, whether `bytes.strip` removes it."""
@@ -64,7 +67,7 @@ class Source:
         handle = self._handle
         if start == 0:
             handle.seek(0)
-            _skip_bom(handle)
+            _skip_bom(self._path, handle)
         elif handle.tell() != start:
             handle.seek(start - 1)
             if handle.read(1) != b"\n" and start != len(BOM):
@@ -76,7 +79,7 @@ def marks(path: Path) -> Iterator[Marks]:
     number = 0
     try:
         with open_stream(path) as handle:
-            begin = _skip_bom(handle)
+            begin = _skip_bom(path, handle)
             # The line that is open at the end of a block: where it begins, and whether it is more than blank so far.
             filled = False
             base = begin
@@ -125,17 +128,23 @@ def check(path: Path) -> None:
     """Open the file and read its first lines.
 
     Raises:
-        InputError: it cannot be opened or decompressed.
+        InputError: it cannot be opened or decompressed, or is UTF-16.
     """
     next(marks(path), None)
 
 
-def _skip_bom(handle: BinaryIO) -> int:
-    """Go behind the byte order mark, if there is one, and return the offset there."""
-    if handle.read(len(BOM)) == BOM:
-        return len(BOM)
-    handle.seek(0)
-    return 0
+def _skip_bom(path: Path, handle: BinaryIO) -> int:
+    """Go behind the byte order mark, if there is one, and return the offset there.
+
+    Raises:
+        InputError: the file is UTF-16.
+    """
+    first = handle.read(len(UTF16_OBJECTS[0]))
+    if first in UTF16_OBJECTS:
+        raise in_utf16(path)
+    begin = len(BOM) if first.startswith(BOM) else 0
+    handle.seek(begin)
+    return begin
 
 
 def _filled(block: bytes, data: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -63,6 +63,11 @@ def unreadable(path: Path, after: str, error: Exception) -> EudsError:
     return InputError(f"{path}: damaged {kind} file after {after}: {error}")
 
 
+def in_utf16(path: Path) -> InputError:
+    """Say that a file is UTF-16, and what to do."""
+    return InputError(f"{path}: is UTF-16; convert it to UTF-8, such as by iconv -f UTF-16 -t UTF-8 OLD > NEW")
+
+
 class _Remote(io.RawIOBase):
     """The bytes of a URL; see `reading` for its errors."""
 
