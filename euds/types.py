@@ -38,6 +38,14 @@ class TokenStats:
     target_logprob: "torch.Tensor | None" = None
 
 
+def _json_object(text: str) -> dict[str, Any]:
+    """Return the object that a text of JSON is; of anything else, TypeError."""
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise TypeError(f"must be an object of JSON, got {type(fields).__name__}")
+    return fields
+
+
 @dataclass(frozen=True, eq=False)
 class _Region:
     """What intervals and boxes share: the rows kept, and JSON.
@@ -67,8 +75,8 @@ class _Region:
             ValueError: the text is no JSON.
             TypeError: its fields are not those of this class.
         """
-        fields = json.loads(text)
-        places = np.array(fields.pop("indices") or [], np.int64)
+        fields = _json_object(text)
+        places = np.array(fields.pop("indices", None) or [], np.int64)
         return cls(indices=places, **{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
 
 
@@ -234,9 +242,10 @@ class Stability:
             ValueError: the text is no JSON.
             TypeError: its fields are not those of this class.
         """
-        fields = json.loads(text)
-        sides = [BoundSpread(**{name: tuple(found) for name, found in side.items()}) for side in fields.pop("sides")]
-        quantiles = tuple(fields.pop("overlap_quantiles"))
+        fields = _json_object(text)
+        found = fields.pop("sides", ())
+        sides = [BoundSpread(**{name: tuple(bounds) for name, bounds in dict(side).items()}) for side in found]
+        quantiles = tuple(fields.pop("overlap_quantiles", ()))
         return cls(sides=tuple(sides), overlap_quantiles=quantiles, **fields)
 
 

@@ -120,3 +120,27 @@ def test_arrays_and_names_that_cannot_be_read_are_named(arguments: dict[str, Any
     with pytest.raises(InvalidArgument, match=f"^{message}"):
         find(**arguments)
     find(scores=torch.eye(3), ids=torch.arange(3), groups=np.ma.masked_array([1, 1, 2]))
+
+
+class NAType:
+    """As pandas.NA calls itself; pandas is not needed to tell it."""
+
+
+def test_nulls_of_pandas_are_left_out_like_others() -> None:
+    frame = np.array([[1.0, 2.0], [NAType(), 3.0], [2.0, None], [4.0, 5.0]], object)
+    plain = np.array([[1.0, 2.0], [np.nan, 3.0], [2.0, np.nan], [4.0, 5.0]])
+    assert euds.find_box(frame, keep=1, bins=2).to_json() == euds.find_box(plain, keep=1, bins=2).to_json()
+    histogram = euds.Histogram([[0.0, 3.0, 6.0]] * 2)
+    histogram.add(frame)
+    assert (histogram.n_counted, histogram.n_nan) == (2, 2)
+    with pytest.raises(InvalidArgument, match=r"^scores: must be real numbers"):
+        euds.find_box(np.array([["a", 1.0]], object), keep=1)
+
+
+@pytest.mark.parametrize("kind", [euds.Interval, euds.Box, euds.Stability])
+def test_json_of_something_else_is_told_as_documented(kind: Any) -> None:
+    for text in ("{}", "5", "[]", '{"sides": {"a": 1}}'):
+        with pytest.raises((TypeError, ValueError)):
+            kind.from_json(text)
+    with pytest.raises(ValueError, match="Expecting"):
+        kind.from_json("{")

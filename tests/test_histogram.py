@@ -252,7 +252,7 @@ def test_edges_of_chunks_are_exact_while_they_fit() -> None:
     with pytest.raises(InvalidArgument, match="seed: must be"):
         EqualMassEdges(seed=2.5)  # type: ignore[arg-type]  # Wrong on purpose.
     for ids in ([1, 2], [0.5]):
-        with pytest.raises(InvalidArgument, match="ids: must be 1 integers, one a value, got"):
+        with pytest.raises(InvalidArgument, match=r"ids: must be (1|a flat array of) integers, got"):
             first.add([1.0], ids)
     for unlike in (EqualMassEdges(limit=5), EqualMassEdges(seed=1)):
         with pytest.raises(InvalidArgument, match=r"other: has limit \d+ and seed \d; must be 16777216 and 0"):
@@ -312,3 +312,21 @@ def test_more_bins_than_ranks_are_one_a_value() -> None:
     values = np.arange(50.0)
     for bins in (100, 10**18, 2**64):
         assert equal_mass_edges(values, bins)[:-1].tolist() == values.tolist()
+
+
+def test_many_small_chunks_are_held_in_few_arrays() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.random(3000)
+    edges, whole = EqualMassEdges(), EqualMassEdges()
+    whole.add(values)
+    for value in values:
+        edges.add([value])
+    assert len(edges._values) < 20
+    assert edges.edges(7).tolist() == whole.edges(7).tolist()
+
+
+def test_ids_of_chunks_are_checked_as_elsewhere() -> None:
+    EqualMassEdges().add([], ids=[])
+    for ids in ([[1], [1, 2]], [1.5, 2.0], [1], np.ma.array([1, 2], mask=[False, True])):
+        with pytest.raises(InvalidArgument, match=r"^ids: must be "):
+            EqualMassEdges().add([1.0, 2.0], ids=ids)

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,3 +140,41 @@ def test_a_histogram_may_have_as_many_rows_and_cells_as_the_search_takes(monkeyp
         histogram.add(np.arange(bins) + 0.5)
         with pytest.raises(InvalidArgument, match="histogram: 3 rows in 3 cells") if refused else nullcontext():
             assert euds.find_box(histogram, keep=1).n_in_region == 1
+
+
+@pytest.mark.parametrize("worth", [0.1, 1 / 3, 0.7, 2.0**-40])
+def test_equal_utilities_tie_as_those_of_the_rows(worth: float) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        scores = rng.random((int(rng.integers(20, 200)), 2))
+        utility = np.full(len(scores), worth)
+        most: dict[str, Any] = {"keep": 0.2, "max_keep": 0.4}
+        rows = euds.find_box(scores, bins=6, utility=utility, **most)
+        found = euds.find_box(merged(scores, [equal_mass_edges(axis, 6) for axis in scores.T], utility, rng), **most)
+        assert (found.low_rank, found.high_rank) == (rows.low_rank, rows.high_rank)
+        own = equal_mass_edges(scores[:, 0], 50)
+        interval = euds.find_interval(merged(scores[:, :1], [own], utility, rng), rule="utility", **most)
+        # As many rows as may be, of those the lowest bins.
+        assert interval.utility == pytest.approx(worth * interval.n_in_region)
+        assert interval.n_in_region <= int(0.4 * len(scores)) + 1
+
+
+def test_utilities_of_which_none_is_a_multiple_still_compare() -> None:
+    histogram = Histogram(np.arange(5.0), utilities=True)
+    histogram.add(np.arange(4.0) + 0.5, np.array([2.0**30, -(2.0**30), 1 / 3, 0.0]))
+    for _ in range(12):
+        other = Histogram(np.arange(5.0), utilities=True)
+        other.merge(histogram)
+        histogram.merge(other)
+    sums = histogram.comparable_utilities
+    assert sums is not None
+    assert int(np.abs(sums).sum()) <= (1 << 60) + 4
+    assert sums[0] == -sums[1] > sums[2] > 0 == sums[3]
+
+
+@pytest.mark.parametrize("edges", [[np.arange(50_000.0)] * 3, [np.arange(3_000_000.0)] * 3])
+def test_more_cells_than_memory_has_are_refused(edges: list[np.ndarray]) -> None:
+    with pytest.raises(InvalidArgument, match=r"^edges: [\d,]+ cells are more than memory has; take fewer"):
+        Histogram(edges)
+    with pytest.raises(InvalidArgument, match=r"^bins: 1,000,000,000,000 are more than memory has; take fewer"):
+        euds.equal_width_edges(0, 1, 10**12)

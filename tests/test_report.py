@@ -4,15 +4,17 @@ import re
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import pyarrow.parquet as pq
 import pytest
 
 import euds
 from euds.errors import InputError, InvalidArgument
-from euds.files import write_json
+from euds.files import read_json, write_json
 from euds.report import figures, write_report
 from euds.report.content import gather
 from euds.selection.summary import summary
@@ -250,3 +252,40 @@ def test_scores_that_are_all_equal_still_make_a_report(tmp_path: Path, write_jso
     euds.score(corpus, out=tmp_path / "run", measures=["information"])
     euds.select(tmp_path / "run", keep=2, rule="densest", axes=["information"])
     assert "constant" in write_report(tmp_path / "run").read_text()
+
+
+def test_damaged_records_of_a_run_are_named(tmp_path: Path, write_jsonl: WriteJsonl) -> None:
+    euds.score(write_jsonl([{"text": "the film was sad"}] * 5), out=tmp_path / "run", measures=["information"])
+    euds.select(tmp_path / "run", keep=2, rule="random")
+    record, table = tmp_path / "run" / "selection.json", tmp_path / "run" / "study" / "table.json"
+    whole = read_json(record)
+    for content in ([], {"rule": "low"}, {**whole, "n_kept": "2"}):
+        write_json(record, content)
+        with pytest.raises(InputError, match=r"selection.json: is no record of a selection; run euds select again"):
+            write_report(tmp_path / "run")
+    write_json(record, {**whole, "format": 2})
+    with pytest.raises(InputError, match=r"selection.json: has format 2, and this euds reads 1; run euds select again"):
+        write_report(tmp_path / "run")
+    write_json(record, whole)
+    write_json(table, {"metrics": []})
+    with pytest.raises(InputError, match=r"table.json: is no table of a study; delete it, or run the recipe again"):
+        write_report(tmp_path / "run")
+
+
+def test_nobodys_settings_of_matplotlib_count_and_none_are_changed() -> None:
+    def drawn() -> bytes:
+        return figures.svg("salt", (3, 2), lambda figure: figure.add_subplot().plot([1, 3, 2], label="$a"))
+
+    usual = drawn()
+    with mpl.rc_context():
+        mpl.style.use("dark_background")
+        mpl.rcParams["text.usetex"] = True
+        before = dict(mpl.rcParams)
+        found: list[bytes] = []
+        threads = [Thread(target=lambda: found.append(drawn())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [usual] * 4
+        assert dict(mpl.rcParams) == before

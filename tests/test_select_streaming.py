@@ -3,11 +3,13 @@
 import json
 import os
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -307,3 +309,22 @@ def test_a_grid_too_large_to_search_is_refused_as_in_memory_and_one_of_few_score
         with pytest.raises(EudsError, match=r"^bins: a grid of 64\^2 for 1 groups is too large; take fewer$"):
             select(tmp_path / "many", **asked)
     assert euds.select_streaming(tmp_path / "few", **asked).n_kept == 50
+
+
+def test_rows_of_the_region_are_held_once(tmp_path: Path) -> None:
+    n = 1_200_000
+    rng = np.random.default_rng(0)
+    part = tmp_path / "scores" / "part-00000.parquet"
+    part.parent.mkdir()
+    pq.write_table(pa.table({"row_id": np.arange(n), "surprisal_nats": rng.random(n)}), part)
+    pool, _ = streaming._count([part], ["surprisal_nats"], 4096, n, 0)
+    region = streaming._find(pool, "low", ["surprisal_nats"], n // 2 + 3)
+    tracemalloc.start()
+    try:
+        kept = streaming._trimmed([part], ["surprisal_nats"], pool, region, "low", n // 2 + 3, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == n // 2 + 3 < region.n_inside
+    # Beside the rows of the region, a batch of the part is held.
+    assert peak < 25 * region.n_inside + 120 * 65536

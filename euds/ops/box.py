@@ -65,7 +65,8 @@ def find_box(
         Bounds in the scores' units and in ranks, volume, lift, and the indices kept: exactly b = ceil(keep * n) of them
         unless `max_keep` is given. Of a histogram: bin edges as bounds, where an upper edge itself belongs to the next
         bin, but for the last one; no indices, as a histogram knows no rows; and as `bins` those of the axis with most.
-        On the edges of `equal_mass_edges` its box is the one that the rows themselves give.
+        On the edges of `equal_mass_edges` its box is the one that the rows themselves give, by utilities where totals
+        differ by more than their rounding.
 
     Raises:
         InvalidArgument: a shape or number is impossible, no row can be searched, more than 2^31 - 2 rows, the grid has

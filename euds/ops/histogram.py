@@ -41,14 +41,19 @@ class Histogram:
             utilities: whether to sum a utility of each row too.
 
         Raises:
-            InvalidArgument: an axis has fewer than two edges, or they are not finite and strictly ascending.
+            InvalidArgument: an axis has fewer than two edges, or they are not finite and strictly ascending, or memory
+                has no room for as many cells.
         """
         self.edges = _as_edges(edges)
         shape = tuple(len(axis) - 1 for axis in self.edges)
-        self.counts: Int64Array = np.zeros(shape, np.int64)
         self.n_nan = self.n_infinite = self.n_outside = 0
-        # The low and the high word of each sum.
-        self._sums: npt.NDArray[np.uint64] | None = np.zeros((*shape, 2), np.uint64) if utilities else None
+        try:
+            self.counts: Int64Array = np.zeros(shape, np.int64)
+            # The low and the high word of each sum.
+            self._sums: npt.NDArray[np.uint64] | None = np.zeros((*shape, 2), np.uint64) if utilities else None
+        except (MemoryError, ValueError):
+            # More than memory, or than NumPy counts.
+            raise InvalidArgument(f"edges: {math.prod(shape):,} cells are more than memory has; take fewer") from None
 
     @property
     def n_left_out(self) -> int:
@@ -65,11 +70,28 @@ class Histogram:
         """Sums of the utility per cell, each rounded once to float64; None if none are kept."""
         if self._sums is None:
             return None
-        low, high = self._sums[..., 0].ravel(), self._sums[..., 1].ravel().view(np.int64)
-        sums = [
-            ((above << 64) + below) / UTILITY_STEPS for below, above in zip(low.tolist(), high.tolist(), strict=True)
-        ]
+        sums = [each / UTILITY_STEPS for each in self._steps(self._sums)]
         return np.array(sums, np.float64).reshape(self.counts.shape)
+
+    @property
+    def comparable_utilities(self) -> Int64Array | None:
+        """Sums of the utility per cell as integers, for searches that compare totals exactly; None if none are kept.
+
+        They are the sums over their greatest common divisor, so that those of equal utilities are equal whatever the
+        utility is; where that leaves totals beyond 2^60, rounded down to a multiple of a power of two.
+        """
+        if self._sums is None:
+            return None
+        steps = self._steps(self._sums)
+        divisor = math.gcd(*steps) or 1
+        total = sum(map(abs, steps)) // divisor
+        shift = max(total.bit_length() - 60, 0)
+        return np.array([each // divisor >> shift for each in steps], np.int64).reshape(self.counts.shape)
+
+    @staticmethod
+    def _steps(sums: npt.NDArray[np.uint64]) -> list[int]:
+        low, high = sums[..., 0].ravel(), sums[..., 1].ravel().view(np.int64)
+        return [(above << 64) + below for below, above in zip(low.tolist(), high.tolist(), strict=True)]
 
     def add(self, values: npt.ArrayLike, utility: npt.ArrayLike | None = None, *, n_threads: int | None = None) -> None:
         """Add rows; fast on one axis without utilities, most of all for at most 64 bins or equally wide ones.
@@ -152,8 +174,11 @@ def equal_width_edges(low: float, high: float, bins: int) -> Float64Array:
     low, high = real_number("low", low), real_number("high", high)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise InvalidArgument(f"low: must be below high, and both finite; got {low} and {high}")
-    # Halved, so that the range itself may exceed the largest float.
-    edges: Float64Array = 2.0 * np.linspace(low / 2.0, high / 2.0, bins + 1)
+    try:
+        # Halved, so that the range itself may exceed the largest float.
+        edges: Float64Array = 2.0 * np.linspace(low / 2.0, high / 2.0, bins + 1)
+    except (MemoryError, ValueError, OverflowError):
+        raise InvalidArgument(f"bins: {bins:,} are more than memory has; take fewer") from None
     edges[0], edges[-1] = low, high
     if not (np.diff(edges / 2.0) > 0).all():
         raise InvalidArgument(f"bins: {bins} bins from {low} to {high} are narrower than floats can tell; take fewer")

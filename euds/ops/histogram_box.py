@@ -6,7 +6,6 @@ from euds.errors import InvalidArgument
 from euds.ops.box import MAX_CELLS, Progress, objective_of
 from euds.ops.filled_cells import filled_cells
 from euds.ops.histogram import Histogram
-from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep, parse_max_keep
 from euds.ops.ranks import MAX_ROWS, check_threads
 from euds.types import Box
@@ -35,8 +34,7 @@ def histogram_box(
     goal = objective_of(objective, has_utility=utilities is not None)
     least = parse_keep(keep, n)
     most = parse_max_keep(max_keep, n)
-    scaled = None if utilities is None else scaled_utility(utilities.ravel()).reshape(counts.shape)
-    filled = filled_cells(counts[None], scaled)
+    filled = filled_cells(counts[None], histogram.comparable_utilities)
     found = _core.find_boxes(
         filled.counts, filled.sums, np.array([least]), most, goal, 1, 0.5, check_threads(n_threads), progress
     )

@@ -4,7 +4,6 @@ import numpy as np
 
 from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.histogram import Histogram
-from euds.ops.interval import scaled_utility
 from euds.ops.keep import Keep, parse_keep, parse_max_keep
 from euds.types import Float64Array, Int64Array, Interval
 
@@ -34,7 +33,7 @@ def histogram_interval(
     if rule in ("low", "middle", "high"):
         first, last = ranked_bins(counts, rule, least)
     else:
-        first, last = _by_search(histogram, utilities, rule, least, most, min_width or 0.0)
+        first, last = _by_search(histogram, rule, least, most, min_width or 0.0)
     inside = slice(first, last + 1)
     return Interval(
         rule=rule,
@@ -86,17 +85,15 @@ def _mid_ranks(counts: Int64Array) -> Float64Array:
     return ranks
 
 
-def _by_search(
-    histogram: Histogram, utilities: Float64Array | None, rule: str, least: int, most: int, min_width: float
-) -> tuple[int, int]:
+def _by_search(histogram: Histogram, rule: str, least: int, most: int, min_width: float) -> tuple[int, int]:
     from euds import _core
 
     edges = histogram.edges[0]
     sums = None
     if rule == "utility":
-        if utilities is None:
+        sums = histogram.comparable_utilities
+        if sums is None:
             raise InvalidArgument("histogram: rule 'utility' needs one with utilities")
-        sums = scaled_utility(utilities)
     objective = "shortest" if rule == "densest" else rule
     found = _core.find_interval(
         edges[:-1].copy(), edges[1:].copy(), histogram.counts, sums, objective, least, most, min_width

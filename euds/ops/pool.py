@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.floating]
 def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
     """Return real numbers as float32 where they are that, else as float64; not copied where they are either.
 
-    Nulls become NaN: None in a list or an object array, and masked values.
+    Nulls become NaN: None and pandas.NA in a list or an object array, and masked values.
 
     Raises:
         InvalidArgument: the values are no real numbers.
@@ -27,14 +27,22 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
         values = values.filled(np.nan)
     try:
         array = np.asarray(values)
-        if array.dtype == object and all(value is None or _is_real(value) for value in array.flat):
-            return array.astype(np.float64)
+        if array.dtype == object and all(_is_null(value) or _is_real(value) for value in array.flat):
+            return np.where(_are_null(array), np.nan, array).astype(np.float64)
     except ARRAY_ERRORS as error:
         raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {reason_of(error)}") from None
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"{name}: must be real numbers, got {array.dtype}")
     # As a buffer may begin anywhere, and C++ reads aligned numbers only.
     return np.require(array, requirements="A") if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+
+
+def _is_null(value: object) -> bool:
+    # pandas, whose NA it may be, is no dependency.
+    return value is None or type(value).__name__ == "NAType"
+
+
+_are_null = np.frompyfunc(_is_null, 1, 1)
 
 
 def _is_real(value: object) -> bool:

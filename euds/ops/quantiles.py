@@ -8,11 +8,15 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, check_seed, instance_of, whole_number
 from euds.ops.histogram import close_edges, equal_mass_edges
 from euds.ops.keep import UInt64Array, tie_hash
-from euds.ops.pool import as_floats
+from euds.ops.pool import as_floats, as_ids
 from euds.types import Float64Array, Int64Array
 
 CONFIDENCE = 0.99
 """Of `EqualMassEdges.rank_error`."""
+
+
+SMALL = 1 << 12
+"""Values of a chunk up to which it is joined to the next."""
 
 
 class EqualMassEdges:
@@ -71,12 +75,7 @@ class EqualMassEdges:
         if ids is None:
             own: Int64Array = np.arange(self._n_added, self._n_added + len(array))
         else:
-            given = np.asarray(ids)
-            if given.shape != array.shape or given.dtype.kind not in "iu":
-                raise InvalidArgument(
-                    f"ids: must be {len(array)} integers, one a value, got {given.dtype} of shape {given.shape}"
-                )
-            own = given.astype(np.int64)
+            own = as_ids(ids, len(array))
         finite = np.isfinite(array)
         held = array[finite].astype(np.float64)
         self._n_added += len(array)
@@ -126,6 +125,10 @@ class EqualMassEdges:
         self._values.append(values)
         self._hashes.append(hashes)
         self._n_held += len(values)
+        # An array of a few values is mostly overhead.
+        while len(self._values) > 1 and len(self._values[-2]) <= min(len(self._values[-1]), SMALL):
+            self._values[-2:] = [np.concatenate(self._values[-2:])]
+            self._hashes[-2:] = [np.concatenate(self._hashes[-2:])]
         # An eighth more than the limit: each draw takes a pass over all, and the more are seen, the fewer pass.
         if self._n_held > self._limit + self._limit // 8:
             self._draw()

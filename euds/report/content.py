@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from euds.corpus import corpus_files, read_manifest, read_scores, take_rows
 from euds.errors import InputError
-from euds.files import read_json
+from euds.files import has_kinds, read_json
 from euds.ops.keep import tie_hash
 from euds.progress import say
 from euds.report.meanings import Group, Meanings, gather_meanings
@@ -118,6 +118,10 @@ def gather(run_dir: Path, kept_ids: Int64Array | None, examples: int) -> Content
     pool = scores.filter(pa.array(usable | is_kept))
     selection = _optional(run_dir / "selection.json")
     study = _optional(run_dir / "study" / "table.json")
+    if study is not None and not has_kinds(study, {"metrics": list, "methods": list}):
+        raise InputError(
+            f"{run_dir / 'study' / 'table.json'}: is no table of a study; delete it, or run the recipe again"
+        )
     # The selection's own, of all rows that its rule could choose from.
     rates = {kind: selection and selection.get(f"keep_rate_by_{kind}") for kind in ("label", "source")}
     wanted = [_some(part, ids, examples if kept_ids is not None else 0) for part in (chosen, dropped)]

@@ -2,13 +2,14 @@
 
 import base64
 import io
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -31,6 +32,10 @@ class Picture:
     uri: str
     alt: str
 
+
+DRAWING = threading.Lock()
+"""matplotlib's settings are those of the whole process: of two threads that change and restore them, neither would be
+left with its own."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -179,8 +184,9 @@ def svg(
     layout: Literal["constrained"] | None = "constrained",
 ) -> bytes:
     """Return a drawn figure as SVG: the same bytes for the same salt and numbers; size in inches."""
-    # The salt and the missing date make it so.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+    # The salt, the missing date, and that nobody's own settings count make it so.
+    settings = {**STYLE, "svg.hashsalt": salt}
+    with DRAWING, style.context(["default", settings]), warnings.catch_warnings():
         # Text of an SVG is drawn by the fonts of whoever reads it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure(size, layout=layout)

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from euds.corpus import field_names, read_parquet, read_rows, run_folder
 from euds.errors import InputError, reason_of, whole_number
-from euds.files import file_sha256, permitted, read_json, storage_failure, write_atomic
+from euds.files import file_sha256, has_kinds, permitted, read_json, storage_failure, write_atomic
 from euds.report import figures
 from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
 from euds.selection.describe import SHOWN_GROUPS, largest
 from euds.selection.kept_file import is_lines
+from euds.selection.rows import FORMAT
 from euds.study.table import TITLES, keep_name, notes
 from euds.types import Int64Array, ScoreResult
 
@@ -40,6 +41,9 @@ STAGE_TITLES = {
 
 NO_HTML = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 """What no page may hold: left out by browsers, it would make two labels look like one."""
+
+SELECTION_KINDS = {"rule": str, "axes": list, "bounds": list, "n_kept": int, "selected_file": str}
+"""What a record of a selection has at least."""
 
 LATER_KEYS = ("auto", "validated", "stability", "keep_auto")
 
@@ -69,6 +73,11 @@ def _kept_ids(folder: Path) -> Int64Array | None:
         return None
     record = read_json(path)
     again = "run euds select again"
+    if not has_kinds(record, SELECTION_KINDS):
+        raise InputError(f"{path}: is no record of a selection; {again}")
+    # One of an earlier version has none.
+    if record.get("format", FORMAT) != FORMAT:
+        raise InputError(f"{path}: has format {record['format']!r}, and this euds reads {FORMAT}; {again}")
     file, is_own = _selected_file(folder, record)
     if not file.exists():
         raise InputError(f"{file}: the selected rows are no longer there; {again}")

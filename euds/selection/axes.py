@@ -106,8 +106,12 @@ def without_length(values: Float64Array, n_tokens: Float64Array) -> Float64Array
     """Return the residual of a least-squares line of the finite values on ln(n_tokens)."""
     log_length = np.log(np.maximum(n_tokens, 1.0))
     known = np.isfinite(values) & np.isfinite(log_length)
-    if known.sum() < 2 or np.ptp(log_length[known]) == 0:
+    if not known.any():
         return values
+    if np.ptp(log_length[known]) == 0:
+        # Of one length, the line is the mean.
+        centred: Float64Array = values - values[known].mean()
+        return centred
     slope, intercept = np.polyfit(log_length[known], values[known], 1)
     residual: Float64Array = values - (slope * log_length + intercept)
     return residual

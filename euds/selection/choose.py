@@ -1,5 +1,6 @@
 """Choose rows of a scores table by a rule, whole or group by group."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -291,7 +292,8 @@ def _stability_of_region(region: Region, pool: Pool, n_replicates: int, seed: in
 
 
 def _stability_record(found: Stability, axes: Sequence[str]) -> dict[str, Any]:
-    record = asdict(found)
+    # Lists, as selection.json has them, not tuples.
+    record = json.loads(found.to_json())
     sides = [{"axis": axis, **side} for axis, side in zip(axes, record.pop("sides"), strict=True)]
     return {**record, "sides": sides}
 

@@ -1,16 +1,17 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, run_folder, take_rows
-from euds.errors import InvalidArgument, check_seed, whole_number
+from euds.errors import InvalidArgument, check_seed, instance_of, whole_number
 from euds.files import json_content
 from euds.ops.keep import Keep, parse_keep
 from euds.selection.choose import check_choice, check_group, choose, groups_by, rows_of_rule
@@ -18,6 +19,7 @@ from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep, fractions_of
 from euds.selection.features import RunTexts
 from euds.selection.fields import corpus_columns, fields_of
+from euds.selection.kept_file import alone
 from euds.selection.rows import (
     REPEATED,
     RowWriter,
@@ -35,6 +37,9 @@ from euds.types import Int64Array, ScoreResult, Selection
 
 AUTO = "auto"
 DEFAULT_MARGIN = 0.005
+OF_EVERY_RUN = ("row_id", "label", "source", "n_tokens")
+"""Columns of the scores of every run."""
+
 DEFAULT_STABILITY = 100
 """Pools resampled for the stability of the region: half a second for three axes, whatever the number of rows."""
 
@@ -91,7 +96,7 @@ def select(
             run directory that may only be read takes another one.
         columns: fields of the corpus to copy; a single one may stand alone, as of `axes`; None: all.
         texts: embeddings and features of the run's rows, where a rule or `keep="auto"` needs them; read if None.
-        scores: the run's rows to choose among, as `read_scores` gives them; all if None.
+        scores: the run's rows to choose among, in any order, with all columns of `read_scores`; all if None.
         dry_run: choose, and write nothing: the record then lacks what concerns a file of rows.
 
     Returns:
@@ -109,6 +114,8 @@ def select(
             labelled rows are too few for "validated" or `keep="auto"`.
         InvalidType: names, or a path, are of another type.
     """
+    # An iterator would be used up by the first look.
+    axes = named("axes", axes)
     settings: dict[str, Any] = {"axes": axes, "group_by": group_by, "adjust": adjust, "bins": bins}
     check_choice(keep=1.0 if keep == AUTO else keep, rule=rule, **settings)
     if keep != AUTO:
@@ -126,7 +133,7 @@ def select(
     path = output_path(folder, out, files, dry_run=dry_run)
     if columns is not None:
         check_fields(files, columns)
-    scores = read_scores(folder) if scores is None else scores
+    scores = read_scores(folder) if scores is None else _in_order(scores, manifest["counts"]["rows"])
     if group_by is not None:
         check_group(scores, group_by, manifest["config"][f"{group_by}_field"])
     texts = RunTexts(manifest, files, scores) if texts is None else texts
@@ -155,15 +162,43 @@ def select(
     fields, as_text = corpus_columns(rows, fields_of(names, files), _carried(manifest["config"], kept))
     called = score_names(kept.column_names, manifest["config"], fields, files)
     record = settled_record({**record, "fields_as_text": as_text}, fields)
-    with appearing(path) as partial:
-        with closing(RowWriter(partial)) as writer:
-            writer.write(with_scores(fields, kept, called))
-            writer.note(record)
-        record = written_record(record, path, partial)
-        # What cannot be recorded takes no earlier selection's place.
-        content = json_content(record)
-    write_record(folder, path, content)
+    with ExitStack() as placing:
+        with appearing(path) as partial:
+            with closing(RowWriter(partial)) as writer:
+                writer.write(with_scores(fields, kept, called))
+                writer.note(record)
+            record = written_record(record, path, partial)
+            # What cannot be recorded takes no earlier selection's place.
+            content = json_content(record)
+            placing.enter_context(alone(folder))
+        write_record(folder, path, content)
     return replace(selection, record=record)
+
+
+def _in_order(scores: pa.Table, n_rows: int) -> pa.Table:
+    """Check rows to choose among, of a run of `n_rows`, and return them in the order of the corpus.
+
+    Raises:
+        InvalidArgument: a column of every run is not there, or a row is of no such run, or there twice.
+        InvalidType: they are no table of pyarrow.
+    """
+    instance_of("scores", scores, pa.Table, "a pyarrow.Table, as euds.read_scores gives it")
+    missing = next((name for name in OF_EVERY_RUN if name not in scores.column_names), None)
+    if missing is not None:
+        raise InvalidArgument(f"scores: have no column {missing}; give rows of euds.read_scores with all their columns")
+    scores = scores.sort_by("row_id")
+    ids = scores.column("row_id")
+    row_ids = ids.to_numpy()
+    if ids.null_count or not np.issubdtype(row_ids.dtype, np.integer):
+        raise InvalidArgument("scores: a row_id is no integer; give rows of euds.read_scores")
+    if len(row_ids) and not 0 <= row_ids[0] <= row_ids[-1] < n_rows:
+        raise InvalidArgument(
+            f"scores: have row ids {row_ids[0]} to {row_ids[-1]}, and the run has rows 0 to {n_rows - 1}"
+        )
+    twice = row_ids[1:][row_ids[1:] == row_ids[:-1]]
+    if len(twice):
+        raise InvalidArgument(f"scores: have row {twice[0]} twice; give each row once")
+    return scores
 
 
 def _stability_of(rule: str, stability: int | None, group_by: str | None) -> int:

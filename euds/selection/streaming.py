@@ -7,7 +7,7 @@ histograms merge, so that parts can be counted anywhere.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.fields import fields_of
+from euds.selection.kept_file import alone
 from euds.selection.rows import (
     RowWriter,
     appearing,
@@ -130,7 +131,7 @@ def select_streaming(
     up to `quantile_limit` rows; beyond, they are those of as many rows that the seed draws, off by at most 0.04 % of
     all (99 % confidence) at the default. Equal scores share a bin; ranks within a bin of several scores are
     interpolated. Of the rows inside, those farthest from the centre in rank space are dropped (the highest for "low",
-    the lowest for "high") until b are left, ties by a seeded hash of the row id. Finding them holds 16 bytes a row of
+    the lowest for "high") until b are left, ties by a seeded hash of the row id. Finding them holds 25 bytes a row of
     the region, which has more than b where scores are equal or bins are coarse; each source has a count.
 
     Args:
@@ -199,17 +200,19 @@ def select_streaming(
     }
     if dry_run:
         return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
-    with appearing(path) as partial:
-        with closing(RowWriter(partial)) as writer:
-            rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
-            record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
-            record["seconds"] = round(time.perf_counter() - start, 4)
-            record = settled_record(record, columns)
-            writer.note(record)
-        record = written_record(record, path, partial)
-        # What cannot be recorded takes no earlier selection's place.
-        content = json_content(record)
-    write_record(folder, path, content)
+    with ExitStack() as placing:
+        with appearing(path) as partial:
+            with closing(RowWriter(partial)) as writer:
+                rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
+                record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
+                record["seconds"] = round(time.perf_counter() - start, 4)
+                record = settled_record(record, columns)
+                writer.note(record)
+            record = written_record(record, path, partial)
+            # What cannot be recorded takes no earlier selection's place.
+            content = json_content(record)
+            placing.enter_context(alone(folder))
+        write_record(folder, path, content)
     return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
 
 
@@ -283,23 +286,27 @@ def _trimmed(
     parts: Sequence[Path], columns: Sequence[str], pool: Bins, region: BinRegion, rule: str, budget: int, seed: int
 ) -> Int64Array:
     """Return the ids of the `budget` rows inside that lie nearest the centre, ascending."""
-    ids: list[Int64Array] = []
-    distances: list[Float64Array] = []
+    found = np.empty(region.n_inside, np.int64)
+    distance = np.empty(region.n_inside)
+    end = 0
     for row_ids, values in _usable(parts, columns):
         places = [pool.place(axis, own) for axis, own in enumerate(values.T)]
         inside = np.all(
             [(first <= own) & (own <= last) for own, (first, last) in zip(places, region.sides, strict=True)], axis=0
         )
-        ids.append(row_ids[inside])
-        ranks = [pool.rank(axis, own[inside]) for axis, own in enumerate(values.T)]
-        distances.append(_distance(rule, ranks, region))
-    found, distance = np.concatenate(ids), np.concatenate(distances)
-    if len(found) == budget:
+        here = slice(end, end + int(inside.sum()))
+        found[here] = row_ids[inside]
+        distance[here] = _distance(rule, [pool.rank(axis, own[inside]) for axis, own in enumerate(values.T)], region)
+        end = here.stop
+    if end == budget:
         return found
     threshold = np.partition(distance, budget - 1)[budget - 1]
-    nearer, ties = found[distance < threshold], found[distance == threshold]
-    order = np.argsort(tie_hash(ties, seed), kind="stable")
-    return np.sort(np.concatenate([nearer, ties[order[: budget - len(nearer)]]]))
+    kept = distance < threshold
+    ties = np.flatnonzero(distance == threshold)
+    order = np.argsort(tie_hash(found[ties], seed), kind="stable")
+    kept[ties[order[: budget - int(kept.sum())]]] = True
+    chosen: Int64Array = found[kept]
+    return chosen
 
 
 def _distance(rule: str, ranks: Sequence[Float64Array], region: BinRegion) -> Float64Array:
