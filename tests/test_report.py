@@ -259,7 +259,8 @@ def test_damaged_records_of_a_run_are_named(tmp_path: Path, write_jsonl: WriteJs
     euds.select(tmp_path / "run", keep=2, rule="random")
     record, table = tmp_path / "run" / "selection.json", tmp_path / "run" / "study" / "table.json"
     whole = read_json(record)
-    for content in ([], {"rule": "low"}, {**whole, "n_kept": "2"}):
+    damaged: list[Any] = [[], {"rule": "low"}, {**whole, "n_kept": "2"}]
+    for content in damaged:
         write_json(record, content)
         with pytest.raises(InputError, match=r"selection.json: is no record of a selection; run euds select again"):
             write_report(tmp_path / "run")
