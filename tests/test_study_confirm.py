@@ -11,6 +11,8 @@ from euds.study.grid.wording import interval
 WHOLE, DRAW = f"{CONFIRM}/reuters-whole", f"{CONFIRM}/reuters-3"
 METHODS = [("random", "random rows"), ("k_center", "`k_center`"), ("facility", "`facility`"), ("full", "the full data")]
 
+METHODS_OF_16 = ("random", "k_center", "facility")
+
 
 def entry(found: TaskSummary, method: str) -> Entry:
     result = found.full() if method == "full" else found.headline(method)
@@ -34,8 +36,15 @@ def test_what_nearly_all_rows_of_reuters_give() -> None:
     assert not any(one.better_than_random or one.non_inferior for one in rules)
     lines = (STUDY / f"{WHOLE}.cells.jsonl").read_text().splitlines()
     full = sorted(cell["metrics"]["test"]["accuracy"] for cell in map(json.loads, lines) if cell["method"] == "full")
-    low, *others = (f"{100 * accuracy:.1f}" for accuracy in full)
-    assert f"{others[0]} to {others[-1]} on four seeds, {low} on one" in text
+    lowest, low, *others = (f"{100 * accuracy:.1f}" for accuracy in full)
+    assert (
+        f"{others[0]} to {others[-1]} on eight seeds, {lowest} and {low} on two, which had not learned the rare" in text
+    )
+    random = entry(found, "random").vs_full
+    assert random is not None
+    assert f"random has {interval(random)}" in text
+    rare = [cell["metrics"]["test"]["macro_f1"] for cell in map(json.loads, lines) if cell["method"] in METHODS_OF_16]
+    assert (len(rare), min(rare) > 0.85) == (30, True)
 
 
 def test_what_the_other_draw_gives() -> None:

@@ -15,7 +15,7 @@ from euds.errors import InputError
 from euds.study.grid import run
 from euds.study.grid.cells import Cell, append_cell
 from euds.study.grid.config import load_study, planned_cells
-from euds.study.grid.facts import _cpu, continued, processor
+from euds.study.grid.facts import _cpu, _methods, continued, processor
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import Grid, run_study
 from euds.study.grid.splits import take_splits
@@ -197,6 +197,13 @@ def test_another_tokenizer_of_the_trained_model_is_refused(study: dict[str, Any]
     path.write_text(json.dumps({**facts, "train": {"tokenizer_sha256": "0" * 64}}))
     with pytest.raises(InputError, match=r"trained with another tokenizer of train.model \(000000000000, now \w{12}\)"):
         grid_of(study)
+
+
+def test_facts_have_the_methods_that_the_task_can_have() -> None:
+    assert METHODS.keys() - _methods(classes=True, sources=()).keys() == {"original_rows", "synthetic_rows"}
+    assert METHODS.keys() - _methods(classes=True, sources=["synthetic"]).keys() == {"original_rows"}
+    without = METHODS.keys() - _methods(classes=False, sources=["original", "synthetic"]).keys()
+    assert without == {name for name, method in METHODS.items() if method.needs_classes} != set()
 
 
 def test_a_class_of_the_pool_alone_has_a_place_in_every_head(study: dict[str, Any], write_jsonl: WriteJsonl) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -49,15 +49,16 @@ def facts_of(
     """
     pool = measured.pool
     scores = _scores(pool)
+    rows = _rows(study, splits, pool, scores)
     return {
         "name": study.name,
         "title": study.title,
         "task": study.task,
         "main_metric": METRICS[study.task][0],
         "data": _data(study, splits),
-        "rows": _rows(study, splits, pool, scores),
+        "rows": rows,
         "length_correlation": {name: spearman(values, pool.n_tokens) for name, values in scores.items()},
-        "methods": _methods(classes=study.task == CLASSIFICATION),
+        "methods": _methods(classes=study.task == CLASSIFICATION, sources=rows["source"] or ()),
         "seconds": dict(measured.seconds),
         **_searches(pool, planned),
         "train": {
@@ -157,7 +158,8 @@ def _rows(study: StudyFile, splits: Splits, pool: StudyPool, scores: Mapping[str
     }
 
 
-def _methods(*, classes: bool) -> dict[str, Any]:
+def _methods(*, classes: bool, sources: Collection[str]) -> dict[str, Any]:
+    """Describe the methods that a task with or without classes, and with these sources, can have."""
     return {
         name: {
             "family": method.family,
@@ -167,7 +169,7 @@ def _methods(*, classes: bool) -> dict[str, Any]:
             "fake": method.fake,
         }
         for name, method in METHODS.items()
-        if classes or not method.needs_classes
+        if (classes or not method.needs_classes) and (method.source is None or method.source in sources)
     }
 
 
