@@ -109,6 +109,12 @@ def local_file(path: Path) -> Path | None:
     return None if is_url(file_path(outermost)) else file_path(outermost)
 
 
+def leads_to(path: Path, file: Path) -> bool:
+    """Whether a path leads to a file that is read, by whatever links either is named, or to the archive it lies in."""
+    there = local_file(file)
+    return there is not None and path.exists() and there.exists() and path.samefile(there)
+
+
 def file_name(path: Path) -> str:
     """Return the last part of a path or URL in lower case, without the query of a web address."""
     address = str(path)

@@ -16,7 +16,7 @@ from euds.corpus import (
     open_manifest,
     read_rows,
 )
-from euds.corpus.location import is_url
+from euds.corpus.location import leads_to
 from euds.errors import InputError
 from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
@@ -98,13 +98,12 @@ def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
             f"{out}: holds a run over other rows than {recipe.data.train} gives now; choose another out, undo the "
             "change of the data, or delete the folder to start over"
         )
-    inputs = [file for file in (*pool.files, *test.files) if not is_url(file)]
     ours = str((out / "data" / POOL).absolute()) in scored
     for path, lines in ((out / "data" / POOL, pool.lines), (out / "data" / TEST, test.lines)):
         with permitted(path):
             if not path.exists():
                 continue
-            if any(path.samefile(file) for file in inputs):
+            if any(leads_to(path, file) for file in (*pool.files, *test.files)):
                 raise InputError(f"{path}: is an input, and the run would write over it; choose another out")
             if not ours and not has_json_lines(path, lines):
                 raise InputError(

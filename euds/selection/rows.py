@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from euds.corpus import Row, field_names, read_rows, readable_scores, unreadable_row
 from euds.corpus.arrow_types import many_categories
-from euds.corpus.location import local_file, local_output
+from euds.corpus.location import leads_to, local_output
 from euds.corpus.nanoseconds import arrow_array, python_values
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
@@ -72,7 +72,7 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
     """
     path = folder / SELECTED if out is None else local_output(out, "a file for the kept rows")
     with permitted(path):
-        if any(_is_same(path, file) for file in files):
+        if any(leads_to(path, file) for file in files):
             raise InvalidArgument(f"out: {path} is a file of the scored corpus; name another for the kept rows")
         if path.is_dir():
             raise InvalidArgument(
@@ -85,12 +85,6 @@ def output_path(folder: Path, out: str | Path | None, files: Sequence[Path], *, 
         check_place(path.parent)
         check_name(path)
     return path
-
-
-def _is_same(path: Path, file: Path) -> bool:
-    """Whether a path leads to a file of the corpus, by whatever links either is named, or to the archive it lies in."""
-    there = local_file(file)
-    return there is not None and path.exists() and there.exists() and path.samefile(there)
 
 
 def _is_of_run(path: Path, folder: Path) -> bool:

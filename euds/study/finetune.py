@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from euds.corpus.location import local_output
+from euds.corpus import list_inputs
+from euds.corpus.location import leads_to, local_output
 from euds.errors import InvalidArgument, InvalidType, check_seed, goes_by_columns
 from euds.files import check_writable, permitted, write_json
 from euds.measures.models import model_folder
@@ -62,7 +63,7 @@ def finetune(
         One result a seed: accuracy and macro-F1, or F1 and exact match, in 0..1, and seconds of training.
 
     Raises:
-        InvalidArgument: a setting is impossible.
+        InvalidArgument: a setting is impossible, or results or model would be written over the rows or the model read.
         InvalidType: seeds are no list, or rows a table by columns.
         InputError: a file, field or model is not there, a row does not suit the task or the model, the training rows
             have one label only or none of the test rows', or the folder of the results or for the model takes no file.
@@ -90,11 +91,15 @@ def finetune(
     test_rows, judged = _examples(test, settled, "test")
     if task == CLASSIFICATION:
         check_learnable(learned, judged, source=f"train: {train}" if isinstance(train, str | Path) else "train")
-    model_folder(config.model)
-    out = None if out is None else _results_file(local_output(out, "a file for the results"))
+    base = model_folder(config.model)
+    with permitted(base):
+        of_model = list(base.iterdir())
+    if out is not None:
+        specs = [source for source in (train, test) if isinstance(source, str | Path)]
+        of_rows = [file for spec in specs for file in list_inputs([spec])]
+        out = _results_file(local_output(out, "a file for the results"), [*of_rows, *of_model])
     if save_model is not None:
-        save_model = local_output(save_model, "a folder for the model", "save_model")
-        check_writable(save_model)
+        save_model = _place_of_model(local_output(save_model, "a folder for the model", "save_model"), of_model)
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16
@@ -128,12 +133,25 @@ def finetune(
     return results
 
 
-def _results_file(path: Path) -> Path:
-    """Return where results go; refuse a place that takes none, before training."""
+def _results_file(path: Path, read: Sequence[Path]) -> Path:
+    """Return where results go; refuse a place that takes none, or a file that is read, before training."""
     if path.is_dir():
         raise InvalidArgument(f"out: {path} is a folder; name a file for the results, such as {path / 'results.json'}")
+    with permitted(path):
+        if any(leads_to(path, file) for file in read):
+            raise InvalidArgument(f"out: {path} is a file of the rows or the model; name another for the results")
     check_writable(path.parent)
     return path
+
+
+def _place_of_model(folder: Path, of_base: Sequence[Path]) -> Path:
+    """Return where the model goes; refuse a place that takes none, or has files of the base model, before training."""
+    with permitted(folder):
+        # Either folder may hold links to files of the other.
+        if any(leads_to(folder / file.name, file) for file in of_base):
+            raise InvalidArgument(f"save_model: {folder} has files of the base model; name another folder")
+    check_writable(folder)
+    return folder
 
 
 def _texts(examples: Sequence[Example]) -> list[str]:
