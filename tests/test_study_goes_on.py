@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_score_resume import digests
 from tiny_study import WriteJsonl, changed, rows
 
 from euds.assets import content_sha256, tokenizer_sha256
@@ -107,6 +108,22 @@ def test_facts_without_a_finished_cell_are_written_anew(study: dict[str, Any], m
     monkeypatch.setattr(Grid, "train", lambda *_: None)
     run_study(study)
     assert json.loads(path.read_text()) == {"new": True}
+
+
+def test_a_pool_that_was_scored_is_not_written_over(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "facts_of", lambda *_: {})
+    monkeypatch.setattr(Grid, "train", lambda *_: None)
+    study = changed(study, grid=[{**study["grid"][0], "methods": ["random"]}])
+    out = Path(study["out"])
+    run_study(study)
+    before = digests(out)
+    with pytest.raises(InputError, match=r"out: .*run has the scores of other rows than .*train\.jsonl gives now; cho"):
+        run_study(changed(study, data={"seed": 1}))
+    assert digests(out) == before
+    # The pool itself follows from the study's file.
+    (out / "data" / "pool.jsonl").unlink()
+    run_study(study)
+    assert digests(out) == before
 
 
 def test_a_rule_keeps_the_rows_that_a_finished_cell_recorded(

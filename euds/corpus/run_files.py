@@ -92,6 +92,17 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     return manifest
 
 
+def scored_inputs(run_dir: Path) -> dict[str, str]:
+    """Return path and SHA-256 of each file that a run has scored or begun to; empty without a run.
+
+    Raises:
+        InputError: the run's manifest is damaged, cannot be read, or has the format of another version.
+    """
+    if not (run_dir / "manifest.json").exists():
+        return {}
+    return {entry["path"]: entry["sha256"] for entry in open_manifest(run_dir)["inputs"]}
+
+
 def read_quarantine(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the quarantined rows of a finished run: row_id, file, row and reason.
 

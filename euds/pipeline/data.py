@@ -13,8 +13,8 @@ from euds.corpus import (
     extract_scalar,
     extract_text,
     list_inputs,
-    open_manifest,
     read_rows,
+    scored_inputs,
 )
 from euds.corpus.location import leads_to
 from euds.errors import InputError
@@ -91,7 +91,7 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
 def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
     """Refuse to write over what is not this run's: files that are read, files of somebody's own, a pool once scored."""
     out = Path(recipe.out)
-    scored = _scored(out)
+    scored = scored_inputs(out)
     if scored and json_lines_sha256(pool.lines) not in scored.values():
         # Written over, the rows that the run's scores belong to would be gone.
         raise InputError(
@@ -109,13 +109,6 @@ def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
                 raise InputError(
                     f"{path}: holds other rows and is of no run; choose another out, or move the file away"
                 )
-
-
-def _scored(out: Path) -> dict[str, str]:
-    """Return path and SHA-256 of each file that a run has scored; empty without a run."""
-    if not (out / "manifest.json").exists():
-        return {}
-    return {entry["path"]: entry["sha256"] for entry in open_manifest(out)["inputs"]}
 
 
 def _take(recipe: Recipe, spec: str, limit: int | None, *, of_pool: bool) -> _Rows:

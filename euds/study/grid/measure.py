@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 
 from euds.assets import content_sha256, tokenizer_sha256
-from euds.corpus import read_manifest, read_scores
+from euds.corpus import read_manifest, read_scores, scored_inputs
 from euds.engine.score import score
 from euds.errors import InputError
-from euds.files import json_line, json_sha256, read_json, write_array, write_json, write_json_lines
+from euds.files import (
+    json_line,
+    json_lines_sha256,
+    json_sha256,
+    read_json,
+    write_array,
+    write_json,
+    write_json_lines,
+)
 from euds.measures.models import model_folder
 from euds.pipeline.methods import fully_scored
 from euds.selection.features import embed_texts
@@ -46,13 +54,14 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
         needs: stages that its methods pay for; models are trained for EL2N only if it is among them.
 
     Raises:
-        InputError: a model is missing, or a row has no score (a study compares methods on rows that have all of them).
+        InputError: a model is missing, `study.out` has scores of another pool, or a row has no score (a study compares
+            methods on rows that have all of them).
     """
     out = Path(study.out)
     task = study.settled_task
     classes = task.kind == CLASSIFICATION
     score(
-        write_json_lines(out / "data" / "pool.jsonl", [json_line(row) for row in splits.pool]),
+        write_json_lines(out / "data" / "pool.jsonl", _pool_lines(study, splits)),
         out=out / "scores",
         text_field=task.text_fields,
         label_field=task.label_field if classes else None,
@@ -91,6 +100,18 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     # On a GPU no thread of the CPU is what is paid for.
     threads = manifest["device"]["torch_threads"] if manifest["device"]["name"] == "cpu" else 1
     return Measured(pool, {name: round(value, 3) for name, value in seconds.items()}, threads)
+
+
+def _pool_lines(study: StudyFile, splits: Splits) -> list[str]:
+    """Return the pool as lines of JSON; refuse one that is not that of the scores in `study.out`."""
+    lines, scored = [json_line(row) for row in splits.pool], scored_inputs(Path(study.out) / "scores")
+    if scored and json_lines_sha256(lines) not in scored.values():
+        # Written over, the rows that the scores belong to would be gone.
+        raise InputError(
+            f"out: {study.out} has the scores of other rows than {study.data.train} gives now; choose another out, "
+            "undo the change of the data, or delete the folder to start over"
+        )
+    return lines
 
 
 def label_surprisal(embeddings: Float32Array, labels: Int64Array, *, seed: int) -> Float64Array:
