@@ -223,11 +223,14 @@ def test_study_hands_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         *({"source": file, "overrides": settings, "workers": 3, "dry_run": False} for file in files),
         {"source": files[0], "overrides": ["seeds=2"], "workers": None, "dry_run": True},
     ]
-    assert pages == [
-        {"sources": files, "overrides": settings, "folder": Path("page")},
-        {"sources": files[:1], "overrides": [], "folder": Path("page")},
-    ]
-    assert checked == [{"sources": files, "overrides": settings}, {"sources": files[:1], "overrides": []}]
+    assert (
+        pages
+        == checked
+        == [
+            {"sources": files, "overrides": settings, "folder": Path("page")},
+            {"sources": files[:1], "overrides": [], "folder": Path("page")},
+        ]
+    )
     assert again == [{"source": files[0], "overrides": ["seeds=2"], "name": "4f2"}]
 
 

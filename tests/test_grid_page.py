@@ -147,10 +147,41 @@ def across_width(text: str) -> float:
 
 def test_two_studies_of_one_name_have_no_page(tmp_path: Path) -> None:
     path = write_study(tmp_path, "one")
-    for refuse in (lambda: check_page([path, path], []), lambda: make_page([path, path], [], tmp_path / "page")):
+    for function in (check_page, make_page):
         with pytest.raises(InvalidArgument, match=r"^name: two of the files are called 'one'"):
-            refuse()
+            function([path, path], [], tmp_path / "page")
     assert not (tmp_path / "page").exists()
+
+
+def test_a_page_goes_over_no_readme_of_somebodys_own(tmp_path: Path) -> None:
+    path, own = write_study(tmp_path, "one"), tmp_path / "page" / "README.md"
+    own.parent.mkdir()
+    for content in ("# My project\n", "", "# The study, repeated on other rows, by me\n"):
+        own.write_text(content)
+        for function in (check_page, make_page):
+            with pytest.raises(InputError, match=r"page/README\.md: is no page of studies, and would be written over"):
+                function([path], [], own.parent)
+        assert own.read_text() == content
+        assert list(own.parent.iterdir()) == [own]
+    own.unlink()
+    for settings in ([], [f"repeats={path}"]):
+        for function in (make_page, check_page, make_page):
+            function([path], settings, own.parent)
+
+
+def test_a_study_that_is_repeated_is_looked_at_before_training(tmp_path: Path) -> None:
+    first = write_study(tmp_path, "one")
+    draw = write_study(tmp_path, "one-1", repeats=str(first))
+    (tmp_path / "results" / "one-1.cells.jsonl").unlink()
+    check_page([draw], [], tmp_path / "page")
+    for damage, message in (
+        (lambda: (tmp_path / "results" / "one.cells.jsonl").unlink(), r"one\.cells\.jsonl: no such file"),
+        (lambda: first.write_text("none"), r"one\.yaml: the file must hold keys and values"),
+        (first.unlink, r"^repeats: of the study 'one-1': .*one\.yaml: cannot be read: No such file"),
+    ):
+        damage()
+        with pytest.raises(InputError, match=message):
+            check_page([draw], [], tmp_path / "page")
 
 
 def test_a_study_without_a_finished_cell_has_no_page(tmp_path: Path) -> None:

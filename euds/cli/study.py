@@ -50,7 +50,7 @@ def study(
         folder = local_output(page, "a folder for the page", "page")
         # Not made yet: where the page cannot be made, no empty folder is left.
         check_place(folder)
-        check_page(files, overrides)
+        check_page(files, overrides, folder)
         check_installed("matplotlib")
     if train and not dry_run and len(files) > 1:
         # Days may pass before the last file is read.

@@ -40,6 +40,9 @@ sizes. Each task's notes say what was fixed before anything was trained on it, a
 {seeds} training seeds a method.
 """
 
+HEADINGS = tuple(text.partition("\n")[0] for text in (INTRODUCTION, REPETITION))
+"""How a page begins."""
+
 DRAW_BY_DRAW = """## Draw by draw
 
 The same of the draws of this page alone, best on the validation rows first; the intervals of the means take tasks as
