@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from euds.corpus.location import local_output
 from euds.errors import InputError, InvalidArgument, one_of
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
@@ -14,6 +15,13 @@ from euds.study.grid.cells import Cell
 from euds.study.grid.methods import METHODS
 from euds.study.grid.task import FULL, is_whole_box
 from euds.study.types import CLASSIFICATION, QUESTION_ANSWERING, Task, TrainConfig, task_of
+
+FOLDERS = {
+    "out": "a folder for the scores",
+    "results": "a folder for the finished cells",
+    "repeated_in": "the folder of a page",
+}
+"""Keys that name a folder of this machine, and which."""
 
 
 class DataSection(RowsSection):
@@ -169,6 +177,9 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: train.{error}") from None
     try:
+        for key, what in FOLDERS.items():
+            if (folder := getattr(study, key)) is not None:
+                local_output(folder, what, key)
         for block in study.grid:
             if not all(0 < keep <= 1 for keep in block.keep):
                 raise InvalidArgument(f"grid: keep must be fractions in (0, 1], got {block.keep}")
