@@ -11,6 +11,8 @@ import pytest
 import euds
 from euds.errors import EudsError, InputError
 from euds.files import file_sha256
+from euds.pipeline.data import take_data
+from euds.pipeline.recipe import load_recipe
 
 WriteJsonl = Callable[..., Path]
 Texts = Callable[[int, int], list[str]]
@@ -187,6 +189,29 @@ def test_no_file_of_somebodys_own_is_written_over(
         config = {"shard_rows": 1024}
         manifest = {"format": 1, "config": config, "fingerprint": {}, "inputs": [entry], "finished": False}
         _write(tmp_path / "run" / "manifest.json", manifest)
+
+
+@pytest.mark.parametrize("way", ["moved", "copied", "linked"])
+def test_a_run_knows_its_test_rows_wherever_it_lies(recipe: dict[str, Any], tmp_path: Path, way: str) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    data = take_data(load_recipe(recipe))
+    entry = {"path": str(data.pool.absolute()), "sha256": file_sha256(data.pool), "rows": 60}
+    manifest = {"format": 1, "config": {"shard_rows": 1024}, "fingerprint": {}, "inputs": [entry], "finished": False}
+    _write(run / "manifest.json", manifest)
+    if way == "moved":
+        run.rename(elsewhere)
+    elif way == "copied":
+        shutil.copytree(run, elsewhere)
+    else:
+        elsewhere.symlink_to(run)
+    fewer = load_recipe({**recipe, "out": str(elsewhere)}, ["data.test_limit=5"])
+    taken = take_data(fewer)
+    assert taken.test == elsewhere / "data" / "test.jsonl"
+    assert len(taken.test.read_text().splitlines()) == 5
+    # Without its pool there is nothing to know it by.
+    taken.pool.unlink()
+    with pytest.raises(InputError, match=r"test\.jsonl: holds other rows and is of no run"):
+        take_data(load_recipe({**recipe, "out": str(elsewhere)}))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

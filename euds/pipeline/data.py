@@ -18,7 +18,7 @@ from euds.corpus import (
 )
 from euds.corpus.location import leads_to
 from euds.errors import InputError
-from euds.files import has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
+from euds.files import file_sha256, has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
 from euds.pipeline.recipe import Recipe
 from euds.study.examples import Example, as_compared, check_learnable, example_of, warn_of_repeats
@@ -98,8 +98,13 @@ def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:
             f"{out}: holds a run over other rows than {recipe.data.train} gives now; choose another out, undo the "
             "change of the data, or delete the folder to start over"
         )
-    ours = str((out / "data" / POOL).absolute()) in scored
-    for path, lines in ((out / "data" / POOL, pool.lines), (out / "data" / TEST, test.lines)):
+    kept = out / "data" / POOL
+    ours = str(kept.absolute()) in scored
+    if scored and not ours and kept.is_file():
+        # The run directory was moved, or goes by another name.
+        with permitted(kept):
+            ours = file_sha256(kept) in scored.values()
+    for path, lines in ((kept, pool.lines), (out / "data" / TEST, test.lines)):
         with permitted(path):
             if not path.exists():
                 continue
