@@ -102,6 +102,7 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("select.methods=[{name: a, rule: igs}]", r"select.methods: a: rule: unknown value 'igs'"),
         ("select={keep: 0.1, methods: [{name: a, rule: igse, keep: auto}], margin: 2.0}", r"select.margin: "),
         ("select.margin=-1", r"select.margin: "),
+        ("select.margin=0.005", r"recipe: select.margin: is of keep 'auto'; leave it out"),
         ("select.methods=full", r"select.methods: input should be a list, such as \[a, b\], got 'full'"),
         ("select.methods=[{name: a, rule: low, axes: [nl]}]", r"unknown score 'nl' \(did you mean 'nll'\?\)"),
         ("select.interval=centre", r"interval: unknown value 'centre'"),
@@ -124,6 +125,11 @@ def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
         ("score.measures=[]", r"recipe: score.measures: name at least one"),
         ("score.max_tokens=1", r"recipe: score.max_tokens: generative entropy needs at least 2"),
         ("data.text_field=[a, b, c]", r"recipe: data.text_field: give one field, or two"),
+        ("data.text_field=[]", r"recipe: data.text_field: give one field, or two for pairs; got 0"),
+        ("data.text_field=''", r"recipe: data.text_field: a name is empty; name a field, or leave text_field out"),
+        ("data.text_field=[a, '']", r"recipe: data.text_field: a name is empty"),
+        ("data.label_field=''", r"recipe: data.label_field: a name is empty"),
+        ("data.source_field=''", r"recipe: data.source_field: string should have at least 1 character, got ''"),
         ("score={lm: a, embedder: b, semantic: [samples]}", r"semantic looks at semantic, but score.semantic does not"),
         ("seeds=0", r"seeds: input should be greater than 0"),
         ("seeds=[1, 1]", r"seeds: give a number of seeds"),
@@ -214,6 +220,12 @@ def test_a_method_with_options_is_the_selection_like_one_by_its_name() -> None:
 def test_what_labels_cannot_do_is_named_before_any_work(overrides: list[str], message: str) -> None:
     with pytest.raises(EudsError, match=message):
         load_recipe(MINIMAL, overrides)
+
+
+def test_a_margin_goes_with_any_keep_that_is_auto() -> None:
+    for select in ("{keep: auto, margin: 0.01}", "{keep: 0.1, margin: 0.01, methods: [{OWN}, igse]}"):
+        select = select.replace("OWN", "name: a, rule: igse, keep: auto")
+        assert load_recipe(MINIMAL, [f"select={select}"]).select.margin == 0.01
 
 
 def test_generations_are_set_as_by_the_function() -> None:

@@ -39,7 +39,7 @@ def finetune(
         test,
         model=model,
         task=task,
-        text_field=text_field,
+        text_field=text_field or None,
         label_field=label_field,
         epochs=epochs,
         steps=steps,

@@ -218,6 +218,9 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
         if settings.select.keep != AUTO:
             check_keep(settings.select.keep)
         check_margin(settings.select.margin)
+        keeps = [settings.select.keep, *(method.keep for method in method_list(settings))]
+        if "margin" in settings.select.model_fields_set and AUTO not in keeps:
+            raise InvalidArgument("margin: is of keep 'auto'; leave it out")
         for method in method_list(settings):
             _check_method(method, settings)
         _check_label_needs(settings)

@@ -19,7 +19,7 @@ class RowsSection(Section):
     test: LocalPath
     text_field: str | list[str] | None = None
     label_field: str | None = None
-    source_field: str | None = None
+    source_field: str | None = Field(default=None, min_length=1)
     seed: int = Field(default=0, ge=0, lt=1 << 31)
 
 

@@ -40,18 +40,22 @@ class Task:
             raise InvalidArgument("text_field: question answering reads two fields, the question and the passage")
         if not 1 <= len(self.text_fields) <= 2:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
+        for name, fields in (("text_field", self.text_fields), ("label_field", (self.label_field,))):
+            if "" in fields:
+                raise InvalidArgument(f"{name}: a name is empty; name a field, or leave {name} out")
 
 
 def task_of(kind: str, text_field: str | Sequence[str] | None = None, label_field: str | None = None) -> Task:
     """Return a task; fields not given have their usual names: "text" and "label", for questions those of SQuAD.
 
     Raises:
-        InvalidArgument: the kind is unknown, or the number of fields does not suit it.
+        InvalidArgument: the kind is unknown, the number of fields does not suit it, or the name of one is empty.
     """
     questions = kind == QUESTION_ANSWERING
     usual = ("question", "context") if questions else ("text",)
-    fields = (text_field,) if isinstance(text_field, str) else tuple(text_field or usual)
-    return Task(kind, fields, label_field or ("answers" if questions else "label"))
+    given = usual if text_field is None else text_field
+    fields = (given,) if isinstance(given, str) else tuple(given)
+    return Task(kind, fields, ("answers" if questions else "label") if label_field is None else label_field)
 
 
 def epochs_of(epochs: float | None, steps: int | None) -> float | None:

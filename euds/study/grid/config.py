@@ -167,6 +167,10 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     """
     where = "study" if isinstance(source, Mapping) else str(source)
     study = load_settings(StudyFile, source, overrides, where)
+    try:
+        _ = study.settled_task
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: data.{error}") from None
     if study.data.classes and study.task != CLASSIFICATION:
         raise InvalidArgument(f"{where}: data.classes: task {study.task} has no classes")
     if study.data.passage_words is not None and study.task != QUESTION_ANSWERING:
