@@ -81,7 +81,7 @@ def write_study(folder: Path, name: str, **settings: Any) -> Path:
         append_cell(results / f"{name}.cells.jsonl", cell)
     content = {
         "name": name,
-        "title": name,
+        "title": task.facts["title"],
         "out": str(folder / "run"),
         "results": str(results),
         "data": {"train": "nowhere", "test": "nowhere", "pool": 400, "validation": 100, "test_rows": 600},
@@ -105,6 +105,14 @@ def test_a_page_is_made_of_the_files_of_its_studies_alone(tmp_path: Path) -> Non
     found = [read_json(page.parent / f"{name}.summary.json") for name in ("one", "two")]
     assert [summary["best_label_free"] for summary in found] == ["igse_box", "igse_box"]
     assert all((page.parent / name).exists() for name in pictures_of(page.parent))
+
+
+def test_a_page_has_the_titles_of_the_files(tmp_path: Path) -> None:
+    path = write_study(tmp_path, "one", title="Renamed later")
+    text = make_page([path], [], tmp_path / "page").read_text(encoding="utf-8")
+    assert "\n## Renamed later\n" in text
+    assert "Planted task one" not in text
+    assert read_json(tmp_path / "page" / "one.summary.json")["title"] == "Renamed later"
 
 
 def test_the_page_of_repeated_studies_names_that_of_the_first(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def task_of(name: str) -> GridTask:
     study = load_study(STUDY / f"{name}.yaml")
     planned = [cell.key for cell in planned_cells(study)]
     path = STUDY / name
-    return read_task(path.parent, path.name, (), planned, study.main_schedule, study.timed_cells)
+    return read_task(path.parent, path.name, (), planned, study.main_schedule, study.timed_cells, study.title)
 
 
 @cache

@@ -93,4 +93,4 @@ def _task_of(study: StudyFile) -> GridTask:
     planned = [cell.key for cell in planned_cells(study)]
     # Messages name files in full: relative paths lead from where the command is given.
     results = Path(study.results).absolute()
-    return read_task(results, study.name, study.notes, planned, study.main_schedule, study.timed_cells)
+    return read_task(results, study.name, study.notes, planned, study.main_schedule, study.timed_cells, study.title)

@@ -194,6 +194,7 @@ def read_task(
     planned: Sequence[Key] = (),
     main_schedule: str | None = None,
     timed_cells: int | None = None,
+    title: str | None = None,
 ) -> GridTask:
     """Read NAME.facts.json and NAME.cells.jsonl of a folder.
 
@@ -203,6 +204,7 @@ def read_task(
         notes: what its page has to say beside them.
         planned: the cells of a finished grid.
         main_schedule, timed_cells: see `GridTask`.
+        title: of its page; None: that of the facts.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
@@ -216,7 +218,8 @@ def read_task(
     if facts["name"] != name:
         raise InputError(f"{path}: holds the facts of the study {facts['name']!r}; take the file from a copy")
     cells = read_cells(folder / f"{name}.cells.jsonl")
-    return GridTask({**facts, "notes": list(notes)}, cells, planned, main_schedule, timed_cells)
+    of_page = {"title": facts["title"] if title is None else title, "notes": list(notes)}
+    return GridTask({**facts, **of_page}, cells, planned, main_schedule, timed_cells)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
