@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_grid import make_facts
 from test_score_resume import digests
 from tiny_study import WriteJsonl, changed, rows
 
@@ -20,6 +21,7 @@ from euds.study.grid.facts import _cpu, _methods, continued, processor
 from euds.study.grid.methods import METHODS
 from euds.study.grid.run import Grid, run_study
 from euds.study.grid.splits import take_splits
+from euds.study.grid.task import MAY_BE
 
 BUDGET = 22
 
@@ -58,7 +60,8 @@ def finish(study: dict[str, Any], first: int = 0) -> list[Cell]:
 def write_facts_of(study: dict[str, Any], **scoring_model: Any) -> Path:
     path = Path(study["results"]) / "tiny.facts.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"scoring_model": {**study["score"], "max_tokens": 256, **scoring_model}}))
+    scored = {**study["score"], "max_tokens": 256, **scoring_model}
+    path.write_text(json.dumps({**make_facts("tiny"), "scoring_model": scored}))
     return path
 
 
@@ -98,6 +101,52 @@ def test_a_study_that_goes_on_elsewhere_keeps_what_was_measured_at_its_beginning
     assert continued(found, now)["went_on"] == ["B, 2026-01-02"]
     assert continued(found, {**now, "machine": {"cpu": "A"}})["went_on"] == ["B, 2026-01-02", "A, 2026-01-02"]
     assert continued(before, {**now, **{name: before[name] for name in ("machine", "date")}})["went_on"] == []
+
+
+def test_what_an_older_version_did_not_write_down_is_done_without(study: dict[str, Any]) -> None:
+    now = make_facts("tiny") | {"machine": {"cpu": "B"}, "date": "2026-01-02", "validated": {}}
+    lacking = {name: value for name, value in now.items() if name not in MAY_BE}
+    lacking["rows"] = {name: value for name, value in now["rows"].items() if name != "scores"}
+    found = continued(lacking, now)
+    assert (found["search_seconds"], found["validated"]) == (now["search_seconds"], {})
+    assert found["rows"] == now["rows"]
+    # Where the seconds of the beginning were measured is not known: not here.
+    assert "machine" not in found
+    assert "date" not in found
+    assert found["went_on"] == ["B, 2026-01-02"]
+    assert continued(found, now)["went_on"] == ["B, 2026-01-02"]
+    finish({**study, "grid": [{**study["grid"][0], "methods": ["random"]}]})
+    path = write_facts_of(study)
+    path.write_text(json.dumps(lacking))
+    run_study(study, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": None}, "'rows' must hold names and values"),
+        ({"seconds": []}, "'seconds' must hold names and values"),
+        ({"scoring_model": []}, "'scoring_model' must hold names and values"),
+        ({"machine": "B"}, "'machine' must hold names and values"),
+        ({"date": 1}, "'date' must hold text"),
+        ({"went_on": "B"}, "'went_on' must hold a list"),
+        ({"search_seconds": {"random": 1.0}}, "random must hold names and values"),
+        ({"rows": {**make_facts()["rows"], "scores": []}}, "rows: 'scores' must hold names and values"),
+    ],
+)
+def test_damaged_facts_end_a_study_before_anything_is_scored(
+    study: dict[str, Any], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda *_: pytest.fail("it was scored"))
+    finish({**study, "grid": [{**study["grid"][0], "methods": ["random"]}]})
+    path = write_facts_of(study)
+    path.write_text(json.dumps({**make_facts("tiny"), **changes}))
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=rf"tiny\.facts\.json: facts of the task: {message}; take the file from"):
+            run_study(study, dry_run=dry_run)
+    path.write_text(json.dumps({name: value for name, value in make_facts("tiny").items() if name != "seconds"}))
+    with pytest.raises(InputError, match="no field 'seconds'; take the file from a copy"):
+        run_study(study)
 
 
 def test_facts_without_a_finished_cell_are_written_anew(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ from euds.types import Float64Array
 
 SHOWN_AXES = ("information", "surprisal", "generative", "nll", "varentropy", "semantic")
 DIGITS = 6
+PLACE = ("machine", "date")
+"""The facts that say where and when the seconds were measured."""
 
 
 def facts_of(
@@ -100,24 +102,25 @@ def continued(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
     Trainings are timed when they are done, most of them then: seconds of another machine, or of a busy day, could not
     be set against them; nor could its scores and what `validated` found, which differ in their last bits, be set beside
-    rows that the first ones chose. What was not known then is taken from now; `went_on` has the later machines with the
-    day of each.
+    rows that the first ones chose. What was not known then is taken from now, but for machine and date; `went_on` has
+    the later machines with the day of each.
     """
     searches = {name: dict(found) for name, found in now["search_seconds"].items()}
-    for name, found in before["search_seconds"].items():
+    for name, found in before.get("search_seconds", {}).items():
         searches[name] = {**searches.get(name, {}), **found}
-    days = [f"{facts['machine']['cpu']}, {facts['date']}" for facts in (before, now)]
-    later = dict.fromkeys([*before.get("went_on", []), *days[1:]])
+    first, today = (f"{facts.get('machine', {}).get('cpu')}, {facts.get('date')}" for facts in (before, now))
+    later = dict.fromkeys([*before.get("went_on", []), today])
+    # The machine of now is not that of the seconds: of one that was not written down nothing is said.
+    place = {name: before[name] for name in PLACE if name in before}
     return {
-        **now,
+        **{name: value for name, value in now.items() if name not in PLACE or name in place},
         "seconds": {**now["seconds"], **before["seconds"]},
         "search_seconds": searches,
         "validated": {**now["validated"], **before.get("validated", {})},
-        "rows": {**now["rows"], "scores": {**now["rows"]["scores"], **before["rows"]["scores"]}},
+        "rows": {**now["rows"], "scores": {**now["rows"]["scores"], **before["rows"].get("scores", {})}},
         "length_correlation": {**now["length_correlation"], **before["length_correlation"]},
-        "machine": before["machine"],
-        "date": before["date"],
-        "went_on": [day for day in later if day != days[0]],
+        **place,
+        "went_on": [day for day in later if day != first],
     }
 
 

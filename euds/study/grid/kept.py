@@ -43,7 +43,7 @@ def source_places(task: GridTask) -> dict[str, dict[str, Mapping[str, float]]] |
     names, codes = np.unique(sources, return_inverse=True)
     if len(names) < 2:
         return None
-    axes = (*task.facts["rows"]["scores"], "n_tokens")
+    axes = (*task.facts["rows"].get("scores", {}), "n_tokens")
     return {axis: places_of(axis_values(task, axis), Groups(names.tolist(), codes)) for axis in axes}
 
 

@@ -235,9 +235,10 @@ class Grid:
     def _refuse_other_scores(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with cells that other scores chose: their rows are right, but not those of this study."""
         for name, value in self.study.score.model_dump().items():
-            if before.get(name) != value:
+            # What an older version did not write down is not known to differ.
+            if before.get(name, value) != value:
                 raise InputError(
-                    f"{self.study.cells_path}: its cells were chosen with score.{name}: {before.get(name)}, now it is "
+                    f"{self.study.cells_path}: its cells were chosen with score.{name}: {before[name]}, now it is "
                     f"{value}; set `results` to another folder"
                 )
 
@@ -248,7 +249,7 @@ class Grid:
         if known != now:
             raise InputError(
                 f"{self.study.cells_path}: its cells were trained with another tokenizer of train.model "
-                f"({known[:12]}, now {now[:12]}); fetch that model, or set `results` to another folder"
+                f"({str(known)[:12]}, now {now[:12]}); fetch that model, or set `results` to another folder"
             )
 
     def refuse_other_scorers(self) -> None:
@@ -264,9 +265,10 @@ class Grid:
             if before.get(name, value) != value:
                 role, _, part = name.removesuffix("_sha256").partition("_")
                 what = f"another {part}" if part else "other weights"
+                known = str(before[name])[:12]
                 raise InputError(
                     f"{self.study.cells_path}: its cells were chosen with {what} of score.{role} "
-                    f"({before[name][:12]}, now {value[:12]}); fetch that model, or set `results` to another folder"
+                    f"({known}, now {value[:12]}); fetch that model, or set `results` to another folder"
                 )
 
     def train(self, cells: Sequence[Planned], pool: StudyPool, workers: int) -> None:

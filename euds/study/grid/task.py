@@ -35,8 +35,14 @@ FACTS = {
 }
 """What a task's facts must hold, and of which kind."""
 
-MAY_BE = dict.fromkeys(("machine", "train", "scoring_model", "search_seconds"), dict)
+MAY_BE = {
+    **dict.fromkeys(("machine", "train", "scoring_model", "search_seconds", "validated", "versions"), dict),
+    "date": str,
+    "went_on": list,
+}
 """The same of what older versions did not write."""
+
+IN_WORDS = {str: "text", dict: "names and values", list: "a list"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,10 +217,6 @@ def read_task(
     """
     path = folder / f"{name}.facts.json"
     facts = read_facts(path)
-    try:
-        _check_facts(facts)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     if facts["name"] != name:
         raise InputError(f"{path}: holds the facts of the study {facts['name']!r}; take the file from a copy")
     cells = read_cells(folder / f"{name}.cells.jsonl")
@@ -226,11 +228,15 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Read what is known of a task beside its cells.
 
     Raises:
-        InputError: the file is missing or holds something else.
+        InputError: the file is missing or damaged.
     """
     facts = read_json(path)
     if not isinstance(facts, dict):
-        raise InputError(f"{path}: must hold the facts of a study; the study's command writes them anew")
+        raise InputError(f"{path}: must hold the facts of a study; take the file from a copy")
+    try:
+        _check_facts(facts)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return facts
 
 
@@ -238,11 +244,10 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     """Refuse facts that a damaged file holds."""
     missing = [name for name in FACTS if name not in facts]
     if missing:
-        raise InputError(f"facts of the task: no field {missing[0]!r}")
-    what = {str: "text", dict: "names and values"}
+        raise InputError(f"facts of the task: no field {missing[0]!r}; take the file from a copy")
     for name, kind in {**FACTS, **MAY_BE}.items():
         if name in facts and not isinstance(facts[name], kind):
-            raise InputError(f"facts of the task: {name!r} must hold {what[kind]}; take the file from a copy")
+            raise InputError(f"facts of the task: {name!r} must hold {IN_WORDS[kind]}; take the file from a copy")
     for name, found in facts["methods"].items():
         if not isinstance(found, dict) or "family" not in found:
             raise InputError(
@@ -256,6 +261,10 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     rows = facts["rows"]
     if type(rows.get("n_pool_positions")) is not int or not isinstance(rows.get("n_tokens"), list):
         raise InputError("facts of the task: 'rows' lacks n_pool_positions or n_tokens; take the file from a copy")
+    inner = {"rows: 'scores'": rows.get("scores", {}), **facts.get("search_seconds", {})}
+    for name, found in inner.items():
+        if not isinstance(found, dict):
+            raise InputError(f"facts of the task: {name} must hold names and values; take the file from a copy")
 
 
 def _same_machine(processor: str, other: str) -> bool:
