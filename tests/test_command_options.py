@@ -200,13 +200,14 @@ def test_finetune_hands_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_study_hands_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from euds.study.grid import publish, run
+    from euds.study.grid import checks, publish, run
 
     monkeypatch.chdir(tmp_path)
     home = "euds.study.grid.run"
     cell = SimpleNamespace(cell="c", method="m", keep=1, schedule="s", seed=0, metrics={"test": {}})
     tuned = SimpleNamespace(judged={"test": SimpleNamespace(metrics={})})
     trained = recorded(monkeypatch, home, run.run_study, SimpleNamespace(n_cells=1, n_trained=1, cells_path="cells"))
+    apart = recorded(monkeypatch, "euds.study.grid.checks", checks.check_apart, None)
     checked = recorded(monkeypatch, "euds.study.grid.publish", publish.check_page, None)
     pages = recorded(monkeypatch, "euds.study.grid.publish", publish.make_page, "page/README.md")
     again = recorded(monkeypatch, home, run.rerun_cell, (cell, tuned))
@@ -231,6 +232,7 @@ def test_study_hands_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             {"sources": files[:1], "overrides": [], "folder": Path("page")},
         ]
     )
+    assert apart == [{"sources": files, "overrides": settings}]
     assert again == [{"source": files[0], "overrides": ["seeds=2"], "name": "4f2"}]
 
 

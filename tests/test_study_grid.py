@@ -104,7 +104,7 @@ def test_what_the_last_file_lacks_is_told_before_the_first_is_trained(
     monkeypatch.setattr("euds.study.grid.run.measure", lambda *_: pytest.fail("it was scored"))
     files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
     files[0].write_text(json.dumps(study))
-    files[1].write_text(json.dumps(changed(study, data={"test": "nowhere.jsonl"}, name="two")))
+    files[1].write_text(json.dumps(changed(study, data={"test": "nowhere.jsonl"}, name="two", out="two")))
     command = ["study", *map(str, files)]
     assert "nowhere.jsonl" in str(CliRunner().invoke(app, command).exception)
     taken = tmp_path / "file"

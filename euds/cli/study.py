@@ -52,6 +52,10 @@ def study(
         check_place(folder)
         check_page(files, overrides, folder)
         check_installed("matplotlib")
+    if (train or dry_run) and len(files) > 1:
+        from euds.study.grid.checks import check_apart
+
+        check_apart(files, overrides)
     if train and not dry_run and len(files) > 1:
         # Days may pass before the last file is read.
         for file in files:

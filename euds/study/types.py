@@ -40,6 +40,8 @@ class Task:
             raise InvalidArgument("text_field: question answering reads two fields, the question and the passage")
         if not 1 <= len(self.text_fields) <= 2:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
+        if len(set(self.text_fields)) < len(self.text_fields):
+            raise InvalidArgument(f"text_field: {self.text_fields[0]!r} is named twice; name two fields, or it once")
         for name, fields in (("text_field", self.text_fields), ("label_field", (self.label_field,))):
             if "" in fields:
                 raise InvalidArgument(f"{name}: a name is empty; name a field, or leave {name} out")
@@ -49,7 +51,7 @@ def task_of(kind: str, text_field: str | Sequence[str] | None = None, label_fiel
     """Return a task; fields not given have their usual names: "text" and "label", for questions those of SQuAD.
 
     Raises:
-        InvalidArgument: the kind is unknown, the number of fields does not suit it, or the name of one is empty.
+        InvalidArgument: the kind is unknown, the number of fields does not suit it, or a name is empty or stands twice.
     """
     questions = kind == QUESTION_ANSWERING
     usual = ("question", "context") if questions else ("text",)

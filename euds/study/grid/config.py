@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from euds.corpus.location import local_output
+from euds.engine.config import score_config
 from euds.errors import InputError, InvalidArgument, one_of
 from euds.pipeline.sections import LocalPath, RowsSection, TrainerSection
 from euds.pipeline.settings import Section, load_settings
@@ -107,6 +108,17 @@ class StudyFile(Section):
         return task_of(self.task, self.data.text_field, self.data.label_field)
 
     @property
+    def score_arguments(self) -> dict[str, Any]:
+        """What `euds.score` is told of the pool's scores, by the names of its arguments."""
+        task = self.settled_task
+        return {
+            "text_field": task.text_fields,
+            "label_field": task.label_field if task.kind == CLASSIFICATION else None,
+            "source_field": self.data.source_field,
+            **self.score.model_dump(),
+        }
+
+    @property
     def cells_path(self) -> Path:
         """Finished cells, one a line."""
         return Path(self.results) / f"{self.name}.cells.jsonl"
@@ -171,6 +183,10 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
         _ = study.settled_task
     except InvalidArgument as error:
         raise InvalidArgument(f"{where}: data.{error}") from None
+    try:
+        score_config(study.data.train, **study.score_arguments)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: score.{error}") from None
     if study.data.classes and study.task != CLASSIFICATION:
         raise InvalidArgument(f"{where}: data.classes: task {study.task} has no classes")
     if study.data.passage_words is not None and study.task != QUESTION_ANSWERING:

@@ -59,16 +59,10 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     """
     out = Path(study.out)
     task = study.settled_task
-    classes = task.kind == CLASSIFICATION
     score(
-        write_json_lines(out / "data" / "pool.jsonl", _pool_lines(study, splits)),
+        write_json_lines(out / "data" / "pool.jsonl", pool_lines(study, splits)),
         out=out / "scores",
-        text_field=task.text_fields,
-        label_field=task.label_field if classes else None,
-        source_field=study.data.source_field,
-        lm=study.score.lm,
-        embedder=study.score.embedder,
-        max_tokens=study.score.max_tokens,
+        **study.score_arguments,
     )
     manifest = read_manifest(out / "scores")
     scores = fully_scored(read_scores(out / "scores"))
@@ -78,7 +72,7 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     seconds = dict(manifest["seconds"])
     embeddings = _embeddings(out, [whole_text(row, task.text_fields) for row in splits.pool], manifest)
     labels, surprisal, el2n = None, None, None
-    if classes:
+    if task.kind == CLASSIFICATION:
         names = sorted({str(row[task.label_field]) for row in splits.pool})
         labels = np.array([names.index(str(row[task.label_field])) for row in splits.pool])
         if "label_surprisal" in needs:
@@ -102,8 +96,12 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
     return Measured(pool, {name: round(value, 3) for name, value in seconds.items()}, threads)
 
 
-def _pool_lines(study: StudyFile, splits: Splits) -> list[str]:
-    """Return the pool as lines of JSON; refuse one that is not that of the scores in `study.out`."""
+def pool_lines(study: StudyFile, splits: Splits) -> list[str]:
+    """Return the pool as lines of JSON, as it is scored.
+
+    Raises:
+        InputError: `study.out` has the scores of another pool.
+    """
     lines, scored = [json_line(row) for row in splits.pool], scored_inputs(Path(study.out) / "scores")
     if scored and json_lines_sha256(lines) not in scored.values():
         # Written over, the rows that the scores belong to would be gone.

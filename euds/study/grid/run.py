@@ -20,6 +20,7 @@ from euds.ops.keep import parse_keep
 from euds.progress import bar, say
 from euds.study.examples import check_classes, classes_of, examples_of
 from euds.study.grid.cells import Cell, append_cell, read_cells
+from euds.study.grid.checks import check_choices, check_scoring
 from euds.study.grid.choices import leaked_positions
 from euds.study.grid.config import Planned, StudyFile, as_planned, load_study, planned_cells
 from euds.study.grid.execute import ONE_THREAD, Bench, Job, default_workers, train_here, train_jobs
@@ -61,8 +62,8 @@ def run_study(
 
     Raises:
         InvalidArgument: the file has an impossible setting, or `workers` is below 1.
-        InputError: data or a model is missing, rows or the model cannot be trained, finished cells come from other
-            settings, or another process is training this study.
+        InputError: data or a model is missing, rows or the model cannot be scored or trained, scores or finished cells
+            come from other settings, or another process is training this study.
         RunStopped: a process was killed, or the disk is full or fails.
     """
     workers = None if workers is None else whole_number("workers", workers, least=1)
@@ -77,7 +78,10 @@ def run_study(
     say(f"{study.name}: {len(planned):,} cells, {len(planned) - len(missing):,} finished")
     if missing:
         _check_trainable(study, splits, missing[0])
+        check_choices(study, splits, missing)
     if dry_run:
+        if missing or not study.facts_path.exists():
+            check_scoring(study, splits)
         return StudyProgress(len(planned), 0, study.cells_path, study.facts_path)
     # Loads torch.
     from euds.measures.device import precision, warn_of_emulated_bfloat16
