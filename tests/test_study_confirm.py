@@ -44,7 +44,7 @@ def test_what_nearly_all_rows_of_reuters_give() -> None:
     assert random is not None
     assert f"random has {interval(random)}" in text
     rare = [cell["metrics"]["test"]["macro_f1"] for cell in map(json.loads, lines) if cell["method"] in METHODS_OF_16]
-    assert (len(rare), min(rare) > 0.85) == (30, True)
+    assert (len(full), len(rare), min(rare) > 0.85) == (10, 30, True)
 
 
 def test_what_the_other_draw_gives() -> None:

@@ -169,6 +169,16 @@ def test_a_pool_that_was_scored_is_not_written_over(study: dict[str, Any], monke
     with pytest.raises(InputError, match=r"out: .*run has the scores of other rows than .*train\.jsonl gives now; cho"):
         run_study(changed(study, data={"seed": 1}))
     assert digests(out) == before
+    # One of somebody's own neither.
+    own = changed(study, out=str(out.with_name("own")))
+    path = Path(own["out"]) / "data" / "pool.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"text": "mine"}\n')
+    with pytest.raises(
+        InputError, match=r"pool\.jsonl: holds other rows and is of no run; choose another out, or move"
+    ):
+        run_study(own)
+    assert path.read_text() == '{"text": "mine"}\n'
     # The pool itself follows from the study's file.
     (out / "data" / "pool.jsonl").unlink()
     run_study(study)

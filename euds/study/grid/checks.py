@@ -15,7 +15,7 @@ from euds.scratch import scratch_folder
 from euds.selection.rules import VALIDATED
 from euds.selection.select import check_coverage, check_splittable
 from euds.study.grid.config import Planned, StudyFile, load_study
-from euds.study.grid.measure import pool_lines
+from euds.study.grid.measure import POOL, pool_lines
 from euds.study.grid.methods import METHODS
 from euds.study.grid.splits import Splits
 
@@ -46,7 +46,7 @@ def check_scoring(study: StudyFile, splits: Splits) -> None:
         InputError: a model cannot score, a folder takes no file, or `study.out` has other scores.
     """
     check_place(Path(study.results))
-    lines, pool = pool_lines(study, splits), Path(study.out) / "data" / "pool.jsonl"
+    lines, pool = pool_lines(study, splits), Path(study.out) / POOL
     with scratch_folder() as scratch:
         if not has_json_lines(pool, lines):
             check_place(pool.parent)

@@ -14,6 +14,7 @@ from euds.corpus import read_manifest, read_scores, scored_inputs
 from euds.engine.score import score
 from euds.errors import InputError
 from euds.files import (
+    has_json_lines,
     json_line,
     json_lines_sha256,
     json_sha256,
@@ -31,6 +32,9 @@ from euds.study.grid.pool import StudyPool
 from euds.study.grid.splits import Splits, whole_text
 from euds.study.types import CLASSIFICATION
 from euds.types import Float32Array, Float64Array, Int64Array
+
+POOL = Path("data") / "pool.jsonl"
+"""Where a study's folder has the rows that are scored."""
 
 FOLDS = 5
 EL2N_SEEDS = 3
@@ -54,13 +58,13 @@ def measure(study: StudyFile, splits: Splits, needs: Set[str]) -> Measured:
         needs: stages that its methods pay for; models are trained for EL2N only if it is among them.
 
     Raises:
-        InputError: a model is missing, `study.out` has scores of another pool, or a row has no score (a study compares
-            methods on rows that have all of them).
+        InputError: a model is missing, `study.out` has another pool, or a row has no score (a study compares methods on
+            rows that have all of them).
     """
     out = Path(study.out)
     task = study.settled_task
     score(
-        write_json_lines(out / "data" / "pool.jsonl", pool_lines(study, splits)),
+        write_json_lines(out / POOL, pool_lines(study, splits)),
         out=out / "scores",
         **study.score_arguments,
     )
@@ -100,9 +104,12 @@ def pool_lines(study: StudyFile, splits: Splits) -> list[str]:
     """Return the pool as lines of JSON, as it is scored.
 
     Raises:
-        InputError: `study.out` has the scores of another pool.
+        InputError: `study.out` has the scores of another pool, or a pool that is of no scores.
     """
     lines, scored = [json_line(row) for row in splits.pool], scored_inputs(Path(study.out) / "scores")
+    path = Path(study.out) / POOL
+    if not scored and path.exists() and not has_json_lines(path, lines):
+        raise InputError(f"{path}: holds other rows and is of no run; choose another out, or move the file away")
     if scored and json_lines_sha256(lines) not in scored.values():
         # Written over, the rows that the scores belong to would be gone.
         raise InputError(
