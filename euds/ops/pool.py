@@ -1,5 +1,6 @@
 """Checks of what the interval and box searches are given, and the choice among the rows of a region."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
         values = values.filled(np.nan)
     try:
         array = np.asarray(values)
-        if array.dtype == object and all(_is_null(value) or _is_real(value) for value in array.flat):
-            return np.where(_are_null(array), np.nan, array).astype(np.float64)
+        if array.dtype == object:
+            plain = [math.nan if _is_null(value) else value for value in array.flat]
+            if all(map(_is_real, plain)):
+                return np.array(plain, np.float64).reshape(array.shape)
     except ARRAY_ERRORS as error:
         raise InvalidArgument(f"{name}: must be real numbers in rows of one length: {reason_of(error)}") from None
     if array.dtype.kind not in "fiu":
@@ -40,9 +43,6 @@ def as_floats(name: str, values: npt.ArrayLike) -> FloatArray:
 def _is_null(value: object) -> bool:
     # pandas, whose NA it may be, is no dependency.
     return value is None or type(value).__name__ == "NAType"
-
-
-_are_null = np.frompyfunc(_is_null, 1, 1)
 
 
 def _is_real(value: object) -> bool:

@@ -14,7 +14,6 @@ from euds.types import Float64Array, Int64Array
 CONFIDENCE = 0.99
 """Of `EqualMassEdges.rank_error`."""
 
-
 SMALL = 1 << 12
 """Values of a chunk up to which it is joined to the next."""
 
