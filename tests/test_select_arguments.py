@@ -99,8 +99,7 @@ def test_what_cannot_be_recorded_takes_no_earlier_selections_place(
 ) -> None:
     choose(select, whole)
     before = digests(whole)
-    for module in ("select", "streaming"):
-        monkeypatch.setattr(f"euds.selection.{module}.json_content", lambda record: {}[record["rule"]])
+    monkeypatch.setattr("euds.selection.placing.json_content", lambda record: {}[record["rule"]])
     with pytest.raises(KeyError):
         choose(select, whole, keep=20)
     assert digests(whole) == before

@@ -20,7 +20,7 @@ from euds.report.content import Content, gather, title_of, unit_of
 from euds.report.cost import cost_lines
 from euds.selection.describe import SHOWN_GROUPS, largest
 from euds.selection.kept_file import is_lines
-from euds.selection.rows import FORMAT
+from euds.selection.placing import FORMAT
 from euds.study.table import TITLES, keep_name, notes
 from euds.types import Int64Array, ScoreResult
 

@@ -1,11 +1,9 @@
 """The file of the kept rows: Parquet, with the record of their choice in it, or JSON lines."""
 
-import fcntl
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +12,7 @@ import pyarrow.parquet as pq
 from euds.corpus.location import file_name
 from euds.corpus.nanoseconds import python_values
 from euds.errors import InputError, InvalidArgument, reason_of
-from euds.files import letting_go, own_partials, take_lock
+from euds.files import own_partials
 
 LINES = (".jsonl", ".jsonl.gz")
 SUFFIXES = (".parquet", *LINES)
@@ -101,29 +99,6 @@ def check_name(path: Path) -> None:
             f"out: {path}: the name leaves no room for that of its record, {record_beside(path).name}; shorten it by "
             f"{excess} bytes"
         )
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait for other selections of a run that are being put in place, and keep others waiting.
-
-    So the rows and the record that lie there in the end are of one selection. The lock is that of the manifest, so that
-    no other file is needed; a run directory that may only be read, or has no locks, goes without.
-
-    Args:
-        folder: run directory.
-    """
-    path = folder / "manifest.json"
-    try:
-        # For writing, too, without which NFS has no exclusive lock.
-        handle = path.open("r+")
-    except OSError:
-        yield
-        return
-    with handle, letting_go(handle):
-        with suppress(InputError):
-            take_lock(path, handle, fcntl.LOCK_EX)
-        yield
 
 
 def _without_seconds(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,27 +18,17 @@ from euds.corpus.nanoseconds import arrow_array, python_values
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
 from euds.files import (
-    PARTIAL_PATTERN,
-    atomic_path,
     check_place,
-    file_sha256,
-    may_write,
-    own_partials,
     permitted,
-    write_atomic,
 )
-from euds.progress import say
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
-from euds.selection.kept_file import check_name, check_suffix, in_format_of, metadata_of, record_beside
+from euds.selection.kept_file import check_name, check_suffix, metadata_of
 from euds.types import Int64Array
 
 SELECTED = "selected.parquet"
 """Where a run directory has the rows of its selection."""
-
-FORMAT = 1
-"""Of selection.json."""
 
 ROW_GROUP = 8192
 """Rows read, and at most written, at a time."""
@@ -185,72 +173,6 @@ def write_rows(
     return {name: _rates(*counted) for name, counted in counts.items()}
 
 
-@contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """Give a temporary file for the kept rows, which becomes `path` at the end; what a killed process left goes.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    _sweep(path)
-    try:
-        with atomic_path(path) as partial:
-            yield partial
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def settled_record(record: Mapping[str, Any], columns: Container[str]) -> dict[str, Any]:
-    """Return the record of a choice with its format and what the row ids are called.
-
-    Args:
-        record: of the choice.
-        columns: fields of the corpus among the kept rows.
-    """
-    return {"format": FORMAT, **record, "row_id_column": own_name("row_id", columns)}
-
-
-def written_record(record: Mapping[str, Any], path: Path, partial: Path) -> dict[str, Any]:
-    """Bring kept rows into the format of `path`; return their settled record with where they go and their SHA-256.
-
-    Args:
-        record: of the choice.
-        path: what the rows will be called.
-        partial: where they are; of this very file, as another selection may put its own in its place at any time.
-
-    Raises:
-        InputError: a value has no place in the format.
-    """
-    in_format_of(path, partial)
-    return {**record, "selected_file": str(path.absolute()), "selected_sha256": file_sha256(partial)}
-
-
-def write_record(folder: Path, path: Path, content: bytes) -> None:
-    """Write RUN_DIR/selection.json, as `json_content` has made it, and the same beside rows elsewhere than usual.
-
-    A run directory that may not be written to goes without, which is said: the rows' own record tells of them.
-
-    Args:
-        folder: run directory.
-        path: of the rows.
-        content: the record.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    is_usual = os.path.realpath(path) == os.path.realpath(folder / SELECTED)
-    places = ([] if is_usual else [record_beside(path)]) + [folder / "selection.json"]
-    if not is_usual and not may_write(folder):
-        places.pop()
-        say(
-            f"warning: {folder}: may not be written to, and keeps no record of this selection; {record_beside(path)} "
-            "is it"
-        )
-    for place in places:
-        with permitted(place):
-            write_atomic(place, lambda handle: handle.write(content))
-
-
 def _scores(parts: Sequence[Path]) -> Iterator[pa.Table]:
     for part in parts:
         with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
@@ -355,17 +277,6 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
                 "leave it out by naming other columns"
             ) from None
     return pa.table(columns, schema=schema)
-
-
-def _sweep(path: Path) -> None:
-    """Delete what killed processes of this host have left of this file; one that is still writing keeps its own."""
-    for partial in path.parent.glob(PARTIAL_PATTERN):
-        process = partial.name.removeprefix(f".{path.name}.").partition("-")[0]
-        # Of another host's processes nothing is known here.
-        if not process.isdecimal() or not partial.name.startswith(own_partials(path, int(process))):
-            continue
-        if not psutil.pid_exists(int(process)):
-            partial.unlink(missing_ok=True)
 
 
 def _count(counts: Counts, scores: pa.Table, axes: Sequence[str], chosen: np.ndarray) -> None:

@@ -1,7 +1,6 @@
 """`euds.select`: choose rows of a scored run, write them and the record of the choice."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,14 @@ import pyarrow.compute as pc
 
 from euds.corpus import check_fields, corpus_files, read_manifest, read_scores, run_folder, take_rows
 from euds.errors import InvalidArgument, check_seed, instance_of, whole_number
-from euds.files import json_content
 from euds.ops.keep import Keep, parse_keep
 from euds.selection.choose import check_choice, check_group, choose, groups_by, rows_of_rule
 from euds.selection.coverage import MAX_FACILITY_ROWS
 from euds.selection.curves import KeepChoice, check_margin, find_keep, fractions_of
 from euds.selection.features import RunTexts
 from euds.selection.fields import corpus_columns, fields_of
-from euds.selection.kept_file import alone
-from euds.selection.rows import (
-    REPEATED,
-    RowWriter,
-    appearing,
-    output_path,
-    score_names,
-    settled_record,
-    with_scores,
-    write_record,
-    written_record,
-)
+from euds.selection.placing import place_selection
+from euds.selection.rows import REPEATED, RowWriter, output_path, score_names, with_scores
 from euds.selection.rules import COVERAGE_RULES, REGIONLESS_RULES, VALIDATED, named, warn_of_one_row
 from euds.selection.trainee import Trainee, split_by_label
 from euds.types import Int64Array, ScoreResult, Selection
@@ -161,18 +149,12 @@ def select(
     names = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
     fields, as_text = corpus_columns(rows, fields_of(names, files), _carried(manifest["config"], kept))
     called = score_names(kept.column_names, manifest["config"], fields, files)
-    record = settled_record({**record, "fields_as_text": as_text}, fields)
-    with ExitStack() as placing:
-        with appearing(path) as partial:
-            with closing(RowWriter(partial)) as writer:
-                writer.write(with_scores(fields, kept, called))
-                writer.note(record)
-            record = written_record(record, path, partial)
-            # What cannot be recorded takes no earlier selection's place.
-            content = json_content(record)
-            placing.enter_context(alone(folder))
-        write_record(folder, path, content)
-    return replace(selection, record=record)
+
+    def fill(writer: RowWriter) -> dict[str, Any]:
+        writer.write(with_scores(fields, kept, called))
+        return {**record, "fields_as_text": as_text}
+
+    return replace(selection, record=place_selection(folder, path, fields, fill))
 
 
 def _in_order(scores: pa.Table, n_rows: int) -> pa.Table:

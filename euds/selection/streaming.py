@@ -7,7 +7,6 @@ histograms merge, so that parts can be counted anywhere.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,6 @@ import pyarrow.parquet as pq
 
 from euds.corpus import check_fields, corpus_files, read_manifest, readable_scores, run_folder, whole_parts
 from euds.errors import InputError, check_seed, one_of, whole_number
-from euds.files import json_content
 from euds.ops.box import check_grid
 from euds.ops.histogram import Histogram, marginals_of
 from euds.ops.histogram_box import histogram_box
@@ -30,16 +28,12 @@ from euds.ops.quantiles import EqualMassEdges
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.fields import fields_of
-from euds.selection.kept_file import alone
+from euds.selection.placing import place_selection
 from euds.selection.rows import (
     RowWriter,
-    appearing,
     output_path,
     score_names,
-    settled_record,
-    write_record,
     write_rows,
-    written_record,
 )
 from euds.selection.rules import BOX_RULES, FIXED_AXES, axes_for, bins_for, named, warn_of_one_row
 from euds.types import AxisBounds, Float64Array, Int64Array, ScoreResult, Selection
@@ -200,20 +194,13 @@ def select_streaming(
     }
     if dry_run:
         return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
-    with ExitStack() as placing:
-        with appearing(path) as partial:
-            with closing(RowWriter(partial)) as writer:
-                rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
-                record |= {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
-                record["seconds"] = round(time.perf_counter() - start, 4)
-                record = settled_record(record, columns)
-                writer.note(record)
-            record = written_record(record, path, partial)
-            # What cannot be recorded takes no earlier selection's place.
-            content = json_content(record)
-            placing.enter_context(alone(folder))
-        write_record(folder, path, content)
-    return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
+
+    def fill(writer: RowWriter) -> dict[str, Any]:
+        rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
+        found = {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
+        return {**record, **found, "seconds": round(time.perf_counter() - start, 4)}
+
+    return Selection(kept, rule, axis_names, n_rows, region.bounds, place_selection(folder, path, columns, fill))
 
 
 def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
