@@ -1,5 +1,6 @@
 """What the documents say of the study beside its conclusions: how choices overlap, and what the schedule decides."""
 
+import numpy as np
 from test_study_results import summary_of, task_of, text_of
 
 from euds.study.grid.conclusions import conclusions
@@ -54,6 +55,26 @@ def test_on_reuters_the_schedule_decides() -> None:
     assert few["facility"].better_than_random
     assert more["facility"].better_than_random
     assert few["k_center"].worse_than_random
+
+
+def test_coverage_leads_on_the_seeds_of_reuters_that_were_added() -> None:
+    entries, groups = entries_at("reuters", 0.16, "240 steps"), task_of("reuters").groups
+    said = text_of("docs/study.md")
+
+    def accuracies(method: str) -> list[float]:
+        cells = sorted(groups[method, 0.16, "240 steps"].cells, key=lambda cell: cell.seed)
+        return [100 * cell.metrics["test"]["accuracy"] for cell in cells]
+
+    leads = {method: np.subtract(accuracies(method), accuracies("random")) for method in ("k_center", "facility")}
+    assert all(len(lead) == 10 and lead[3:].min() > 0 for lead in leads.values())
+    first, later = ([f"{lead[some].mean():+.1f}" for lead in leads.values()] for some in (slice(3), slice(3, None)))
+    assert f"first three seeds ({' and '.join(first)}, not shown)" in said
+    assert f"ahead on each, by {' and '.join(later)}." in said
+    rules = {method: entry for method, entry in entries.items() if method != "full"}
+    assert {method for method, entry in rules.items() if entry.better_than_random} == leads.keys()
+    assert not any(entry.non_inferior for entry in rules.values())
+    for text in (said, text_of("README.md")):
+        assert all(f"`{method}` ({gap(entries[method])})" in text for method in leads)
 
 
 def test_what_synthetic_rows_are_worth() -> None:
