@@ -1,8 +1,7 @@
 """What long work says of itself: bars and messages on standard error, or events for the caller's own front end."""
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,8 +22,11 @@ from euds.errors import not_of_the_work
 # In a notebook rich shows bars by ipywidgets alone, and without them warns instead.
 console = Console(stderr=True, highlight=False, force_jupyter=None if find_spec("ipywidgets") else False)
 
-WORTH_A_BAR = 1 << 28
-"""Bytes that take a second or so to read."""
+WORTH_A_BAR = 2.0
+"""Seconds after which a step that is mostly over at once has a bar."""
+
+TELL_SECONDS = 0.1
+"""How often such a bar moves, as its steps may be rows that take microseconds."""
 
 RATE_SECONDS = 3600
 """How far back the rate behind an ETA looks; a step, such as a training or a compressed file, may take minutes."""
@@ -168,30 +170,57 @@ def bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Bar]:
 
 
 @contextmanager
-def reading_bar(title: str, total: float, unit: str, n_bytes: int) -> Iterator[Callable[[float], None]]:
-    """Show a bar while much is read, with the ETA and the rate; there is none where it is soon read.
+def slow_bar(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+    """Show a bar of a step once it has taken a while, with the ETA and the rate; most are over before.
 
     Args:
         title: of the bar.
         total: steps.
         unit: of the steps, for the rate.
-        n_bytes: what is read in all.
 
     Yields:
         What moves the bar by so many steps.
     """
-    if n_bytes < WORTH_A_BAR:
-        yield lambda steps: None
-        return
-    start, done = time.perf_counter(), 0.0
-    with bar(f"{title}, {unit}", round(total)) as progress:
+    start = console.get_time()
+    due, done, told = start + WORTH_A_BAR, 0.0, 0.0
+    shown: Bar | None = None
+    with ExitStack() as open_bars:
+
+        def tell(now: float) -> None:
+            nonlocal due, told, shown
+            if shown is None:
+                # What was done before is in the bar from its start, or it would count as done at once.
+                told = int(done)
+                shown = open_bars.enter_context(bar(f"{title}, {unit}", round(total), done=told))
+            steps, told, due = done - told, done, now + TELL_SECONDS
+            shown.advance(steps, f"{done / max(now - start, 1e-9):,.0f} {unit}/s")
 
         def advance(steps: float) -> None:
             nonlocal done
             done += steps
-            progress.advance(steps, f"{done / (time.perf_counter() - start):,.0f} {unit}/s")
+            now = console.get_time()
+            if now >= due:
+                tell(now)
 
         yield advance
+        if shown is not None:
+            tell(console.get_time())
+
+
+@contextmanager
+def search_bar() -> Iterator[Callable[[float], None]]:
+    """Show a bar of a box search once it has taken a while, as `slow_bar`; yields what takes the share that is done."""
+    done = 0.0
+    with slow_bar("search", 100, "%") as advance:
+
+        def reached(share: float) -> None:
+            nonlocal done
+            advance(100 * share - done)
+            done = 100 * share
+
+        yield reached
+        # The search itself tells no end.
+        reached(1.0)
 
 
 @contextmanager

@@ -64,9 +64,10 @@ def test_the_kept_rows_are_those_that_cover_the_embeddings(run_dir: Path, rule: 
 def test_a_long_k_center_shows_how_far_it_is(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("euds.progress.WORTH_A_BAR", 1e9)
     euds.select(run_dir, keep=5, rule="k_center")
     assert "k-center" not in capsys.readouterr().err
-    monkeypatch.setattr("euds.progress.WORTH_A_BAR", 1)
+    monkeypatch.setattr("euds.progress.WORTH_A_BAR", 0)
     euds.select(run_dir, keep=5, rule="k_center")
     shown = capsys.readouterr().err
     assert "k-center, rows" in shown

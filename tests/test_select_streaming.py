@@ -143,7 +143,14 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
     parts = part_files(tmp_path / "mixed")[::-1]
     with pytest.raises(InputError, match="are not those of the corpus"):
         rows.write_rows(
-            rows.RowWriter(tmp_path / "kept"), [path], parts, np.array([0]), {"text": None}, {}, ["n_tokens"]
+            rows.RowWriter(tmp_path / "kept"),
+            [path],
+            parts,
+            np.array([0]),
+            {"text": None},
+            {},
+            ["n_tokens"],
+            lambda n_rows: None,
         )
     command = ["select", str(run_dir), "--keep", "0.1", "--streaming", "--out", str(tmp_path / "cli.parquet")]
     assert "--streaming has no default" in str(CliRunner().invoke(app, command).exception)
@@ -317,11 +324,12 @@ def test_rows_of_the_region_are_held_once(tmp_path: Path) -> None:
     part = tmp_path / "scores" / "part-00000.parquet"
     part.parent.mkdir()
     pq.write_table(pa.table({"row_id": np.arange(n), "surprisal_nats": rng.random(n)}), part)
-    pool, _ = streaming._count([part], ["surprisal_nats"], 4096, n, 0)
+    scores = streaming._Scores([part], ["surprisal_nats"], lambda n_rows: None)
+    pool, _ = streaming._count(scores, 4096, n, 0)
     region = streaming._find(pool, "low", ["surprisal_nats"], n // 2 + 3)
     tracemalloc.start()
     try:
-        kept = streaming._trimmed([part], ["surprisal_nats"], pool, region, "low", n // 2 + 3, 0)
+        kept = streaming._trimmed(scores, pool, region, "low", n // 2 + 3, 0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

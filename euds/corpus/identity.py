@@ -8,7 +8,7 @@ from euds.corpus.location import file_path, is_url, reading
 from euds.corpus.read import count_rows
 from euds.errors import InputError
 from euds.files import file_sha256, storage_failure
-from euds.progress import reading_bar
+from euds.progress import slow_bar
 
 Identity = dict[str, Any]
 """path, bytes, sha256 and rows of a file, and what saves finding the last two again: `modified_ns`, its time of change
@@ -29,13 +29,13 @@ def identity(file: Path, known: Mapping[str, Any] | None = None) -> Identity:
 
 
 def identities(files: Sequence[Path], known: Sequence[Mapping[str, Any]] = ()) -> list[Identity]:
-    """Return the identity of every file, as `identity` does, under a bar where much is to be read."""
+    """Return the identity of every file, as `identity` does, under a bar where that takes a while."""
     by_path = {entry["path"]: entry for entry in known}
     found = [_still(facts, by_path.get(facts["path"])) or facts for facts in map(_facts, files)]
     unread = [at for at, facts in enumerate(found) if "sha256" not in facts]
     n_bytes = sum(found[at]["bytes"] for at in unread)
     # Each file is read twice.
-    with reading_bar("hash and count", 2 * n_bytes / 1e6, "MB", n_bytes) as advance:
+    with slow_bar("hash and count", 2 * n_bytes / 1e6, "MB") as advance:
         for at in unread:
             found[at] |= _read(files[at], found[at]["bytes"], lambda more: advance(more / 1e6))
     return found

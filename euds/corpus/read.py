@@ -11,6 +11,7 @@ from euds.corpus.inputs import reader
 from euds.corpus.location import printable
 from euds.corpus.row import Row, is_unicode
 from euds.errors import InputError, nearest
+from euds.progress import slow_bar
 
 
 def read_rows(
@@ -114,7 +115,7 @@ def check_fields(files: Sequence[Path], fields: Sequence[str]) -> None:
 def take_rows(
     files: Sequence[Path], row_ids: Sequence[int], *, columns: Sequence[str] | None = None
 ) -> list[dict[str, object]]:
-    """Return the fields of the given rows, in the order of `row_ids`, in one pass over the files.
+    """Return the fields of the given rows, in the order of `row_ids`, in one pass over the files, under a bar if slow.
 
     Args:
         files: as `list_inputs` gives them.
@@ -127,8 +128,10 @@ def take_rows(
     """
     wanted = {int(row_id) for row_id in row_ids}
     found: dict[int, dict[str, object]] = {}
-    if wanted:
-        for row in read_rows(files, columns=columns, start=min(wanted), stop=max(wanted) + 1):
+    start, stop = min(wanted, default=0), max(wanted, default=-1) + 1
+    with slow_bar("read", stop - start, "rows") as advance:
+        for row in read_rows(files, columns=columns, start=start, stop=stop):
+            advance(1)
             if row.row_id in wanted:
                 if row.fields is None:
                     raise unreadable_row(row)

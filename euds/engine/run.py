@@ -16,7 +16,7 @@ from euds.engine.work import SHARDS_FILE, Work
 from euds.engine.worker import Worker
 from euds.errors import InputError
 from euds.measures.device import warn_of_emulated_bfloat16
-from euds.progress import reading_bar
+from euds.progress import slow_bar
 
 Facts = dict[str, Any]
 
@@ -110,8 +110,7 @@ def _shards(plan: Plan, work: Work) -> tuple[Shard, ...]:
     if _other_than_counted(plan, read_shards(path)):
         assert plan.config.shard_rows is not None
         shards = []
-        n_bytes = sum(entry["bytes"] for entry in plan.inputs)
-        with reading_bar("cut", plan.n_rows, "rows", n_bytes) as advance:
+        with slow_bar("cut", plan.n_rows, "rows") as advance:
             for shard in cut_shards(plan.files, plan.config.shard_rows):
                 shards.append(shard)
                 advance(shard.n_rows)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ def write_rows(
     columns: Fields,
     called: Mapping[str, str],
     axes: Sequence[str],
+    advance: Callable[[float], None],
 ) -> Rates:
     """Write fields of the corpus and scores of the kept rows, and count them by group.
 
@@ -144,6 +145,7 @@ def write_rows(
         columns: fields that the corpus has.
         called: columns of the scores, as `score_names` gives them.
         axes: score columns that a row of the pool has.
+        advance: told the rows as they are read.
 
     Returns:
         The counts.
@@ -163,6 +165,7 @@ def write_rows(
                 f"{parts[0].parent}: the scores from row {row_ids[0]} on are not those of the corpus' next "
                 "rows; a part is missing: score into a new directory"
             )
+        advance(len(row_ids))
         chosen = np.zeros(len(row_ids), np.bool_)
         begin, end = np.searchsorted(kept, (row_ids[0], row_ids[-1] + 1))
         chosen[kept[begin:end] - row_ids[0]] = True

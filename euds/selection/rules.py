@@ -11,7 +11,7 @@ from euds.ops.box import find_box
 from euds.ops.intersection import find_intersection
 from euds.ops.interval import INTERVAL_RULES, find_interval
 from euds.ops.keep import Keep, number_of, tie_hash
-from euds.progress import reading_bar, say
+from euds.progress import say, search_bar, slow_bar
 from euds.selection.coverage import facility_location, k_center
 from euds.types import AxisBounds, Box, Float32Array, Float64Array, Int64Array, Intersection
 
@@ -176,14 +176,16 @@ def apply_rule(rule: str, pool: Pool, budget: int, *, seed: int, bins: int) -> R
         bounds = AxisBounds(search.axes[0], found.low, found.high, found.low_rank, found.high_rank)
         return Region(found.indices, (bounds,), found.n_in_region)
     if search.rule == "box":
-        return region_of(find_box(search.values, keep=budget, bins=bins, seed=seed, ids=pool.row_ids), pool.axes)
+        with search_bar() as progress:
+            box = find_box(search.values, keep=budget, bins=bins, seed=seed, ids=pool.row_ids, progress=progress)
+        return region_of(box, pool.axes)
     return region_of(find_intersection(search.values, keep=budget, seed=seed, ids=pool.row_ids), pool.axes)
 
 
 def _covering(rule: str, embeddings: Float32Array, budget: int, seed: int) -> Int64Array:
     if rule == "facility":
         return facility_location(embeddings, budget)
-    with reading_bar("k-center", budget, "rows", budget * embeddings.nbytes) as advance:
+    with slow_bar("k-center", budget, "rows") as advance:
         return k_center(embeddings, budget, seed=seed, advance=advance)
 
 

@@ -6,7 +6,7 @@ histograms merge, so that parts can be counted anywhere.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from euds.ops.histogram_interval import densest_bins, ranked_bins
 from euds.ops.interval import INTERVAL_RULES
 from euds.ops.keep import Keep, number_of, parse_keep, tie_hash
 from euds.ops.quantiles import EqualMassEdges
+from euds.progress import search_bar, slow_bar
 from euds.selection.axes import axis_columns, values_of
 from euds.selection.describe import rates_of
 from euds.selection.fields import fields_of
@@ -159,19 +160,22 @@ def select_streaming(
     manifest = read_manifest(folder)
     files = corpus_files(manifest)
     path = output_path(folder, out, files, dry_run=dry_run)
+    total = manifest["counts"]["rows"]
     # What no pool of the run could satisfy, before any pass over the scores.
-    parse_keep(keep, manifest["counts"]["rows"])
+    parse_keep(keep, total)
     warn_of_one_row(keep)
     columns = _scored_fields(manifest) if columns is None else named("columns", columns) or ()
     check_fields(files, columns)
     parts = whole_parts(folder)
     axis_names = _axes(rule, axes, parts[0])
     n_bins = INTERVAL_BINS if rule in INTERVAL_RULES else box_bins
-    bins_of_pool, rank_error = _count(parts, axis_names, n_bins, quantile_limit, seed)
+    with slow_bar("count", 2 * total, "rows") as advance:
+        bins_of_pool, rank_error = _count(_Scores(parts, axis_names, advance), n_bins, quantile_limit, seed)
     n_rows = bins_of_pool.histogram.n_counted
     budget = parse_keep(keep, n_rows)
     region = _find(bins_of_pool, rule, axis_names, budget)
-    kept = _trimmed(parts, axis_names, bins_of_pool, region, rule, budget, seed)
+    with slow_bar("trim", total, "rows") as advance:
+        kept = _trimmed(_Scores(parts, axis_names, advance), bins_of_pool, region, rule, budget, seed)
     called = score_names(pq.read_schema(parts[0]).names, manifest["config"], columns, files)
     record: dict[str, Any] = {
         "rule": rule,
@@ -183,7 +187,7 @@ def select_streaming(
         "rank_error": rank_error,
         "uses_labels": False,
         "n_rows": n_rows,
-        "n_left_out": manifest["counts"]["rows"] - n_rows,
+        "n_left_out": total - n_rows,
         "n_in_region": region.n_inside,
         "n_kept": len(kept),
         "bounds": [asdict(side) for side in region.bounds],
@@ -196,7 +200,9 @@ def select_streaming(
         return Selection(kept, rule, axis_names, n_rows, region.bounds, record)
 
     def fill(writer: RowWriter) -> dict[str, Any]:
-        rates = write_rows(writer, files, parts, kept, fields_of(columns, files), called, axis_names)
+        with slow_bar("write", total, "rows") as advance:
+            fields = fields_of(columns, files)
+            rates = write_rows(writer, files, parts, kept, fields, called, axis_names, advance)
         found = {f"keep_rate_by_{name}": rates_of(*rates[name]) or None for name in ("label", "source")}
         return {**record, **found, "seconds": round(time.perf_counter() - start, 4)}
 
@@ -209,24 +215,45 @@ def _axes(rule: str, axes: Sequence[str] | None, part: Path) -> tuple[str, ...]:
     return axis_columns(axes_for(rule, axes), pq.read_schema(part).empty_table(), fixed_by=fixed_by)
 
 
-def _count(parts: Sequence[Path], columns: Sequence[str], n_bins: int, limit: int, seed: int) -> tuple[Bins, float]:
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """The axes of a run's part files; `advance` is told the rows as they are read, usable or not."""
+
+    parts: Sequence[Path]
+    axes: Sequence[str]
+    advance: Callable[[float], None]
+
+    def usable(self) -> Iterator[tuple[Int64Array, Float64Array]]:
+        """Yield row ids (n,) and scores (n, d) of the rows that have them all, some at a time."""
+        for part in self.parts:
+            with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
+                for batch in file.iter_batches(columns=["row_id", *self.axes], use_threads=False):
+                    table = pa.Table.from_batches([batch])
+                    values = np.column_stack([values_of(table, axis) for axis in self.axes])
+                    usable = np.isfinite(values).all(axis=1)
+                    yield table.column("row_id").to_numpy()[usable], values[usable]
+                    self.advance(len(values))
+
+
+def _count(scores: _Scores, n_bins: int, limit: int, seed: int) -> tuple[Bins, float]:
     """Return the usable rows counted in equal-mass bins, and the rank error of the edges."""
-    collected = [EqualMassEdges(limit=limit, seed=seed) for _ in columns]
+    collected = [EqualMassEdges(limit=limit, seed=seed) for _ in scores.axes]
     n_rows = 0
-    for row_ids, values in _usable(parts, columns):
+    for row_ids, values in scores.usable():
         n_rows += len(row_ids)
         for own, axis in zip(collected, values.T, strict=True):
             own.add(axis, row_ids)
     if n_rows == 0:
-        raise InputError(f"{parts[0].parent}: no row has {', '.join(columns)}; see quarantine.jsonl for the reasons")
+        where = scores.parts[0].parent
+        raise InputError(f"{where}: no row has {', '.join(scores.axes)}; see quarantine.jsonl for the reasons")
     found = [own.edges(n_bins) for own in collected]
     # Of few different scores there are fewer bins than were asked for.
     check_grid(n_bins, [len(edges) - 1 for edges in found])
     histogram = Histogram(found)
     # An empty bin, which none but an approximate edge makes, ends where it begins.
     highest = [edges[:-1].copy() for edges in histogram.edges]
-    for _, values in _usable(parts, columns):
-        histogram.add(values[:, 0] if len(columns) == 1 else values)
+    for _, values in scores.usable():
+        histogram.add(values[:, 0] if len(scores.axes) == 1 else values)
         for edges, largest, axis in zip(histogram.edges, highest, values.T, strict=True):
             np.maximum.at(largest, bin_of(edges, axis), axis)
     return Bins(histogram, highest), max(own.rank_error for own in collected)
@@ -239,21 +266,11 @@ def _scored_fields(manifest: Mapping[str, Any]) -> list[str]:
     return [*config["text_fields"], *(field for field in carried if field is not None)]
 
 
-def _usable(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[Int64Array, Float64Array]]:
-    """Yield row ids (n,) and scores (n, d) of the rows that have them all, some at a time."""
-    for part in parts:
-        with readable_scores(part.parent.parent), pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(columns=["row_id", *columns], use_threads=False):
-                table = pa.Table.from_batches([batch])
-                values = np.column_stack([values_of(table, column) for column in columns])
-                usable = np.isfinite(values).all(axis=1)
-                yield table.column("row_id").to_numpy()[usable], values[usable]
-
-
 def _find(pool: Bins, rule: str, columns: Sequence[str], budget: int) -> BinRegion:
     if rule in INTERVAL_RULES:
         return _find_interval(pool, rule, columns[0], budget)
-    box, sides = histogram_box(pool.histogram, keep=budget)
+    with search_bar() as progress:
+        box, sides = histogram_box(pool.histogram, keep=budget, progress=progress)
     # The upper edges of the histogram's box belong to the next bins.
     high = [float(highest[last]) for highest, (_, last) in zip(pool.highest, sides, strict=True)]
     bounds = map(AxisBounds, columns, box.low, high, box.low_rank, box.high_rank)
@@ -269,14 +286,12 @@ def _find_interval(pool: Bins, rule: str, column: str, budget: int) -> BinRegion
     return BinRegion((bounds,), ((first, last),), int(counts[first : last + 1].sum()))
 
 
-def _trimmed(
-    parts: Sequence[Path], columns: Sequence[str], pool: Bins, region: BinRegion, rule: str, budget: int, seed: int
-) -> Int64Array:
+def _trimmed(scores: _Scores, pool: Bins, region: BinRegion, rule: str, budget: int, seed: int) -> Int64Array:
     """Return the ids of the `budget` rows inside that lie nearest the centre, ascending."""
     found = np.empty(region.n_inside, np.int64)
     distance = np.empty(region.n_inside)
     end = 0
-    for row_ids, values in _usable(parts, columns):
+    for row_ids, values in scores.usable():
         places = [pool.place(axis, own) for axis, own in enumerate(values.T)]
         inside = np.all(
             [(first <= own) & (own <= last) for own, (first, last) in zip(places, region.sides, strict=True)], axis=0
