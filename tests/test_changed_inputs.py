@@ -204,6 +204,23 @@ def test_a_finished_run_follows_its_corpus_to_another_place(tmp_path: Path, capf
         euds.score(after, out=run, **INFORMATION)
 
 
+def test_an_unfinished_run_goes_on_by_another_way_to_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "a.jsonl").write_text(LINE * 30)
+    (tmp_path / "far" / "a.jsonl").write_text(LINE * 20)
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "far" / "deep")
+    assert euds.score(tmp_path / "data" / "a.jsonl", out=tmp_path / "run", split="0/2", **INFORMATION).n_scored == 0
+    monkeypatch.chdir(tmp_path / "far")
+    assert euds.score("../data/a.jsonl", out=tmp_path / "run", **INFORMATION).n_scored == 30
+    # Behind a link, `..` leads to another folder than its name says.
+    monkeypatch.chdir(tmp_path / "data")
+    assert euds.score("link/../a.jsonl", out=tmp_path / "other", **INFORMATION).n_scored == 20
+    assert read_manifest(tmp_path / "other")["inputs"][0]["path"] == str(tmp_path / "data" / "link" / ".." / "a.jsonl")
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_finished_run_that_may_only_be_read_is_finished_wherever_its_corpus_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int

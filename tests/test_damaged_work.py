@@ -149,6 +149,8 @@ def test_damaged_centroids_and_embeddings_are_made_anew(
         {"config": {}},
         {"config": None},
         {"config": {"shard_rows": None}},
+        {"fingerprint": {}},
+        {"fingerprint": {"config": {}, "models": {}, "inputs": None}},
         {"inputs": {}},
         {"inputs": [{}]},
         {"counts": None},

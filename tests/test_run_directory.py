@@ -192,6 +192,20 @@ def test_a_run_directory_that_cannot_be_made_is_named(corpus: Path, tmp_path: Pa
         euds.score(corpus, out="", **INFORMATION)
 
 
+@pytest.mark.parametrize("name", ["work", "scores", "quarantine.jsonl"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_stands_where_a_run_keeps_its_own_is_named(corpus: Path, tmp_path: Path, name: str, dry_run: bool) -> None:
+    path = tmp_path / "run" / name
+    path.parent.mkdir()
+    if "." in name:
+        path.mkdir()
+    else:
+        path.write_text("of somebody else")
+    with pytest.raises(InputError, match=rf"/{name}: is a (file or a broken link|folder)"):
+        euds.score(corpus, out=tmp_path / "run", dry_run=dry_run, **INFORMATION)
+    assert [each.name for each in path.parent.iterdir()] == [name]
+
+
 def test_a_dry_run_of_starting_over_says_so_and_deletes_nothing(
     corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

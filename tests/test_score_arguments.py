@@ -209,9 +209,21 @@ def test_settings_of_generations_are_named(settings: dict[str, Any], message: st
     [
         ("ab", "labels: give a list of words, got the string 'ab'"),
         ((1, 0), "labels: position 0 is no string but 1"),
+        ({"ab"}, "labels: give a list of words, got the set {'ab'}"),
+        (7, "labels: must be a list of strings, got 7"),
     ],
 )
 def test_label_words_are_words(labels: Any, message: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         euds.LabelWordSettings(labels=labels)
     assert str(refused.value) == message
+
+
+def test_label_words_and_models_of_other_kinds_are_those_of_a_list_and_a_name() -> None:
+    words = ("good", "bad")
+    for labels in (list(words), (word for word in words), np.array(words), dict.fromkeys(words)):
+        assert euds.LabelWordSettings(labels=labels).labels == words  # type: ignore[arg-type]
+    assert euds.SampleSettings(labels=[]) == euds.SampleSettings()  # type: ignore[arg-type]
+    assert euds.SampleSettings(grouping="entailment", nli=Path("a/b")).nli == "a/b"  # type: ignore[arg-type]
+    with pytest.raises(InvalidType, match="nli: must be the name or folder of a model, got int"):
+        euds.SampleSettings(grouping="entailment", nli=5)  # type: ignore[arg-type]

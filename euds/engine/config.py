@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from euds.engine.generations_config import SampleSettings
+from euds.engine.generations_config import SampleSettings, model_name
 from euds.engine.label_words_config import LabelWordSettings
 from euds.errors import (
     InputError,
@@ -248,9 +248,9 @@ def score_config(
         semantic=estimates,
         samples=samples,
         label_words=label_words,
-        lm=_model("lm", lm),
-        embedder=_model("embedder", embedder),
-        tokenizer=_model("tokenizer", tokenizer),
+        lm=model_name("lm", lm),
+        embedder=model_name("embedder", embedder),
+        tokenizer=model_name("tokenizer", tokenizer),
         max_tokens=max_tokens,
         token_budget=token_budget,
         shard_rows=shard_rows,
@@ -342,13 +342,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{prefix}[{at}]")
     else:
         yield prefix, value
-
-
-def _model(name: str, model: str | Path | None) -> str | None:
-    if model is None:
-        return None
-    instance_of(name, model, (str, PathLike), "the name or folder of a model")
-    return str(model)
 
 
 def _names_file(value: object) -> bool:

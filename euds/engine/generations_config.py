@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from os import PathLike
 
 from euds.errors import BackendUnavailable, InvalidArgument, instance_of, names_of, one_of, real_number, whole_number
 from euds.measures.warping import Warping
-from euds.ops.grouping import LINKAGES, check_label_words
+from euds.ops.grouping import LINKAGES, label_words_of
 from euds.ops.semantic import EMBEDDING_ESTIMATORS, ESTIMATORS
 
 SAMPLERS = ("transformers", "vllm")
@@ -18,6 +19,18 @@ GENERATION_KEYS = (
 
 VLLM_LOWEST_TEMPERATURE = 0.01
 """vLLM raises temperatures below it, and tells of that in its log alone."""
+
+
+def model_name(argument: str, model: str | PathLike[str] | None) -> str | None:
+    """Return a model as settings name it.
+
+    Raises:
+        InvalidType: it is neither a name nor a path.
+    """
+    if model is None:
+        return None
+    instance_of(argument, model, (str, PathLike), "the name or folder of a model")
+    return str(model)
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,12 @@ class SampleSettings:
         # Written so that NaN is refused too.
         if not -1 <= self.min_similarity <= 1:
             raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {self.min_similarity}")
+        object.__setattr__(self, "nli", model_name("nli", self.nli))
         if (self.grouping == "entailment") != (self.nli is not None):
             raise InvalidArgument(
                 "nli: grouping 'entailment' needs a cross-encoder, such as --nli FOLDER; others use none"
             )
-        check_label_words(self.labels)
+        object.__setattr__(self, "labels", label_words_of(self.labels))
         named = "labels" in (self.grouping, self.template) or "{labels}" in self.template
         if named and len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")

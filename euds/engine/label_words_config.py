@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from euds.errors import InvalidArgument, instance_of
-from euds.ops.grouping import check_label_words
+from euds.ops.grouping import label_words_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LabelWordSettings:
 
     def __post_init__(self) -> None:
         """Refuse impossible settings before any file or model is opened."""
-        check_label_words(self.labels)
+        object.__setattr__(self, "labels", label_words_of(self.labels))
         instance_of("template", self.template, str, "a name or a text")
         if len(self.labels) < 2:
             raise InvalidArgument("labels: give the label words, two or more, such as --labels positive,negative")

@@ -17,6 +17,7 @@ from euds.corpus import (
     open_manifest,
     unpacked_bytes,
 )
+from euds.corpus.location import is_url
 from euds.corpus.run_files import MANIFEST_FORMAT
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
@@ -251,11 +252,20 @@ def resolve(config: ScoreConfig, run_dir: Path) -> tuple[ScoreConfig, tuple[Path
     """
     if config.samples is not None:
         config.samples.check_sampler()
-    files = tuple(file.absolute() for file in list_inputs(config.inputs, made_by_run(run_dir)))
+    files = tuple(_in_full(file) for file in list_inputs(config.inputs, made_by_run(run_dir)))
     check_inputs(files)
     config = _settle_fields(config, files)
     # Last, as a hub's model may have to be fetched.
     return config, files, {role: model_folder(name) for role, name in model_names(config).items()}
+
+
+def _in_full(file: Path) -> Path:
+    """Return the absolute path of a file, without `..` but where that leads elsewhere, as behind a link."""
+    whole = file.absolute()
+    if is_url(file) or ".." not in whole.parts:
+        return whole
+    short = Path(os.path.normpath(whole))
+    return short if short.exists() and short.samefile(whole) else whole
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:
@@ -325,7 +335,7 @@ def refuse_other_run(plan: Plan) -> None:
 def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
     """Return what two runs must have in common to share a directory, with or without the paths of the inputs."""
     config = {name: value for name, value in fingerprint["config"].items() if name not in NAMES}
-    if config["samples"] is not None:
+    if config.get("samples") is not None:
         config["samples"] = _without("nli", config["samples"])
     models = {role: _without("name", facts) for role, facts in fingerprint["models"].items()}
     inputs = [entry if paths else _without("path", entry) for entry in fingerprint["inputs"]]
@@ -335,7 +345,7 @@ def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
 def _in_one_order(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """Return a fingerprint in which neither comparison nor message tells settings apart by an order of no account."""
     config = fingerprint["config"]
-    return {**fingerprint, "config": {**config, **{name: sorted(config[name]) for name in UNORDERED}}}
+    return {**fingerprint, "config": {**config, **{name: sorted(config.get(name) or ()) for name in UNORDERED}}}
 
 
 def _without(key: str, facts: Mapping[str, Any]) -> dict[str, Any]:

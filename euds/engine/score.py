@@ -1,5 +1,6 @@
 """`euds.score`: score a corpus into a run directory; the same call again resumes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 from euds.corpus import check_unchanged, verify_parts
 from euds.corpus.location import local_output
+from euds.corpus.run_files import QUARANTINE_FILE
 from euds.engine.cache_settings import TOKEN_COLUMNS, CacheSettings
 from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
@@ -27,8 +29,8 @@ from euds.engine.manifest import (
 from euds.engine.prepare import Plan, prepare
 from euds.engine.prompts import check_prompts
 from euds.engine.split import Split
-from euds.engine.work import Work
-from euds.errors import InvalidArgument
+from euds.engine.work import RESULT_FOLDERS, Work
+from euds.errors import InputError, InvalidArgument
 from euds.files import check_place, check_writable, needs_storage
 from euds.ops.cluster import DEFAULT_NEIGHBORS, DEFAULT_TEMPERATURE
 from euds.progress import say
@@ -196,13 +198,28 @@ def check_runnable(draft: Plan, execution: Execution) -> None:
 
     Raises:
         InvalidArgument, InputError, BackendUnavailable: as `check_place`, `Execution.check`, `check_prompts` and
-            `check_models`.
+            `check_models`, or something stands where the run keeps its files.
     """
     check_place(draft.run_dir)
+    check_names(draft)
     tell_of_loading(draft)
     execution.check(draft)
     check_prompts(draft)
     check_models(draft)
+
+
+def check_names(draft: Plan) -> None:
+    """Refuse a file where the run makes a folder, and a folder where it writes a file.
+
+    Raises:
+        InputError: there is one.
+    """
+    made = RESULT_FOLDERS if draft.config.samples is not None else ("scores",)
+    for name in ("work", *made, QUARANTINE_FILE):
+        path = draft.run_dir / name
+        if os.path.lexists(path) and path.is_dir() == (name == QUARANTINE_FILE):
+            what = "a folder" if path.is_dir() else "a file or a broken link"
+            raise InputError(f"{path}: is {what}, where the run keeps its own; choose another --out")
 
 
 def execute(plan: Plan, execution: Execution, split: Split | None = None) -> ScoreResult:

@@ -1,7 +1,7 @@
 """Meaning groups of sampled generations, by the similarity of their embeddings or by their words."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -121,19 +121,22 @@ def normalize_label(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_WORDS)
 
 
-def check_label_words(labels: Sequence[str]) -> None:
-    """Refuse label words that are not words of their own.
+def label_words_of(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return label words in their order, if they are words of their own.
 
     Raises:
-        InvalidArgument: they are one string instead of several, one is no string or empty, or two are the same, both by
-            `normalize_label`.
+        InvalidArgument: they are one string instead of several, or a set, which has no order; one is no string or
+            empty, or two are the same, both by `normalize_label`.
     """
-    if isinstance(labels, str):
-        raise InvalidArgument(f"labels: give a list of words, got the string {labels!r}")
-    check_strings("labels", labels)
-    words = [normalize_label(label) for label in labels]
+    if isinstance(labels, str | Set):
+        what = "string" if isinstance(labels, str) else "set"
+        raise InvalidArgument(f"labels: give a list of words, got the {what} {labels!r}")
+    given = tuple(labels) if isinstance(labels, Iterable) else labels
+    check_strings("labels", given)
+    words = [normalize_label(label) for label in given]
     if not all(words) or len(set(words)) < len(words):
-        raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, labels))}")
+        raise InvalidArgument(f"labels: each must be a word of its own, got {', '.join(map(repr, given))}")
+    return given
 
 
 def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
