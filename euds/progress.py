@@ -19,8 +19,21 @@ from rich.progress import (
 
 from euds.errors import not_of_the_work
 
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on without a word where nobody reads any more: what runs long may outlive the terminal that began it."""
+        self.quiet = True
+
+
 # In a notebook rich shows bars by ipywidgets alone, and without them warns instead.
-console = Console(stderr=True, highlight=False, force_jupyter=None if find_spec("ipywidgets") else False)
+console = _Console(
+    # Or rich would put pictures into names such as `a:100:b`.
+    stderr=True,
+    highlight=False,
+    emoji=False,
+    force_jupyter=None if find_spec("ipywidgets") else False,
+)
 
 WORTH_A_BAR = 2.0
 """Seconds after which a step that is mostly over at once has a bar."""

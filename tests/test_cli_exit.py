@@ -1,5 +1,7 @@
 """How the command line ends when a signal comes, early or late, and when a benchmark fails."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -121,3 +123,16 @@ def test_a_failing_benchmark_keeps_no_other_from_running(
     assert ended.value.exit_code == 1
     assert "bench: a, c failed" in capsys.readouterr().err
     assert (tmp_path / "benchmarks" / "bench_b.py.ran").exists()
+
+
+def test_work_outlives_whoever_read_what_it_says(write_jsonl: Callable[..., Path], tmp_path: Path) -> None:
+    corpus = write_jsonl([{"text": "a b c"}] * 5)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = ["score", str(corpus), "--out", str(tmp_path / "run"), "--measures", "information", "--json"]
+    with os.fdopen(writer, "wb") as nobody:
+        ended = subprocess.run(
+            [sys.executable, "-m", "euds", *command], stdout=subprocess.PIPE, stderr=nobody, timeout=120, check=False
+        )
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["n_scored"] == 5

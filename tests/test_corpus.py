@@ -206,6 +206,8 @@ def test_a_value_without_a_counterpart_in_python_is_a_bad_row(tmp_path: Path) ->
         (b"caf\xe9", None),
         (7, "7"),
         (["nested"], None),
+        (float("nan"), None),
+        (float("inf"), "inf"),
         (None, None),
     ],
 )

@@ -1,6 +1,7 @@
 """Recipes: the shipped ones load, mistakes are named before any work, overrides reach every key."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import yaml
 
 import euds
+from euds.engine.execution import Execution
 from euds.engine.generations_config import SampleSettings
 from euds.engine.label_words_config import LabelWordSettings
-from euds.errors import EudsError, InputError
+from euds.errors import EudsError, InputError, InvalidType
 from euds.pipeline.data import RunData
 from euds.pipeline.demo import SENTIMENT
 from euds.pipeline.recipe import load_recipe, method_list, selected_method
@@ -286,3 +288,9 @@ def test_label_words_are_settings_and_a_method() -> None:
     assert recipe.score.label_word_settings == LabelWordSettings(("good", "bad"))
     assert recipe.score.sample_settings is None
     assert [method.axes for method in method_list(recipe)] == [(), ("label_words",)]
+
+
+@pytest.mark.parametrize("call", [lambda: euds.run(5), lambda: Execution(ray=True, ray_address=5)])  # type: ignore[arg-type]
+def test_arguments_of_another_type_are_named(call: Callable[[], object]) -> None:
+    with pytest.raises(InvalidType, match=r"(settings: must be a YAML file or a mapping|ray_address: .*), got int"):
+        call()

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,43 @@ def test_what_stands_where_a_run_keeps_its_own_is_named(corpus: Path, tmp_path: 
     assert [each.name for each in path.parent.iterdir()] == [name]
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_glob_passes_over_the_segments_of_a_cache(tmp_path: Path, tiny_encoder: Path) -> None:
+    pq.write_table(pa.table({"text": [f"row {at}" for at in range(40)], "key": ["k"] * 40}), tmp_path / "a.parquet")
+    settings: dict[str, Any] = {"measures": ["semantic"], "embedder": tiny_encoder, "n_clusters": 4, "shard_rows": 16}
+    for text_field in ("text", "key"):
+        out = tmp_path / text_field
+        for _ in range(2):
+            found = euds.score(
+                str(tmp_path / "**" / "*.parquet"), out=out, text_field=text_field, cache=tmp_path / "cache", **settings
+            )
+            assert found.n_rows == 40
+        assert [entry["path"] for entry in open_manifest(out)["inputs"]] == [str(tmp_path / "a.parquet")]
+        shutil.rmtree(out)
+    assert list((tmp_path / "cache").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("name", ["run-12:30", "file:run", "run:x:/deep"])
+def test_a_run_directory_whose_name_looks_like_a_url_is_one(
+    corpus: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert euds.score(corpus, out=name, **INFORMATION).n_scored == 150
+    assert digests(tmp_path / name) == digests(whole)
+    assert euds.read_scores(name).num_rows == 152
+    assert euds.select(name, keep=0.5, rule="middle", axes="information").n_kept == 75
+    assert euds.select_streaming(name, keep=0.5, rule="low", axes="information", out="kept:x:.parquet").n_kept == 75
+    assert euds.status(name).state == "finished"
+    # Names stay what they are, and become no pictures.
+    euds.score(corpus, out=f"{name}2", dry_run=True, **INFORMATION)
+    assert f"{name}2: 0 of " in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_dry_run_of_starting_over_says_so_and_deletes_nothing(
     corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +261,8 @@ def test_a_url_or_a_name_that_is_not_utf8_is_no_run_directory(corpus: Path, tmp_
         euds.score(corpus, out="s3://bucket/run", **INFORMATION)
     with pytest.raises(InvalidArgument, match=r"out: .*r\\udce9 is not UTF-8"):
         euds.score(corpus, out=f"{tmp_path}/r\udce9", **INFORMATION)
+    with pytest.raises(InvalidArgument, match=r"out: 'a\\x00b' holds a NUL byte"):
+        euds.score(corpus, out="a\0b", **INFORMATION)
     outcome = CliRunner().invoke(app, ["score", str(corpus), "--out", "s3://bucket/run", "--measures", "information"])
     assert "out: must be a local path" in str(outcome.exception)
 

@@ -103,6 +103,7 @@ def test_auto_covers_the_embeddings_where_the_run_has_an_encoder_alone(run_dir: 
     assert selection.row_ids.tolist() == euds.select(run_dir, keep=0.2, rule="facility").row_ids.tolist()
     grouped = euds.select(run_dir, keep=0.2, rule="auto", group_by="label")
     assert grouped.n_kept == selection.n_kept
+    assert (selection.record["uses_labels"], grouped.record["uses_labels"]) == (False, True)
 
 
 def test_texts_are_embedded_as_the_run_was_or_as_this_machine_can() -> None:

@@ -23,7 +23,7 @@ def fetch(
         for asset in ASSETS.values():
             fetched = "yes" if is_fetched(asset.name) else "no"
             table.add_row(asset.name, asset.kind, asset.requirement, asset.licence, fetched, asset.what)
-        Console().print(table)
+        Console(emoji=False).print(table)
         return
     for name in names:
         typer.echo(f"{name}: {fetch_asset(name, force=force)}")

@@ -51,7 +51,7 @@ def show(result: "RunResult | None") -> None:
 
     from euds.study.table import render
 
-    Console().print(render(result.table))
+    Console(emoji=False).print(render(result.table))
     scored = result.scored
     typer.echo(f"{scored.n_scored:,} rows scored, {scored.n_quarantined:,} quarantined; run directory {result.run_dir}")
     if scored.n_quarantined:

@@ -142,7 +142,8 @@ def local_output(out: str | Path, what: str, argument: str = "out") -> Path:
         argument: that gave it, for the messages.
 
     Raises:
-        InvalidArgument: it is empty, not UTF-8, or a URL, which a path would make a folder of this machine's of.
+        InvalidArgument: it is empty, not UTF-8, holds a NUL byte, or is a URL, which a path would make a folder of this
+            machine's of.
         InvalidType: it is no path, but None for instance.
     """
     instance_of(argument, out, (str, os.PathLike), "a path")
@@ -154,7 +155,20 @@ def local_output(out: str | Path, what: str, argument: str = "out") -> Path:
         str(out).encode()
     except UnicodeEncodeError:
         raise InvalidArgument(f"{argument}: {printable(out)} is not UTF-8; choose another name") from None
-    return Path(at_home(out))
+    if "\0" in str(out):
+        raise InvalidArgument(f"{argument}: {str(out)!r} holds a NUL byte; choose another name")
+    return local_path(out)
+
+
+def local_path(path: str | Path) -> Path:
+    """Return a path of this machine; a `~` at the beginning is the home folder.
+
+    Raises:
+        InvalidType: it is no path.
+    """
+    found = Path(at_home(path))
+    # Arrow takes a relative name such as `run-12:30` for a URL.
+    return found.absolute() if any(":" in name for name in found.parts[:1]) else found
 
 
 @contextmanager

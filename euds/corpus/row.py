@@ -64,13 +64,14 @@ def extract_scalar(row: Row, field: str | None) -> str | None:
     """Return an id, label or source as text: numbers, dates, times and UUIDs as Python writes them, bytes as UTF-8.
 
     Of times that Python has not, with nanoseconds, all nine digits are written.
-    None without one, and for what is no such text: nested values, lone surrogates, other bytes.
+    None without one, for NaN, and for what is no such text: nested values, lone surrogates, other bytes.
     """
     value = None if field is None or row.fields is None else row.fields.get(field)
     if isinstance(value, bytes):
         # Those that are not UTF-8 become lone surrogates.
         value = value.decode(errors="surrogateescape")
-    if not isinstance(value, SCALARS):
+    # NaN stands where there is none, as in rows that pandas wrote.
+    if not isinstance(value, SCALARS) or value != value:
         return None
     text = str(value)
     return text if is_unicode(text) else None

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from euds.corpus.identity import identity
-from euds.corpus.location import file_path, reading
+from euds.corpus.location import file_path, local_path, reading
 from euds.errors import InputError, reason_of
 from euds.files import (
-    at_home,
     atomic_path,
     file_sha256,
     has_kinds,
@@ -155,7 +154,7 @@ def run_folder(run_dir: str | Path | ScoreResult) -> Path:
     Raises:
         InvalidType: it is neither.
     """
-    return Path(at_home(run_dir.run_dir if isinstance(run_dir, ScoreResult) else run_dir))
+    return local_path(run_dir.run_dir if isinstance(run_dir, ScoreResult) else run_dir)
 
 
 def read_scores(run_dir: str | Path | ScoreResult) -> pa.Table:

@@ -12,7 +12,7 @@ from euds.engine.cache_upkeep import tend
 from euds.engine.columns import ragged, usable
 from euds.engine.meter import Advance
 from euds.engine.read import Encoders
-from euds.engine.segments import Segments, keys_of
+from euds.engine.segments import NAMESPACE_FILE, Segments, keys_of
 from euds.errors import InputError, RunStopped
 from euds.files import json_sha256, write_json
 from euds.measures.device import Precision
@@ -134,8 +134,8 @@ def _namespace(stage: str, model: dict[str, str], precision: Precision, encoders
 def _open(settings: CacheSettings, facts: dict[str, Any]) -> Segments:
     folder = settings.folder / f"{facts['stage']}-{json_sha256(facts)[:32]}"
     try:
-        if not (folder / "namespace.json").exists():
-            write_json(folder / "namespace.json", facts)
+        if not (folder / NAMESPACE_FILE).exists():
+            write_json(folder / NAMESPACE_FILE, facts)
     except OSError as error:
         raise InputError(f"{settings.folder}: no cache can be kept there: {error.strerror or error}") from error
     except RunStopped as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from euds.engine.prepare import Plan
 from euds.engine.shards import Shard
-from euds.errors import InputError, InvalidArgument, whole_number
+from euds.errors import InputError, InvalidArgument, instance_of, whole_number
 from euds.progress import say
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class Execution:
         """Refuse an impossible number of workers, and an address without Ray."""
         if self.workers is not None:
             object.__setattr__(self, "workers", whole_number("workers", self.workers, least=1))
+        if self.ray_address is not None:
+            instance_of("ray_address", self.ray_address, str, "an address of a Ray cluster")
         if self.ray_address is not None and not self.ray:
             raise InvalidArgument(f"ray_address: {self.ray_address} is of use on Ray only; add --ray, or leave it out")
 

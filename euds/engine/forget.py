@@ -8,6 +8,7 @@ from pathlib import Path
 from euds.corpus import open_manifest
 from euds.corpus.location import is_url
 from euds.corpus.run_files import PARTS_FILE
+from euds.engine.segments import is_segment
 from euds.engine.work import LOCK, OWN, REMOVED, RESULT_FOLDERS, SHARDS_FILE, Work, delete
 from euds.errors import InputError
 from euds.files import PARTIAL_PATTERN, permitted
@@ -77,7 +78,7 @@ def is_of_run(path: Path, run_dir: Path) -> bool:
 
 
 def made_by_run(run_dir: Path) -> Callable[[Path], bool]:
-    """Return what tells of a file whether a run in that directory makes it, by its place and name alone.
+    """Return what tells of a file whether a run in that directory makes it, or keeps it in a cache, by place and name.
 
     Other files in a run's folders are somebody's own, as `forget` has it; links count as what they lead to.
     """
@@ -87,10 +88,14 @@ def made_by_run(run_dir: Path) -> Callable[[Path], bool]:
 
     def is_made(file: Path) -> bool:
         target = Path(os.path.realpath(file))
-        return str(target) in files or any(
-            fnmatchcase(path.name, pattern)
-            for path in (target, *target.parents)
-            for pattern in folders.get(str(path.parent), ())
+        return (
+            str(target) in files
+            or is_segment(target)
+            or any(
+                fnmatchcase(path.name, pattern)
+                for path in (target, *target.parents)
+                for pattern in folders.get(str(path.parent), ())
+            )
         )
 
     return is_made

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ NAMESPACE_PATTERN = "*-" + 32 * "[0-9a-f]"
 SEGMENT_PATTERN = 20 * "[0-9]" + "-*.parquet"
 """Match the folders and files of a cache and nothing else: its folder may be one that holds other data, too."""
 
+NAMESPACE_FILE = "namespace.json"
+"""Tells in every folder of a cache what its scores depend on."""
+
 READ_ERRORS = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
 """What reading a damaged Parquet file, or making numbers of it, raises."""
 
@@ -47,6 +51,12 @@ def keys_of(ids: Int64Array, offsets: Int64Array, rows: Sequence[int]) -> KeyArr
         hashlib.blake2b(data[offsets[at] : offsets[at + 1]].tobytes(), digest_size=KEY_BYTES).digest() for at in rows
     ]
     return np.array(digests, f"S{KEY_BYTES}")
+
+
+def is_segment(file: Path) -> bool:
+    """Tell whether a file is one of a cache, by its place and name."""
+    named = fnmatchcase(file.name, SEGMENT_PATTERN) and fnmatchcase(file.parent.name, NAMESPACE_PATTERN)
+    return named and (file.parent / NAMESPACE_FILE).exists()
 
 
 class Segments:

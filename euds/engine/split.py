@@ -27,13 +27,17 @@ class Split:
             try:
                 names = (f"SLURM_ARRAY_TASK_{name}" for name in ("MIN", "ID", "COUNT"))
                 first, task, count = (int(environment[name]) for name in names)
+                # Slurm tells the step of --array=0-6:2, but not the numbers of --array=1,3,7.
+                step = max(int(environment.get("SLURM_ARRAY_TASK_STEP", 1)), 1)
+                last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + step * (count - 1)))
             except KeyError as missing:
                 raise InvalidArgument(
                     f"split: {missing.args[0]} is not set; this is no task of a Slurm array"
                 ) from None
-            # Slurm tells the step of --array=0-6:2, but not the numbers of --array=1,3,7.
-            step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
-            last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + step * (count - 1)))
+            except ValueError as wrong:
+                raise InvalidArgument(
+                    f"split: of Slurm's SLURM_ARRAY_TASK_ variables, one is no number: {wrong}"
+                ) from None
             index = (task - first) // step
             if last != first + step * (count - 1) or task != first + step * index:
                 raise InvalidArgument(

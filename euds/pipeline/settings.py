@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.composer import ComposerError
 
-from euds.errors import InputError, InvalidArgument, nearest
+from euds.errors import InputError, InvalidArgument, instance_of, nearest
 
 UNION_TAGS = ("constrained-int", "list[int]", "list[str]", "str", "int", "float", "literal['auto']", "MethodSection")
 """What pydantic puts into an error's path for each form that a value may take; users know no such keys."""
@@ -76,7 +77,9 @@ def load_settings(
     Raises:
         InputError: the file is missing or not YAML.
         InvalidArgument: a key is unknown (the message suggests the nearest), missing, or has an impossible value.
+        InvalidType: they are neither a path nor a mapping.
     """
+    instance_of("settings", source, (str, PathLike, Mapping), "a YAML file or a mapping")
     content = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
     for override in overrides:
         content = _override(content, override)

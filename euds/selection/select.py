@@ -140,7 +140,7 @@ def select(
         keep = found.keep or 1.0
     selection = choose(scores, keep=keep, rule=rule, seed=seed, stability=stability, trainee=trainee, **settings)
     record = {**selection.record, "keep_auto": None if found is None else found.to_record()}
-    record |= {"uses_labels": uses_labels, "config_sha256": manifest["config_sha256"]}
+    record |= {"uses_labels": uses_labels or group_by == "label", "config_sha256": manifest["config_sha256"]}
     record["n_left_out"] = manifest["counts"]["rows"] - selection.n_rows
     if dry_run:
         return replace(selection, record=record)
