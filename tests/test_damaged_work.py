@@ -2,17 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from sampled_runs import Sample
 from test_score_resume import digests
 
 import euds
 from euds.engine.status import run_status
 from euds.errors import InputError
+
+BOTH: dict[str, Any] = {"semantic": ["clusters", "samples"], "n_clusters": 3}
+"""Estimates of which one needs the pool, and the other keeps generations and meanings."""
 
 INFORMATION: dict[str, Any] = {"measures": ["information"], "shard_rows": 16}
 N_FINISHED = 4
@@ -34,6 +40,12 @@ def lost(content: bytes) -> None:
     """Delete the file."""
 
 
+def flipped(content: bytes) -> bytes:
+    """Turn one bit around."""
+    at = len(content) // 2
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+
 def other(text: str) -> Damage:
     """Put this text in place of what a file holds."""
     return lambda content: text.encode()
@@ -43,6 +55,25 @@ def without_a_line(content: bytes) -> bytes:
     """Take the third line away."""
     lines = content.splitlines(keepends=True)
     return b"".join(lines[:2] + lines[3:])
+
+
+@contextmanager
+def killed_at(place: Any, name: str, n_calls: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a run be killed over the call after so many of a function, or method, at that place."""
+    real = getattr(place, name)
+    n_left = n_calls
+
+    def killed(*arguments: Any) -> Any:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def stopped(
@@ -56,21 +87,9 @@ def stopped(
     """Leave a run that was killed over its sixth shard, or else while it finished the fifth of ten."""
     from euds.engine.worker import Worker
 
-    name = "finish" if finishing else "measure"
-    real = getattr(Worker, name)
-    n_left = N_FINISHED if finishing else 5
-
-    def killed(self: Worker, *arguments: Any) -> Any:
-        nonlocal n_left
-        n_left -= 1
-        if n_left < 0:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Worker, name, killed)
-        with pytest.raises(KeyboardInterrupt):
-            euds.score(corpus, out=run_dir, **settings)
+    name, n_calls = ("finish", N_FINISHED) if finishing else ("measure", 5)
+    with killed_at(Worker, name, n_calls, monkeypatch):
+        euds.score(corpus, out=run_dir, **settings)
     return run_dir
 
 
@@ -140,6 +159,134 @@ def test_damaged_centroids_and_embeddings_are_made_anew(
         path.write_bytes(cut(path.read_bytes()))
         euds.score(corpus, out=run_dir, **settings)
         assert digests(run_dir) == digests(tmp_path / "whole")
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], Counter[Path]]]:
+    """Give the stages of generations that are done meanwhile, and how often each file of a shard is hashed."""
+    from euds.engine import generation_stages, records, work
+    from euds.engine.generations import generate_shard
+    from euds.engine.meanings import meanings_shard
+
+    made: list[str] = []
+    hashed: Counter[Path] = Counter()
+
+    def noting(real: Callable[..., Any], note: Callable[[Any], object]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            note(arguments[0])
+            return real(*arguments)
+
+        return noted
+
+    with monkeypatch.context() as patched:
+        sampled = noting(generate_shard, lambda _: made.append("generation"))
+        patched.setattr(generation_stages, "generate_shard", sampled)
+        weighed = noting(meanings_shard, lambda _: made.append("meanings"))
+        patched.setattr(generation_stages, "meanings_shard", weighed)
+        for module in (records, work):
+            patched.setattr(module, "file_sha256", noting(module.file_sha256, lambda path: hashed.update([path])))
+        yield made, hashed
+
+
+def damage_file(path: Path, damage: Damage) -> None:
+    """Do this to a file."""
+    damaged = damage(path.read_bytes())
+    if damaged is None:
+        path.unlink()
+    else:
+        path.write_bytes(damaged)
+
+
+DAMAGES = (emptied, cut, lost, flipped)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_damaged_generations_and_meanings_are_made_anew(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import generation_stages
+
+    sample("whole")
+    with killed_at(generation_stages, "meanings_shard", 1, monkeypatch):
+        sample("left")
+    # What is to be done: meanings of the second shard, and all of the third.
+    left = Counter({"generation": 1, "meanings": 2})
+    for name, more in (
+        ("generations/part-00001", ["generation"]),
+        ("generations/part-00000", ["generation", "meanings"]),
+        ("meanings/part-00000", ["generation", "meanings"]),
+    ):
+        for damage in DAMAGES:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            shutil.copytree(tmp_path / "left", tmp_path / "run")
+            damage_file(tmp_path / "run" / f"{name}.parquet", damage)
+            with counted(monkeypatch) as (made, _):
+                sample("run")
+            assert Counter(made) == left + Counter(more), (name, damage)
+            assert digests(tmp_path / "run") == digests(tmp_path / "whole"), (name, damage)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_damaged_generations_and_meanings_of_a_run_that_needs_the_pool_are_made_anew(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine.worker import Worker
+
+    arguments = {"measures": ["information", "semantic"], **BOTH}
+    sample("whole", **arguments)
+    with killed_at(Worker, "finish", 1, monkeypatch):
+        sample("left", **arguments)
+    whole = digests(tmp_path / "whole")
+    # The first shard is finished, the second measured.
+    for name, expected in (
+        ("generations/part-00001", ["generation", "meanings"]),
+        ("meanings/part-00001", ["meanings"]),
+        ("generations/part-00000", ["generation", "meanings"]),
+        ("meanings/part-00000", ["generation", "meanings"]),
+    ):
+        for damage in DAMAGES:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            shutil.copytree(tmp_path / "left", tmp_path / "run")
+            damage_file(tmp_path / "run" / f"{name}.parquet", damage)
+            with counted(monkeypatch) as (made, _):
+                sample("run", **arguments)
+            assert made == expected, (name, damage)
+            assert digests(tmp_path / "run") == whole, (name, damage)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_of_an_earlier_version_resumes_and_files_are_hashed_once(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine.work import RESULT_SHA256, Work
+    from euds.engine.worker import Worker
+
+    sample("whole", **BOTH)
+    with killed_at(Worker, "finish", 1, monkeypatch):
+        sample("left", **BOTH)
+    shutil.copytree(tmp_path / "left", tmp_path / "earlier")
+    with counted(monkeypatch) as (made, hashed):
+        sample("left", **BOTH)
+    assert made == []
+    assert {path.parent.name for path in hashed} == {"generations", "meanings", "scores"}
+    assert set(hashed.values()) == {1}
+    # An earlier version told no hashes.
+    work = Work(tmp_path / "earlier")
+    record = work.folder / "records" / "part-00000.json"
+    told = json.loads(record.read_text())
+    assert sorted(told.pop("files")) == ["generations/part-00000.parquet", "meanings/part-00000.parquet"]
+    record.write_text(json.dumps(told))
+    for stage in ("generation", "meanings"):
+        table = work.read(stage, 1)
+        metadata = dict(table.schema.metadata)
+        assert metadata.pop(RESULT_SHA256)
+        with pa.ipc.new_file(str(work.path(stage, 1)), table.schema.with_metadata(metadata)) as writer:
+            writer.write_table(table.replace_schema_metadata(metadata))
+    with counted(monkeypatch) as (made, _):
+        sample("earlier", **BOTH)
+    assert made == []
+    for name in ("left", "earlier"):
+        assert digests(tmp_path / name) == digests(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("finished", [False, True])

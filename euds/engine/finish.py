@@ -30,6 +30,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     seconds = {"read": work.seconds("tokens", shard)}
     cost: dict[str, dict[str, Any]] = {}
     cache: dict[str, dict[str, int]] = {}
+    files: dict[str, str] = {}
     start = time.perf_counter()
 
     def measured(stage: str, name: str) -> pa.Table:
@@ -52,6 +53,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
         columns |= _semantic(plan, table, pool.centroids)
     if plan.config.samples is not None:
         meanings = read_parquet(meanings_path(plan.run_dir, shard))
+        files = work.results(shard)
         spent = generations_cost(work, shard)
         seconds |= stage_seconds(spent)
         cost |= spent
@@ -74,7 +76,7 @@ def finish_shard(plan: Plan, work: Work, shard: int, pool: Pool) -> Record:
     size, sha256 = part.stat().st_size, file_sha256(part)
     counts = _counts(scores, np.array([not found for found in reasons]))
     seconds["finish"] = time.perf_counter() - start
-    return Record(shard, size, sha256, counts, quarantine, seconds, cost, time.time(), cache)
+    return Record(shard, size, sha256, counts, quarantine, seconds, cost, time.time(), cache, files)
 
 
 def _counts(scores: pa.Table, good: np.ndarray) -> dict[str, int]:

@@ -27,6 +27,8 @@ class Record:
         cost: what semantic entropy took, by part: tokens, pairs, seconds.
         finished: when, in seconds since the epoch.
         cache: texts that were found in the cache and that were not, by stage; nothing of a run without one.
+        files: hashes of what else the run keeps of the shard, by path from the run directory; a record of an earlier
+            version tells none.
     """
 
     shard: int
@@ -38,6 +40,7 @@ class Record:
     cost: dict[str, dict[str, Any]]
     finished: float
     cache: dict[str, dict[str, int]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 class Records:
@@ -69,7 +72,7 @@ class Records:
         return Record(**found)
 
     def verified(self, shard: int, part: Path) -> bool:
-        """Tell whether a shard is finished: its record is there and its part is the one that was recorded.
+        """Tell whether a shard is finished: its record is there and its part, and what belongs to it, as recorded.
 
         A damaged record counts as none.
         """
@@ -77,7 +80,11 @@ class Records:
             record = self.read(shard)
         except InputError:
             return False
-        return record is not None and part.exists() and file_sha256(part) == record.sha256
+        if record is None:
+            return False
+        run_dir = self.folder.parent.parent
+        files = {part: record.sha256, **{run_dir / name: sha256 for name, sha256 in record.files.items()}}
+        return all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in files.items())
 
     def each(self, n_shards: int) -> Iterator[Record]:
         """Yield the records that are there, in order."""
@@ -99,4 +106,6 @@ def _is_record(value: object) -> bool:
         and value.keys() <= {field.name for field in fields(Record)}
         and has_kinds(value["counts"], dict.fromkeys(COUNTS, int))
         and all(has_kinds(entry, {"row_id": int, "reason": str}) for entry in value["quarantine"])
+        and has_kinds({"files": {}, **value}, {"files": dict})
+        and all(isinstance(sha256, str) for sha256 in value.get("files", {}).values())
     )

@@ -12,12 +12,14 @@ from typing import IO
 
 import pyarrow as pa
 
+from euds.corpus import generations_path, meanings_path
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
 from euds.files import (
     PARTIAL_PATTERN,
     atomic_path,
+    file_sha256,
     letting_go,
     make_folder,
     needs_room,
@@ -52,6 +54,12 @@ OWN = (
 LOOK_SECONDS = 0.1
 """How long to wait for one that only looks, such as `euds status`, to let go of a lock."""
 
+RESULT_SHA256 = b"result_sha256"
+"""Key in the metadata of a stage's file: the hash of the result that the stage keeps in a folder of its own."""
+
+RESULTS = {"generation": generations_path, "meanings": meanings_path}
+"""Where the stages that do so keep their result for a shard, by run directory and shard; `work` has what it cost."""
+
 RESULT_FOLDERS = ("generations", "meanings", "scores")
 """Where a scoring run keeps what it has found."""
 
@@ -63,18 +71,29 @@ class Work:
         self.run_dir = run_dir
         self.folder = run_dir / "work"
         self.records = Records(self.folder / "records")
+        self._hashes: dict[tuple[object, ...], str] = {}
 
     def path(self, stage: str, shard: int) -> Path:
         """Where a stage keeps its result for a shard."""
         return self.folder / f"{stage}-{shard:05d}.arrow"
 
     def done(self, stage: str, shard: int) -> bool:
-        """Tell whether a stage has finished a shard; a file of it that is cut short counts as none."""
-        return opens(self.path(stage, shard))
+        """Tell whether a stage has finished a shard; a file of it that is cut short counts as none.
+
+        So does one beside which the stage's result lies no more as it was written.
+        """
+        try:
+            expected = _metadata(self.path(stage, shard)).get(RESULT_SHA256)
+            # A file of an earlier version does not tell.
+            return expected is None or self._sha256(RESULTS[stage](self.run_dir, shard)).encode() == expected
+        except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+            return False
 
     def write(self, stage: str, shard: int, table: pa.Table, seconds: float) -> None:
-        """Keep a stage's result and the seconds it took."""
+        """Keep a stage's result, or what it cost if that lies in a folder of its own, and the seconds it took."""
         metadata = {**(table.schema.metadata or {}), b"seconds": repr(seconds).encode()}
+        if stage in RESULTS:
+            metadata[RESULT_SHA256] = self._sha256(RESULTS[stage](self.run_dir, shard)).encode()
         table = table.replace_schema_metadata(metadata)
         with (
             atomic_path(self.path(stage, shard), durable=False) as partial,
@@ -94,8 +113,20 @@ class Work:
 
     def seconds(self, stage: str, shard: int) -> float:
         """Return the seconds that a stage took for a shard."""
-        with pa.OSFile(str(self.path(stage, shard))) as source:
-            return float(pa.ipc.open_file(source).schema.metadata[b"seconds"])
+        return float(_metadata(self.path(stage, shard))[b"seconds"])
+
+    def results(self, shard: int) -> dict[str, str]:
+        """Return the hashes of a shard's results in folders of their own, as far as told, by path in the run directory.
+
+        Raises:
+            FileNotFoundError: the shard is not measured, or no more.
+        """
+        found = {}
+        for stage, place in RESULTS.items():
+            sha256 = _metadata(self.path(stage, shard)).get(RESULT_SHA256)
+            if sha256 is not None:
+                found[place(self.run_dir, shard).relative_to(self.run_dir).as_posix()] = sha256.decode()
+        return found
 
     def drop(self, stage: str, shard: int) -> None:
         """Delete a stage's result for a shard."""
@@ -226,6 +257,14 @@ class Work:
             with suppress(InputError, RunStopped), self._lock(LOCK, fcntl.LOCK_EX):
                 self.remove()
 
+    def _sha256(self, path: Path) -> str:
+        """Return the hash of a file, which is read once as long as it stays the same."""
+        found = path.stat()
+        key = (path, found.st_ino, found.st_size, found.st_mtime_ns)
+        if key not in self._hashes:
+            self._hashes[key] = file_sha256(path)
+        return self._hashes[key]
+
     @property
     def _removed(self) -> Path:
         return self.run_dir / REMOVED
@@ -282,11 +321,16 @@ class Work:
 def opens(path: Path) -> bool:
     """Tell whether a file is there and an Arrow file, as far as its ends show."""
     try:
-        with pa.OSFile(str(path)) as source:
-            pa.ipc.open_file(source)
+        _metadata(path)
     except (FileNotFoundError, pa.ArrowInvalid):
         return False
     return True
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    """Return the metadata of an Arrow file."""
+    with pa.OSFile(str(path)) as source:
+        return pa.ipc.open_file(source).schema.metadata or {}
 
 
 def changed_at(path: Path) -> float | None:

@@ -90,6 +90,9 @@ class Worker:
             if not self.work.done(stage, shard.index):
                 last = stage == self.stages[-1]
                 start = self._seconds_worked()
+                if stage == "generation":
+                    # Those there may be are of other generations, should these come out otherwise.
+                    self.work.drop("meanings", shard.index)
                 table = self._compute(stage, shard.index, advance if last else _ignore)
                 self.work.write(stage, shard.index, table, self._seconds_worked() - start)
         if self.stages == [TOKENS]:
