@@ -65,5 +65,6 @@ def test_a_run_in_which_no_row_has_generations(tmp_path: Path) -> None:
 def test_damaged_parts_are_named(tmp_path: Path, path: Any) -> None:
     manifest = write_run(tmp_path, [[(["a"], [0])], [(["b"], [0])]])
     path(tmp_path, 1).write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="generations are unreadable: "):
+    told = rf"{path(tmp_path, 1)}: missing or unreadable \(Parquet .*\); score into a new directory, or again with"
+    with pytest.raises(InputError, match=told):
         gather_meanings(tmp_path, manifest).groups_of(np.array([1]))  # type: ignore[union-attr]  # There are samples.

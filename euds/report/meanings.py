@@ -1,8 +1,7 @@
 """What a report shows of sampled generations: how large their groups are, and some of them."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,8 @@ class Meanings:
         shards = np.searchsorted(self.starts, positions, side="right") - 1
         for shard in np.unique(shards).tolist():
             places = pa.array(positions[shards == shard] - self.starts[shard])
-            with _readable(self.run_dir):
-                texts = read_parquet(generations_path(self.run_dir, shard), columns=["text"]).column("text")
-                groups = read_parquet(meanings_path(self.run_dir, shard), columns=["group"]).column("group")
+            texts = _column(generations_path(self.run_dir, shard), "text")
+            groups = _column(meanings_path(self.run_dir, shard), "group")
             rows = zip(texts.take(places).to_pylist(), groups.take(places).to_pylist(), strict=True)
             found += [_groups(*row) for row in rows]
         return found
@@ -82,8 +80,7 @@ def gather_meanings(run_dir: Path, manifest: Mapping[str, Any]) -> Meanings | No
     starts = [0]
     grouped = []
     for shard in range(-(-manifest["counts"]["rows"] // config["shard_rows"])):
-        with _readable(run_dir):
-            groups = read_parquet(meanings_path(run_dir, shard), columns=["group"]).column("group")
+        groups = _column(meanings_path(run_dir, shard), "group")
         rows = pc.list_parent_indices(groups).to_numpy()
         pairs, n_generations = np.unique(
             np.stack([rows, pc.list_flatten(groups).to_numpy()]), axis=1, return_counts=True
@@ -102,13 +99,12 @@ def gather_meanings(run_dir: Path, manifest: Mapping[str, Any]) -> Meanings | No
     )
 
 
-@contextmanager
-def _readable(run_dir: Path) -> Iterator[None]:
+def _column(path: Path, name: str) -> pa.ChunkedArray:
     try:
-        yield
+        return read_parquet(path, columns=[name]).column(name)
     except (pa.ArrowInvalid, OSError) as error:
-        raise storage_failure(run_dir, error) or InputError(
-            f"{run_dir}: generations are unreadable: {reason_of(error)}"
+        raise storage_failure(path, error) or InputError(
+            f"{path}: missing or unreadable ({reason_of(error)}); score into a new directory, or again with --force-new"
         ) from error
 
 
