@@ -24,6 +24,9 @@ from euds.measures.generate import Sampler
 from euds.measures.semantic import Embedder, embedder_limit
 from euds.measures.tokens import ModelTokenizer
 
+LISTS = ("text", "n_tokens", "mean_logprob", "sum_logprob")
+"""Columns of generations that have an entry for each generation of a row."""
+
 NOT_GENERATED = "the run that generations are taken over from could not use this row"
 
 
@@ -44,7 +47,7 @@ def generation_stage(
     """Write a shard's generations, sampled or taken over from another run, and return what that cost.
 
     Raises:
-        InputError: those of the other run are gone or damaged.
+        InputError: those of the other run are gone, damaged or of other rows.
         RunStopped: the disk or file server failed.
     """
     settings = plan.config.samples
@@ -54,12 +57,14 @@ def generation_stage(
         assert settings.generations_from is not None
         other = generations_path(Path(settings.generations_from), shard)
         try:
-            generations = _usable_here(read_parquet(other, SCHEMA.names), tokens)
+            generations = read_parquet(other, SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
         except (pa.ArrowException, OSError) as error:
             raise storage_failure(other, error) or InputError(
                 f"{other}: is unreadable; score without generations_from: {reason_of(error)}"
             ) from error
-        write_parquet(path, generations)
+        if not _fits(generations, tokens, settings.n_generations):
+            raise InputError(f"{other}: does not fit the rows of this run; score without generations_from")
+        write_parquet(path, _usable_here(generations, tokens))
         advance(tokens.num_rows, 0, 0)
         return _cost_table({})
     start = time.perf_counter()
@@ -80,6 +85,16 @@ def meanings_stage(plan: Plan, shard: int, judges: Judges, budget: TokenBudget, 
     return _cost_table(cost)
 
 
+def _fits(generations: pa.Table, tokens: pa.Table, n_generations: int) -> bool:
+    """Whether generations are of these rows, each with as many entries in all its lists as there should be, or none."""
+    made = pc.is_valid(generations.column("text"))
+    lengths = pc.if_else(made, pa.scalar(n_generations, pa.int32()), pa.scalar(None, pa.int32()))
+    return generations.column("row_id").equals(tokens.column("row_id")) and all(
+        pc.list_value_length(column).equals(lengths) and not pc.list_flatten(column).null_count
+        for column in map(generations.column, LISTS)
+    )
+
+
 def _usable_here(generations: pa.Table, tokens: pa.Table) -> pa.Table:
     """Leave out the generations of rows that this run cannot use, and tell why rows have none that only it can use."""
     able = pc.is_null(tokens.column("reason")).combine_chunks()
@@ -87,10 +102,10 @@ def _usable_here(generations: pa.Table, tokens: pa.Table) -> pa.Table:
     reasons = pc.if_else(lacking, pa.scalar(NOT_GENERATED), generations.column("reason"))
     generations = generations.set_column(generations.column_names.index("reason"), "reason", reasons)
     rows = pa.array(np.arange(generations.num_rows), mask=~np.asarray(able))
-    for name in ("text", "n_tokens", "mean_logprob", "sum_logprob", "reason"):
+    for name in (*LISTS, "reason"):
         column = generations.column(name).take(rows)
         generations = generations.set_column(generations.column_names.index(name), name, column)
-    return generations.cast(SCHEMA)
+    return generations
 
 
 def _cost_table(cost: Cost) -> pa.Table:
