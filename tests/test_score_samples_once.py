@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sampled_runs import Sample
+from test_damaged_work import BOTH, flipped, killed_at
 from test_score_bad_input import quarantine
 from test_score_resume import digests
 
 import euds
 from euds.corpus import generations_path, read_parquet, read_scores
 from euds.engine.generations import SCHEMA
+from euds.engine.work import SOURCE_COST_FILE
 from euds.errors import InputError
 
 WriteJsonl = Callable[..., Path]
@@ -148,6 +152,83 @@ def test_generations_are_taken_over_by_a_run_of_other_measures(sample: Sample, t
     path.write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"precision\.dtype: bfloat16 -> float32"):
         sample("refused", taken)
+
+
+def replaced(name: str, lists: list[Any]) -> Callable[[pa.Table], pa.Table]:
+    """Put these lists in place of a column's."""
+
+    def change(part: pa.Table) -> pa.Table:
+        at = part.column_names.index(name)
+        return part.set_column(at, name, pa.array(lists, part.schema.field(name).type))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda part: part.set_column(0, "row_id", pa.array(range(8))), "does not fit the rows of this run"),
+        (lambda part: part.slice(1), "does not fit the rows of this run"),
+        (lambda part: pa.concat_tables([part, part.slice(7)]), "does not fit the rows of this run"),
+        (replaced("mean_logprob", [[-1.0] * 4] * 8), "does not fit the rows of this run"),
+        (replaced("n_tokens", [[1] * 5] * 7 + [None]), "does not fit the rows of this run"),
+        (replaced("n_tokens", [[1] * 4 + [None]] * 8), "does not fit the rows of this run"),
+        (lambda part: part.set_column(3, "text", pa.array(["a"] * 8)), "is unreadable"),
+    ],
+)
+def test_generations_of_other_rows_are_not_taken_over(
+    sample: Sample, tmp_path: Path, change: Callable[[pa.Table], pa.Table], told: str
+) -> None:
+    sample("first")
+    path = generations_path(tmp_path / "first", 1)
+    # Written as another tool would: columns in another order are no damage.
+    part = pq.read_table(path)
+    pq.write_table(part.select(part.column_names[::-1]), path)
+    taken = {"generations_from": str(tmp_path / "first")}
+    assert sample("taken", taken)
+    pq.write_table(change(part), path)
+    with pytest.raises(InputError, match=rf"part-00001\.parquet: {told}.*; score without generations_from"):
+        sample("refused", taken)
+
+
+def test_a_run_needs_the_other_one_only_until_it_has_its_generations(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from euds.engine import generation_stages
+    from euds.engine.worker import Worker
+
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    sample("first")
+    taken = {"generations_from": str(first)}
+    sample("whole", taken, **BOTH)
+    paid = json.loads((tmp_path / "whole" / "manifest.json").read_text())["cost"]["samples"]["generation"]
+    with killed_at(Worker, "finish", 1, monkeypatch):
+        sample("copied", taken, **BOTH)
+    with killed_at(generation_stages, "generation_stage", 1, monkeypatch):
+        sample("begun", taken, **BOTH)
+    shutil.copytree(tmp_path / "copied", tmp_path / "damaged")
+    part = generations_path(tmp_path / "damaged", 1)
+    part.write_bytes(flipped(part.read_bytes()))
+    cost = tmp_path / "damaged" / "work" / SOURCE_COST_FILE
+    cost.write_text("{}")
+    first.rename(moved)
+    sample("copied", taken, **BOTH)
+    for name in ("begun", "damaged"):
+        with pytest.raises(InputError, match="first: not a run directory"):
+            sample(name, taken, **BOTH)
+    # Another run in its place is none to take the rest from.
+    sample("first", seed=1)
+    for name in ("begun", "damaged"):
+        with pytest.raises(InputError, match=r"sampled otherwise than this run would:\n.*seed: 1 -> 0"):
+            sample(name, taken, **BOTH)
+    shutil.rmtree(first)
+    moved.rename(first)
+    for name in ("begun", "damaged"):
+        sample(name, taken, **BOTH)
+    for name in ("copied", "begun", "damaged"):
+        assert digests(tmp_path / name) == digests(tmp_path / "whole")
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert manifest["cost"]["samples"]["generation"] == paid
 
 
 @pytest.mark.parametrize(

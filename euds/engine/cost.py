@@ -1,10 +1,8 @@
 """What semantic entropy cost: seconds and floating-point operations, beside an epoch of the training it might save."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from euds.corpus import read_manifest
 from euds.engine.generations_config import SampleSettings
 from euds.engine.prepare import Plan
 from euds.measures.parameters import parameters_met
@@ -22,7 +20,8 @@ def semantic_cost(plan: Plan, spent: Mapping[str, Mapping[str, Any]], seconds: M
 
     Args:
         plan: the run.
-        spent: tokens, pairs and seconds by part, summed over the shards' records.
+        spent: tokens, pairs and seconds by part, summed over the shards' records; of generations that were taken over,
+            what the other run has paid.
         seconds: by stage, as the manifest has them.
     """
     sizes = {
@@ -72,9 +71,7 @@ def _generation(
     found: Mapping[str, Mapping[str, Any]], parameters: int | None, settings: SampleSettings
 ) -> dict[str, Any]:
     if settings.generations_from is not None:
-        # What the other run has paid.
-        other = read_manifest(Path(settings.generations_from))
-        return {**other["cost"]["samples"]["generation"], "taken_from": settings.generations_from}
+        return {**found["generation"], "taken_from": settings.generations_from}
     counts = {name: value for name, value in found["generation"].items() if name != "seconds"}
     # The last token of a generation is drawn, but never read.
     read = counts["prompt_tokens"] + counts["new_tokens"] - counts["generations"]

@@ -14,6 +14,7 @@ from euds.backends import FAISS_BUILDS
 from euds.corpus.run_files import COUNTS, MANIFEST_FORMAT, PARTS_FILE, open_manifest
 from euds.engine.config import changes
 from euds.engine.cost import semantic_cost
+from euds.engine.generations_from import source_cost
 from euds.engine.prepare import Plan, refuse_other_run
 from euds.engine.work import Work
 from euds.errors import InputError, RunStopped
@@ -79,10 +80,11 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
         facts: what the run found out: "models", "pool", "device", "seconds" of work done outside the shards.
 
     Raises:
+        InputError: what generations that were taken over have cost is not known, and the run that they are of is gone.
         RunStopped: the record of a part is not there.
     """
     counts = dict.fromkeys(COUNTS, 0)
-    spent: dict[str, dict[str, float]] = {}
+    spent: dict[str, dict[str, Any]] = {}
     cache: dict[str, Counter[str]] = {}
     seconds: dict[str, float] = dict(facts["seconds"])
     quarantine_path, parts_path = plan.run_dir / "quarantine.jsonl", plan.run_dir / "scores" / PARTS_FILE
@@ -114,6 +116,9 @@ def write_finished(plan: Plan, work: Work, facts: Mapping[str, Any]) -> dict[str
             )
     seconds = {stage: round(value, 3) for stage, value in seconds.items()}
     total = sum(seconds.values())
+    samples = plan.config.samples
+    if samples is not None and samples.generations_from is not None:
+        spent["generation"] = source_cost(work, samples)
     cost = {"cost": semantic_cost(plan, spent, seconds)} if plan.config.semantic else {}
     begun, versions = open_manifest(plan.run_dir), _versions()
     # Of parts that were scored before the run was resumed.

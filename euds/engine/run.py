@@ -7,6 +7,7 @@ from typing import Any
 
 from euds.engine.execution import Execution, Runner, with_work
 from euds.engine.facts import device_facts, model_facts, pool_facts
+from euds.engine.generations_from import check_generations, keep_source_cost
 from euds.engine.manifest import is_finished
 from euds.engine.pool import fit_pool, is_fitted, pool_seconds
 from euds.engine.prepare import Plan
@@ -54,6 +55,7 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
             # Pieces are of all shards: what the others have done must not move the bounds.
             mine = {shard.index for task in all_tasks[split.index :: split.count] for shard in task}
             own = list(tasks([shard for shard in unmeasured if shard.index in mine]))
+        _look_at_source(plan, worker.work, own)
         if own:
             work.begin("score", split)
         runner.run("score", own, done=plan.n_rows - sum(shard.n_rows for shard in unmeasured))
@@ -82,6 +84,22 @@ def run_plan(plan: Plan, work: Work, execution: Execution, split: Split | None, 
         "device": device_facts(worker.precision, runner.torch_threads),
         "pool": pool_facts(plan, worker.pool),
     }
+
+
+def _look_at_source(plan: Plan, work: Work, own: Sequence[Sequence[Shard]]) -> None:
+    """Where generations are still to be taken over, check that they are those to take, and keep what they have cost.
+
+    Raises:
+        InputError: the other run is gone, or another one by now.
+    """
+    settings = plan.config.samples
+    if settings is None or settings.generations_from is None:
+        return
+    # Also those that were taken over, and then damaged.
+    left = [shard.index for task in own for shard in task if not work.done("generation", shard.index)]
+    check_generations(plan.run_dir, settings, plan.fingerprint, left)
+    if left:
+        keep_source_cost(work, settings)
 
 
 def _unfinished(plan: Plan, work: Work, shards: Sequence[Shard]) -> list[Shard]:

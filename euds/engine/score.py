@@ -15,7 +15,7 @@ from euds.engine.config import MEASURES, score_config, stages_of
 from euds.engine.execution import Execution
 from euds.engine.forget import check_forgettable, check_unneeded, forget
 from euds.engine.generations_config import SampleSettings
-from euds.engine.generations_from import check_generations
+from euds.engine.generations_from import check_generations, not_taken_over
 from euds.engine.label_words_config import LabelWordSettings
 from euds.engine.loaded import check_models, tell_of_loading
 from euds.engine.manifest import (
@@ -179,7 +179,8 @@ def score(
 
     plan = replace(prepare(config, run_dir, anew=force_new, check=check), cache=kept)
     if force_new or not is_finished(plan):
-        check_generations(run_dir, plan.config.samples, plan.fingerprint)
+        shards = range(plan.n_shards) if force_new else not_taken_over(Work(run_dir), plan.n_shards)
+        check_generations(run_dir, plan.config.samples, plan.fingerprint, shards)
     if force_new:
         check_unneeded(run_dir, (*plan.files, *plan.folders.values()))
     if dry_run:

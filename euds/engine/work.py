@@ -40,6 +40,9 @@ SHARDS_FILE = "shards.jsonl"
 POOL_FILE = "pool.json"
 """Name of the file in the folder that appears when the pool is fitted."""
 
+SOURCE_COST_FILE = "source_cost.json"
+"""Name of the file in the folder with what generations have cost the run that they are taken over from."""
+
 BEGAN = "began"
 """How the names of files begin that tell when a process began with a step."""
 
@@ -47,7 +50,7 @@ OWN = (
     *(LOCK, f"{LOCK}-*", SHARDS_FILE, "records", PARTIAL_PATTERN),
     # Numbers of shards have five digits, or more of very many.
     *(f"*-{'[0-9]' * digits}.arrow" for digits in range(5, 10)),
-    *("counts.npy", "words.arrow", "centroids.npy", POOL_FILE, f"{BEGAN}-*"),
+    *("counts.npy", "words.arrow", "centroids.npy", POOL_FILE, SOURCE_COST_FILE, f"{BEGAN}-*"),
 )
 """What a run keeps in the folder; whatever else is there is somebody's own."""
 
