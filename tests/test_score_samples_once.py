@@ -236,6 +236,9 @@ def test_a_run_needs_the_other_one_only_until_it_has_its_generations(
     [
         (("models", "lm", "sha256"), "other", r"lm\.sha256: other -> "),
         (("config", "max_tokens"), 7, r"config\.max_tokens: 7 -> "),
+        (("models",), {}, r"manifest\.json: is no run's manifest; score without generations_from"),
+        (("precision",), None, r"manifest\.json: is no run's manifest"),
+        (("config", "samples"), {"template": 3}, r"manifest\.json: is no run's manifest"),
     ],
 )
 def test_generations_of_another_model_or_of_prompts_cut_elsewhere_are_not_taken_over(

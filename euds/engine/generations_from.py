@@ -41,7 +41,11 @@ def check_generations(
     before = open_manifest(other)["fingerprint"]
     if (before.get("config") or {}).get("samples") is None:
         raise InputError(f"{other}: that run has sampled no generations")
-    found = changes(_identity(before), _identity(fingerprint))
+    try:
+        theirs = _identity(before)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{other / 'manifest.json'}: is no run's manifest; score without generations_from") from None
+    found = changes(theirs, _identity(fingerprint))
     if found:
         raise InputError(f"{other}: its generations were sampled otherwise than this run would:\n" + "\n".join(found))
     read_manifest(other)
