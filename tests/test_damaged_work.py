@@ -296,8 +296,6 @@ def test_a_run_of_an_earlier_version_resumes_and_files_are_hashed_once(
         {"config": {}},
         {"config": None},
         {"config": {"shard_rows": None}},
-        {"fingerprint": {}},
-        {"fingerprint": {"config": {}, "models": {}, "inputs": None}},
         {"inputs": {}},
         {"inputs": [{}]},
         {"counts": None},
@@ -322,6 +320,22 @@ def test_a_manifest_that_lacks_what_its_readers_need_is_named(
     for reader in readers:
         with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
             reader()
+
+
+@pytest.mark.parametrize("fingerprint", [{}, {"config": {}, "models": {}, "inputs": None}])
+def test_a_manifest_without_the_settings_of_its_run_is_named(
+    corpus: Path, whole: Path, fingerprint: dict[str, Any]
+) -> None:
+    path = whole / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": fingerprint}))
+    with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
+        euds.score(corpus, out=whole, **INFORMATION)
+    # Of settings that are not there, the differences tell.
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "fingerprint": {"config": {}, "models": {}, "inputs": []}})
+    )
+    with pytest.raises(InputError, match=r"config\.shard_rows"):
+        euds.score(corpus, out=whole, **INFORMATION)
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", '{"row_id": 1, "file": "a", "row": 2}', '{"row_id": 1, "reason": ["a"]}'])

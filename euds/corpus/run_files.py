@@ -71,7 +71,6 @@ def _is_sound(manifest: Mapping[str, Any]) -> bool:
     return (
         has_kinds(manifest, {"config": dict, "fingerprint": dict, "inputs": list})
         and has_kinds(manifest["config"], {"shard_rows": int})
-        and has_kinds(manifest["fingerprint"], {"config": dict, "models": dict, "inputs": list})
         and all(has_kinds(entry, {"rows": int}) for entry in manifest["inputs"])
         and (not manifest["finished"] or has_kinds(manifest.get("counts"), dict.fromkeys(COUNTS, int)))
     )

@@ -25,7 +25,7 @@ from euds.engine.forget import made_by_run
 from euds.engine.shards import default_shard_rows
 from euds.engine.work import SHARDS_FILE, Work
 from euds.errors import InputError
-from euds.files import permitted
+from euds.files import has_kinds, permitted
 from euds.measures.models import context_length, model_folder
 
 NAMES = ("inputs", "lm", "embedder", "tokenizer")
@@ -320,6 +320,8 @@ def refuse_other_run(plan: Plan) -> None:
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
     if plan.manifest_path.exists():
         manifest = open_manifest(plan.run_dir)
+        if not has_kinds(manifest["fingerprint"], {"config": dict, "models": dict, "inputs": list}):
+            raise InputError(f"{plan.manifest_path}: is no run's manifest; start over with --force-new")
         before, now = map(_in_one_order, (manifest["fingerprint"], plan.fingerprint))
         # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
         paths = not manifest["finished"]
