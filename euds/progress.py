@@ -1,11 +1,13 @@
 """What long work says of itself: bars and messages on standard error, or events for the caller's own front end."""
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +26,9 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Go on without a word where nobody reads any more: what runs long may outlive the terminal that began it."""
         self.quiet = True
+        # What is left in the buffer would fail again as Python ends, and turn the exit code into 120.
+        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())
 
 
 # In a notebook rich shows bars by ipywidgets alone, and without them warns instead.

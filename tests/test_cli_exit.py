@@ -130,9 +130,16 @@ def test_work_outlives_whoever_read_what_it_says(write_jsonl: Callable[..., Path
     reader, writer = os.pipe()
     os.close(reader)
     command = ["score", str(corpus), "--out", str(tmp_path / "run"), "--measures", "information", "--json"]
+    # Buffered as by default, whatever the tests run under.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with os.fdopen(writer, "wb") as nobody:
         ended = subprocess.run(
-            [sys.executable, "-m", "euds", *command], stdout=subprocess.PIPE, stderr=nobody, timeout=120, check=False
+            [sys.executable, "-m", "euds", *command],
+            stdout=subprocess.PIPE,
+            stderr=nobody,
+            env=buffered,
+            timeout=120,
+            check=False,
         )
     assert ended.returncode == 0
     assert json.loads(ended.stdout)["n_scored"] == 5
