@@ -31,12 +31,12 @@ class _Console(Console):
             os.dup2(nowhere.fileno(), self.file.fileno())
 
 
-# In a notebook rich shows bars by ipywidgets alone, and without them warns instead.
 console = _Console(
-    # Or rich would put pictures into names such as `a:100:b`.
     stderr=True,
     highlight=False,
+    # Rich would put pictures into names such as `a:100:b`.
     emoji=False,
+    # In a notebook rich shows bars by ipywidgets alone, and without them warns instead.
     force_jupyter=None if find_spec("ipywidgets") else False,
 )
 

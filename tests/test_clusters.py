@@ -354,3 +354,11 @@ def test_where_embeddings_are_is_told_by_their_reasons_alone(tmp_path: Path, mon
     assert _embedded(work, 0).tolist() == [0, 2]
     assert [table.column_names for table in read] == [["reason"], ["reason"]]
     assert real(work, "tokens", 0).column_names == ["vector", "reason"]
+
+
+def test_copies_of_a_text_draw_several_centroids_to_it() -> None:
+    texts = np.random.default_rng(0).normal(size=(4, 24))
+    copies = np.repeat(texts, 500, axis=0)
+    assert euds.cluster_entropy(texts, n_clusters=4).max() < 0.01
+    # As docs/semantic.md warns: several centroids lie on one text, which belongs to them all.
+    assert euds.cluster_entropy(copies, n_clusters=default_n_clusters(len(copies))).min() > 1

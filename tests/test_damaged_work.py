@@ -188,16 +188,18 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], Counte
         yield made, hashed
 
 
-def damage_file(path: Path, damage: Damage) -> None:
-    """Do this to a file."""
-    damaged = damage(path.read_bytes())
-    if damaged is None:
-        path.unlink()
-    else:
-        path.write_bytes(damaged)
-
-
-DAMAGES = (emptied, cut, lost, flipped)
+def damages_of(folder: Path, name: str) -> Iterator[Damage]:
+    """Copy the run `left` to `run` again for each kind of damage, and do it to a Parquet file there."""
+    for damage in (emptied, cut, lost, flipped):
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        shutil.copytree(folder / "left", folder / "run")
+        path = folder / "run" / f"{name}.parquet"
+        damaged = damage(path.read_bytes())
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        yield damage
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -216,10 +218,7 @@ def test_damaged_generations_and_meanings_are_made_anew(
         ("generations/part-00000", ["generation", "meanings"]),
         ("meanings/part-00000", ["generation", "meanings"]),
     ):
-        for damage in DAMAGES:
-            shutil.rmtree(tmp_path / "run", ignore_errors=True)
-            shutil.copytree(tmp_path / "left", tmp_path / "run")
-            damage_file(tmp_path / "run" / f"{name}.parquet", damage)
+        for damage in damages_of(tmp_path, name):
             with counted(monkeypatch) as (made, _):
                 sample("run")
             assert Counter(made) == left + Counter(more), (name, damage)
@@ -244,10 +243,7 @@ def test_damaged_generations_and_meanings_of_a_run_that_needs_the_pool_are_made_
         ("generations/part-00000", ["generation", "meanings"]),
         ("meanings/part-00000", ["generation", "meanings"]),
     ):
-        for damage in DAMAGES:
-            shutil.rmtree(tmp_path / "run", ignore_errors=True)
-            shutil.copytree(tmp_path / "left", tmp_path / "run")
-            damage_file(tmp_path / "run" / f"{name}.parquet", damage)
+        for damage in damages_of(tmp_path, name):
             with counted(monkeypatch) as (made, _):
                 sample("run", **arguments)
             assert made == expected, (name, damage)

@@ -53,6 +53,8 @@ def test_a_job_array_names_the_piece() -> None:
     for gaps in ({"MIN": "1", "ID": "3", "MAX": "7", "COUNT": "3"}, {"MIN": "0", "ID": "1", "COUNT": "3", "STEP": "2"}):
         with pytest.raises(InvalidArgument, match=r"without gaps \(--array=0-2\), or use --split I/N"):
             Split.of("slurm", {f"SLURM_ARRAY_TASK_{name}": value for name, value in gaps.items()})
+    with pytest.raises(InvalidArgument, match="not numbered evenly"):
+        Split.of("slurm", {**array, "SLURM_ARRAY_TASK_STEP": "0"})
     for name, value in (("STEP", ""), ("COUNT", "4.5")):
         with pytest.raises(
             InvalidArgument, match=r"split: of Slurm's SLURM_ARRAY_TASK_ variables, one is no number: .*'"

@@ -168,7 +168,7 @@ def local_path(path: str | Path) -> Path:
     """
     found = Path(at_home(path))
     # Arrow takes a relative name such as `run-12:30` for a URL.
-    return found.absolute() if any(":" in name for name in found.parts[:1]) else found
+    return found.absolute() if ":" in str(found).partition("/")[0] else found
 
 
 @contextmanager

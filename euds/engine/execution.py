@@ -115,13 +115,15 @@ class Execution:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an impossible number of workers, and an address without Ray."""
+        """Refuse an impossible number of workers, and an address that is none or without Ray."""
         if self.workers is not None:
             object.__setattr__(self, "workers", whole_number("workers", self.workers, least=1))
         if self.ray_address is not None:
             instance_of("ray_address", self.ray_address, str, "an address of a Ray cluster")
-        if self.ray_address is not None and not self.ray:
-            raise InvalidArgument(f"ray_address: {self.ray_address} is of use on Ray only; add --ray, or leave it out")
+            if not self.ray:
+                raise InvalidArgument(
+                    f"ray_address: {self.ray_address} is of use on Ray only; add --ray, or leave it out"
+                )
 
     def check(self, plan: Plan) -> None:
         """Refuse what a run would be refused for once it has begun.

@@ -16,8 +16,8 @@ class LabelWordSettings:
             follows it after a space, or at once where the template ends in a line break.
 
     Raises:
-        InvalidArgument: there are fewer than two words, one is no string or empty, or two are the same but for case,
-            spaces and punctuation around them.
+        InvalidArgument: they are a set or fewer than two words, one is no string or empty, or two are the same but for
+            case, spaces and punctuation around them.
     """
 
     labels: tuple[str, ...]

@@ -28,7 +28,7 @@ class Split:
                 names = (f"SLURM_ARRAY_TASK_{name}" for name in ("MIN", "ID", "COUNT"))
                 first, task, count = (int(environment[name]) for name in names)
                 # Slurm tells the step of --array=0-6:2, but not the numbers of --array=1,3,7.
-                step = max(int(environment.get("SLURM_ARRAY_TASK_STEP", 1)), 1)
+                step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
                 last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + step * (count - 1)))
             except KeyError as missing:
                 raise InvalidArgument(
@@ -38,12 +38,12 @@ class Split:
                 raise InvalidArgument(
                     f"split: of Slurm's SLURM_ARRAY_TASK_ variables, one is no number: {wrong}"
                 ) from None
-            index = (task - first) // step
-            if last != first + step * (count - 1) or task != first + step * index:
+            if step < 1 or last != first + step * (count - 1) or (task - first) % step:
                 raise InvalidArgument(
                     f"split: the {count} tasks of this array are not numbered evenly from {first} to {last}; number "
                     f"the array without gaps (--array=0-{count - 1}), or use --split I/N"
                 )
+            index = (task - first) // step
         else:
             try:
                 index, count = map(int, text.split("/"))

@@ -17,10 +17,7 @@ from euds.corpus.location import leads_to, local_output
 from euds.corpus.nanoseconds import arrow_array, python_values
 from euds.engine.forget import is_of_run
 from euds.errors import InputError, InvalidArgument
-from euds.files import (
-    check_place,
-    permitted,
-)
+from euds.files import check_place, permitted
 from euds.selection.axes import values_of
 from euds.selection.describe import NO_GROUP
 from euds.selection.fields import VALUE_ERRORS, Fields, column_of
