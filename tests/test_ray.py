@@ -1,6 +1,7 @@
 """Real Ray on two cores: the same bytes as one process, whatever happens to an actor."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,12 @@ def test_a_cluster_that_is_not_there_and_a_gpu_of_ones_own_are_named(write_jsonl
     options: dict[str, Any] = {"measures": ["information"], "ray": True}
     with pytest.raises(InputError, match=r"ray: no cluster can be joined at auto: Could not find"):
         euds.score(corpus, out=tmp_path / "run", ray_address="auto", **options)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        # Bound, and not listening: the port is nobody else's.
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"ray: no cluster can be joined at {address}: .*[Cc]onnection refused"):
+            euds.score(corpus, out=tmp_path / "run", ray_address=address, **options)
     with pytest.raises(InvalidArgument, match=r"device: cuda:1 names one GPU of a host"):
         euds.score(corpus, out=tmp_path / "run", device="cuda:1", **options)
 

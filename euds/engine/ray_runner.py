@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import os
 import signal
+import socket
 import threading
 import traceback
 import warnings
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from euds.engine.execution import Task, last_row, refuse_other_precision, torch_threads, with_work
 from euds.engine.meter import Meter
@@ -47,8 +50,11 @@ MOST_VAIN_ROUNDS = 3
 """Times in a row that every task of a round may be lost before a run ends."""
 
 
-CONNECT_ERRORS = (ConnectionError, RuntimeError, ValueError)
+CONNECT_ERRORS = (OSError, RuntimeError, ValueError)
 """What `ray.init` raises where it finds no cluster, or cannot read the address."""
+
+CONNECT_SECONDS = 10.0
+"""Time that a host has to answer at all; Ray itself asks a silent one again for minutes."""
 
 
 @dataclass
@@ -106,6 +112,7 @@ class RayRunner:
         return self
 
     def _connect(self) -> None:
+        _reach(self._address or os.environ.get("RAY_ADDRESS") or "auto")
         on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(address=self._address, include_dashboard=False, logging_level=logging.WARNING)
         # Ray has put a handler of its own there.
@@ -220,6 +227,18 @@ def _hide_lost_task(record: logging.LogRecord) -> bool:
         # Ray's handler of the console passes over such records.
         record.__dict__["hide"] = True
     return True
+
+
+def _reach(address: str) -> None:
+    """Refuse a host and port where nothing listens; other addresses ("auto", "local") are left to Ray.
+
+    Raises:
+        OSError: nothing answers there, or the host is not known.
+        ValueError: the port is no number.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=CONNECT_SECONDS).close()
 
 
 def _everywhere(plan: Plan) -> Plan:
