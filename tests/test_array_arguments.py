@@ -1,5 +1,6 @@
 """What functions over arrays refuse by name: numbers that are none, truth values, and arrays that cannot be read."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +90,24 @@ def test_entropies_that_are_no_numbers_are_named() -> None:
         euds.share_at_ends(["a"], 3)
 
 
+def test_entropies_beyond_their_range_are_named() -> None:
+    for entropy in ([0.5, 50.0], [-7.0, 0.5], [math.inf, 0.5]):
+        with pytest.raises(InvalidArgument, match=r"^entropy: must be in 0\.\.ln 3 = 1\.0986 nats, got (50|-7|inf)"):
+            euds.share_at_ends(entropy, 3)
+    with pytest.raises(InvalidArgument, match=r"^entropy: must have shape \(n,\), got \(2, 2\)"):
+        euds.share_at_ends(np.ones((2, 2)), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["cpp", "torch"])
+def test_logits_may_begin_at_any_address(backend: str, dtype: torch.dtype) -> None:
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    buffer = bytearray(b"x") + bytearray(logits.view(torch.uint8).numpy().tobytes())
+    odd = torch.frombuffer(buffer, dtype=dtype, offset=1, count=120).view(3, 40)
+    assert odd.data_ptr() % odd.element_size()
+    assert torch.equal(euds.token_entropy(odd, backend=backend), euds.token_entropy(logits, backend=backend))
+
+
 def find(**arguments: Any) -> object:
     """Search a box of three rows."""
     return euds.find_box(**{"scores": np.eye(3), "keep": 1, **arguments})
@@ -110,6 +129,8 @@ def find(**arguments: Any) -> object:
             "groups: must be labels of one kind, all given; some",
         ),
         ({"groups": [1, "a", "b"]}, "groups: must be labels of one kind, all given; some are strings"),
+        ({"groups": [b"a", "a", "b"]}, "groups: must be labels of one kind, all given; some are strings"),
+        ({"groups": [-1, 2**63, 2**63 + 5]}, "groups: must be labels of one kind, all given; integers beyond"),
         ({"groups": [1.0, float("nan"), 2.0]}, "groups: must be labels of one kind, all given; NaN"),
         ({"groups": np.array([1, float("nan"), 2], object)}, "groups: must be labels of one kind, all given; NaN"),
         ({"groups": np.array(["2020-01-01", "NaT", "2021-01-01"], "M8[D]")}, "groups: must be .* all given; NaN"),

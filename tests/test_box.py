@@ -350,3 +350,14 @@ def test_equal_utilities_are_told_apart_by_volume() -> None:
     for scale in (1e-290, 1e300):
         found = euds.find_box([[0.0], [1.0], [2.0]], keep=1, max_keep=2, bins=3, utility=np.array([-1, 2, 3]) * scale)
         assert found.indices.tolist() == [1, 2]
+
+
+def test_the_utility_of_a_row_that_is_left_out_decides_nothing() -> None:
+    rng = np.random.default_rng(0)
+    scores, utility = rng.standard_normal((2000, 2)), rng.standard_normal(2000)
+    scores[0] = np.nan
+    boxes = []
+    for filler in (0.0, -1e9, 1e18):
+        utility[0] = filler
+        boxes.append(euds.find_box(scores, keep=0.1, utility=utility, bins=8).to_json())
+    assert boxes[0] == boxes[1] == boxes[2]

@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,3 +271,39 @@ def test_a_judge_that_answers_badly_is_named(answer: object) -> None:
         entailment_groups(["a", "b"], [0, 2], None)  # type: ignore[arg-type]  # Wrong on purpose.
     with pytest.raises(InvalidArgument, match="entails: must return 1 booleans, one a pair"):
         entailment_groups(["a", "b"], [0, 2], lambda left, right: answer)  # type: ignore[arg-type,return-value]
+
+
+def test_what_is_no_list_of_strings_is_refused() -> None:
+    cases: list[tuple[Any, Any, str]] = [
+        (["yes", "y", "no"], "yes", "labels: must be a list of strings, got 'yes'"),
+        (["yes", "no"], {"yes", "no"}, "labels: must be a list of strings, got {"),
+        ((text for text in ["a", "b"]), None, "texts: must be a list of strings, got <generator"),
+        ({"a", "b"}, ["a"], "texts: must be a list of strings, got {"),
+    ]
+    for texts, labels, message in cases:
+        with pytest.raises(InvalidArgument, match=message):
+            label_groups(texts, labels=labels)
+
+
+def test_empty_that_is_no_boolean_each_is_named() -> None:
+    cases: list[tuple[Any, str]] = [
+        ([[True], [True, False]], "empty: must be 2 booleans, one a generation: setting an array element"),
+        (
+            np.ma.masked_array([True, False], [True, False]),
+            "empty: must be 2 booleans, one a generation; some are mask",
+        ),
+        ([True], r"empty: must be 2 booleans, one a generation; got bool of shape \(1,\)"),
+    ]
+    for empty, message in cases:
+        with pytest.raises(InvalidArgument, match=message):
+            embedding_groups(np.eye(2), [0, 2], min_similarity=0.5, empty=empty)
+
+
+def test_answers_and_texts_of_another_form_are_named() -> None:
+    def ragged(premises: Any, hypotheses: Any) -> Any:
+        return [[True], [True, False]]
+
+    with pytest.raises(InvalidArgument, match="entails: must return 1 booleans, one a pair: setting an array element"):
+        entailment_groups(["a", "b"], [0, 2], ragged)
+    with pytest.raises(InvalidArgument, match="texts: must be a list of strings, got <generator"):
+        entailment_groups((text for text in "ab"), [0, 2], ragged)  # type: ignore[arg-type]  # Wrong on purpose.

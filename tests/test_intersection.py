@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 import pytest
@@ -130,3 +131,10 @@ def test_groups_take_their_own_part_of_what_belongs_to_rows() -> None:
         euds.find_by_group(euds.find_box, scores[:, None], labels, keep=0.4, bins=8, max_keep=0)
     with pytest.raises(InvalidArgument, match=r"utility: must have shape \(90,\), got \(3,\)"):
         euds.find_by_group(euds.find_box, scores[:, None], labels, keep=3, utility=[1.0, 2.0, 3.0])
+
+
+def test_regions_stand_under_the_times_that_were_given() -> None:
+    for unit in ("ns", "D"):
+        days = np.array(["2020-01-01"] * 4 + ["2021-01-01"] * 4, f"M8[{unit}]")
+        found = euds.find_by_group(euds.find_interval, np.arange(8.0), days, keep=4)
+        assert list(found) == (list(np.unique(days)) if unit == "ns" else [date(2020, 1, 1), date(2021, 1, 1)])

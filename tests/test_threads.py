@@ -47,3 +47,31 @@ print(numba.get_num_threads(), torch.get_num_threads())
         text=True,
     )
     assert done.stdout.split() == ["1", "2"]
+
+
+def test_calls_side_by_side_leave_blas_its_threads() -> None:
+    program = """
+import threading
+import numpy as np
+import scipy.linalg.cython_lapack
+import threadpoolctl
+import euds
+rows, offsets = np.random.default_rng(0).standard_normal((600, 16)).astype(np.float32), np.arange(0, 601, 20)
+euds.kernel_language_entropy(rows, offsets)
+threads = [
+    threading.Thread(target=lambda: [euds.kernel_language_entropy(rows, offsets) for _ in range(10)]) for _ in range(3)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print({one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "{2}"

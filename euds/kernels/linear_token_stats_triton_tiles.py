@@ -10,6 +10,9 @@ from euds.kernels.token_stats_triton import STEP, update_sums
 TILE_BYTES = 64 << 20
 """Measured on an H200 at H 2048 and 4096: tiles of 16 MiB, which the L2 cache holds, are bound by launches (66 % and
 82 % of the product alone, against 75 % and 85 %), and those of 256 MiB gain four points at most."""
+FLAT_TEMPERATURE = 1e30
+"""In units of the soft cap: any higher one gives the same in float32, and its inverse, as a factor, could become 0."""
+
 COLUMN_STEP = 4 * STEP.value
 """Columns come in whole turns of the reduction's main loop; a remainder takes three times as many instructions."""
 
@@ -30,7 +33,7 @@ def linear_token_stats(
     """
     bias = None if bias is None else bias.contiguous()
     # Soft-capped logits are in units of the cap throughout.
-    temperature = temperature if softcap is None else temperature / softcap
+    temperature = temperature if softcap is None else min(temperature / softcap, FLAT_TEMPERATURE)
     sums = torch.empty((4, len(hidden)), dtype=torch.float32, device=hidden.device)
     n_rows = min(TILE_BYTES // (COLUMN_STEP * hidden.element_size()), max(len(hidden), 1))
     n_columns = TILE_BYTES // (n_rows * hidden.element_size() * COLUMN_STEP) * COLUMN_STEP

@@ -1,5 +1,6 @@
 """Entropies of the cosine similarities among each sample's embeddings, in Numba."""
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from euds.kernels.cosine_numba import cosines
 from euds.kernels.parallel_numba import parallel_njit
 from euds.kernels.semantic_numba import mass_entropy
 from euds.types import Float32Array, Float64Array, Int64Array
+
+_ONE_BLAS_THREAD = Lock()
 
 
 @parallel_njit
@@ -90,7 +93,8 @@ def ragged_heat_entropy(
     # The LAPACK that Numba calls: loaded before its threads are counted, of which each of ours would start all.
     import scipy.linalg.cython_lapack  # noqa: F401
 
-    with threadpool_limits(1, user_api="blas"):
+    # The limit is the process': a call beside this one would take it for what it has to restore.
+    with _ONE_BLAS_THREAD, threadpool_limits(1, user_api="blas"):
         result: Float64Array = _ragged_heat_entropy(embeddings, offsets, time, normalized, unit_diagonal)
     return result
 

@@ -35,8 +35,9 @@ def empty_sums(n_rows: int) -> Float64Array:
 
 def add_logits(logits: torch.Tensor, sums: Float64Array, temperature: float, varentropy: bool) -> None:
     """Add logits (n, m, V) to the C-contiguous sums (n * m, 4) of their rows."""
-    if logits.stride(2) != 1:
-        logits = logits.contiguous()
+    if logits.stride(2) != 1 or logits.data_ptr() % logits.element_size():
+        # Not `contiguous`, which leaves a buffer that begins at an odd address where it is.
+        logits = logits.clone(memory_format=torch.contiguous_format)
     array = logits.numpy() if logits.dtype == torch.float32 else logits.view(torch.uint16).numpy()
     _core.add_logits(array, DTYPES[logits.dtype], sums, 1 / temperature, varentropy, torch.get_num_threads(), ISA)
 

@@ -245,7 +245,8 @@ def make_grid(ranks: Ranks, bins: int, shares: Shares, weights: Float64Array | N
     # NumPy's integers would wrap around in the number of cells.
     bins = whole_number("bins", bins, least=1)
     check_grid(bins, [bins] * d, n_groups)
-    scale = 1.0 if weights is None else utility_scale(weights)
+    # Of the rows that can be chosen: the utility of one left out must not decide how finely theirs are compared.
+    scale = 1.0 if weights is None else utility_scale(weights[ranks.is_ranked()])
     counts, raw_sums = _core.count_rows(
         ranks.doubled, ranks.n_ranked, bins, shares.codes, n_groups, weights, scale, n_threads
     )

@@ -13,6 +13,9 @@ from euds.ops.pool import as_floats
 from euds.types import Float32Array
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-6, 1e6
+ROUNDING = 1e-5
+"""By how much of ln m an entropy in float32 may lie beyond its range."""
+
 STEPS = 60
 """Halvings of the logarithmic range of temperatures; the width left is far below the rounding of float32."""
 
@@ -100,21 +103,30 @@ def share_at_ends(entropy: npt.ArrayLike, n_neighbors: int, *, margin: float = 0
     """Return which shares of clustering entropies lie within margin * ln m of 0 and of ln m; NaN is left out.
 
     Args:
-        entropy: (n,) nats, in 0..ln m.
+        entropy: (n,) nats, in 0..ln m but for rounding.
         n_neighbors: m, >= 2.
         margin: 0..0.5, as a fraction of ln m.
 
     Raises:
-        InvalidArgument: a number is out of its range, or no entropy is finite.
+        InvalidArgument: a number is out of its range, the shape is not (n,), or every entropy is NaN.
     """
     n_neighbors = whole_number("n_neighbors", n_neighbors, least=2)
     margin = real_number("margin", margin)
     if not 0 <= margin <= 0.5:
         raise InvalidArgument(f"margin: must be 0..0.5, got {margin}")
     values = as_floats("entropy", entropy).astype(np.float64)
-    values = values[np.isfinite(values)] / math.log(n_neighbors)
+    if values.ndim != 1:
+        raise InvalidArgument(f"entropy: must have shape (n,), got {values.shape}")
+    values = values[~np.isnan(values)] / math.log(n_neighbors)
     if len(values) == 0:
-        raise InvalidArgument("entropy: no value is finite")
+        raise InvalidArgument("entropy: every value is NaN")
+    beyond = (values < -ROUNDING) | (values > 1 + ROUNDING)
+    if beyond.any():
+        worst = float(values[beyond][0]) * math.log(n_neighbors)
+        raise InvalidArgument(
+            f"entropy: must be in 0..ln {n_neighbors} = {math.log(n_neighbors):.4f} nats, got {worst:.4f}; was it made "
+            "with more neighbors?"
+        )
     return EndShares(low=float((values <= margin).mean()), high=float((values >= 1 - margin).mean()))
 
 

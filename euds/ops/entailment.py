@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, InvalidType
-from euds.ops.grouping import check_empty, check_strings, text_codes
+from euds.errors import InvalidType
+from euds.ops.grouping import as_booleans, check_empty, check_strings, text_codes
 from euds.ops.ragged import check_offsets
 from euds.types import BoolArray, Int64Array
 
@@ -105,12 +105,8 @@ class _Judge:
     def _evaluate(self, keys: Int64Array) -> BoolArray:
         self.n_calls += 1
         premises, hypotheses = (np.array(part).tolist() for part in np.divmod(keys, len(self.texts)))
-        answers = np.asarray(self.entails([self.texts[at] for at in premises], [self.texts[at] for at in hypotheses]))
-        if answers.shape != keys.shape or answers.dtype != np.bool_:
-            raise InvalidArgument(
-                f"entails: must return {len(keys)} booleans, one a pair; got {answers.dtype} of shape {answers.shape}"
-            )
-        return answers
+        answers = self.entails([self.texts[at] for at in premises], [self.texts[at] for at in hypotheses])
+        return as_booleans("entails: must return", "a pair", answers, len(keys))
 
     def _remember(self, keys: Int64Array, answers: BoolArray) -> None:
         at = np.searchsorted(self.keys, keys)

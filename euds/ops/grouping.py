@@ -1,14 +1,14 @@
 """Meaning groups of sampled generations, by the similarity of their embeddings or by their words."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of, real_number
+from euds.errors import InvalidArgument, one_of, real_number, reason_of
 from euds.ops.embeddings import check_embeddings
-from euds.ops.ragged import check_offsets
+from euds.ops.ragged import ARRAY_ERRORS, check_offsets
 from euds.types import BoolArray, Int64Array
 
 LINKAGES = ("first_representative", "connected_components")
@@ -84,9 +84,9 @@ def label_groups(texts: Sequence[str], *, labels: Sequence[str] | None = None, n
     Raises:
         InvalidArgument: a text or label is no string, or two labels are equal.
     """
-    known = list(labels) if labels is not None else []
-    check_strings("labels", known)
+    check_strings("labels", labels if labels is not None else [])
     check_strings("texts", texts)
+    known = list(labels) if labels is not None else []
     codes, distinct = text_codes([*known, *texts])
     words = [normalize_label(text) for text in distinct] if normalize else distinct
     groups = text_codes(words)[0][codes]
@@ -147,12 +147,12 @@ def text_codes(texts: Sequence[str]) -> tuple[Int64Array, list[str]]:
 
 
 def check_strings(name: str, values: Sequence[str]) -> None:
-    """Refuse what is no string, and a string that stands where several belong.
+    """Refuse what is no string, a string that stands where several belong, a set, and what can be read only once.
 
     Raises:
         InvalidArgument: a value is none; the message names the first.
     """
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Set | Iterator) or not isinstance(values, Iterable):
         raise InvalidArgument(f"{name}: must be a list of strings, got {values!r}")
     for at, value in enumerate(values):
         if not isinstance(value, str):
@@ -165,9 +165,27 @@ def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:
     Raises:
         InvalidArgument: not n booleans.
     """
-    array = np.zeros(n, np.bool_) if empty is None else np.asarray(empty)
+    return np.zeros(n, np.bool_) if empty is None else as_booleans("empty: must be", "a generation", empty, n)
+
+
+def as_booleans(must: str, of: str, values: npt.ArrayLike, n: int) -> BoolArray:
+    """Return n booleans; an empty array may have any dtype.
+
+    Args:
+        must: how a message begins, "empty: must be".
+        of: what there is one of each, "a generation".
+        values: the booleans.
+        n: how many there must be.
+
+    Raises:
+        InvalidArgument: they are not n booleans, or some are masked.
+    """
+    try:
+        array = np.asarray(values)
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"{must} {n} booleans, one {of}: {reason_of(error)}") from None
+    if np.ma.is_masked(values):
+        raise InvalidArgument(f"{must} {n} booleans, one {of}; some are masked")
     if array.shape != (n,) or (n and array.dtype != np.bool_):
-        raise InvalidArgument(
-            f"empty: must be {n} booleans, one a generation; got {array.dtype} of shape {array.shape}"
-        )
+        raise InvalidArgument(f"{must} {n} booleans, one {of}; got {array.dtype} of shape {array.shape}")
     return array.astype(np.bool_)

@@ -79,7 +79,9 @@ def find_by_group(
     members = rows_by_group(codes, len(names))
     shares = split_budget(parse_keep(keep, len(finite)), [len(places) for places in members])
     found: dict[Any, Region] = {}
-    for name, share, places in zip(names.tolist(), shares, members, strict=True):
+    # NumPy makes integers of times in nanoseconds.
+    keys = list(names) if names.dtype.kind in "mM" and np.datetime_data(names.dtype)[0] == "ns" else names.tolist()
+    for name, share, places in zip(keys, shares, members, strict=True):
         if share:
             rows = finite[places]
             own = {argument: column[rows] for argument, column in columns.items()}

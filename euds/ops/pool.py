@@ -102,12 +102,16 @@ def as_labels(groups: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
         raise InvalidArgument(f"groups: must have shape ({n},), got {labels.shape}")
     if np.ma.is_masked(groups):
         raise InvalidArgument("groups: must be labels of one kind, all given; some are masked")
-    # NumPy makes strings of numbers beside them, and of several NaN one group.
+    # NumPy makes strings of what stands beside them, and rounds integers that no type of 64 bits holds together.
     strings = labels.dtype.kind in "US"
-    if strings and isinstance(groups, list | tuple) and not all(isinstance(each, str | bytes) for each in groups):
+    given = groups if isinstance(groups, list | tuple) else ()
+    kinds = {next((kind for kind in (str, bytes) if isinstance(each, kind)), object) for each in given}
+    if strings and len(kinds) > 1:
         raise InvalidArgument("groups: must be labels of one kind, all given; some are strings, and others are not")
+    if labels.dtype.kind == "f" and any(isinstance(each, int) and float(each) != each for each in given):
+        raise InvalidArgument("groups: must be labels of one kind, all given; integers beyond 64 bits are rounded")
     try:
-        # NaN, NaT and the like, which no sort keeps together.
+        # NaN, NaT and the like, of which NumPy makes one group, or which no sort keeps together.
         unlike_themselves = not strings and bool((labels != labels).any())
         if labels.dtype == object:
             labels.argsort()

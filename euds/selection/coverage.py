@@ -29,7 +29,8 @@ def k_center(
     Args:
         embeddings: (n, H) float32, unit norm; the distance is 1 - cosine.
         budget: rows to choose, 1..n.
-        seed: of the first row, and of equals.
+        seed: of the first row, and of equals. Distances are rounded as BLAS sums them, so that rows which are as far
+            away but for rounding, copies too, may be told apart otherwise with another number of its threads.
         advance: called with 1 after each choice, such as `Bar.advance`.
 
     Returns:

@@ -102,6 +102,15 @@ def test_temperatures_at_the_ends_of_their_range(backend: str, temperature: floa
         torch.testing.assert_close(getattr(found, name), torch.full((4,), right), atol=atol, rtol=0)
 
 
+@pytest.mark.parametrize("backend", LINEAR)
+def test_the_smallest_soft_cap_at_the_highest_temperature_is_flat(backend: str) -> None:
+    torch.manual_seed(0)
+    found = euds.linear_token_stats(
+        torch.randn(2, 64), torch.randn(40, 64), softcap=1e-30, temperature=1e30, backend=backend
+    )
+    torch.testing.assert_close(found.entropy, torch.full((2,), math.log(40)), atol=1e-5, rtol=0)
+
+
 def test_large_soft_caps_are_left_to_a_back_end_that_keeps_their_digits() -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(4, 64), torch.randn(40, 64)
