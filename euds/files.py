@@ -348,7 +348,7 @@ def json_sha256(value: object) -> str:
 def write_json_lines(path: Path, lines: Sequence[str]) -> Path:
     """Write lines of JSON unless the file has them already, which leaves its time of change alone; return the path.
 
-    Half a surrogate pair is written as it is, for the reader to refuse.
+    In a line that is no JSON, half a surrogate pair is written as it is, for the reader to refuse.
     """
     if not has_json_lines(path, lines):
         write_atomic(path, lambda handle: handle.write(_joined(lines)))
@@ -370,5 +370,13 @@ def _joined(lines: Sequence[str]) -> bytes:
 
 
 def json_line(fields: Mapping[str, Any]) -> str:
-    """Return a row as a line of JSON; what JSON lacks, such as dates, becomes text."""
-    return json.dumps(fields, ensure_ascii=False, default=str)
+    """Return a row as a line of JSON; what JSON lacks, such as dates, becomes text.
+
+    A row with half a surrogate pair, which UTF-8 lacks, is written in ASCII, where its escape stands for it.
+    """
+    line = json.dumps(fields, ensure_ascii=False, default=str)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(fields, default=str)
+    return line

@@ -70,3 +70,10 @@ def test_nothing_goes_over_the_model_that_is_read(rows: Path, model: Path, tmp_p
     shutil.copytree(model, tmp_path / "earlier")
     for place in (tmp_path / "earlier", model / "tuned"):
         euds.finetune(rows, rows, model=model, save_model=place)
+
+
+def test_results_and_model_do_not_go_over_each_other(rows: Path, model: Path, tmp_path: Path) -> None:
+    for out, folder in (("x", "x"), ("y/config.json", "y"), ("z", "z/model")):
+        with pytest.raises(InvalidArgument, match=r"save_model: .* would be written over one another"):
+            euds.finetune(rows, rows, model=model, out=tmp_path / out, save_model=tmp_path / folder)
+    euds.finetune(rows, rows, model=model, out=tmp_path / "w" / "results.json", save_model=tmp_path / "w")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import euds
-from euds.errors import EudsError, InputError
+from euds.errors import EudsError, InputError, InvalidArgument
 from euds.files import file_sha256
 from euds.pipeline.data import take_data
 from euds.pipeline.recipe import load_recipe
@@ -216,3 +216,16 @@ def test_a_run_knows_its_test_rows_wherever_it_lies(recipe: dict[str, Any], tmp_
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content))
+
+
+def test_a_budget_beyond_the_pool_leaves_nothing_that_the_mended_recipe_meets(recipe: dict[str, Any]) -> None:
+    recipe["select"] = {"keep": 40, "methods": ["random"]}
+    recipe["data"]["limit"] = 30
+    with pytest.raises(
+        InvalidArgument, match=r"random: keep: give a fraction in \(0, 1\] or a count in 1\.\.30, got 40"
+    ):
+        euds.run(recipe)
+    assert not Path(recipe["out"], "data").exists()
+    recipe["data"]["limit"] = 50
+    with pytest.raises(AssertionError, match="nothing is scored"):
+        euds.run(recipe)

@@ -141,3 +141,17 @@ def test_labels_that_a_method_leaves_without_a_row_are_told_before_it_is_trained
     # Two rows have two labels at most, and each seed draws others.
     draws = [line.partition(": no row")[0] for line in warned[:-1]]
     assert draws == ["warning: pair, seed 0", "warning: pair, seed 1"]
+
+
+def test_half_a_surrogate_pair_in_a_field_that_is_not_read_costs_no_row(recipe: dict[str, Any]) -> None:
+    pool = Path(recipe["data"]["train"])
+    lines = pool.read_text().splitlines()
+    lines[3] = lines[3].replace("{", r'{"note": "a\ud800b", ', 1)
+    lines[5] = lines[5].replace('"text": "', r'"text": "\ud800', 1)
+    pool.write_text("\n".join(lines) + "\n")
+    recipe["score"] = {"measures": ["information"]}
+    result = euds.run(recipe)
+    assert isinstance(result, RunResult)
+    assert result.scored.n_scored == len(lines) - 1
+    (bad,) = (Path(recipe["out"]) / "quarantine.jsonl").read_text().splitlines()
+    assert "field 'text' holds lone surrogates" in bad

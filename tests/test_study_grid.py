@@ -158,7 +158,7 @@ def test_rows_of_other_classes_are_left_out(study: dict[str, Any], write_jsonl: 
     splits = take_splits(load_study(study))
     assert {row["label"] for part in (splits.pool, splits.validation, splits.test) for row in part} == {0, 1}
     assert splits.counts["raw_train"] == 200
-    with pytest.raises(InvalidArgument, match=r"data.classes: unknown value '3'"):
+    with pytest.raises(InvalidArgument, match=r"data.classes: .*three.jsonl: unknown value '3'"):
         take_splits(load_study(changed(study, data={"classes": ["0", "3"]})))
     with pytest.raises(InvalidArgument, match=r"data.classes: task question_answering has no classes"):
         load_study(changed(study, task="question_answering"))

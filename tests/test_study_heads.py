@@ -78,5 +78,5 @@ def test_the_training_loop_is_told_what_was_asked_for(tiny_encoder: Path, monkey
         euds.finetune(ROWS, ROWS, model=tiny_encoder, steps=steps, batch_size=5, seeds=[seed])
     assert [one.seed for one in told] == [7, 8]
     assert [one.max_steps for one in told] == [41, 1]
-    assert [one.warmup_steps for one in told] == [5, 1]
+    assert [one.warmup_steps for one in told] == [5, 0]
     assert {(one.learning_rate, one.weight_decay, one.train_batch_size) for one in told} == {(1e-4, 0.01, 5)}

@@ -13,7 +13,7 @@ from euds.corpus.read import (
     take_rows,
     unreadable_row,
 )
-from euds.corpus.row import Row, extract_scalar, extract_text
+from euds.corpus.row import Row, extract_scalar, extract_text, scalar_text
 from euds.corpus.run_files import (
     corpus_files,
     generations_path,
@@ -63,6 +63,7 @@ __all__ = [
     "read_scores",
     "readable_scores",
     "run_folder",
+    "scalar_text",
     "scored_inputs",
     "splittable",
     "take_rows",

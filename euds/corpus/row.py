@@ -61,12 +61,16 @@ def extract_text(row: Row, text_fields: Sequence[str]) -> tuple[str | None, str 
 
 
 def extract_scalar(row: Row, field: str | None) -> str | None:
-    """Return an id, label or source as text: numbers, dates, times and UUIDs as Python writes them, bytes as UTF-8.
+    """Return an id, label or source as text, as `scalar_text` has it; None without one."""
+    return None if field is None or row.fields is None else scalar_text(row.fields.get(field))
+
+
+def scalar_text(value: object) -> str | None:
+    """Return a value as text: numbers, dates, times and UUIDs as Python writes them, bytes as UTF-8.
 
     Of times that Python has not, with nanoseconds, all nine digits are written.
-    None without one, for NaN, and for what is no such text: nested values, lone surrogates, other bytes.
+    None for None, NaN, and what is no such text: nested values, lone surrogates, other bytes.
     """
-    value = None if field is None or row.fields is None else row.fields.get(field)
     if isinstance(value, bytes):
         # Those that are not UTF-8 become lone surrogates.
         value = value.decode(errors="surrogateescape")

@@ -20,7 +20,7 @@ from euds.corpus.location import leads_to
 from euds.errors import InputError
 from euds.files import file_sha256, has_json_lines, json_line, json_lines_sha256, permitted, write_json_lines
 from euds.pipeline.checks import check_training
-from euds.pipeline.recipe import Recipe
+from euds.pipeline.recipe import Recipe, check_budgets
 from euds.study.examples import Example, as_compared, check_learnable, example_of, warn_of_repeats
 from euds.study.types import CLASSIFICATION
 
@@ -59,6 +59,7 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
         instead: folder for what RUN_DIR lacks, which then stays as it is; None: RUN_DIR itself.
 
     Raises:
+        InvalidArgument: a method is to keep more rows than there are.
         InputError: an input or field is missing, a row that would be trained or tested on does not suit the task, the
             rows or the model cannot be trained, the pool has one label only, or RUN_DIR was scored from other rows,
             takes no file, or has a file of somebody's own where one would be written.
@@ -78,6 +79,8 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
     warn_of_repeats(
         pool.texts, test.texts, of=f"{len(pool.lines):,} rows of the pool", flattered="the methods that keep them"
     )
+    # Before the pool is written, which would stand in the way of the mended recipe.
+    check_budgets(recipe, len(pool.lines))
     paths: dict[str, Path] = {}
     for name, lines in ((POOL, pool.lines), (TEST, test.lines)):
         path = out / "data" / name

@@ -23,7 +23,7 @@ from euds.files import needs_room
 from euds.measures.device import precision
 from euds.measures.models import load_model, model_folder, positions_of
 from euds.measures.tokens import load_tokenizer
-from euds.progress import Bar, bar, quiet
+from euds.progress import Bar, bar, quiet, say
 from euds.scratch import scratch_folder
 from euds.study.examples import Example, Rows, examples_of
 from euds.study.heads import Features, Head, head_for
@@ -173,6 +173,8 @@ class TunedModel:
                 for line, at in enumerate(batch):
                     found[at] = {name: value[line] for name, value in result.items()}
                 progress.advance(len(batch))
+        if not all(value.isfinite().all() for output in found for value in output.values()):
+            say("warning: the training has diverged: outputs of the model are not finite; lower learning_rate")
         return found
 
 
@@ -242,7 +244,8 @@ def _train(
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate or LEARNING_RATE[task.kind],
             lr_scheduler_type="linear",
-            warmup_steps=math.ceil(config.warmup * steps),
+            # The first step of a rise is of rate 0: a single step has none.
+            warmup_steps=min(math.ceil(config.warmup * steps), steps - 1),
             weight_decay=config.weight_decay,
             optim="adamw_torch_fused",
             seed=seed,

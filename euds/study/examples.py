@@ -1,12 +1,14 @@
 """Check training and test rows and bring them into the form a task needs."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from euds.corpus import check_fields, check_inputs, list_inputs, read_rows
-from euds.errors import InputError, nearest
+import numpy as np
+
+from euds.corpus import check_fields, check_inputs, list_inputs, read_rows, scalar_text
+from euds.errors import InputError, InvalidType, nearest
 from euds.progress import say
 from euds.study.types import QUESTION_ANSWERING, Task
 
@@ -34,10 +36,21 @@ def examples_of(rows: Rows, task: Task, what: str) -> list[Example]:
 
     Raises:
         InputError: there is no row, or one lacks a field or holds something else than the task needs.
+        InvalidType: a row is no mapping, or rows can be read only once.
     """
+    if isinstance(rows, Iterator):
+        raise InvalidType(f"{what} rows: must be a list, got {type(rows).__name__}, which can be read only once")
     if not rows:
         raise InputError(f"there are no {what} rows")
-    return [example_of(row, task, f"{what} row {at + 1}") for at, row in enumerate(rows)]
+    examples = []
+    for at, row in enumerate(rows):
+        where = f"{what} row {at + 1}"
+        if not isinstance(row, Mapping):
+            raise InvalidType(
+                f"{where}: must be fields by name, got {type(row).__name__}; give files by one path or glob"
+            )
+        examples.append(example_of(row, task, where))
+    return examples
 
 
 def read_examples(
@@ -63,7 +76,7 @@ def read_examples(
         where = f"{row.file}, row {row.position}"
         if row.fields is None:
             raise InputError(f"{where}: {row.error}; rows to train or test on must all be readable")
-        rows.append(dict(row.fields))
+        rows.append(_decoded(row.fields, task.label_field))
         examples.append(example_of(rows[-1], task, where))
     return rows, examples
 
@@ -72,8 +85,8 @@ def classes_of(rows: Rows, task: Task) -> frozenset[str]:
     """Return the classes of rows that have a label; questions have none."""
     if task.kind == QUESTION_ANSWERING:
         return frozenset()
-    labels = (row.get(task.label_field) for row in rows)
-    return frozenset(str(label) for label in labels if label is not None)
+    labels = (_label(row.get(task.label_field)) for row in rows)
+    return frozenset(label for label in labels if label is not None)
 
 
 def check_common_labels(train: Set[str], test: Set[str]) -> None:
@@ -155,9 +168,12 @@ def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:
     texts = tuple(_text(row, field, where) for field in task.text_fields)
     value = _field(row, task.label_field, where)
     if task.kind != QUESTION_ANSWERING:
-        if value is None or isinstance(value, Mapping | list | float):
+        label = _label(value)
+        if label is None:
             raise InputError(f"{where}: {task.label_field!r} must be text or an integer, got {type(value).__name__}")
-        return Example(texts, label=str(value))
+        if not label.strip():
+            raise InputError(f"{where}: {task.label_field!r} is empty; give the row its label, or leave it out")
+        return Example(texts, label=label)
     answers, start = _answers(value)
     if not answers:
         raise InputError(
@@ -166,6 +182,20 @@ def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:
     if texts[1][start : start + len(answers[0])] != answers[0]:
         raise InputError(f"{where}: the answer {answers[0]!r} does not stand at character {start} of the passage")
     return Example(texts, answers=answers, answer_start=start)
+
+
+def _label(value: object) -> str | None:
+    """Return a label as text; None for what is no label, such as fractions and NaN of any kind."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) else scalar_text(plain)
+
+
+def _decoded(fields: Mapping[str, Any], label_field: str) -> dict[str, Any]:
+    """Return a row with the bytes of its label, as Parquet may hold them, as text."""
+    row = dict(fields)
+    if isinstance(row.get(label_field), bytes):
+        row[label_field] = scalar_text(row[label_field])
+    return row
 
 
 def _answers(value: Any) -> tuple[tuple[str, ...], int]:

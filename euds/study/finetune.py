@@ -63,8 +63,9 @@ def finetune(
         One result a seed: accuracy and macro-F1, or F1 and exact match, in 0..1, and seconds of training.
 
     Raises:
-        InvalidArgument: a setting is impossible, or results or model would be written over the rows or the model read.
-        InvalidType: seeds are no list, or rows a table by columns.
+        InvalidArgument: a setting is impossible, or results or model would be written over the rows or the model read,
+            or over each other.
+        InvalidType: seeds or the names of fields are none, or rows a table by columns, no mappings or readable once.
         InputError: a file, field or model is not there, a row does not suit the task or the model, the training rows
             have one label only or none of the test rows', or the folder of the results or for the model takes no file.
             All of that is told before anything is trained.
@@ -77,6 +78,8 @@ def finetune(
         raise InvalidArgument("seeds: give at least one")
     for seed in seeds:
         check_seed("seeds", seed)
+    if len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"seeds: one is given twice, and would give the same model; got {list(seeds)}")
     config = TrainConfig(
         model=str(model),
         epochs=epochs_of(epochs, steps),
@@ -100,6 +103,8 @@ def finetune(
         out = _results_file(local_output(out, "a file for the results"), [*of_rows, *of_model])
     if save_model is not None:
         save_model = _place_of_model(local_output(save_model, "a folder for the model", "save_model"), of_model)
+        if out is not None:
+            _check_apart(out, save_model, of_model)
     # Everything that can be wrong without a model has been checked; this import loads torch and transformers.
     from euds.measures.device import precision as settle
     from euds.measures.device import warn_of_emulated_bfloat16
@@ -152,6 +157,14 @@ def _place_of_model(folder: Path, of_base: Sequence[Path]) -> Path:
             raise InvalidArgument(f"save_model: {folder} has files of the base model; name another folder")
     check_writable(folder)
     return folder
+
+
+def _check_apart(out: Path, folder: Path, of_base: Sequence[Path]) -> None:
+    """Refuse results in the place of the model or of one of its files, or a model in the place of the results."""
+    results, of_model = out.resolve(), folder.resolve()
+    # A model is saved under the names that the files of the base model have.
+    if results in (of_model, *of_model.parents, *(of_model / file.name for file in of_base)):
+        raise InvalidArgument(f"save_model: {folder} and the results, {out}, would be written over one another")
 
 
 def _texts(examples: Sequence[Example]) -> list[str]:

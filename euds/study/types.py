@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from euds.errors import InvalidArgument, one_of, positive_number, whole_number
+from euds.errors import InvalidArgument, instance_of, names_of, one_of, positive_number, whole_number
 from euds.files import json_sha256
 from euds.types import Float64Array, Int64Array
 
@@ -42,6 +42,8 @@ class Task:
             raise InvalidArgument(f"text_field: give one field, or two for pairs; got {len(self.text_fields)}")
         if len(set(self.text_fields)) < len(self.text_fields):
             raise InvalidArgument(f"text_field: {self.text_fields[0]!r} is named twice; name two fields, or it once")
+        if self.label_field in self.text_fields:
+            raise InvalidArgument(f"label_field: {self.label_field!r} is a text field, too; name another")
         for name, fields in (("text_field", self.text_fields), ("label_field", (self.label_field,))):
             if "" in fields:
                 raise InvalidArgument(f"{name}: a name is empty; name a field, or leave {name} out")
@@ -52,11 +54,14 @@ def task_of(kind: str, text_field: str | Sequence[str] | None = None, label_fiel
 
     Raises:
         InvalidArgument: the kind is unknown, the number of fields does not suit it, or a name is empty or stands twice.
+        InvalidType: a name is no string.
     """
     questions = kind == QUESTION_ANSWERING
     usual = ("question", "context") if questions else ("text",)
     given = usual if text_field is None else text_field
-    fields = (given,) if isinstance(given, str) else tuple(given)
+    fields = names_of("text_field", given)
+    if label_field is not None:
+        instance_of("label_field", label_field, str, "the name of a field")
     return Task(kind, fields, ("answers" if questions else "label") if label_field is None else label_field)
 
 

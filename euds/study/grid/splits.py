@@ -52,7 +52,8 @@ def take_splits(study: StudyFile) -> Splits:
     if task.kind == CLASSIFICATION:
         check_common_labels({example.label for example in learned}, {example.label for example in judged})
     if data.classes is not None:
-        train, test = (_of_classes(rows, task.label_field, data.classes) for rows in (train, test))
+        train = _of_classes(train, task.label_field, data.classes, data.train)
+        test = _of_classes(test, task.label_field, data.classes, data.test)
     if data.passage_words is not None:
         train = _with_cut_passages(train, task, data.passage_words, data.train)
         test = _with_cut_passages(test, task, data.passage_words, data.test)
@@ -93,10 +94,10 @@ def whole_text(row: Record, fields: Sequence[str]) -> str:
     return joined(str(row[field]) for field in fields)
 
 
-def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str]) -> list[Record]:
+def _of_classes(rows: Sequence[Record], label_field: str, classes: Sequence[str], file: str) -> list[Record]:
     known = sorted({str(row[label_field]) for row in rows})
     for name in classes:
-        one_of("data.classes", name, known)
+        one_of(f"data.classes: {file}", name, known)
     return [row for row in rows if str(row[label_field]) in classes]
 
 
