@@ -191,10 +191,10 @@ def _label(value: object) -> str | None:
 
 
 def _decoded(fields: Mapping[str, Any], label_field: str) -> dict[str, Any]:
-    """Return a row with the bytes of its label, as Parquet may hold them, as text."""
+    """Return a row with the bytes of its label, as Parquet may hold them, as text if they are."""
     row = dict(fields)
     if isinstance(row.get(label_field), bytes):
-        row[label_field] = scalar_text(row[label_field])
+        row[label_field] = scalar_text(row[label_field]) or row[label_field]
     return row
 
 
