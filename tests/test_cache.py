@@ -354,7 +354,7 @@ def test_a_recipe_names_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(SENTIMENT, ["score.cache=kept"])
     passed: dict[str, Any] = {}
     monkeypatch.setattr("euds.pipeline.run.score", lambda *_, **named: passed.update(named))
-    _score(recipe, RunData(Path("a"), Path("b"), 3), dry_run=True)
+    _score(recipe, RunData(Path("a"), Path("b"), {}), dry_run=True)
     assert passed["cache"] == "kept"
 
 

@@ -32,6 +32,7 @@ def rows_of(n: int) -> list[dict[str, Any]]:
         (Decimal("NaN"), "must be text or an integer, got Decimal"),
         ({"neg"}, "must be text or an integer, got set"),
         (b"\xff", "must be text or an integer, got bytes"),
+        ("\ud83d", "must be text or an integer, got half of a surrogate pair"),
         (" ", "is empty; give the row its label, or leave it out"),
     ],
 )

@@ -290,7 +290,7 @@ def test_empty_that_is_no_boolean_each_is_named() -> None:
         ([[True], [True, False]], "empty: must be 2 booleans, one a generation: setting an array element"),
         (
             np.ma.masked_array([True, False], [True, False]),
-            "empty: must be 2 booleans, one a generation; some are mask",
+            "empty: must be 2 booleans, one a generation, none of them mask",
         ),
         ([True], r"empty: must be 2 booleans, one a generation; got bool of shape \(1,\)"),
     ]

@@ -269,7 +269,7 @@ def test_scores_are_set_as_by_the_function(monkeypatch: pytest.MonkeyPatch) -> N
     recipe = load_recipe({**MINIMAL, "score": given, "select": {"keep": 0.1, "methods": ["semantic"]}})
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr("euds.pipeline.run.score", lambda *_, **named: calls.append(named))
-    _score(recipe, RunData(Path("pool.jsonl"), Path("test.jsonl"), 9))
+    _score(recipe, RunData(Path("pool.jsonl"), Path("test.jsonl"), {}))
     assert {name: calls[0][name] for name in given} == given
     # But for the fields, the rows and how the work is carried out, nothing is left out.
     elsewhere = {"inputs", "id_field", "workers", "ray", "ray_address", "split", "force_new"}

@@ -51,10 +51,10 @@ MOST_VAIN_ROUNDS = 3
 
 
 CONNECT_ERRORS = (OSError, RuntimeError, ValueError)
-"""What `ray.init` raises where it finds no cluster, or cannot read the address."""
+"""What `_reach` and `ray.init` raise where they find no cluster, or cannot read the address."""
 
 CONNECT_SECONDS = 10.0
-"""Time that a host has to answer at all; Ray itself asks a silent one again for minutes."""
+"""Time that a host has to answer at all; Ray itself had not given up on a silent one after a minute."""
 
 
 @dataclass

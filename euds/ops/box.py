@@ -52,7 +52,7 @@ def find_box(
         keep: fraction in (0, 1] (float) or count (int) of the other rows: what the box holds at least.
         bins: equal-mass bins per axis, >= 1. Time grows with their square even on one axis (80,000: seconds).
         objective: "volume", "utility" or "lift"; "utility" if a utility is given and this is None, else "volume".
-        utility: (n,) finite numbers, compared in steps of 2^-60 n max|utility|.
+        utility: (n,) finite numbers, compared in steps of 2^-60 n max|utility| over the rows not left out.
         groups: (n,) labels; if given, the box holds every group's share of the budget, in proportion to its rows, and
             exactly that many rows of each group are kept.
         max_keep: most rows that the box may hold, as `keep`; if given, all rows inside are kept.

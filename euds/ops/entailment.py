@@ -106,7 +106,7 @@ class _Judge:
         self.n_calls += 1
         premises, hypotheses = (np.array(part).tolist() for part in np.divmod(keys, len(self.texts)))
         answers = self.entails([self.texts[at] for at in premises], [self.texts[at] for at in hypotheses])
-        return as_booleans("entails: must return", "a pair", answers, len(keys))
+        return as_booleans(f"entails: must return {len(keys)} booleans, one a pair", answers, len(keys))
 
     def _remember(self, keys: Int64Array, answers: BoolArray) -> None:
         at = np.searchsorted(self.keys, keys)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 import numpy as np
 import numpy.typing as npt
 
-from euds.errors import InvalidArgument, one_of, real_number, reason_of
+from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.embeddings import check_embeddings
-from euds.ops.ragged import ARRAY_ERRORS, check_offsets
+from euds.ops.ragged import check_offsets, read_array
 from euds.types import BoolArray, Int64Array
 
 LINKAGES = ("first_representative", "connected_components")
@@ -165,27 +165,20 @@ def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:
     Raises:
         InvalidArgument: not n booleans.
     """
-    return np.zeros(n, np.bool_) if empty is None else as_booleans("empty: must be", "a generation", empty, n)
+    return (
+        np.zeros(n, np.bool_)
+        if empty is None
+        else as_booleans(f"empty: must be {n} booleans, one a generation", empty, n)
+    )
 
 
-def as_booleans(must: str, of: str, values: npt.ArrayLike, n: int) -> BoolArray:
-    """Return n booleans; an empty array may have any dtype.
-
-    Args:
-        must: how a message begins, "empty: must be".
-        of: what there is one of each, "a generation".
-        values: the booleans.
-        n: how many there must be.
+def as_booleans(must: str, values: npt.ArrayLike, n: int) -> BoolArray:
+    """Return n booleans; an empty array may have any dtype. `must` is what messages begin with.
 
     Raises:
         InvalidArgument: they are not n booleans, or some are masked.
     """
-    try:
-        array = np.asarray(values)
-    except ARRAY_ERRORS as error:
-        raise InvalidArgument(f"{must} {n} booleans, one {of}: {reason_of(error)}") from None
-    if np.ma.is_masked(values):
-        raise InvalidArgument(f"{must} {n} booleans, one {of}; some are masked")
+    array = read_array(must, values)
     if array.shape != (n,) or (n and array.dtype != np.bool_):
-        raise InvalidArgument(f"{must} {n} booleans, one {of}; got {array.dtype} of shape {array.shape}")
+        raise InvalidArgument(f"{must}; got {array.dtype} of shape {array.shape}")
     return array.astype(np.bool_)

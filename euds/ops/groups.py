@@ -53,7 +53,8 @@ def find_by_group(
         **named: other arguments of the search, the same for every group, such as `rule`, `seed` or `max_keep`.
 
     Returns:
-        The region of each group that gets a row, by label, ascending; its indices are positions among all rows.
+        The region of each group that gets a row, by label, ascending, a time in nanoseconds as NumPy's; its indices
+        are positions among all rows.
 
     Raises:
         InvalidArgument: scores have another shape, `groups`, `utility` or `expected` have not one entry a row, no row

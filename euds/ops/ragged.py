@@ -1,5 +1,7 @@
 """Ragged arrays, where sample i is values[offsets[i]:offsets[i+1]]: their checks, and how their ids are summed up."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,18 +29,28 @@ def table_entries(ids: Int64Array) -> int | None:
     return largest + 1 if smallest >= 0 and (largest + 1) * PIECES <= TABLE_ENTRIES else None
 
 
+def read_array(must: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return `values` as NumPy reads them; `must` is what messages begin with, such as "ids: must be integers".
+
+    Raises:
+        InvalidArgument: NumPy cannot read them, or some are masked.
+    """
+    try:
+        array = np.asarray(values)
+    except ARRAY_ERRORS as error:
+        raise InvalidArgument(f"{must}: {reason_of(error)}") from None
+    if np.ma.is_masked(values):
+        raise InvalidArgument(f"{must}, none of them masked")
+    return array
+
+
 def check_ids(name: str, values: npt.ArrayLike) -> Int64Array:
     """Return `values` as contiguous int64.
 
     Raises:
         InvalidArgument: not a flat array of integers, or some are masked.
     """
-    try:
-        array = np.asarray(values)
-    except ARRAY_ERRORS as error:
-        raise InvalidArgument(f"{name}: must be a flat array of integers: {reason_of(error)}") from None
-    if np.ma.is_masked(values):
-        raise InvalidArgument(f"{name}: must be a flat array of integers, none of them masked")
+    array = read_array(f"{name}: must be a flat array of integers", values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidArgument(f"{name}: must be a flat array of integers, got {array.dtype} of shape {array.shape}")
     return np.ascontiguousarray(array, np.int64)

@@ -30,11 +30,14 @@ JSON_TYPES = (str, int, float, list, dict, type(None))
 
 @dataclass(frozen=True)
 class RunData:
-    """The files of a run: the pool that is scored and selected from, of `n_pool` rows, and the untouched test rows."""
+    """The files of a run: the pool that is scored and selected from, and the untouched test rows.
+
+    `budgets` are the rows that each method is to keep, as `check_budgets` has them.
+    """
 
     pool: Path
     test: Path
-    n_pool: int
+    budgets: dict[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
         pool.texts, test.texts, of=f"{len(pool.lines):,} rows of the pool", flattered="the methods that keep them"
     )
     # Before the pool is written, which would stand in the way of the mended recipe.
-    check_budgets(recipe, len(pool.lines))
+    budgets = check_budgets(recipe, len(pool.lines))
     paths: dict[str, Path] = {}
     for name, lines in ((POOL, pool.lines), (TEST, test.lines)):
         path = out / "data" / name
@@ -88,7 +91,7 @@ def take_data(recipe: Recipe, *, instead: Path | None = None) -> RunData:
             path = instead / name
         with permitted(path):
             paths[name] = write_json_lines(path, lines)
-    return RunData(paths[POOL], paths[TEST], len(pool.lines))
+    return RunData(paths[POOL], paths[TEST], budgets)
 
 
 def _check_places(recipe: Recipe, pool: _Rows, test: _Rows) -> None:

@@ -16,7 +16,7 @@ from euds.measures.models import model_folder
 from euds.pipeline.checks import check_scoring
 from euds.pipeline.data import RunData, take_data
 from euds.pipeline.methods import fully_scored, method_rows
-from euds.pipeline.recipe import Recipe, check_budgets, load_recipe, method_list, selected_method
+from euds.pipeline.recipe import Recipe, load_recipe, method_list, selected_method
 from euds.progress import say
 from euds.report import check_installed, write_report
 from euds.scratch import scratch_folder
@@ -76,14 +76,14 @@ def run(
     if dry_run:
         with scratch_folder() as scratch:
             data = take_data(settings, instead=scratch)
-            budgets = _budgets(settings, data)
+            _warn_of_one_row(settings)
             _score(settings, data, dry_run=True)
-        names = ", ".join(f"{method.name} ({_kept(budgets.get(method.name))})" for method in method_list(settings))
+        names = ", ".join(f"{method.name} ({_kept(data.budgets.get(method.name))})" for method in method_list(settings))
         seeds = ", ".join(map(str, settings.seed_list))
         say(f"then compare {names} over seeds {seeds}")
         return None
     data = take_data(settings)
-    _budgets(settings, data)
+    _warn_of_one_row(settings)
     scored = _score(settings, data)
     run_dir = Path(settings.out)
     if not scored.n_scored:
@@ -104,13 +104,10 @@ def run(
         return RunResult(run_dir, scored, selection, table, write_report(run_dir) if settings.report else None)
 
 
-def _budgets(recipe: Recipe, data: RunData) -> dict[str, int]:
-    """Return the rows that each method is to keep, if all can be scored; none where a search tells."""
-    budgets = check_budgets(recipe, data.n_pool)
+def _warn_of_one_row(recipe: Recipe) -> None:
     for keep in dict.fromkeys([recipe.select.keep, *(method.keep for method in method_list(recipe))]):
         if keep is not None and keep != AUTO:
             warn_of_one_row(keep)
-    return budgets
 
 
 def _kept(budget: int | None) -> str:

@@ -170,7 +170,8 @@ def example_of(row: Mapping[str, Any], task: Task, where: str) -> Example:
     if task.kind != QUESTION_ANSWERING:
         label = _label(value)
         if label is None:
-            raise InputError(f"{where}: {task.label_field!r} must be text or an integer, got {type(value).__name__}")
+            got = "half of a surrogate pair" if isinstance(value, str) else type(value).__name__
+            raise InputError(f"{where}: {task.label_field!r} must be text or an integer, got {got}")
         if not label.strip():
             raise InputError(f"{where}: {task.label_field!r} is empty; give the row its label, or leave it out")
         return Example(texts, label=label)

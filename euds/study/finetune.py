@@ -65,7 +65,7 @@ def finetune(
     Raises:
         InvalidArgument: a setting is impossible, or results or model would be written over the rows or the model read,
             or over each other.
-        InvalidType: seeds or the names of fields are none, or rows a table by columns, no mappings or readable once.
+        InvalidType: seeds are no list, a field is no name, or rows are a table by columns, no mappings, or an iterator.
         InputError: a file, field or model is not there, a row does not suit the task or the model, the training rows
             have one label only or none of the test rows', or the folder of the results or for the model takes no file.
             All of that is told before anything is trained.
