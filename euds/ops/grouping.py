@@ -165,11 +165,8 @@ def check_empty(empty: npt.ArrayLike | None, n: int) -> BoolArray:
     Raises:
         InvalidArgument: not n booleans.
     """
-    return (
-        np.zeros(n, np.bool_)
-        if empty is None
-        else as_booleans(f"empty: must be {n} booleans, one a generation", empty, n)
-    )
+    given = np.zeros(n, np.bool_) if empty is None else empty
+    return as_booleans(f"empty: must be {n} booleans, one a generation", given, n)
 
 
 def as_booleans(must: str, values: npt.ArrayLike, n: int) -> BoolArray:
