@@ -22,6 +22,7 @@
 #include "euds/histogram.hpp"
 #include "euds/interval.hpp"
 #include "euds/ranks.hpp"
+#include "euds/similarity_groups.hpp"
 #include "euds/token_sums.hpp"
 
 namespace py = pybind11;
@@ -276,6 +277,29 @@ euds::Isa usable_isa(const std::string& name) {
     throw std::invalid_argument("isa: must be one of usable_isas()");
 }
 
+void find_groups(const Array<float>& embeddings, const Array<std::int64_t>& offsets, const Array<bool>& empty,
+                 double least, bool components, Array<std::int64_t>& groups, std::size_t n_threads,
+                 const std::string& isa) {
+    require(embeddings.ndim() == 2, "embeddings: must be of shape (total, H)");
+    const auto n_rows = embeddings.shape(0);
+    require(empty.ndim() == 1 && empty.shape(0) == n_rows, "empty: must be of length total");
+    require(groups.ndim() == 1 && groups.shape(0) == n_rows, "groups: must be of length total");
+    require(offsets.ndim() == 1 && offsets.size() >= 1, "offsets: must be of length n + 1");
+    require(n_threads >= 1, "n_threads: must be >= 1");
+    require(is_aligned(groups, alignof(std::int64_t)), "groups: must be aligned in memory");
+    const euds::SampleRows rows{flat(embeddings), static_cast<std::size_t>(embeddings.shape(1)), flat(offsets),
+                                flat(empty)};
+    const auto linkage = components ? euds::Linkage::connected_components : euds::Linkage::first_representative;
+    const euds::GroupOptions options{least, linkage, n_threads, usable_isa(isa)};
+    const std::span<std::int64_t> group_view{groups.mutable_data(), static_cast<std::size_t>(n_rows)};
+    const py::none without_progress;
+    const py::gil_scoped_release release;
+    require(rows.offsets.front() == 0 && rows.offsets.back() == n_rows &&
+                std::is_sorted(rows.offsets.begin(), rows.offsets.end()),
+            "offsets: must rise from 0 to total");
+    euds::find_groups(rows, options, group_view, python_poll(without_progress));
+}
+
 euds::LogitType logit_type(const std::string& dtype, const py::array& logits) {
     const bool is_float = py::isinstance<py::array_t<float>>(logits);
     const bool is_half = py::isinstance<py::array_t<std::uint16_t>>(logits);
@@ -345,7 +369,11 @@ PYBIND11_MODULE(_core, module) {
                py::arg("needs").noconvert(), py::arg("max_keep"), py::arg("objective"), py::arg("k"),
                py::arg("max_overlap"), py::arg("n_threads"), py::arg("progress"),
                "First and last bins per axis and count of the at most k best boxes that differ, the best first.");
-    module.def("usable_isas", &usable_isas, "Instruction sets that add_logits can use on this processor, best first.");
+    module.def("usable_isas", &usable_isas, "Instruction sets that kernels here can use on this processor, best first.");
+    module.def("find_groups", &find_groups, py::arg("embeddings").noconvert(), py::arg("offsets").noconvert(),
+               py::arg("empty").noconvert(), py::arg("least"), py::arg("components"), py::arg("groups").noconvert(),
+               py::arg("n_threads"), py::arg("isa"),
+               "Write the group of each row (total, H): of cosines >= least with representatives or along chains.");
     module.def("add_logits", &add_logits, py::arg("logits").noconvert(), py::arg("dtype"), py::arg("sums").noconvert(),
                py::arg("scale"), py::arg("with_q"), py::arg("n_threads"), py::arg("isa"),
                "Add logits (n, m, V) of float32, bfloat16 or float16 to the max, S, A, Q (n m, 4) of their rows.");

@@ -54,6 +54,16 @@ def find_boxes(
     progress: Callable[[float], None] | None,
 ) -> list[tuple[list[int], list[int], int]]: ...
 def usable_isas() -> list[str]: ...
+def find_groups(
+    embeddings: npt.NDArray[np.float32],
+    offsets: npt.NDArray[np.int64],
+    empty: npt.NDArray[np.bool_],
+    least: float,
+    components: bool,
+    groups: npt.NDArray[np.int64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
 def add_logits(
     logits: npt.NDArray[np.float32] | npt.NDArray[np.uint16],
     dtype: str,

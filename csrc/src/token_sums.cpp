@@ -14,7 +14,6 @@
 #include <dlfcn.h>
 #endif
 
-#include "cpu.hpp"
 #include "token_sums_kernels.hpp"
 
 namespace euds {
@@ -152,20 +151,6 @@ void share(std::size_t n_units, std::size_t n_threads, const Work& work) {
 }
 
 }  // namespace
-
-std::vector<Isa> usable_isas() {
-    std::vector<Isa> usable;
-#if defined(__x86_64__)
-    if (runs_avx512()) {
-        usable.push_back(Isa::avx512);
-    }
-    if (runs_avx2()) {
-        usable.push_back(Isa::avx2);
-    }
-#endif
-    usable.push_back(Isa::plain);
-    return usable;
-}
 
 void merge(RowSums& total, const RowSums& part, double scale) {
     if (part.max == -std::numeric_limits<double>::infinity() && part.s == 0.0) {

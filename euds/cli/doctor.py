@@ -140,7 +140,7 @@ def _extension() -> str:
         return "missing; run: pip install -e ."
     from euds import _core
 
-    return f"there, token statistics for {', '.join(_core.usable_isas())}"
+    return f"there, its kernels for {', '.join(_core.usable_isas())}"
 
 
 def _clusters() -> str:

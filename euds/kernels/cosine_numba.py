@@ -19,16 +19,6 @@ def dot(left: Float32Array | Float64Array, right: Float32Array | Float64Array) -
     return total
 
 
-# Inlined, as a call hands over a dozen parts of the array.
-@njit(cache=True, nogil=True, fastmath=SUMS, forceinline=True)
-def row_dot(rows: Float32Array | Float64Array, i: int, j: int) -> float:
-    """Dot product of two rows in their own dtype; by number, as taking a row out costs as much as the sum."""
-    total = rows.dtype.type(0.0)
-    for at in range(rows.shape[1]):
-        total += rows[i, at] * rows[j, at]
-    return np.float64(total)
-
-
 @njit(cache=True, nogil=True)
 def inverse_norms(rows: Float32Array) -> Float64Array:
     """1 / norm of each row (n, H), (n,); NaN for a row of zeros or with NaN or infinity."""

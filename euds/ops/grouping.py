@@ -1,5 +1,6 @@
 """Meaning groups of sampled generations, by the similarity of their embeddings or by their words."""
 
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Set
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from euds.errors import InvalidArgument, one_of, real_number
 from euds.ops.embeddings import check_embeddings
 from euds.ops.ragged import check_offsets, read_array
+from euds.ops.ranks import check_threads
 from euds.types import BoolArray, Int64Array
 
 LINKAGES = ("first_representative", "connected_components")
@@ -54,7 +56,7 @@ def embedding_groups(
         InvalidArgument: embeddings are not a matrix of real numbers, offsets do not rise from 0 to total,
             min_similarity is out of its range, the linkage is unknown, or empty is not one boolean a generation.
     """
-    from euds.kernels.grouping_numba import ragged_similarity_groups
+    from euds.kernels.grouping_cpp import similarity_groups
 
     rows = check_embeddings(embeddings)
     starts = check_offsets(offsets, len(rows))
@@ -64,8 +66,11 @@ def embedding_groups(
     if not -1 <= min_similarity <= 1:
         raise InvalidArgument(f"min_similarity: must be a cosine similarity, -1..1; got {min_similarity}")
     blank = check_empty(empty, len(rows))
-    result: Int64Array = ragged_similarity_groups(rows, starts, blank, min_similarity - ROUNDING, components)
-    return result
+    torch = sys.modules.get("torch")
+    n_threads = check_threads(None if torch is None else torch.get_num_threads())
+    return similarity_groups(
+        rows, starts, blank, least=min_similarity - ROUNDING, components=components, n_threads=n_threads
+    )
 
 
 def label_groups(texts: Sequence[str], *, labels: Sequence[str] | None = None, normalize: bool = True) -> Int64Array:

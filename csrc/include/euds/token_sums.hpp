@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <limits>
 #include <span>
-#include <vector>
+
+#include "euds/isa.hpp"
 
 namespace euds {
 
@@ -19,8 +20,6 @@ struct RowSums {
 };
 
 enum class LogitType : std::size_t { float32, bfloat16, float16 };
-
-enum class Isa : std::size_t { avx512, avx2, plain };
 
 // Two leading dimensions of rows, each with its own stride in elements; the logits of one row lie side by side.
 struct LogitRows {
@@ -37,9 +36,6 @@ struct SumOptions {
     std::size_t n_threads;  // at most
     Isa isa;                // one of usable_isas()
 };
-
-// The instruction sets that were compiled in and run on this processor, best first; `plain` always.
-std::vector<Isa> usable_isas();
 
 // Merges `part`, sums over other columns of the same row, into `total`.
 void merge(RowSums& total, const RowSums& part, double scale);
