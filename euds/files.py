@@ -20,8 +20,10 @@ from euds.errors import InputError, InvalidType, RunStopped, is_of_the_work, rea
 if TYPE_CHECKING:
     import numpy as np
 
-PARTIAL_PATTERN = ".*.partial"
-"""Matches what `atomic_path` leaves behind when its process is killed."""
+PARTIAL_SUFFIX = f".[0-9]*-{'[0-9a-f]' * 14}.partial"
+
+PARTIAL_PATTERN = f".*{PARTIAL_SUFFIX}"
+"""Matches what `atomic_path` leaves behind when its process is killed, and no other file that ends like it."""
 
 HASHED_BYTES = 1 << 20
 """Read at a time to be hashed."""

@@ -211,7 +211,7 @@ def test_a_merged_segment_was_used_when_the_last_of_its_parts_was(tmp_path: Path
 def test_what_a_killed_writer_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
     segments = Segments(tmp_path / SPACE)
     segments.add(some_keys(3, 0), segment_table(3, 0))
-    old, new = (segments.folder / f".{name}.parquet.1-ab.partial" for name in ("old", "new"))
+    old, new = (segments.folder / f".{name}.parquet.1-0123456789abcd.partial" for name in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"PAR1half")
     past = time.time() - ABANDONED_SECONDS - 60

@@ -314,7 +314,7 @@ def test_a_manifest_that_lacks_what_its_readers_need_is_named(
         lambda: euds.read_scores(whole),
     ]
     for reader in readers:
-        with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
+        with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; score into a new directory"):
             reader()
 
 
@@ -324,7 +324,7 @@ def test_a_manifest_without_the_settings_of_its_run_is_named(
 ) -> None:
     path = whole / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": fingerprint}))
-    with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
+    with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; score into a new directory"):
         euds.score(corpus, out=whole, **INFORMATION)
     # Of settings that are not there, the differences tell.
     path.write_text(

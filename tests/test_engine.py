@@ -102,12 +102,17 @@ def test_pieces_of_other_settings_that_began_together_do_not_mix(
 
 def test_what_killed_processes_left_half_written_is_swept_away(tmp_path: Path) -> None:
     work = Work(tmp_path)
-    left = [tmp_path / folder / ".part-00000.parquet.1-ab.partial" for folder in (".", *RESULT_FOLDERS)]
-    for path in left:
+    ending = "1-0123456789abcd.partial"
+    left = [tmp_path / folder / f".part-00000.parquet.{ending}" for folder in RESULT_FOLDERS]
+    left += [tmp_path / f".{name}.{ending}" for name in ("manifest.json", "quarantine.jsonl")]
+    # A selection that is being written, and files of somebody's own.
+    others = [tmp_path / name for name in (f".kept.parquet.{ending}", ".thesis.partial", "scores/.mine.1-2.partial")]
+    for path in [*left, *others]:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     with work.locked():
         assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in others)
 
 
 def test_parts_are_read_by_number(tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ def test_a_part_that_was_damaged_or_lost_before_the_end_is_written_again(
     )
     (run_dir / "scores" / "part-00002.parquet").write_bytes(b"PAR1")
     (run_dir / "scores" / "part-00005.parquet").unlink()
-    (run_dir / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"half")
+    (run_dir / "scores" / ".part-00009.parquet.1-0123456789abcd.partial").write_bytes(b"half")
     for split in splits:
         euds.score(corpus, out=run_dir, split=split, **INFORMATION)
     assert digests(run_dir) == digests(whole)

@@ -76,7 +76,7 @@ def test_a_file_system_without_locks_is_named(corpus: Path, tmp_path: Path, monk
 
 
 def test_status_changes_nothing(stopped: Path) -> None:
-    (stopped / "scores" / ".part-00009.parquet.1-ab.partial").write_bytes(b"of another run that writes")
+    (stopped / "scores" / ".part-00009.parquet.1-0123456789abcd.partial").write_bytes(b"of another run that writes")
     before = snapshot(stopped)
     assert run_status(stopped).state == "stopped"
     assert snapshot(stopped) == before

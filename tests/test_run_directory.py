@@ -32,7 +32,7 @@ def test_force_new_starts_over_and_deletes_nothing_that_is_no_run(corpus: Path, 
         path.parent.mkdir()
         path.write_bytes(b"of an earlier run")
     (whole / "study").mkdir()
-    (whole / "study" / ".table.json.1-ab.partial").write_bytes(b"half a table")
+    (whole / "study" / ".table.json.1-0123456789abcd.partial").write_bytes(b"half a table")
     euds.score(corpus, out=whole, measures=["information"], shard_rows=100, force_new=True)
     assert len(list(whole.glob("scores/*.parquet"))) == 2
     assert not (whole / "study").exists()

@@ -221,11 +221,15 @@ def test_settings_that_no_measure_looks_at_are_named(
     corpus = write_jsonl([{"text": "the film was sad"}] * 3)
     everything: dict[str, Any] = {"lm": tiny_lm, "embedder": tiny_encoder, "token_budget": 64, "n_neighbors": 2}
     everything |= {"n_clusters": 2, "similarity_temperature": 0.1, "cache": tmp_path / "cache"}
+    everything |= {"dtype": "float32", "seed": 1}
     for measures, names in (
         (["information", "generative", "semantic"], None),
-        (["information", "generative"], "embedder, n_clusters, n_neighbors, similarity_temperature"),
+        (["information", "generative"], "embedder, n_clusters, n_neighbors, similarity_temperature, seed"),
         (["semantic"], "lm"),
-        (["information"], "embedder, token_budget, n_clusters, n_neighbors, similarity_temperature, cache"),
+        (
+            ["information"],
+            "embedder, token_budget, n_clusters, n_neighbors, similarity_temperature, dtype, seed, cache",
+        ),
     ):
         euds.score(corpus, out=tmp_path / "run", measures=measures, dry_run=True, **everything)
         said = capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_what_it_cannot_do_is_named(run_dir: Path, tmp_path: Path, write_jsonl: 
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="igse")
     with pytest.raises(EudsError, match="looks at one to three scores"):
         euds.select_streaming(tmp_path / "mixed", keep=0.1, rule="box")
-    with pytest.raises(InputError, match=r"field 'n' changes its type near row \d+"):
+    with pytest.raises(InputError, match=r"field 'n' changes its type at row 9001, or holds"):
         euds.select_streaming(tmp_path / "mixed", keep=1.0, rule="box", axes=["information"], columns=["text", "n"])
     parts = part_files(tmp_path / "mixed")[::-1]
     with pytest.raises(InputError, match="are not those of the corpus"):
@@ -236,7 +236,7 @@ def test_what_a_killed_selection_left_is_swept_away_and_nothing_that_is_written(
     killed = subprocess.Popen(["true"])
     killed.wait()
     left, others, written = (
-        tmp_path / f"{own_partials(tmp_path / name, process)}ab.partial"
+        tmp_path / f"{own_partials(tmp_path / name, process)}0123abcd.partial"
         for name, process in (
             ("rows.parquet", killed.pid),
             ("others.parquet", killed.pid),

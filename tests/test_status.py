@@ -257,7 +257,7 @@ def test_a_file_that_is_no_manifest_is_named(corpus: Path, whole: Path, content:
         lambda: euds.score(corpus, out=whole, **INFORMATION),
         lambda: euds.select(whole, keep=0.5, rule="random"),
     ):
-        with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; start over with --force-new"):
+        with pytest.raises(InputError, match=r"manifest\.json: is no run's manifest; score into a new directory"):
             use()
     assert euds.score(corpus, out=whole, force_new=True, **INFORMATION).n_rows == 152
 

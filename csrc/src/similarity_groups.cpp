@@ -113,13 +113,15 @@ bool compare(const Sample& sample, const Cosines& cosines, double least, std::ve
     std::array<std::size_t, kMostDots> which{i};
     std::array<const float*, kMostDots> others{row};
     std::array<double, kMostDots> products;
-    bool is_first = true;
-    for (std::size_t j = next(); is_first || j != kNone; is_first = false) {
+    for (bool is_first = true;; is_first = false) {
         const std::size_t start = is_first ? 1 : 0;
         std::size_t n = start;
-        for (; n < kMostDots && j != kNone; j = next(), ++n) {
+        for (std::size_t j = 0; n < kMostDots && (j = next()) != kNone; ++n) {
             which[n] = j;
             others[n] = sample.row(j);
+        }
+        if (n == 0) {
+            return true;
         }
         cosines.multiply(row, others.data(), n, is_first, products.data());
         if (is_first) {
@@ -135,7 +137,6 @@ bool compare(const Sample& sample, const Cosines& cosines, double least, std::ve
             }
         }
     }
-    return true;
 }
 
 // The first group, in order, whose first member is like the row; the order of the rows matters.

@@ -34,7 +34,9 @@ def select(
             help="Equal-mass bins an axis of the box search; 2 at least, default 64, at most 32 of validated."
         ),
     ] = None,
-    stability: Annotated[int | None, typer.Option(help="Pools to resample; 0 for none, 100 by default.")] = None,
+    stability: Annotated[
+        int | None, typer.Option(help="Pools to resample; 0 for none. 100 by default, by group 0.")
+    ] = None,
     margin: Annotated[
         float | None, typer.Option(help="Loss of accuracy that counts as none, for --keep auto; 0.005 by default.")
     ] = None,

@@ -113,7 +113,10 @@ def _expand(spec: str, passed_over: Callable[[Path], bool]) -> list[Path]:
         return [asset]
     with reaching(spec):
         if path.is_dir():
-            raise InputError(f"{spec}: is a folder; name its files, such as {spec.rstrip('/')}/*.jsonl")
+            folder, chained, archive = spec.partition("::") if is_url(spec) else (spec, "", "")
+            raise InputError(
+                f"{spec}: is a folder; name its files, such as {folder.rstrip('/')}/*.jsonl{chained}{archive}"
+            )
     raise InputError(f"{spec}: no such file{_looked_for(spec)}")
 
 

@@ -22,7 +22,8 @@ def file_path(name: str) -> Path:
     """Return the file that a path or URL names; it need not exist.
 
     Args:
-        name: a path, or a URL of any protocol that fsspec knows, such as s3://, gs://, https://, file:// or memory://.
+        name: a path, with `~` for the home folder, or a URL of any protocol that fsspec knows, such as s3://, gs://,
+            https://, file:// or memory://.
 
     Returns:
         A `Path`, or for a remote file a `UPath`, which has pathlib's interface (`open("rb")`, `stat().st_size`, `name`,
@@ -33,7 +34,7 @@ def file_path(name: str) -> Path:
             as one whose server serves no part of a file.
     """
     if not is_url(name):
-        return Path(name)
+        return Path(at_home(name))
     protocol = name.partition("://")[0]
     from fsspec.core import url_to_fs
     from upath import UPath
@@ -56,7 +57,16 @@ def file_path(name: str) -> Path:
 def _absolute(url: str) -> str:
     """Return a URL with the path of an archive, if it ends in one, as it is from every folder."""
     chain, _, archive = url.rpartition("::")
-    return f"{chain}::{Path(at_home(archive)).absolute()}" if chain and not is_url(archive) else url
+    return f"{chain}::{in_full(Path(at_home(archive)))}" if chain and not is_url(archive) else url
+
+
+def in_full(file: Path) -> Path:
+    """Return the absolute path of a file, without `..` but where that leads elsewhere, as behind a link."""
+    whole = file.absolute()
+    if is_url(file) or ".." not in whole.parts:
+        return whole
+    short = Path(os.path.normpath(whole))
+    return short if short.exists() and short.samefile(whole) else whole
 
 
 def find_files(pattern: str) -> list[Path]:
@@ -69,10 +79,12 @@ def find_files(pattern: str) -> list[Path]:
         InputError: as `file_path`, the file system cannot be reached, or the pattern is none.
     """
     if not is_url(pattern):
-        path = Path(pattern)
+        path = Path(at_home(pattern))
+        # Before Python 3.13 it would match folders only.
+        path = path / "*" if path.name == "**" else path
         root = Path(path.anchor) if path.is_absolute() else Path()
         with reaching(pattern):
-            found = root.glob(str(path.relative_to(path.anchor)) if path.is_absolute() else pattern)
+            found = root.glob(str(path.relative_to(path.anchor)))
             return sorted(match for match in found if match.is_file() and not _is_hidden(match, path))
     file_path(pattern)
     from fsspec.core import url_to_fs

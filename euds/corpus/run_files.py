@@ -53,7 +53,7 @@ def open_manifest(run_dir: Path) -> dict[str, Any]:
         if not path.exists():
             raise InputError(f"{run_dir}: not a run directory (no manifest.json); make one with: euds score")
         manifest = read_json(path)
-    none = InputError(f"{path}: is no run's manifest; start over with --force-new")
+    none = InputError(f"{path}: is no run's manifest; score into a new directory")
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST_KEYS:
         raise none
     if manifest["format"] != MANIFEST_FORMAT:

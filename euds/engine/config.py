@@ -163,6 +163,8 @@ class ScoreConfig:
                 ("n_clusters", self.n_clusters is not None, self.clusters),
                 ("n_neighbors", self.n_neighbors != DEFAULT_NEIGHBORS, self.clusters),
                 ("similarity_temperature", self.similarity_temperature != DEFAULT_TEMPERATURE, self.clusters),
+                ("dtype", self.dtype != "auto", self.runs_lm or self.embeds),
+                ("seed", self.seed != 0, self.clusters or self.samples is not None),
                 ("min_similarity", self._generations_differ("min_similarity"), groups),
                 ("linkage", self._generations_differ("linkage"), groups),
                 ("labels", self._generations_differ("labels"), self._labels_used),

@@ -54,7 +54,7 @@ def check_forgettable(run_dir: Path) -> None:
         InputError: it holds files but no run, or cannot be looked into.
     """
     with permitted(run_dir):
-        forgettable = not run_dir.is_dir() or not any(run_dir.iterdir()) or _is_run(run_dir)
+        forgettable = not run_dir.is_dir() or not any(run_dir.iterdir()) or is_run(run_dir)
     if not forgettable:
         raise InputError(f"{run_dir}: holds files but no run; nothing was deleted, choose another --out")
 
@@ -109,7 +109,8 @@ def _delete_own(folder: Path, patterns: Iterable[str]) -> None:
         folder.rmdir()
 
 
-def _is_run(run_dir: Path) -> bool:
+def is_run(run_dir: Path) -> bool:
+    """Whether a directory holds a run, finished or not, or what is left of one."""
     if any((run_dir / name).exists() for name in MARKS):
         return True
     try:

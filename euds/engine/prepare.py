@@ -17,13 +17,13 @@ from euds.corpus import (
     open_manifest,
     unpacked_bytes,
 )
-from euds.corpus.location import is_url
-from euds.corpus.run_files import MANIFEST_FORMAT
+from euds.corpus.location import in_full, is_url
+from euds.corpus.run_files import MANIFEST_FORMAT, QUARANTINE_FILE
 from euds.engine.cache_settings import CacheSettings
 from euds.engine.config import DEFAULT_MAX_TOKENS, ScoreConfig, refuse_change
-from euds.engine.forget import made_by_run
+from euds.engine.forget import is_run, made_by_run
 from euds.engine.shards import default_shard_rows
-from euds.engine.work import SHARDS_FILE, Work
+from euds.engine.work import RESULT_FOLDERS, SHARDS_FILE, Work
 from euds.errors import InputError
 from euds.files import has_kinds, permitted
 from euds.measures.models import context_length, model_folder
@@ -252,20 +252,11 @@ def resolve(config: ScoreConfig, run_dir: Path) -> tuple[ScoreConfig, tuple[Path
     """
     if config.samples is not None:
         config.samples.check_sampler()
-    files = tuple(_in_full(file) for file in list_inputs(config.inputs, made_by_run(run_dir)))
+    files = tuple(in_full(file) for file in list_inputs(config.inputs, made_by_run(run_dir)))
     check_inputs(files)
     config = _settle_fields(config, files)
     # Last, as a hub's model may have to be fetched.
     return config, files, {role: model_folder(name) for role, name in model_names(config).items()}
-
-
-def _in_full(file: Path) -> Path:
-    """Return the absolute path of a file, without `..` but where that leads elsewhere, as behind a link."""
-    whole = file.absolute()
-    if is_url(file) or ".." not in whole.parts:
-        return whole
-    short = Path(os.path.normpath(whole))
-    return short if short.exists() and short.samefile(whole) else whole
 
 
 def _known_inputs(run_dir: Path) -> Sequence[Identity]:
@@ -313,15 +304,16 @@ def refuse_other_run(plan: Plan) -> None:
     """Refuse a run directory that holds something else than this run.
 
     Raises:
-        InputError: it holds a run of another configuration, shards or scores without a manifest, or a `work` of
-            somebody's own.
+        InputError: it holds a run of another configuration, shards or scores without a manifest, or files of somebody's
+            own where the run would write.
     """
     # Looked for first: another process may begin the run meanwhile, and writes its manifest before any of these.
     left = (plan.run_dir / "work" / SHARDS_FILE).exists() or any((plan.run_dir / "scores").glob("*.parquet"))
+    there = _written(plan)
     if plan.manifest_path.exists():
         manifest = open_manifest(plan.run_dir)
         if not has_kinds(manifest["fingerprint"], {"config": dict, "models": dict, "inputs": list}):
-            raise InputError(f"{plan.manifest_path}: is no run's manifest; start over with --force-new")
+            raise InputError(f"{plan.manifest_path}: is no run's manifest; score into a new directory")
         before, now = map(_in_one_order, (manifest["fingerprint"], plan.fingerprint))
         # What is scored stays scored, wherever its corpus lies now; an unfinished run's shards name their files.
         paths = not manifest["finished"]
@@ -329,18 +321,32 @@ def refuse_other_run(plan: Plan) -> None:
             refuse_change(plan.run_dir, before, now)
     elif left:
         # Nothing tells what they were made with.
-        raise InputError(f"{plan.run_dir}: holds shards or scores without a manifest.json; start over with --force-new")
+        remedy = "start over with --force-new" if is_run(plan.run_dir) else "choose another --out"
+        raise InputError(f"{plan.run_dir}: holds shards or scores without a manifest.json; {remedy}")
     elif Work(plan.run_dir).is_foreign():
         raise InputError(f"{plan.run_dir / 'work'}: holds files that are no run's; choose another --out")
+    elif there and not is_run(plan.run_dir):
+        raise InputError(f"{there[0]}: is no run's, and would be written over; move it, or choose another --out")
+
+
+def _written(plan: Plan) -> list[Path]:
+    """Return what is there of the files that the run writes besides its scores."""
+    samples = plan.config.samples is not None
+    results = [path for name in RESULT_FOLDERS if samples for path in (plan.run_dir / name).glob("part-*.parquet")]
+    return [path for path in (plan.run_dir / QUARANTINE_FILE, *results) if path.exists()]
 
 
 def _decisive(fingerprint: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:
     """Return what two runs must have in common to share a directory, with or without the paths of the inputs."""
     config = {name: value for name, value in fingerprint["config"].items() if name not in NAMES}
     if config.get("samples") is not None:
-        config["samples"] = _without("nli", config["samples"])
+        samples = _without("nli", config["samples"])
+        # Whether they are what this run would have sampled is looked at in that run.
+        config["samples"] = {**samples, "generations_from": samples.get("generations_from") is not None}
     models = {role: _without("name", facts) for role, facts in fingerprint["models"].items()}
-    inputs = [entry if paths else _without("path", entry) for entry in fingerprint["inputs"]]
+    inputs = [
+        {**entry, "path": _real(entry["path"])} if paths else _without("path", entry) for entry in fingerprint["inputs"]
+    ]
     return {**fingerprint, "config": config, "models": models, "inputs": inputs}
 
 
@@ -348,6 +354,10 @@ def _in_one_order(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """Return a fingerprint in which neither comparison nor message tells settings apart by an order of no account."""
     config = fingerprint["config"]
     return {**fingerprint, "config": {**config, **{name: sorted(config.get(name) or ()) for name in UNORDERED}}}
+
+
+def _real(path: str) -> str:
+    return path if is_url(path) else os.path.realpath(path)
 
 
 def _without(key: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from typing import IO
 import pyarrow as pa
 
 from euds.corpus import generations_path, meanings_path
+from euds.corpus.run_files import QUARANTINE_FILE
 from euds.engine.records import Records
 from euds.engine.split import Split
 from euds.errors import InputError, RunStopped
 from euds.files import (
     PARTIAL_PATTERN,
+    PARTIAL_SUFFIX,
     atomic_path,
     file_sha256,
     letting_go,
@@ -218,9 +220,11 @@ class Work:
         if self.records.folder.is_file():
             # No record could be written.
             self.records.folder.unlink()
-        kept = (self.run_dir / name for name in RESULT_FOLDERS)
-        for folder in (self.run_dir, *kept, self.folder, self.records.folder):
-            for partial in folder.glob(PARTIAL_PATTERN):
+        folders = [*(self.run_dir / name for name in RESULT_FOLDERS), self.folder, self.records.folder]
+        # In the run directory itself, a selection may be writing.
+        own = [(self.run_dir, f".{name}{PARTIAL_SUFFIX}") for name in ("manifest.json", QUARANTINE_FILE)]
+        for folder, pattern in [*own, *((folder, PARTIAL_PATTERN) for folder in folders)]:
+            for partial in folder.glob(pattern):
                 partial.unlink(missing_ok=True)
 
     def empty(self) -> None:

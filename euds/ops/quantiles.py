@@ -38,7 +38,7 @@ class EqualMassEdges:
             seed: of the sample.
 
         Raises:
-            InvalidArgument: the limit is below 1, the seed is not of 64 bits, or one is no integer.
+            InvalidArgument: the limit is below 1, the seed is not in 0..2^31 - 1, or one is no integer.
         """
         self._limit = whole_number("limit", limit, least=1)
         self._seed = check_seed("seed", seed)

@@ -199,11 +199,25 @@ def _joined(
         try:
             fields[name] = _column(values, kind, None if schema is None else schema.field(name))
         except VALUE_ERRORS:
+            row = kept[_first_unlike(values, kind, None if schema is None else schema.field(name))]
             raise InputError(
-                f"{kept[0].file}: field {name!r} changes its type near row {kept[0].position}, or holds what Parquet "
-                "cannot; leave it out by naming other columns"
+                f"{row.file}: field {name!r} changes its type at row {row.position}, or holds what Parquet cannot; "
+                "leave it out by naming other columns"
             ) from None
     return with_scores(fields, own, called)
+
+
+def _first_unlike(values: list[object], kind: pa.DataType | None, before: pa.Field | None) -> int:
+    """Return the place of the first of the values that make no column with those before it."""
+    fits, fails = 0, len(values)
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        try:
+            _column(values[:middle], kind, before)
+            fits = middle
+        except VALUE_ERRORS:
+            fails = middle
+    return fits
 
 
 def _column(values: list[object], kind: pa.DataType | None, before: pa.Field | None) -> pa.Array:
