@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import euds
 from euds.corpus import Row, draw_sample, list_inputs, read_rows
 from euds.engine.columns import ragged
-from euds.engine.estimate_extrapolation import TIMED_BY_TOKENS, extrapolate
+from euds.engine.estimate_extrapolation import TIMED_BY_TOKENS, _total, extrapolate
 from euds.engine.estimate_sample import ScoredSample
 from euds.engine.finish import finish_shard
 from euds.engine.pool import Pool, fit_pool
@@ -66,6 +66,16 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(corpus: Path) -> None:
     assert np.mean([one.n_tokens for one in found]) == pytest.approx(words, rel=0.03)
     shares = [one.quarantine_share for one in found]
     assert np.mean(shares) == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_interval_of_few_rows_is_wide_enough() -> None:
+    rng = np.random.default_rng(0)
+    corpus = rng.normal(50, 10, 10_000)
+    for n in (2, 3, 5, 10):
+        found = [_total(rng.choice(corpus, n, replace=False), len(corpus)) for _ in range(1000)]
+        held = sum(abs(total - corpus.sum()) <= half for total, half in found)
+        # Of 1,000 at 95 %, fewer than 924 or more than 974 in 1 of 2,000 tries; at 1.96 standard errors, 700 for two.
+        assert 924 <= held <= 974
 
 
 def test_time_scales_with_rows_workers_and_price(corpus: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from scipy.special import stdtrit
 
 from euds.corpus import read_parquet
 from euds.engine.columns import ragged, usable
@@ -26,8 +27,6 @@ TIMED_BY_TOKENS = {
 
 SIMULATED_ROWS = 16384
 """Rows that shards are drawn of to see how much padding they would hold."""
-
-NORMAL_95 = 1.96
 
 
 def extrapolate(
@@ -119,8 +118,9 @@ def _total(values: Float64Array, n_rows: int) -> tuple[float, float]:
     """Return the sum over a corpus by a simple random sample, and half the width of its 95 % interval."""
     n = len(values)
     spread = float(values.std(ddof=1)) if n > 1 else 0.0
-    # A sample without replacement that is the corpus leaves nothing open.
-    return float(values.mean()) * n_rows, NORMAL_95 * n_rows * spread * math.sqrt((1 - n / n_rows) / n)
+    # By Student's t, as few rows tell little of their spread; a sample that is the corpus leaves nothing open.
+    quantile = float(stdtrit(max(1, n - 1), 0.975))
+    return float(values.mean()) * n_rows, quantile * n_rows * spread * math.sqrt((1 - n / n_rows) / n)
 
 
 def _reason_shares(scored: ScoredSample) -> dict[str, float]:
