@@ -1,4 +1,6 @@
 // Dot products for any processor: four lanes that the compiler maps to what the baseline has (SSE2, NEON).
+#include <cstring>
+
 #include "dots_vectors.hpp"
 
 namespace euds {

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "dots_kernels.hpp"
 
@@ -34,10 +33,6 @@ void dots(const float* row, const float* const* others, std::size_t width, doubl
     const auto ahead = reinterpret_cast<std::uintptr_t>(row) + kBytesAhead;
     const std::size_t n_stepped = width - width % step;
     for (std::size_t at = 0; at < n_stepped; at += step) {
-        // A prefetch never faults.
-        for (std::size_t line = 0; kFirst && line < step * sizeof(float); line += cache_line) {
-            __builtin_prefetch(reinterpret_cast<const void*>(ahead + at * sizeof(float) + line), for_reading, into_l2);
-        }
         const Register left = Vec::load(row + at);
         const Register right = Vec::load(row + at + lanes);
         for (std::size_t r = 0; r < kCount; ++r) {
@@ -45,20 +40,20 @@ void dots(const float* row, const float* const* others, std::size_t width, doubl
             even[r] = Vec::fma(left, is_row ? left : Vec::load(others[r] + at), even[r]);
             odd[r] = Vec::fma(right, is_row ? right : Vec::load(others[r] + at + lanes), odd[r]);
         }
-    }
-    if (n_stepped < width) {
-        // The last lanes are padded with zeros: nothing outside the rows is read.
-        float mine[step]{};
-        std::memcpy(mine, row + n_stepped, (width - n_stepped) * sizeof(float));
-        for (std::size_t r = 0; r < kCount; ++r) {
-            float theirs[step]{};
-            std::memcpy(theirs, others[r] + n_stepped, (width - n_stepped) * sizeof(float));
-            even[r] = Vec::fma(Vec::load(mine), Vec::load(theirs), even[r]);
-            odd[r] = Vec::fma(Vec::load(mine + lanes), Vec::load(theirs + lanes), odd[r]);
+        // Behind the loads, which must not wait for it; a prefetch never faults.
+        for (std::size_t line = 0; kFirst && line < step * sizeof(float); line += cache_line) {
+            __builtin_prefetch(reinterpret_cast<const void*>(ahead + at * sizeof(float) + line), for_reading, into_l2);
         }
     }
     for (std::size_t r = 0; r < kCount; ++r) {
         products[r] = static_cast<double>(Vec::total(Vec::add(even[r], odd[r])));
+    }
+    for (std::size_t r = 0; n_stepped < width && r < kCount; ++r) {
+        float rest = 0.0F;
+        for (std::size_t at = n_stepped; at < width; ++at) {
+            rest += row[at] * others[r][at];
+        }
+        products[r] += static_cast<double>(rest);
     }
 }
 
