@@ -70,7 +70,8 @@ def test_an_unfinished_run_knows_its_corpus_by_another_path(
 ) -> None:
     (tmp_path / "link").symlink_to(corpus.parent)
     monkeypatch.setenv("HOME", str(corpus.parent))
-    for at, name in enumerate((tmp_path / "link" / corpus.name, f"~/{corpus.name}", f"~/{corpus.stem}*")):
+    names: list[str | Path] = [tmp_path / "link" / corpus.name, f"~/{corpus.name}", f"~/{corpus.stem}*"]
+    for at, name in enumerate(names):
         run_dir = tmp_path / f"run{at}"
         euds.score(corpus, out=run_dir, split="0/2", **INFORMATION)
         euds.score(name, out=run_dir, **INFORMATION)
