@@ -17,10 +17,4 @@ struct DotsKernels {
     std::array<DotsKernel, kMostDots> later;
 };
 
-extern const DotsKernels kPlainDots;
-#if defined(__x86_64__)
-extern const DotsKernels kAvx2Dots;
-extern const DotsKernels kAvx512Dots;
-#endif
-
 }  // namespace euds

@@ -14,7 +14,7 @@ namespace euds {
 // Memory is asked this far ahead of the row at hand: ten rows of 384 numbers, and no power of two, which is slower.
 inline constexpr std::size_t kBytesAhead = 10 * 384 * sizeof(float);
 
-// Vec: Register, kLanes, load(float*), zero(), fma(a, b, c) = a b + c, add, total(Register).
+// Vec: as of the block kernel; of it are used Register, kLanes, load(float*), set, add, fma and total.
 template <typename Vec, std::size_t kCount, bool kFirst>
 void dots(const float* row, const float* const* others, std::size_t width, double* products) {
     using Register = typename Vec::Register;
@@ -28,7 +28,7 @@ void dots(const float* row, const float* const* others, std::size_t width, doubl
     Register even[kCount];
     Register odd[kCount];
     for (std::size_t r = 0; r < kCount; ++r) {
-        even[r] = odd[r] = Vec::zero();
+        even[r] = odd[r] = Vec::set(0.0F);
     }
     const auto ahead = reinterpret_cast<std::uintptr_t>(row) + kBytesAhead;
     const std::size_t n_stepped = width - width % step;
@@ -46,7 +46,7 @@ void dots(const float* row, const float* const* others, std::size_t width, doubl
         }
     }
     for (std::size_t r = 0; r < kCount; ++r) {
-        products[r] = static_cast<double>(Vec::total(Vec::add(even[r], odd[r])));
+        products[r] = Vec::total(Vec::add(even[r], odd[r]));
     }
     for (std::size_t r = 0; n_stepped < width && r < kCount; ++r) {
         float rest = 0.0F;

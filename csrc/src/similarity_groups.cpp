@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "dots_kernels.hpp"
+#include "kernels.hpp"
 
 namespace euds {
 namespace {
@@ -15,24 +15,11 @@ namespace {
 constexpr std::size_t kTaskRows = 4096;  // about as many rows are a thread's next task
 constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
-const DotsKernels& dots_of(Isa isa) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) {
-        return kAvx512Dots;
-    }
-    if (isa == Isa::avx2) {
-        return kAvx2Dots;
-    }
-#endif
-    static_cast<void>(isa);
-    return kPlainDots;
-}
-
 // Sums in float32, which leave a comparison open where their roughness could change its outcome.
 class FastCosines {
    public:
     FastCosines(Isa isa, std::size_t width)
-        : dots_(dots_of(isa)), width_(width), roughness_(4.0 * 0x1p-23 * static_cast<double>(width)) {}
+        : dots_(kernels_of(isa).dots), width_(width), roughness_(4.0 * 0x1p-23 * static_cast<double>(width)) {}
 
     // products[r] for the n <= kMostDots other rows; is_first: others[0] is the row itself.
     void multiply(const float* row, const float* const* others, std::size_t n, bool is_first, double* products) const {

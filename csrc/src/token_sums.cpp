@@ -14,7 +14,7 @@
 #include <dlfcn.h>
 #endif
 
-#include "token_sums_kernels.hpp"
+#include "kernels.hpp"
 
 namespace euds {
 namespace {
@@ -22,19 +22,6 @@ namespace {
 constexpr std::size_t kPartColumns = 1 << 15;   // summed on their own, so that threads can share a long row
 constexpr std::size_t kShareLogits = 1 << 16;   // logits that a thread takes at a time
 constexpr std::size_t kThreadLogits = 1 << 18;  // fewer logits than this are not worth a thread
-
-const BlockKernels& kernels_of(Isa isa) {
-#if defined(__x86_64__)
-    if (isa == Isa::avx512) {
-        return kAvx512Kernels;
-    }
-    if (isa == Isa::avx2) {
-        return kAvx2Kernels;
-    }
-#endif
-    static_cast<void>(isa);
-    return kPlainKernels;
-}
 
 // Everything that is the same for all rows of one call.
 struct Pass {
@@ -47,8 +34,8 @@ struct Pass {
 
     Pass(const LogitRows& logits, const SumOptions& options)
         : rows(logits),
-          kernel(kernels_of(options.isa).of[static_cast<std::size_t>(logits.type)][options.with_q ? 1 : 0]),
-          block_columns(kernels_of(options.isa).n_columns),
+          kernel(kernels_of(options.isa).sums.of[static_cast<std::size_t>(logits.type)][options.with_q ? 1 : 0]),
+          block_columns(kernels_of(options.isa).sums.n_columns),
           element_bytes(logits.type == LogitType::float32 ? 4 : 2),
           scale(options.scale),
           // Within the normal numbers: 0 or infinity times a difference of infinity or 0 would be NaN.

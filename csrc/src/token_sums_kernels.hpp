@@ -24,10 +24,4 @@ struct BlockKernels {
     std::array<std::array<BlockKernel, 2>, 3> of;  // [LogitType][with_q]
 };
 
-extern const BlockKernels kPlainKernels;
-#if defined(__x86_64__)
-extern const BlockKernels kAvx2Kernels;
-extern const BlockKernels kAvx512Kernels;
-#endif
-
 }  // namespace euds

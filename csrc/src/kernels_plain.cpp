@@ -1,6 +1,8 @@
-// The block kernel for any processor: four lanes that the compiler maps to what the baseline has (SSE2, NEON).
+// The kernels over vectors for any processor: four lanes that the compiler maps to what the baseline has (SSE2, NEON).
 #include <bit>
 
+#include "dots_vectors.hpp"
+#include "kernels.hpp"
 #include "token_sums_block.hpp"
 
 namespace euds {
@@ -55,6 +57,6 @@ struct Plain {
 
 }  // namespace
 
-const BlockKernels kPlainKernels = kOfVec<Plain>;
+const VectorKernels kPlainKernels{kOfVec<Plain>, kDotsOf<Plain>};
 
 }  // namespace euds

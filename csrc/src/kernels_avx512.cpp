@@ -1,8 +1,10 @@
-// The block kernel for AVX-512 (F, BW, VL); this file alone is compiled for it.
+// The kernels over vectors for AVX-512 (F, BW, VL); this file alone is compiled for it.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
+#include "dots_vectors.hpp"
+#include "kernels.hpp"
 #include "token_sums_block.hpp"
 
 namespace euds {
@@ -39,7 +41,7 @@ struct Avx512 {
 
 }  // namespace
 
-const BlockKernels kAvx512Kernels = kOfVec<Avx512>;
+const VectorKernels kAvx512Kernels{kOfVec<Avx512>, kDotsOf<Avx512>};
 
 }  // namespace euds
 

@@ -1,4 +1,4 @@
-#include "euds/isa.hpp"
+#include "kernels.hpp"
 
 #include "cpu.hpp"
 
@@ -14,6 +14,19 @@ std::vector<Isa> usable_isas() {
     }
     usable.push_back(Isa::plain);
     return usable;
+}
+
+const VectorKernels& kernels_of(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) {
+        return kAvx512Kernels;
+    }
+    if (isa == Isa::avx2) {
+        return kAvx2Kernels;
+    }
+#endif
+    static_cast<void>(isa);
+    return kPlainKernels;
 }
 
 }  // namespace euds

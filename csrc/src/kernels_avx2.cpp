@@ -1,8 +1,10 @@
-// The block kernel for AVX2, FMA and F16C; this file alone is compiled for them.
+// The kernels over vectors for AVX2, FMA and F16C; this file alone is compiled for them.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
+#include "dots_vectors.hpp"
+#include "kernels.hpp"
 #include "token_sums_block.hpp"
 
 namespace euds {
@@ -44,7 +46,7 @@ struct Avx2 {
 
 }  // namespace
 
-const BlockKernels kAvx2Kernels = kOfVec<Avx2>;
+const VectorKernels kAvx2Kernels{kOfVec<Avx2>, kDotsOf<Avx2>};
 
 }  // namespace euds
 
