@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PARTIAL_SUFFIX = f".[0-9]*-{'[0-9a-f]' * 14}.partial"
+"""How such a name ends behind that of the file: process, host and a random number."""
 
 PARTIAL_PATTERN = f".*{PARTIAL_SUFFIX}"
 """Matches what `atomic_path` leaves behind when its process is killed, and no other file that ends like it."""
